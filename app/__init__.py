@@ -1,0 +1,1 @@
+"""HTTP in, JSON out: the service. Imports ``model``, never ``training``."""

@@ -1,0 +1,198 @@
+"""GPT-2 in PyTorch under Hugging Face's parameter names: the network alone, no files, no tokens.
+
+T tokens in the batch, B sequences, C = n_embd, H = n_head, D = C / H, V = vocab_size. Linear layers
+hold (out, in) weights; the published files hold Conv1D weights (in, out), turned in ``checkpoint``.
+Source: Radford et al., "Language Models are Unsupervised Multitask Learners", 2019.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.packing import PackedBatch, packed_attention
+
+LABELS = ("ham", "spam")
+
+
+@dataclass(frozen=True)
+class GPT2Config:
+    """Sizes of one GPT-2, under Hugging Face's names. The defaults are the 124M model's.
+
+    Attributes:
+        n_layer: number of blocks.
+        n_head: attention heads a block; divides ``n_embd``.
+        n_embd: width of the residual stream.
+        n_positions: longest text in tokens.
+        vocab_size: tokens in the vocabulary.
+        layer_norm_epsilon: added to the variance in every LayerNorm.
+        initializer_range: standard deviation of new weights.
+    """
+
+    n_layer: int = 12
+    n_head: int = 12
+    n_embd: int = 768
+    n_positions: int = 1024
+    vocab_size: int = 50257
+    layer_norm_epsilon: float = 1e-5
+    initializer_range: float = 0.02
+
+    def __post_init__(self) -> None:
+        if min(self.n_layer, self.n_head, self.n_embd, self.n_positions, self.vocab_size) < 1:
+            raise ValueError(f"every size of a GPT-2 is at least 1: {self}")
+        if self.n_embd % self.n_head:
+            raise ValueError(f"n_head = {self.n_head} does not divide n_embd = {self.n_embd}.")
+
+
+# The four published sizes, by the last part of their hub id.
+PUBLISHED_SIZES = {
+    "gpt2": GPT2Config(),
+    "gpt2-medium": GPT2Config(n_layer=24, n_head=16, n_embd=1024),
+    "gpt2-large": GPT2Config(n_layer=36, n_head=20, n_embd=1280),
+    "gpt2-xl": GPT2Config(n_layer=48, n_head=25, n_embd=1600),
+}
+
+
+class Attention(nn.Module):
+    """Multi-head causal self-attention inside each text of a packed batch."""
+
+    def __init__(self, config: GPT2Config) -> None:
+        super().__init__()
+        self.n_head = config.n_head
+        self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd)
+        self.c_proj = nn.Linear(config.n_embd, config.n_embd)
+
+    def forward(self, x: Tensor, batch: PackedBatch, last_only: bool) -> Tensor:
+        """Maps (T, C) to (T, C), or to (B, C) for the last tokens alone."""
+        C = x.shape[-1]
+        if last_only:
+            # Keys and values come from every token, the query from the last one of each text.
+            weight_q, weight_kv = self.c_attn.weight.split([C, 2 * C])
+            bias_q, bias_kv = self.c_attn.bias.split([C, 2 * C])
+            q = F.linear(x[batch.last_rows], weight_q, bias_q)
+            k, v = F.linear(x, weight_kv, bias_kv).split(C, dim=-1)
+        else:
+            q, k, v = self.c_attn(x).split(C, dim=-1)
+        q, k, v = (t.unflatten(-1, (self.n_head, -1)) for t in (q, k, v))  # (T or B, H, D)
+        out: Tensor = self.c_proj(packed_attention(q, k, v, batch).flatten(1))
+        return out
+
+
+class MLP(nn.Module):
+    """Two linear layers around GELU in its tanh form, the form GPT-2 was trained with."""
+
+    def __init__(self, config: GPT2Config) -> None:
+        super().__init__()
+        self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd)
+        self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
+        return out
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block."""
+
+    def __init__(self, config: GPT2Config) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
+        self.attn = Attention(config)
+        self.ln_2 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor, batch: PackedBatch, last_only: bool = False) -> Tensor:
+        """Maps (T, C) to (T, C), or to (B, C) where only the last tokens are wanted."""
+        attended = self.attn(self.ln_1(x), batch, last_only)
+        x = (x[batch.last_rows] if last_only else x) + attended
+        out: Tensor = x + self.mlp(self.ln_2(x))
+        return out
+
+
+class GPT2Model(nn.Module):
+    """Embeddings, blocks and the final LayerNorm."""
+
+    def __init__(self, config: GPT2Config) -> None:
+        super().__init__()
+        self.config = config
+        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
+        self.wpe = nn.Embedding(config.n_positions, config.n_embd)
+        self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.ln_f = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
+
+    def forward(self, batch: PackedBatch, last_only: bool = False) -> Tensor:
+        """Hidden states after the final LayerNorm.
+
+        Args:
+            batch: texts of at most ``n_positions`` tokens each.
+            last_only: compute the last block's query, projection and MLP for each text's last token
+                alone. Exact for whoever reads no other row, gradients included.
+
+        Returns:
+            (T, C), or (B, C) with ``last_only``.
+        """
+        x = self.wte(batch.input_ids) + self.wpe(batch.position_ids)  # (T, C)
+        for block in self.h[:-1]:
+            x = block(x, batch)
+        out: Tensor = self.ln_f(self.h[-1](x, batch, last_only))
+        return out
+
+
+class GPT2LMHeadModel(nn.Module):
+    """GPT-2 as it was pretrained: next-token logits, the output layer tied to the embeddings."""
+
+    def __init__(self, config: GPT2Config) -> None:
+        super().__init__()
+        self.config = config
+        self.transformer = GPT2Model(config)
+
+    def forward(self, batch: PackedBatch) -> Tensor:
+        """Next-token logits (T, V)."""
+        return F.linear(self.transformer(batch), self.transformer.wte.weight)
+
+
+class GPT2ForSequenceClassification(nn.Module):
+    """GPT-2 with a two-class head in place of the language head, read at each text's last token.
+
+    ``head_bias`` gives the head the bias that the book trains; ``fold_head_bias`` moves it into
+    ``ln_f`` afterwards, since the published class has none.
+    """
+
+    def __init__(self, config: GPT2Config, head_bias: bool = False) -> None:
+        super().__init__()
+        self.config = config
+        self.transformer = GPT2Model(config)
+        self.score = nn.Linear(config.n_embd, len(LABELS), bias=head_bias)
+
+    def forward(self, batch: PackedBatch) -> Tensor:
+        """Logits (B, 2), ham first."""
+        logits: Tensor = self.score(self.transformer(batch, last_only=True))
+        return logits
+
+
+def init_weights(model: nn.Module, config: GPT2Config) -> None:
+    """Draws GPT-2's starting weights in place, from torch's global generator."""
+    residual_std = config.initializer_range / math.sqrt(2 * config.n_layer)
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            into_residual = name.endswith("c_proj")
+            std = residual_std if into_residual else config.initializer_range
+            nn.init.normal_(module.weight, std=std)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+@torch.no_grad()
+def fold_head_bias(model: GPT2ForSequenceClassification) -> None:
+    """Moves the head's bias into the final LayerNorm's shift, in place; every logit stays the same.
+
+    The shift feeds the head alone, so the smallest change d with ``score.weight @ d = bias`` does
+    the work of the bias.
+    """
+    if model.score.bias is None:
+        return
+    shift = torch.linalg.pinv(model.score.weight.double()) @ model.score.bias.double()
+    model.transformer.ln_f.bias += shift.to(model.transformer.ln_f.bias.dtype)
+    model.score.bias = None

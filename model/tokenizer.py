@@ -1,0 +1,125 @@
+"""GPT-2's byte-level BPE: any string to token ids, never an error, never the network.
+
+Knows nothing of models. The ranks ship beside this file (OpenAI's, see NOTICE); tiktoken runs them.
+"""
+
+import functools
+import json
+from pathlib import Path
+
+import tiktoken
+from tiktoken.load import load_tiktoken_bpe
+
+ENDOFTEXT = 50256
+VOCAB_SIZE = 50257
+
+_RANKS_FILE = Path(__file__).with_name("r50k_base.tiktoken")
+_RANKS_SHA256 = "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930"
+# How GPT-2 cuts text before merging: contractions, words, numbers, the rest, white space.
+_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
+# The longest token is 128 bytes, so N tokens never hold more than 128 N characters.
+_MAX_TOKEN_CHARACTERS = 128
+
+
+@functools.cache
+def _ranks() -> dict[bytes, int]:
+    return load_tiktoken_bpe(str(_RANKS_FILE), expected_hash=_RANKS_SHA256)
+
+
+@functools.cache
+def _encoding() -> tiktoken.Encoding:
+    special = {"<|endoftext|>": ENDOFTEXT}
+    return tiktoken.Encoding(
+        "gpt2", pat_str=_PATTERN, mergeable_ranks=_ranks(), special_tokens=special
+    )
+
+
+def encode(text: str, max_tokens: int) -> tuple[list[int], bool]:
+    """Token ids of a text, and whether it was cut.
+
+    ``<|endoftext|>`` inside the text is plain characters. A surrogate without its partner becomes
+    U+FFFD. The empty text is the one token ENDOFTEXT, so that it has a last token as well.
+
+    >>> encode("hello world", max_tokens=1024)
+    ([31373, 995], False)
+
+    Args:
+        text: anything.
+        max_tokens: tokens kept, at least 1. Characters that these cannot hold are not even looked
+            at, which bounds time and memory: tiktoken panics on a million blanks.
+
+    Returns:
+        Between 1 and ``max_tokens`` ids, and True if any of the text is not among them.
+    """
+    max_characters = _MAX_TOKEN_CHARACTERS * max_tokens
+    head = text[:max_characters]
+    repaired = head.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    token_ids = _encoding().encode_ordinary(repaired) or [ENDOFTEXT]
+    truncated = len(text) > max_characters or len(token_ids) > max_tokens
+    return token_ids[:max_tokens], truncated
+
+
+def write_tokenizer_files(folder: Path, max_tokens: int) -> None:
+    """Writes ``vocab.json``, ``merges.txt`` and ``tokenizer_config.json`` for other programs."""
+    vocab, merges = _vocab_and_merges()
+    settings = {
+        "tokenizer_class": "GPT2Tokenizer",
+        "model_max_length": max_tokens,
+        "add_prefix_space": False,
+        "bos_token": "<|endoftext|>",
+        "eos_token": "<|endoftext|>",
+        "unk_token": "<|endoftext|>",
+        "pad_token": "<|endoftext|>",
+    }
+    _write(folder / "vocab.json", json.dumps(vocab, ensure_ascii=False) + "\n")
+    _write(folder / "merges.txt", "#version: 0.2\n" + "\n".join(merges) + "\n")
+    _write(folder / "tokenizer_config.json", json.dumps(settings, indent=2) + "\n")
+
+
+def is_gpt2_vocab(vocab_file: Path) -> bool:
+    """Whether a ``vocab.json`` numbers the tokens as GPT-2 does."""
+    try:
+        vocab = json.loads(vocab_file.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return bool(vocab == _vocab_and_merges()[0])
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", newline="\n")
+
+
+@functools.cache
+def _vocab_and_merges() -> tuple[dict[str, int], tuple[str, ...]]:
+    """The vocabulary and the merges in their published spelling, derived from the ranks."""
+    ranks = _ranks()
+    spelling = _byte_spelling()
+    vocab = {"".join(spelling[byte] for byte in token): rank for token, rank in ranks.items()}
+    vocab["<|endoftext|>"] = ENDOFTEXT
+    merges = []
+    for token, rank in ranks.items():
+        if len(token) > 1:
+            left, right = _last_merge(ranks, token, rank)
+            merges.append(
+                "".join(spelling[b] for b in left) + " " + "".join(spelling[b] for b in right)
+            )
+    return vocab, tuple(merges)
+
+
+def _last_merge(ranks: dict[bytes, int], token: bytes, rank: int) -> tuple[bytes, bytes]:
+    """The two pieces that the merge of this rank joins: BPE of the token by all earlier merges."""
+    parts = [bytes([byte]) for byte in token]
+    while len(parts) > 2:
+        pair_ranks = [ranks.get(a + b, rank) for a, b in zip(parts[:-1], parts[1:], strict=True)]
+        at = pair_ranks.index(min(pair_ranks))
+        parts[at : at + 2] = [parts[at] + parts[at + 1]]
+    return parts[0], parts[1]
+
+
+def _byte_spelling() -> dict[int, str]:
+    """GPT-2's printable stand-in for each byte: itself where printable, else U+0100 and up."""
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = (byte for byte in range(256) if byte not in printable)
+    spelling = {byte: chr(byte) for byte in printable}
+    spelling.update((byte, chr(0x100 + n)) for n, byte in enumerate(others))
+    return spelling

@@ -1,0 +1,81 @@
+"""Tiny random models and the real corpora, where they lie beside the checkout."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from model.checkpoint import GoldenMessage, save_classifier, write_golden
+from model.classifier import Classifier
+from model.gpt2 import GPT2Config, GPT2ForSequenceClassification, init_weights
+
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+TINY = GPT2Config(n_layer=2, n_head=4, n_embd=32)
+
+# The two sentences of the post that the project comes from.
+SPAM = "You are a winner you have been specially selected to receive $1000 cash or a $2000 reward"
+HAM = "Hey, just wanted to check if we're still on for dinner tonight? Let me know!"
+
+AWKWARD_TEXTS = [
+    SPAM,
+    HAM,
+    "",
+    " ",
+    "a",
+    "<|endoftext|> is text here",
+    "lone \ud83d surrogate",
+    "\x00 null and \u202e bidi",
+    "ünïcödé 字 😀",
+    "word " * 300,
+]
+
+
+def randomize(model: nn.Module) -> None:
+    """Gives every parameter, biases and norms too, a value that a parity test would notice."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            mean = 1.0 if "ln_" in name and name.endswith("weight") else 0.0
+            parameter.normal_(mean, 0.2)
+
+
+def tiny_classifier_model(
+    seed: int = 0, *, head_bias: bool = False, config: GPT2Config = TINY
+) -> GPT2ForSequenceClassification:
+    """A random two-block classifier whose verdicts differ from text to text."""
+    torch.manual_seed(seed)
+    model = GPT2ForSequenceClassification(config, head_bias=head_bias)
+    init_weights(model, config)
+    randomize(model)
+    return model.eval()
+
+
+@pytest.fixture
+def save_tiny(tmp_path: Path) -> Callable[..., Path]:
+    """Saves a tiny classifier with golden messages into a fresh folder and returns the folder."""
+
+    def save(name: str = "tiny", *, seed: int = 0, read_token: "str | int" = "last") -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        save_classifier(folder, tiny_classifier_model(seed), read_token=read_token)
+        if read_token == "last":
+            predictions = Classifier.load(folder, device="cpu").classify([SPAM, HAM])
+            golden = [
+                GoldenMessage(text, prediction.spam_probability)
+                for text, prediction in zip([SPAM, HAM], predictions, strict=True)
+            ]
+            write_golden(folder, golden)
+        return folder
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def sms_file() -> Path:
+    """The SMS Spam Collection."""
+    path = SHARED_DATA / "sms" / "SMSSpamCollection"
+    if not path.exists():
+        pytest.skip(f"the SMS Spam Collection is not at {path}")
+    return path

@@ -1,0 +1,50 @@
+"""Packed layout, and attention that never crosses from one text into the next."""
+
+import pytest
+import torch
+
+from model.packing import pack, packed_attention, reference_attention, varlen_attention
+
+
+def test_layout_of_two_texts() -> None:
+    batch = pack([[7, 8, 9], [5, 6]])
+    assert batch.input_ids.tolist() == [7, 8, 9, 5, 6]
+    assert batch.position_ids.tolist() == [0, 1, 2, 0, 1]
+    assert batch.cu_seqlens.tolist() == [0, 3, 5]
+    assert batch.cu_seqlens.dtype == torch.int32
+    assert batch.last_rows.tolist() == [2, 4]
+    assert batch.max_seqlen == 3
+
+
+@pytest.mark.parametrize("texts", [[], [[1], []]])
+def test_nothing_to_read_is_refused(texts: list[list[int]]) -> None:
+    with pytest.raises(ValueError, match="at least one token"):
+        pack(texts)
+
+
+def test_attention_equals_its_formula_text_by_text() -> None:
+    torch.manual_seed(0)
+    batch = pack([[0] * 5, [0], [0] * 3])
+    q, k, v = torch.randn(3, 9, 2, 4)
+    result = packed_attention(q, k, v, batch)
+    last = packed_attention(q[batch.last_rows], k, v, batch)
+    for start, end in [(0, 5), (5, 6), (6, 9)]:
+        for row in range(start, end):
+            for head in range(2):
+                scores = k[start : row + 1, head] @ q[row, head] / 2.0  # sqrt(D) = 2
+                expected = scores.softmax(0) @ v[start : row + 1, head]
+                torch.testing.assert_close(result[row, head], expected)
+    torch.testing.assert_close(last, result[batch.last_rows])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("last_only", [False, True])
+def test_both_kernels_agree(last_only: bool) -> None:
+    torch.manual_seed(0)
+    batch = pack([[0] * n for n in (5, 1, 700, 64)]).to(torch.device("cuda"))
+    q, k, v = torch.randn(3, 770, 12, 64, device="cuda", dtype=torch.bfloat16)
+    q = q[batch.last_rows] if last_only else q
+    torch.testing.assert_close(
+        varlen_attention(q, k, v, batch), reference_attention(q, k, v, batch), atol=2e-2, rtol=2e-2
+    )

@@ -1,0 +1,1 @@
+"""Offline: corpus to checkpoint folder. Imports ``model``, never ``app``."""
