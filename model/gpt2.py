@@ -69,13 +69,12 @@ class Attention(nn.Module):
         C = x.shape[-1]
         if last_only:
             # Keys and values come from every token, the query from the last one of each text.
-            weight_q, weight_kv = self.c_attn.weight.split([C, 2 * C])
-            bias_q, bias_kv = self.c_attn.bias.split([C, 2 * C])
-            q = F.linear(x[batch.last_rows], weight_q, bias_q)
-            k, v = F.linear(x, weight_kv, bias_kv).split(C, dim=-1)
+            weight, bias = self.c_attn.weight, self.c_attn.bias
+            q = F.linear(x[batch.last_rows], weight[:C], bias[:C])
+            k, v = F.linear(x, weight[C:], bias[C:]).chunk(2, dim=-1)
         else:
-            q, k, v = self.c_attn(x).split(C, dim=-1)
-        q, k, v = (t.unflatten(-1, (self.n_head, -1)) for t in (q, k, v))  # (T or B, H, D)
+            q, k, v = self.c_attn(x).chunk(3, dim=-1)
+        q, k, v = (t.reshape(len(t), self.n_head, -1) for t in (q, k, v))  # (T or B, H, D)
         out: Tensor = self.c_proj(packed_attention(q, k, v, batch).flatten(1))
         return out
 
@@ -194,5 +193,5 @@ def fold_head_bias(model: GPT2ForSequenceClassification) -> None:
     if model.score.bias is None:
         return
     shift = torch.linalg.pinv(model.score.weight.double()) @ model.score.bias.double()
-    model.transformer.ln_f.bias += shift.to(model.transformer.ln_f.bias.dtype)
-    model.score.bias = None
+    model.transformer.ln_f.bias.add_(shift)
+    model.score.register_parameter("bias", None)

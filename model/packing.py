@@ -89,7 +89,8 @@ def packed_attention(q: Tensor, k: Tensor, v: Tensor, batch: PackedBatch) -> Ten
 def reference_attention(q: Tensor, k: Tensor, v: Tensor, batch: PackedBatch) -> Tensor:
     """The definition: scaled dot-product attention over one text after another, on any device."""
     last_only = _is_last_only(q, batch)
-    q_lengths = (1,) * len(batch.lengths) if last_only else batch.lengths
+    kv_lengths = list(batch.lengths)
+    q_lengths = [1] * len(kv_lengths) if last_only else kv_lengths
     parts = [
         F.scaled_dot_product_attention(
             # (L, H, D) -> (1, H, L, D)
@@ -99,7 +100,10 @@ def reference_attention(q: Tensor, k: Tensor, v: Tensor, batch: PackedBatch) -> 
             is_causal=not last_only,
         )[0].transpose(0, 1)
         for q_text, k_text, v_text in zip(
-            q.split(q_lengths), k.split(batch.lengths), v.split(batch.lengths), strict=True
+            torch.split(q, q_lengths),
+            torch.split(k, kv_lengths),
+            torch.split(v, kv_lengths),
+            strict=True,
         )
     ]
     return torch.cat(parts)

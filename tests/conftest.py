@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from model.checkpoint import GoldenMessage, save_classifier, write_golden
+from model.checkpoint import GoldenMessage, ReadToken, save_classifier, write_golden
 from model.classifier import Classifier
 from model.gpt2 import GPT2Config, GPT2ForSequenceClassification, init_weights
 
@@ -56,7 +56,7 @@ def tiny_classifier_model(
 def save_tiny(tmp_path: Path) -> Callable[..., Path]:
     """Saves a tiny classifier with golden messages into a fresh folder and returns the folder."""
 
-    def save(name: str = "tiny", *, seed: int = 0, read_token: "str | int" = "last") -> Path:
+    def save(name: str = "tiny", *, seed: int = 0, read_token: ReadToken = "last") -> Path:
         folder = tmp_path / name
         folder.mkdir()
         save_classifier(folder, tiny_classifier_model(seed), read_token=read_token)
