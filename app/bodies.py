@@ -1,0 +1,86 @@
+"""Request bodies: read with a limit, and decoded so that no message content is ever an error.
+
+Mail filters post what they received: bytes that are not UTF-8 inside JSON strings, NUL, half
+surrogates, any content type or none. Only a body that is not JSON, or too large, is refused.
+"""
+
+import json
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+
+from app.errors import BodyTooLarge, MalformedBody
+
+
+class JSONRoute(APIRoute):
+    """A route that reads its JSON body as above; its errors are those of ``app.errors``."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+        if self.body_field is None:
+            return handle
+
+        async def read_then_handle(request: Request) -> Response:
+            lenient = _LenientRequest(request)
+            # Here, not inside FastAPI, which would answer any error of reading in its own words.
+            await lenient.json()
+            return await handle(lenient)
+
+        return read_then_handle
+
+
+class _LenientRequest(Request):
+    def __init__(self, request: Request) -> None:
+        # Without a content type FastAPI takes the body for JSON, whatever the client called it.
+        headers = [header for header in request.scope["headers"] if header[0] != b"content-type"]
+        super().__init__(dict(request.scope, headers=headers), request.receive)
+        self._max_bytes: int = request.app.state.service.settings.max_body_bytes
+
+    async def body(self) -> bytes:
+        """The whole body.
+
+        Raises:
+            BodyTooLarge: more than ``max_body_bytes``; the rest is not read.
+        """
+        if not hasattr(self, "_body"):
+            declared = self.headers.get("content-length", "0")
+            if declared.isdecimal() and int(declared) > self._max_bytes:
+                raise self._too_large(f"{declared} bytes")
+            body = bytearray()
+            async for chunk in self.stream():
+                body += chunk
+                if len(body) > self._max_bytes:
+                    raise self._too_large(f"more than {self._max_bytes} bytes")
+            self._body = bytes(body)
+        return self._body
+
+    async def json(self) -> Any:
+        """The value of the body; None where it is empty.
+
+        Raises:
+            BodyTooLarge: see ``body``.
+            MalformedBody: not JSON.
+        """
+        if not hasattr(self, "_json"):
+            body = await self.body()
+            text = body.decode(json.detect_encoding(body), "replace")
+            try:
+                self._json = json.loads(text) if text else None
+            except json.JSONDecodeError as error:
+                raise _malformed(f"{error.msg} at character {error.pos}") from None
+            except (ValueError, RecursionError) as error:
+                # A number of thousands of digits, brackets thousands deep.
+                raise _malformed(type(error).__name__) from None
+        return self._json
+
+    def _too_large(self, came: str) -> BodyTooLarge:
+        return BodyTooLarge(
+            f"The body has {came}; at most {self._max_bytes} are read. Send fewer texts in one "
+            "request, or raise SPAMGATE_MAX_BODY_BYTES."
+        )
+
+
+def _malformed(reason: str) -> MalformedBody:
+    return MalformedBody(f'The body is not JSON ({reason}). Send {{"texts": ["...", "..."]}}.')

@@ -1,0 +1,73 @@
+"""Settings of the service: every SPAMGATE_ variable and the flag of the same name.
+
+Knows nothing of HTTP or of the model; a wrong value is refused before anything is loaded.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+STARTER = Path(__file__).parents[1] / "checkpoints" / "starter"
+
+
+class SettingsError(ValueError):
+    """A variable or flag with a value that is not allowed; the message names each of them."""
+
+
+class Settings(BaseSettings):
+    """Serve ham and spam probabilities over HTTP.
+
+    Each setting is a flag, or the environment variable SPAMGATE_ and its name; the flag wins.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="SPAMGATE_",
+        cli_kebab_case=True,
+        cli_prog_name="python -m app",
+        cli_hide_none_type=True,
+        extra="ignore",
+        frozen=True,
+    )
+
+    host: str = Field(
+        "127.0.0.1",
+        description="address to listen on; 0.0.0.0 lets other machines in, set access keys then",
+    )
+    port: int = Field(8000, ge=0, le=65535, description="TCP port; 0 takes any free one")
+    checkpoint: str = Field(
+        str(STARTER), description="folder of the classifier, or its id on a model hub"
+    )
+    device: str = Field(
+        "auto", description="auto (CUDA where there is one, else the CPU), cpu, cuda or cuda:N"
+    )
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="number format of the model; auto takes bfloat16 on CUDA, else float32"
+    )
+    threads: int = Field(
+        0, ge=0, le=1024, description="CPU threads of the model; 0 takes one per physical core"
+    )
+    max_texts: int = Field(1024, ge=1, le=100_000, description="most texts in one request")
+    max_body_bytes: int = Field(
+        8 << 20, ge=1024, description="largest request body; a larger one is answered 413"
+    )
+
+
+def read_settings(arguments: list[str]) -> Settings:
+    """Settings from command-line arguments, then the environment, then the defaults.
+
+    Raises:
+        SettingsError: a value that is not allowed.
+        SystemExit: with code 0 after ``--help``, with code 2 for a flag that does not exist.
+    """
+    try:
+        return Settings(_cli_parse_args=arguments)  # type: ignore[call-arg]
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(map(str, problem['loc']))} is {problem['input']!r}: {problem['msg']}"
+            for problem in error.errors()
+        ]
+        raise SettingsError(
+            f"wrong settings (SPAMGATE_... or flag): {'; '.join(problems)}."
+        ) from error

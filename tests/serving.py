@@ -1,0 +1,36 @@
+"""The service inside a test: its lifespan run, its model loaded, a client in front. No sockets."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+from fastapi import FastAPI
+
+from app.main import create_app
+from app.settings import Settings
+
+
+def make_settings(checkpoint: Path, **values: object) -> Settings:
+    """Settings for a tiny checkpoint on the CPU, whatever the environment says."""
+    return Settings(checkpoint=str(checkpoint), **{"device": "cpu", **values})  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def running(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the app once its model is loaded."""
+    # raise_app_exceptions: a server would answer 500 and log, and so shall the test see it.
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+    ):
+        await app.state.loading
+        yield client
+
+
+@asynccontextmanager
+async def serving(checkpoint: Path, **values: object) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a service with this checkpoint."""
+    async with running(create_app(make_settings(checkpoint, **values))) as client:
+        yield client

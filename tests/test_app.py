@@ -1,0 +1,191 @@
+"""The service over HTTP: verdicts for any content, problem+json for every wrong request."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.main import create_app
+from model.classifier import Classifier
+from tests.conftest import AWKWARD_TEXTS, HAM, SPAM
+from tests.serving import make_settings, running, serving
+
+JSON = {"content-type": "application/json"}
+
+
+async def post_raw(folder: Path, body: bytes, headers: dict[str, str] = JSON) -> httpx.Response:
+    async with serving(folder, max_body_bytes=100_000, max_texts=50) as client:
+        return await client.post("/classify", content=body, headers=headers)
+
+
+def test_results_come_in_order_and_equal_the_model(save_tiny: Callable[..., Path]) -> None:
+    async def scenario() -> httpx.Response:
+        async with serving(folder) as client:
+            return await client.post(
+                "/classify", content=json.dumps({"texts": texts}), headers=JSON
+            )
+
+    folder = save_tiny("tiny")
+    texts = AWKWARD_TEXTS * 3
+    reply = asyncio.run(scenario())
+    classifier = Classifier.load(folder, device="cpu")
+    assert reply.status_code == 200
+    assert reply.json()["model"] == classifier.name
+    assert classifier.name.startswith("tiny@")
+    results = reply.json()["results"]
+    for result, expected in zip(results, classifier.classify(texts), strict=True):
+        assert result["label"] == expected.label
+        assert result["probabilities"]["spam"] == pytest.approx(expected.spam_probability, abs=1e-5)
+        assert sum(result["probabilities"].values()) == pytest.approx(1)
+        assert result["tokens"] == expected.num_tokens
+        assert result["truncated"] is False
+
+
+def test_a_text_that_is_too_long_is_cut_and_says_so(save_tiny: Callable[..., Path]) -> None:
+    texts = ["word " * 1500, "a" * 50_000, "short"]
+    reply = asyncio.run(post_raw(save_tiny(), json.dumps({"texts": texts}).encode()))
+    results = reply.json()["results"]
+    assert [result["truncated"] for result in results] == [True, True, False]
+    assert [result["tokens"] for result in results[:2]] == [1024, 1024]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"texts": ["lone \\ud83d surrogate", "\\u0000"]}',
+        b'{"texts": ["not UTF-8: \xff\xfe \xed\xa0\x80 \xc3"]}',
+        b'\xef\xbb\xbf{"texts": ["byte order mark"]}',
+        '{"texts": ["UTF-16"]}'.encode("utf-16"),
+        b'{"texts": [""], "more": {"texts": 1}}',
+    ],
+    ids=["escapes", "bytes", "bom", "utf16", "unknown field"],
+)
+def test_content_is_never_an_error(save_tiny: Callable[..., Path], body: bytes) -> None:
+    reply = asyncio.run(post_raw(save_tiny(), body))
+    assert reply.status_code == 200, reply.text
+
+
+@pytest.mark.parametrize("content_type", [None, "application/problem+json", "text/plain", "a;;;"])
+def test_any_content_type_will_do(save_tiny: Callable[..., Path], content_type: str | None) -> None:
+    headers = {"content-type": content_type} if content_type else {}
+    reply = asyncio.run(post_raw(save_tiny(), b'{"texts": ["hello"]}', headers))
+    assert reply.status_code == 200, reply.text
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"", 422, "invalid_request"),
+        (b"SECRET", 400, "malformed_body"),
+        (b'{"texts": ["SECRET"', 400, "malformed_body"),
+        (b"[" * 90_000, 400, "malformed_body"),
+        (b'{"texts": ' + b"9" * 9_000 + b"}", 400, "malformed_body"),
+        (b'{"texts": "SECRET"}', 422, "invalid_request"),
+        (b'{"texts": []}', 422, "invalid_request"),
+        (b'{"texts": ["SECRET", 1, null, {}, [], true]}', 422, "invalid_request"),
+        (b'{"text": "SECRET"}', 422, "invalid_request"),
+        (b'["SECRET"]', 422, "invalid_request"),
+        (b'"SECRET"', 422, "invalid_request"),
+        (b"null", 422, "invalid_request"),
+        (b'{"texts": [' + b'"SECRET",' * 50 + b'""]}', 422, "too_many_texts"),
+        (b'{"texts": ["' + b"SECRET" * 20_000 + b'"]}', 413, "body_too_large"),
+    ],
+)
+def test_a_wrong_body_gets_a_problem_that_repeats_none_of_it(
+    save_tiny: Callable[..., Path], body: bytes, status: int, code: str
+) -> None:
+    reply = asyncio.run(post_raw(save_tiny(), body))
+    problem = reply.json()
+    assert (reply.status_code, problem["status"], problem["code"]) == (status, status, code)
+    assert reply.headers["content-type"] == "application/problem+json"
+    assert problem["title"]
+    assert problem["detail"].endswith(".")
+    assert "SECRET" not in reply.text
+
+
+def test_a_body_without_a_declared_length_has_the_same_limit(
+    save_tiny: Callable[..., Path],
+) -> None:
+    async def scenario() -> httpx.Response:
+        async def chunks():
+            for _ in range(100):
+                yield b"SECRET" * 1_000
+
+        async with serving(folder, max_body_bytes=100_000) as client:
+            return await client.post("/classify", content=chunks(), headers=JSON)
+
+    folder = save_tiny()
+    reply = asyncio.run(scenario())
+    assert (reply.status_code, reply.json()["code"]) == (413, "body_too_large")
+
+
+def test_unknown_paths_and_methods_are_problems_too(save_tiny: Callable[..., Path]) -> None:
+    async def scenario() -> tuple[httpx.Response, httpx.Response]:
+        async with serving(folder) as client:
+            return await client.get("/nowhere"), await client.get("/classify")
+
+    folder = save_tiny()
+    unknown, wrong_method = asyncio.run(scenario())
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "not_found")
+    assert (wrong_method.status_code, wrong_method.json()["code"]) == (405, "method_not_allowed")
+    assert wrong_method.headers["allow"] == "POST"
+
+
+def test_health_names_the_model(save_tiny: Callable[..., Path]) -> None:
+    async def scenario() -> httpx.Response:
+        async with serving(folder) as client:
+            return await client.get("/health")
+
+    folder = save_tiny()
+    reply = asyncio.run(scenario())
+    body = reply.json()
+    assert reply.status_code == 200
+    assert body["status"] == "ok"
+    assert body["model"].startswith("tiny@")
+    assert (body["device"], body["dtype"]) == ("cpu", "float32")
+    assert body["uptime_seconds"] >= 0
+
+
+def test_until_the_model_is_loaded_the_service_says_so(save_tiny: Callable[..., Path]) -> None:
+    async def scenario() -> tuple[httpx.Response, httpx.Response]:
+        # The lifespan has not run: nothing has been loaded.
+        transport = httpx.ASGITransport(create_app(make_settings(save_tiny())))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            health = await client.get("/health")
+            return health, await client.post("/classify", json={"texts": [SPAM]})
+
+    health, classify = asyncio.run(scenario())
+    assert (health.status_code, health.json()["status"]) == (503, "loading")
+    assert (classify.status_code, classify.json()["code"]) == (503, "not_ready")
+
+
+def test_an_unusable_checkpoint_ends_the_process_with_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def scenario() -> httpx.Response:
+        async with running(app) as client:
+            return await client.get("/health")
+
+    exit_codes: list[int] = []
+    app = create_app(make_settings(tmp_path / "nothing"), exit_codes.append)
+    health = asyncio.run(scenario())
+    assert exit_codes == [2]
+    assert (health.status_code, health.json()["status"]) == (503, "failed")
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("spamgate: no checkpoint folder at ")
+
+
+def test_the_documented_example_gets_verdicts(save_tiny: Callable[..., Path]) -> None:
+    async def scenario() -> httpx.Response:
+        async with serving(folder) as client:
+            document = (await client.get("/openapi.json")).json()
+            example = document["components"]["schemas"]["ClassifyRequest"]["examples"][0]
+            assert example == {"texts": [SPAM, HAM]}
+            return await client.post("/classify", json=example)
+
+    folder = save_tiny()
+    assert len(asyncio.run(scenario()).json()["results"]) == 2

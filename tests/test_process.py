@@ -1,0 +1,107 @@
+"""The real process: python -m app, over a socket, its exit codes and its last words."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import HAM, SPAM
+
+ROOT = Path(__file__).parents[1]
+DEADLINE_SECONDS = 60
+
+
+def start(*flags: str) -> subprocess.Popen[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("SPAMGATE_")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "app", "--device", "cpu", *flags],
+        cwd=ROOT,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@contextmanager
+def served(folder: Path, *flags: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A healthy service on a free port, and its address."""
+    process = start("--checkpoint", str(folder), "--port", "0", *flags)
+    try:
+        address = _read_address(process)
+        _wait_healthy(address)
+        yield process, address
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _read_address(process: subprocess.Popen[str]) -> str:
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "running on http" in line:
+            return "http" + line.split("running on http")[1].split()[0]
+    raise AssertionError(f"the service ended with code {process.wait()}")
+
+
+def _wait_healthy(address: str) -> None:
+    end = time.monotonic() + DEADLINE_SECONDS
+    while time.monotonic() < end:
+        try:
+            urllib.request.urlopen(f"{address}/health", timeout=5).close()
+        except urllib.error.HTTPError as error:
+            error.close()
+            time.sleep(0.02)  # loading; there is no event to wait for across processes
+        else:
+            return
+    raise AssertionError("the service did not become healthy")
+
+
+def test_a_started_service_answers_and_ends_at_sigterm(save_tiny: Callable[..., Path]) -> None:
+    with served(save_tiny()) as (process, address):
+        reply = httpx.post(f"{address}/classify", json={"texts": [SPAM, HAM]})
+        assert reply.status_code == 200
+        assert len(reply.json()["results"]) == 2
+        assert reply.headers["connection"] == "keep-alive"
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--checkpoint", "no/such/folder"], "no checkpoint folder at no/such/folder"),
+        (["--device", "cuda:7"], "device 'cuda:7' is not there"),
+        (["--port", "70000"], "port is '70000'"),
+    ],
+)
+def test_a_service_that_cannot_start_says_why_and_exits_with_2(
+    save_tiny: Callable[..., Path], flags: list[str], words: str
+) -> None:
+    process = start("--checkpoint", str(save_tiny()), "--port", "0", *flags)
+    _, errors = process.communicate(timeout=DEADLINE_SECONDS)
+    assert process.returncode == 2
+    lines = [line for line in errors.splitlines() if line.startswith("spamgate: ")]
+    assert len(lines) == 1
+    assert words in lines[0]
+    assert "Traceback" not in errors
+
+
+def test_altered_golden_answers_refuse_the_start(save_tiny: Callable[..., Path]) -> None:
+    folder = save_tiny()
+    golden = json.loads((folder / "golden.json").read_text())
+    golden[0]["spam_probability"] = 1 - golden[0]["spam_probability"] + 0.1
+    (folder / "golden.json").write_text(json.dumps(golden))
+    process = start("--checkpoint", str(folder), "--port", "0")
+    _, errors = process.communicate(timeout=DEADLINE_SECONDS)
+    assert process.returncode == 2
+    assert "golden message 0" in errors

@@ -1,0 +1,34 @@
+"""Settings: flag before environment before default, and wrong values named."""
+
+import pytest
+
+from app.settings import STARTER, SettingsError, read_settings
+
+
+def test_defaults_are_loopback_port_8000_and_the_starter() -> None:
+    settings = read_settings([])
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+    assert settings.checkpoint == str(STARTER)
+
+
+def test_a_flag_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPAMGATE_PORT", "9001")
+    monkeypatch.setenv("SPAMGATE_MAX_TEXTS", "7")
+    settings = read_settings(["--port", "9002"])
+    assert (settings.port, settings.max_texts) == (9002, 7)
+
+
+def test_every_wrong_value_is_named_in_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPAMGATE_DTYPE", "float7")
+    with pytest.raises(SettingsError) as error:
+        read_settings(["--port", "99999"])
+    assert "port is '99999'" in str(error.value)
+    assert "dtype is 'float7'" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_flag_ends_with_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as error:
+        read_settings(["--prot", "1"])
+    assert error.value.code == 2
+    assert "--prot" in capsys.readouterr().err
