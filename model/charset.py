@@ -1,0 +1,79 @@
+"""Bytes of an unknown or falsely declared charset to text. Never raises."""
+
+import codecs
+import re
+
+from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
+
+_LABEL = re.compile(r"[\w.:+-]{1,40}")
+_META_CHARSET = re.compile(rb"charset\s*=\s*[\"']?([\w-]{1,40})", re.I)
+# Decoders of Python's own that no mail declares honestly, and that are slow on long input.
+_NOT_CHARSETS = frozenset({"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined"})
+# Seven-bit charsets: bytes below 128 that are not ASCII.
+_SEVEN_BIT = frozenset({"utf-7", "hz", "iso2022_jp", "iso2022_jp_2", "iso2022_kr"})
+_BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+# A declared charset is believed as long as at most one character in so many is not of it.
+_BELIEVED_SHARE = 20
+
+
+def decode_bytes(data: bytes, declared: str, *, is_html: bool = False) -> tuple[str, str]:
+    """Text, and the charset in Python's spelling that it was decoded by.
+
+    In this order: a byte order mark, plain ASCII, the declared charset as browsers understand it,
+    UTF-8, the declared one with some errors, the likeliest by detection. UTF-8 goes before a
+    declared ASCII or Latin-1: text that is valid as UTF-8 by chance is hardly ever met.
+
+    >>> decode_bytes(b"caf\\xc3\\xa9", "iso-8859-1")
+    ('café', 'utf-8')
+
+    Args:
+        data: any bytes.
+        declared: the label in the message, or "".
+        is_html: whether a ``<meta charset>`` counts where no known charset is declared.
+    """
+    for mark, name in _BOMS:
+        if data.startswith(mark):
+            return _decode(data[len(mark) :], name), name
+    codec = _codec(declared)
+    if codec is None and is_html and (match := _META_CHARSET.search(data, 0, 1024)):
+        codec = _codec(match[1].decode("ascii"))
+    if codec not in _SEVEN_BIT and data.isascii() and b"\0" not in data:
+        return data.decode("ascii"), "ascii"
+    order = ("utf-8", codec) if codec in (None, "cp1252") else (codec, "utf-8")
+    for candidate in order:
+        if candidate and (text := _decode_strictly(data, candidate)) is not None:
+            return text, candidate
+    if codec is not None:
+        text = _decode(data, codec)
+        if text.count("\ufffd") * _BELIEVED_SHARE <= len(text):
+            return text, codec
+    likeliest = _codec(detect_encoding(data) or "") or "cp1252"
+    return _decode(data, likeliest), likeliest
+
+
+def _codec(label: str) -> str | None:
+    """Python's name of the charset that browsers read under this label; None if nobody knows it."""
+    label = label.strip().strip("\"'").lower()
+    if not _LABEL.fullmatch(label):
+        return None
+    try:
+        codec = codecs.lookup(map_encoding_to_html5(label, fallback_utf8=False) or label)
+    except (LookupError, ValueError):
+        return None
+    # "base64" and its like are codecs too, but not of text.
+    is_charset = codec._is_text_encoding and codec.name not in _NOT_CHARSETS
+    return codec.name if is_charset else None
+
+
+def _decode_strictly(data: bytes, name: str) -> str | None:
+    try:
+        text = data.decode(name)
+    except ValueError:
+        return None
+    return None if _SURROGATE.search(text) else text
+
+
+def _decode(data: bytes, name: str) -> str:
+    return _SURROGATE.sub("\ufffd", data.decode(name, "replace"))

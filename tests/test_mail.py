@@ -1,0 +1,171 @@
+"""Raw messages: what is read of them, piece by piece."""
+
+import base64
+
+import pytest
+
+from model.mail import message_to_text
+
+HTML_WORDS = "<p>one two three four five six seven eight nine ten eleven</p>"
+WORDS = "one two three four five six seven eight nine ten eleven"
+
+
+def mail(body: str | bytes, *fields: str, subject: str = "Hello") -> bytes:
+    """A message with a subject, these further fields and this body."""
+    head = "\r\n".join([f"Subject: {subject}", *fields]) + "\r\n\r\n"
+    return head.encode() + (body if isinstance(body, bytes) else body.encode())
+
+
+def multipart(kind: str, *parts: str) -> bytes:
+    """A message of that multipart kind; each part is given with its own fields."""
+    body = "".join(f"--b\r\n{part}\r\n" for part in parts) + "--b--\r\n"
+    return mail(body, f'Content-Type: multipart/{kind}; boundary="b"')
+
+
+def plain(text: str, *fields: str) -> str:
+    return "\r\n".join(["Content-Type: text/plain", *fields]) + f"\r\n\r\n{text}"
+
+
+def html(text: str) -> str:
+    return f"Content-Type: text/html\r\n\r\n{text}"
+
+
+def read(raw: bytes) -> str:
+    """The body that is read of a message whose subject is Hello."""
+    text = message_to_text(raw).text
+    assert text.startswith("Hello\n\n") or text == "Hello"
+    return text.removeprefix("Hello").strip()
+
+
+def test_subject_blank_line_and_body() -> None:
+    message = message_to_text(mail("Line one\r\nline two\r\n", "From: a@example.org"))
+    assert message.text == "Hello\n\nLine one\nline two"
+    assert message.subject == "Hello"
+    assert message.parts == ("text/plain",)
+    assert message.charset == "ascii"
+    assert message.characters == len(message.text)
+    assert not message.truncated
+
+
+@pytest.mark.parametrize(
+    ("subject", "expected"),
+    [
+        ("=?utf-8?q?Gr=C3=BC=C3=9Fe?=", "Grüße"),
+        ("=?UTF-8?B?R3LDvMOfZQ==?=", "Grüße"),
+        ("=?iso-8859-1?Q?caf=E9_au_lait?=", "café au lait"),
+        ("=?utf-8?b?w?= =?utf-8?b?w7w?=", "ü"),
+        ("=?utf-8?q?=C3?= =?utf-8?q?=BC?=", "ü"),
+        ("a =?utf-8?q?b?= c", "a b c"),
+        ("=?utf-8?q?a?=\r\n =?utf-8?q?b?=", "ab"),
+        ("folded\r\n\tsubject", "folded subject"),
+        ("=?x-nobody?q?plain?=", "plain"),
+        ("=?utf-8?x?what?=", "=?utf-8?x?what?="),
+        ("naked ünïcode", "naked ünïcode"),
+        ("=?utf-8*de?q?lang?=", "lang"),
+    ],
+)
+def test_subject_is_decoded(subject: str, expected: str) -> None:
+    assert message_to_text(mail("", subject=subject)).text == expected
+
+
+@pytest.mark.parametrize(
+    ("declared", "data", "expected"),
+    [
+        ("utf-8", "schöne Grüße".encode(), "schöne Grüße"),
+        ("iso-8859-1", "schöne Grüße".encode("latin-1"), "schöne Grüße"),
+        ("iso-8859-1", "schöne Grüße".encode(), "schöne Grüße"),
+        ("us-ascii", "schöne Grüße".encode(), "schöne Grüße"),
+        ("utf-8", "schöne Grüße aus Köln".encode("latin-1"), "schöne Grüße aus Köln"),
+        ("no-such-charset", "schöne Grüße".encode(), "schöne Grüße"),
+        ("base64", b"c2Now7ZuZQ==", "c2Now7ZuZQ=="),
+        ("utf-16", b"plain ascii all the same", "plain ascii all the same"),
+        ("utf-16", "with a mark".encode("utf-16"), "with a mark"),
+        ("utf-16le", "without a mark".encode("utf-16-le"), "without a mark"),
+        ("utf-7", b"Hi +AKM-100", "Hi £100"),
+        ("koi8-r", "привет друзья".encode("koi8-r"), "привет друзья"),
+        ("gb2312", "你好世界".encode("gb18030"), "你好世界"),
+        ("iso-2022-jp", "こんにちは".encode("iso-2022-jp"), "こんにちは"),
+        ("windows-1252", b"it\x92s \x80100", "it’s €100"),
+    ],
+)
+def test_charset_is_honoured_and_lies_are_seen_through(
+    declared: str, data: bytes, expected: str
+) -> None:
+    raw = mail(data, f"Content-Type: text/plain; charset={declared}")
+    assert read(raw) == expected
+
+
+def test_transfer_encodings() -> None:
+    coded = base64.encodebytes(b"cash prize " * 20).decode()
+    assert read(mail(coded, "Content-Transfer-Encoding: base64")) == ("cash prize " * 20).strip()
+    assert read(mail(coded[:-3], "Content-Transfer-Encoding: BASE64")).startswith("cash prize")
+    quoted = mail("win=20a soft=\r\n break =3D", "Content-Transfer-Encoding: quoted-printable")
+    assert read(quoted) == "win a soft break ="
+
+
+def test_flowed_lines_are_joined() -> None:
+    field = "Content-Type: text/plain; format=flowed"
+    assert read(mail("one \r\ntwo\r\n\r\nthree\r\n", field)) == "one two\n\nthree"
+    assert read(mail("over \r\nflow\r\n", field + "; delsp=yes")) == "overflow"
+    assert read(mail("> a \r\n> b\r\nc\r\n-- \r\nme", field)) == "> a b\nc\n--\nme"
+
+
+def test_html_is_read_where_it_carries_the_words() -> None:
+    assert read(multipart("alternative", plain("decoy"), html(HTML_WORDS))) == WORDS
+    assert read(multipart("alternative", html(HTML_WORDS), plain("decoy"))) == WORDS
+
+
+def test_plain_is_read_where_the_html_says_little() -> None:
+    assert read(multipart("alternative", plain("the text"), html("<img src=x>"))) == "the text"
+    assert read(multipart("alternative", html("<p>a few words</p>"))) == "a few words"
+
+
+def test_mixed_parts_follow_one_another_without_attachments() -> None:
+    raw = multipart(
+        "mixed",
+        plain("first"),
+        html("<b>second</b>"),
+        plain("third", "Content-Disposition: attachment; filename=a.txt"),
+        "Content-Type: application/pdf\r\n\r\n%PDF",
+    )
+    assert read(raw) == "first\n\nsecond"
+    assert message_to_text(raw).parts == ("text/plain", "text/html")
+
+
+def test_related_shows_its_root_only() -> None:
+    assert read(multipart("related", html("<p>seen</p>"), plain("good words"))) == "seen"
+
+
+def test_nested_message_is_read_only_if_there_is_nothing_else() -> None:
+    forwarded = "Content-Type: message/rfc822\r\n\r\nSubject: inner\r\n\r\ninner text"
+    assert read(multipart("mixed", plain("see below"), forwarded)) == "see below"
+    assert read(multipart("mixed", plain(" "), forwarded)) == "inner text"
+    digest = multipart("digest", "\r\nSubject: inner\r\n\r\ninner text")
+    assert read(digest) == "inner text"
+
+
+def test_missing_and_wrong_boundaries() -> None:
+    body = "--real\r\nContent-Type: text/plain\r\n\r\ntext\r\n--real--\r\n"
+    assert read(mail(body, "Content-Type: multipart/mixed")) == "text"
+    assert read(mail(body, "Content-Type: multipart/mixed; boundary=other")) == "text"
+    assert read(mail("no parts at all", "Content-Type: multipart/mixed; boundary=b")) == (
+        "no parts at all"
+    )
+    unclosed = "--b\r\nContent-Type: text/plain\r\n\r\ntext"
+    assert read(mail(unclosed, "Content-Type: multipart/mixed; boundary=b")) == "text"
+    split = 'Content-Type: multipart/mixed; boundary*0="re"; boundary*1="al"'
+    assert read(mail(body, split)) == "text"
+
+
+def test_message_without_fields_is_all_body() -> None:
+    assert message_to_text(b"just some text\n\nand more").text == "just some text\n\nand more"
+    assert message_to_text(b"").text == ""
+
+
+def test_mbox_line_and_leading_blank_lines_are_skipped() -> None:
+    assert message_to_text(b"From a@b Mon Jan 1\nSubject: s\n\nt").text == "s\n\nt"
+    assert message_to_text(b"\r\n\r\nSubject: s\r\n\r\nt").text == "s\n\nt"
+
+
+def test_first_of_doubled_fields_counts() -> None:
+    assert message_to_text(b"Subject: one\nSubject: two\n\nt").subject == "one"
