@@ -1,0 +1,47 @@
+"""What a figure was measured on: processor, memory, versions, command."""
+
+import os
+import platform
+import shlex
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+PACKAGES = (
+    "torch",
+    "numpy",
+    "tiktoken",
+    "fastapi",
+    "starlette",
+    "uvicorn",
+    "httptools",
+    "pydantic",
+)
+
+
+def describe(module: str) -> dict[str, object]:
+    """The machine, the versions and the command of this run of ``python -m module``."""
+    return {
+        "command": shlex.join(["python", "-m", module, *sys.argv[1:]]),
+        "hardware": f"{_processor()}, {os.cpu_count()} cores, {_memory_gib()} GiB, no GPU used",
+        "python": platform.python_version(),
+        "system": platform.platform(terse=True),
+        "versions": {name: version(name) for name in PACKAGES},
+    }
+
+
+def resident_mib(pid: int) -> float:
+    """Resident memory of a process in MiB, where /proc tells it."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    kib = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))
+    return round(int(kib) / 1024, 1)
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _memory_gib() -> int:
+    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)

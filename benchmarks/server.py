@@ -1,0 +1,77 @@
+"""A real service in its own process, for benchmarks: started, waited for, ended."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+_START_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class Running:
+    """A healthy server: its address, its process, and the seconds until its first 200."""
+
+    url: str
+    pid: int
+    startup_seconds: float
+
+
+@contextmanager
+def started(
+    command: list[str], port: int, *, health: str = "/health", log: Path | None = None
+) -> Iterator[Running]:
+    """Runs a command that serves on ``port`` until the block ends.
+
+    Raises:
+        RuntimeError: it ended, or gave no 200 on ``health`` in time.
+    """
+    begin = time.perf_counter()
+    with (log or Path(os.devnull)).open("w") as output:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        _wait_healthy(process, url + health, begin + _START_SECONDS)
+        yield Running(url, process.pid, time.perf_counter() - begin)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def spamgate(port: int, *flags: str) -> list[str]:
+    """The command that serves on this port."""
+    return [sys.executable, "-m", "app", "--port", str(port), *flags]
+
+
+def free_port() -> int:
+    """A port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait_healthy(process: subprocess.Popen[bytes], url: str, deadline: float) -> None:
+    while time.perf_counter() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"{process.args!r} ended with code {process.returncode}")
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+        except OSError:  # refused, or not healthy yet
+            time.sleep(0.01)
+        else:
+            return
+    raise RuntimeError(f"{process.args!r} was not healthy in {_START_SECONDS} s")

@@ -1,0 +1,68 @@
+"""The four figures of the README: start-up, latency of one text, texts a second, memory.
+
+    python -m benchmarks.service [--checkpoint FOLDER]
+
+Starts the real service on a free port and asks it as one client. Writes results/service.json and
+prints it as the last line.
+"""
+
+import argparse
+import asyncio
+import json
+from pathlib import Path
+
+from benchmarks.environment import describe, resident_mib
+from benchmarks.http_load import Target, closed_loop, cycle_requests
+from benchmarks.server import ROOT, Running, free_port, spamgate, started
+from benchmarks.texts import load_texts
+
+RESULT = Path(__file__).parent / "results" / "service.json"
+STARTS = 3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoint", default=str(ROOT / "checkpoints" / "starter"))
+    parser.add_argument("--seconds", type=float, default=10, help="of each of the two loads")
+    arguments = parser.parse_args()
+    port = free_port()
+    command = spamgate(port, "--checkpoint", arguments.checkpoint)
+    startups = []
+    for _ in range(STARTS - 1):
+        with started(command, port) as server:
+            startups.append(server.startup_seconds)
+    with started(command, port) as server:
+        startups.append(server.startup_seconds)
+        result = measure(server, arguments.seconds)
+    result |= {"startup_seconds": round(sorted(startups)[STARTS // 2], 2)}
+    result |= {"checkpoint": Path(arguments.checkpoint).name, **describe("benchmarks.service")}
+    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(result))
+
+
+def measure(server: Running, seconds: float) -> dict[str, object]:
+    """Figures of a healthy service; no text is sent twice, so that no cache can answer."""
+    texts, description = load_texts()
+    target = Target(f"{server.url}/classify")
+
+    def load(texts_per_request: int, seconds: float, name: str) -> dict[str, object]:
+        requests = cycle_requests(target, texts, texts_per_request, lambda n: f" {name}{n}")
+        return asyncio.run(closed_loop(target, requests, clients=1, seconds=seconds)).summary()
+
+    resident_at_start = resident_mib(server.pid)
+    load(64, 2, "warm")
+    batches = load(64, seconds, "batch")
+    single = load(1, seconds, "single")
+    return {
+        "single_text": {key: single[key] for key in ("p50_ms", "p99_ms", "statuses")},
+        "batches_of_64": {
+            "texts_per_second": round(64 * float(str(batches["ok_per_second"])), 1),
+            **{key: batches[key] for key in ("p50_ms", "p99_ms", "statuses")},
+        },
+        "resident_mib": {"at_start": resident_at_start, "after_load": resident_mib(server.pid)},
+        "texts": description,
+    }
+
+
+if __name__ == "__main__":
+    main()
