@@ -65,6 +65,7 @@ class Checkpoint:
         sha256: over the weights and the configuration, 64 hex digits.
         read_token: the token whose logits are the verdict.
         golden: messages with known answers; empty for checkpoints made elsewhere.
+        run: how it was made, from ``run.json``; None for checkpoints made elsewhere.
     """
 
     model: GPT2ForSequenceClassification
@@ -72,6 +73,7 @@ class Checkpoint:
     sha256: str
     read_token: ReadToken
     golden: tuple[GoldenMessage, ...]
+    run: dict[str, Any] | None
 
 
 def load_classifier(source: str | Path) -> Checkpoint:
@@ -95,6 +97,7 @@ def load_classifier(source: str | Path) -> Checkpoint:
         sha256=_hash_files(folder),
         read_token=settings.get("spamgate", {}).get("read_token", "last"),
         golden=_read_golden(folder / "golden.json"),
+        run=_read_json(folder / "run.json") if (folder / "run.json").exists() else None,
     )
 
 
@@ -114,6 +117,17 @@ def load_base(source: str | Path) -> GPT2Model:
     return holder.transformer
 
 
+@torch.no_grad()
+def finalize(model: GPT2ForSequenceClassification, storage_dtype: torch.dtype) -> None:
+    """Makes the model in memory the one that will be loaded again: measure it only after this.
+
+    Folds the head's bias into ``ln_f`` and rounds the weights to ``storage_dtype``, in place.
+    """
+    fold_head_bias(model)
+    for parameter in model.parameters():
+        parameter.copy_(parameter.to(storage_dtype))
+
+
 def save_classifier(
     folder: Path,
     model: GPT2ForSequenceClassification,
@@ -123,15 +137,12 @@ def save_classifier(
 ) -> None:
     """Writes weights, configuration and tokenizer files into an existing folder.
 
-    The head's bias is folded into ``ln_f`` and the weights are rounded to ``storage_dtype``, both
-    in place, so that the model in memory answers exactly as the one that is loaded again.
+    Finalizes the model first, in place.
     """
-    fold_head_bias(model)
-    for parameter in model.parameters():
-        parameter.data = parameter.data.to(storage_dtype).to(torch.float32)
+    finalize(model, storage_dtype)
     tensors = _to_published_form(model)
     tensors = {name: tensor.to(storage_dtype) for name, tensor in tensors.items()}
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    _write_weights(tensors, folder)
     settings = _published_config(model.config) | {
         "architectures": ["GPT2ForSequenceClassification"],
         "id2label": {str(i): label for i, label in enumerate(LABELS)},
@@ -145,7 +156,7 @@ def save_classifier(
 
 def save_language_model(folder: Path, model: GPT2LMHeadModel) -> None:
     """Writes a language model into an existing folder, as ``load_base`` and others read it."""
-    save_file(_to_published_form(model), folder / "model.safetensors", metadata={"format": "pt"})
+    _write_weights(_to_published_form(model), folder)
     settings = _published_config(model.config) | {"architectures": ["GPT2LMHeadModel"]}
     write_json(folder / "config.json", settings)
     write_tokenizer_files(folder, model.config.n_positions)
@@ -305,6 +316,12 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
         for name, tensor in tensors.items()
         if not name.endswith(_NOT_WEIGHTS)
     }
+
+
+def _write_weights(tensors: dict[str, Tensor], folder: Path) -> None:
+    path = folder / "model.safetensors"
+    save_file(tensors, path, metadata={"format": "pt"})
+    path.chmod(0o644)  # safetensors writes for the owner alone; the service is another user
 
 
 def _assign(

@@ -1,7 +1,12 @@
 """Tiny random models and the real corpora, where they lie beside the checkout."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
+
+# Tiny models gain nothing from threads, and two spinning beside another process lose much. Set
+# before torch is imported, and inherited by the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch

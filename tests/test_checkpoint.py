@@ -1,0 +1,332 @@
+"""Checkpoint folders: saved is loaded, here and by transformers; broken ones say what is wrong."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from model.checkpoint import (
+    CheckpointError,
+    load_base,
+    load_classifier,
+    new_folder,
+    save_classifier,
+    save_language_model,
+)
+from model.classifier import Classifier, DeviceError, pick_device, pick_dtype
+from model.gpt2 import GPT2LMHeadModel
+from model.packing import pack
+from model.tokenizer import encode
+from tests.conftest import AWKWARD_TEXTS, HAM, SPAM, TINY, randomize, tiny_classifier_model
+
+BATCH = pack([encode(text, 64)[0] for text in AWKWARD_TEXTS])
+
+
+@pytest.mark.parametrize("storage_dtype", [torch.float32, torch.float16])
+def test_loaded_model_gives_the_logits_of_the_saved_one(
+    tmp_path: Path, storage_dtype: torch.dtype
+) -> None:
+    model = tiny_classifier_model(head_bias=True)
+    save_classifier(tmp_path, model, read_token="last", storage_dtype=storage_dtype)
+    loaded = load_classifier(tmp_path)
+    with torch.no_grad():
+        assert torch.equal(loaded.model(BATCH), model(BATCH))
+    stored = load_file(tmp_path / "model.safetensors")
+    assert {tensor.dtype for tensor in stored.values()} == {storage_dtype}
+
+
+def test_float16_storage_stays_close_to_the_trained_weights(tmp_path: Path) -> None:
+    model = tiny_classifier_model(head_bias=True)
+    with torch.no_grad():
+        before = model(BATCH).softmax(-1)
+        save_classifier(tmp_path, model, read_token="last", storage_dtype=torch.float16)
+        torch.testing.assert_close(model(BATCH).softmax(-1), before, atol=5e-3, rtol=0)
+
+
+@pytest.mark.parametrize("storage_dtype", [torch.float32, torch.float16])
+def test_transformers_pipeline_gives_the_same_probabilities(
+    tmp_path: Path, storage_dtype: torch.dtype
+) -> None:
+    model = tiny_classifier_model(head_bias=True)
+    save_classifier(tmp_path, model, read_token="last", storage_dtype=storage_dtype)
+    texts = [SPAM, HAM, "word " * 300]
+    ours = Classifier.load(tmp_path, "cpu").classify(texts)
+    theirs = transformers.pipeline("text-classification", str(tmp_path), top_k=None, device="cpu")
+    for prediction, scores in zip(ours, theirs(texts), strict=True):
+        by_label = {score["label"]: score["score"] for score in scores}
+        assert by_label["spam"] == pytest.approx(prediction.spam_probability, abs=1e-5)
+        assert by_label["ham"] == pytest.approx(prediction.ham_probability, abs=1e-5)
+
+
+def test_classifier_made_by_transformers_loads_here(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(
+        n_layer=2, n_head=4, n_embd=32, pad_token_id=50256, id2label={0: "ham", 1: "spam"}
+    )
+    theirs = transformers.GPT2ForSequenceClassification(config).eval()
+    randomize(theirs)
+    theirs.save_pretrained(tmp_path)
+    token_ids = encode(SPAM, 64)[0]
+    with torch.no_grad():
+        expected = theirs(torch.tensor([token_ids])).logits
+        ours = load_classifier(tmp_path).model(pack([token_ids]))
+    torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_language_model_of_transformers_becomes_a_base(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    theirs = transformers.GPT2LMHeadModel(transformers.GPT2Config(n_layer=2, n_head=4, n_embd=32))
+    theirs.eval().save_pretrained(tmp_path, max_shard_size="3MB")
+    assert (tmp_path / "model.safetensors.index.json").exists()
+    tokens = encode(SPAM, 64)[0]
+    with torch.no_grad():
+        expected = theirs.transformer(torch.tensor([tokens])).last_hidden_state[0]
+        torch.testing.assert_close(load_base(tmp_path)(pack([tokens])), expected)
+
+
+def test_own_language_model_and_classifier_serve_as_bases(tmp_path: Path) -> None:
+    language_model = GPT2LMHeadModel(TINY)
+    save_language_model(tmp_path, language_model)
+    with torch.no_grad():
+        assert torch.equal(load_base(tmp_path)(BATCH), language_model.transformer(BATCH))
+    model = tiny_classifier_model()
+    save_classifier(tmp_path, model, read_token="last")
+    with torch.no_grad():
+        assert torch.equal(load_base(tmp_path)(BATCH), model.transformer(BATCH))
+
+
+def test_bases_without_prefix_and_with_masks_load(tmp_path: Path) -> None:
+    """The published file leaves out ``transformer.`` and holds each block's causal mask."""
+    model = GPT2LMHeadModel(TINY)
+    save_language_model(tmp_path, model)
+    weights = {
+        name.removeprefix("transformer."): tensor
+        for name, tensor in load_file(tmp_path / "model.safetensors").items()
+    }
+    weights["h.0.attn.bias"] = torch.ones(1, 1, 4, 4).tril()
+    save_file(weights, tmp_path / "model.safetensors")
+    with torch.no_grad():
+        assert torch.equal(load_base(tmp_path)(BATCH), model.transformer(BATCH))
+
+
+def _edit_config(**changes: object) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | changes))
+
+    return edit
+
+
+def _edit_weights(change: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        weights = load_file(folder / "model.safetensors")
+        change(weights)
+        save_file(weights, folder / "model.safetensors")
+
+    return edit
+
+
+def _truncate(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _only_pickled(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+NOT_FINITE = {"transformer.ln_f.bias": torch.full((32,), float("nan"))}
+WRONG_SHAPE = {"transformer.ln_f.bias": torch.zeros(31)}
+
+BROKEN = {
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors is missing"),
+    "pickled weights": (_only_pickled, "never read"),
+    "half a file": (_truncate, "not a whole safetensors file"),
+    "no config": (lambda f: (f / "config.json").unlink(), "config.json is missing"),
+    "config not JSON": (lambda f: (f / "config.json").write_text("{"), "is not JSON"),
+    "config not an object": (lambda f: (f / "config.json").write_text("[]"), "holds a list"),
+    "no sizes": (_edit_config(n_layer=None), "does not say n_layer"),
+    "heads do not divide": (_edit_config(n_head=5), "n_head = 5 does not divide"),
+    "other model": (_edit_config(model_type="llama"), "model_type is 'llama'"),
+    "other GELU": (_edit_config(activation_function="gelu"), "activation_function is 'gelu'"),
+    "other vocabulary": (_edit_config(vocab_size=100), "GPT-2's own 50257 tokens"),
+    "foreign vocab.json": (lambda f: (f / "vocab.json").write_text("{}"), "GPT-2's own"),
+    "other labels": (_edit_config(id2label={"0": "spam", "1": "ham"}), "id2label"),
+    "language model": (_edit_config(id2label=None), "must be fine-tuned first"),
+    "missing tensor": (_edit_weights(lambda w: w.pop("score.weight")), "score.weight is missing"),
+    "extra tensor": (_edit_weights(lambda w: w.update(x=torch.ones(1))), "x is not a part"),
+    "wrong shape": (_edit_weights(lambda w: w.update(WRONG_SHAPE)), r"\(31,\) instead of \(32,\)"),
+    "not finite": (_edit_weights(lambda w: w.update(NOT_FINITE)), "not finite"),
+    "golden not JSON": (lambda f: (f / "golden.json").write_text("{}x"), "golden.json"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_folder_is_one_clear_error(save_tiny: Callable[..., Path], name: str) -> None:
+    breaks, message = BROKEN[name]
+    folder = save_tiny()
+    breaks(folder)
+    with pytest.raises(CheckpointError, match=message):
+        load_classifier(folder)
+
+
+def test_changed_weights_fail_their_golden_messages(save_tiny: Callable[..., Path]) -> None:
+    folder, other = save_tiny("one"), save_tiny("two", seed=1)
+    (folder / "model.safetensors").write_bytes((other / "model.safetensors").read_bytes())
+    with pytest.raises(CheckpointError, match="golden message 0 has P\\(spam\\)"):
+        Classifier.load(folder, "cpu")
+
+
+def test_padded_position_checkpoint_is_refused_with_the_recipe_to_use(
+    save_tiny: Callable[..., Path],
+) -> None:
+    folder = save_tiny(read_token=119)
+    with pytest.raises(CheckpointError, match=r"position 119.*gpt2_last_block\.toml"):
+        Classifier.load(folder, "cpu")
+
+
+def test_name_and_hash_tell_checkpoints_apart(save_tiny: Callable[..., Path]) -> None:
+    names = [Classifier.load(save_tiny(f"m{seed}", seed=seed), "cpu").name for seed in (0, 1)]
+    assert names[0].startswith("m0@")
+    assert names[0].split("@")[1] != names[1].split("@")[1]
+
+
+def test_new_folder_appears_only_when_complete(tmp_path: Path) -> None:
+    target = tmp_path / "run"
+
+    def write_and_fail() -> None:
+        with new_folder(target) as folder:
+            (folder / "half").write_text("x")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_and_fail()
+    assert list(tmp_path.iterdir()) == []
+    with new_folder(target) as folder:
+        (folder / "whole").write_text("x")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    with pytest.raises(CheckpointError, match="exists already"), new_folder(target):
+        pass
+
+
+def test_unknown_source_says_what_is_allowed() -> None:
+    with pytest.raises(CheckpointError, match=r"Give a folder .* or a hub id"):
+        load_classifier("/no/such/folder")
+
+
+def test_unknown_devices_and_dtypes_are_named() -> None:
+    with pytest.raises(DeviceError, match="device 'nonsense' is not there"):
+        pick_device("nonsense")
+    with pytest.raises(DeviceError, match="dtype 'float8' is not known"):
+        pick_dtype("float8", torch.device("cpu"))
+    if not torch.cuda.is_available():
+        with pytest.raises(DeviceError, match="device 'cuda' is not there"):
+            pick_device("cuda")
+
+
+def test_batches_of_any_size_give_the_same_predictions(save_tiny: Callable[..., Path]) -> None:
+    checkpoint = load_classifier(save_tiny())
+    device, dtype = torch.device("cpu"), torch.float32
+    whole = Classifier(checkpoint, device=device, dtype=dtype).classify(AWKWARD_TEXTS)
+    cut = Classifier(checkpoint, device=device, dtype=dtype, max_batch_tokens=10)
+    for one, other in zip(whole, cut.classify(AWKWARD_TEXTS), strict=True):
+        assert one.spam_probability == pytest.approx(other.spam_probability, abs=1e-5)
+        assert (one.num_tokens, one.truncated) == (other.num_tokens, other.truncated)
+    assert cut.classify([]) == []
+
+
+class Hub(BaseHTTPRequestHandler):
+    """A stand-in for the hub on loopback that holds one repository, ``owner/tiny``."""
+
+    files: dict[str, bytes]
+    asked: list[str]
+
+    def do_GET(self) -> None:  # the name that http.server calls
+        self._answer(with_body=True)
+
+    def do_HEAD(self) -> None:
+        self._answer(with_body=False)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _answer(self, *, with_body: bool) -> None:
+        self.asked.append(self.path)
+        path = self.path.split("?")[0]
+        name = path.rsplit("/", 1)[-1]
+        if path.startswith("/api/models/owner/tiny/revision/"):
+            siblings = [{"rfilename": file} for file in self.files]
+            facts = {"id": "owner/tiny", "sha": "0" * 40, "siblings": siblings}
+            status, body = 200, json.dumps(facts).encode()
+        elif path.startswith("/api/models/owner/tiny/tree/"):
+            tree = [{"type": "file", "path": f, "size": len(c)} for f, c in self.files.items()]
+            status, body = 200, json.dumps([entry | {"oid": "0"} for entry in tree]).encode()
+        elif path.startswith("/owner/tiny/resolve/") and name in self.files:
+            status, body = 200, self.files[name]
+        else:
+            status, body = 404, b"{}"
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Type", "application/json")
+        self.send_header("X-Repo-Commit", "0" * 40)
+        self.send_header("ETag", f'"{name}"')
+        self.end_headers()
+        if with_body:
+            self.wfile.write(body)
+
+
+@pytest.fixture
+def hub(save_tiny: Callable[..., Path]) -> Iterator[str]:
+    files = {path.name: path.read_bytes() for path in save_tiny().iterdir()}
+    files["pytorch_model.bin"] = b"a pickle"
+    asked: list[str] = []
+    handler = type("TinyHub", (Hub,), {"files": files, "asked": asked})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+    assert asked
+    assert not [path for path in asked if path.endswith(".bin")]
+
+
+def load_from_hub(endpoint: str, source: str, cache: Path) -> str:
+    """Loads in a process of its own: the hub's client reads its endpoint once, at import."""
+    script = f"""
+from model.checkpoint import CheckpointError, load_classifier
+try:
+    checkpoint = load_classifier({source!r})
+    print(checkpoint.name, len(checkpoint.golden))
+except CheckpointError as error:
+    print(error)
+"""
+    environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HUB_CACHE": str(cache)}
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return run.stdout
+
+
+def test_hub_id_is_downloaded_without_pickles(hub: str, tmp_path: Path) -> None:
+    assert load_from_hub(hub, "owner/tiny", tmp_path / "cache") == "owner/tiny 2\n"
+
+
+def test_hub_that_lacks_the_repository_is_a_clear_error(hub: str, tmp_path: Path) -> None:
+    message = load_from_hub(hub, "owner/other", tmp_path / "cache")
+    assert message.startswith("owner/other is not a folder here, and the hub did not give it")

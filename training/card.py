@@ -1,0 +1,114 @@
+"""What is written beside the weights: run.json, the model card, and the golden messages' texts."""
+
+import dataclasses
+import platform
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from model.checkpoint import write_json
+from training.config import TrainConfig
+from training.data import Splits
+from training.evaluate import Metrics, as_table
+from training.loop import Outcome
+
+# Written for this project: no text of a corpus, so that a checkpoint gives none away. The first
+# two are the sentences of the post that the recipe comes from.
+GOLDEN_TEXTS = (
+    "You are a winner you have been specially selected to receive $1000 cash or a $2000 reward",
+    "Hey, just wanted to check if we're still on for dinner tonight? Let me know!",
+    "URGENT! Your mobile number has won a 2,000 pound prize. Call 09061 000000 now to claim.",
+    "Running ten minutes late, start without me. Sorry!",
+    "FREE ringtone! Txt TONE to 80000 now. 150p/msg, stop to end.",
+    "Can you send me the notes from today's lecture?",
+    "",
+    "Überraschung \u2013 字 \U0001f600 <|endoftext|> &amp; \x00",
+)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """The facts of one run, for run.json and the card."""
+
+    counts: dict[str, dict[str, int]]
+    metrics: dict[str, Metrics]
+    data_sha256: dict[str, str]
+    best_step: int
+    best_validation_loss: float
+    training_seconds: float
+    examples_per_second: float
+    interrupted: bool
+    history: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        splits: Splits,
+        outcome: Outcome,
+        metrics: dict[str, Metrics],
+        data_sha256: dict[str, str],
+    ) -> "RunRecord":
+        """Gathers the record from a run's results."""
+        return cls(
+            counts=splits.counts(),
+            metrics=metrics,
+            data_sha256=data_sha256,
+            best_step=outcome.snapshot.step,
+            best_validation_loss=outcome.snapshot.validation_loss,
+            training_seconds=round(outcome.seconds, 1),
+            examples_per_second=round(outcome.examples_per_second, 1),
+            interrupted=outcome.interrupted,
+            history=dataclasses.asdict(outcome.history),
+        )
+
+
+def write_run_json(path: Path, config: TrainConfig, record: RunRecord) -> None:
+    """Everything needed to repeat the run and to judge it."""
+    versions = {name: version(name) for name in ("torch", "tiktoken", "numpy", "scikit-learn")}
+    facts = {
+        "recipe": config.model_dump(),
+        "versions": {"python": platform.python_version()} | versions,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    write_json(path, facts | dataclasses.asdict(record))
+
+
+def write_model_card(path: Path, name: str, config: TrainConfig, record: RunRecord) -> None:
+    """A model card with the metadata block that hubs read."""
+    start = "random weights" if config.base == "random" else f"`{config.base}`"
+    reads = "each text's last token" if config.padding == "none" else "the last position, padded"
+    counts = "\n".join(
+        f"| {part} | {count['ham']} | {count['spam']} |" for part, count in record.counts.items()
+    )
+    path.write_text(
+        f"""---
+license: apache-2.0
+library_name: transformers
+pipeline_tag: text-classification
+tags: [spam, gpt2]
+---
+# {name}
+
+GPT-2 that tells ham (0) from spam (1), made by `python -m training.finetune` of spamgate from
+{start}; trained part: {config.trained}; the verdict is read at {reads}.
+
+**Data.** SMS Spam Collection (Almeida, Gómez Hidalgo, UCI 228, CC BY 4.0), selection
+`{config.selection}`, split seed {config.split_seed}, training seed {config.seed}.
+
+| part | ham | spam |
+|---|---|---|
+{counts}
+
+**Figures** of the saved snapshot (step {record.best_step}, chosen by validation loss; the test part
+chose nothing), at a threshold of 0.5:
+
+{as_table(record.metrics)}
+
+**Intended use.** English SMS and other short messages, as one signal among several. **Known
+limits.** Other languages, e-mail and current campaigns were not in the training data; a score is
+not a reason to delete a message. `run.json` holds the recipe, versions, hashes and curves.
+""",
+        encoding="utf-8",
+    )

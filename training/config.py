@@ -1,0 +1,98 @@
+"""TrainConfig: everything that makes one training run, read from a TOML recipe and flags."""
+
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+
+class TrainingError(Exception):
+    """A training run that cannot start or go on; the message says why and what to do."""
+
+
+class ConfigError(TrainingError):
+    """A recipe that cannot be followed."""
+
+
+class TrainConfig(BaseModel):
+    """One recipe. Each key of the TOML file is a field here; an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: int = Field(123, ge=0, description="Of the head, the order of texts and the dropout.")
+
+    # Data
+    data_urls: tuple[str, ...] = Field((), description="Zip files to try in order without --data.")
+    data_sha256: str = Field("", description="Of the unpacked file; empty accepts any file.")
+    selection: Literal["all", "book"] = Field(
+        "all",
+        description="all: every distinct text, near-duplicates kept on one side of the split. "
+        "book: the book's balanced draw and its split in order.",
+    )
+    split_seed: int = Field(123, ge=0, description="Of the split; apart from the training's seed.")
+    train_fraction: float = Field(0.7, gt=0, lt=1, description="Share of texts trained on.")
+    validation_fraction: float = Field(0.1, gt=0, lt=1, description="Share that chooses.")
+    padding: Literal["none", "longest"] = Field(
+        "none",
+        description="none: packed, the verdict read at the last real token. longest: every text "
+        "padded or cut to the longest training text and read at the last position, as in the book; "
+        "three to five times the work, and the service does not take such a checkpoint.",
+    )
+    max_tokens: int = Field(1024, ge=1, description="Texts are cut after this many tokens.")
+
+    # Model
+    base: str = Field(
+        "openai-community/gpt2",
+        description="Folder or hub id of the pretrained network; 'random' draws one of the sizes "
+        "below instead.",
+    )
+    n_layer: int = Field(12, ge=1, description="Blocks, where base is random.")
+    n_head: int = Field(12, ge=1, description="Attention heads, where base is random.")
+    n_embd: int = Field(768, ge=1, description="Width, where base is random.")
+    trained: Literal["head", "last_block", "last_two_blocks", "all"] = Field(
+        "last_block",
+        description="head: the new head alone; last_block: with the last block and the final norm.",
+    )
+
+    # Optimization
+    epochs: int = Field(5, ge=1, description="Passes over the training texts.")
+    batch_size: int = Field(8, ge=1, description="Texts a step.")
+    learning_rate: float = Field(5e-5, gt=0, description="AdamW's, at its peak.")
+    weight_decay: float = Field(0.1, ge=0, description="AdamW's, on every trained tensor.")
+    schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="cosine: linear warm-up, then down to zero along half a cosine."
+    )
+    warmup_fraction: float = Field(0.1, ge=0, lt=1, description="Share of steps, under cosine.")
+    token_dropout: float = Field(
+        0.0, ge=0, lt=1, description="Chance of each training token to be left out, anew each time."
+    )
+    eval_every: int = Field(50, ge=1, description="Steps between evaluations and snapshots.")
+    eval_batches: int = Field(5, ge=1, description="Batches in the losses printed on the way.")
+
+    # Saving
+    storage_dtype: Literal["float32", "float16", "bfloat16"] = Field(
+        "float32", description="Of the weights in the file; float16 halves it."
+    )
+
+
+def load_config(path: Path, **overrides: object) -> TrainConfig:
+    """Reads a recipe; overrides that are not None win.
+
+    Raises:
+        ConfigError: no such file, not TOML, an unknown key, a value out of range.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read the recipe {path}: {error}") from error
+    values |= {key: value for key, value in overrides.items() if value is not None}
+    try:
+        return TrainConfig.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})"
+            for e in error.errors()
+        )
+        known = ", ".join(TrainConfig.model_fields)
+        raise ConfigError(f"{path}: {problems}. Known keys: {known}.") from error

@@ -1,0 +1,138 @@
+"""Corpora: files, or downloads from their publisher, to labelled examples."""
+
+import csv
+import hashlib
+import io
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from model.gpt2 import LABELS
+from training.config import TrainingError
+
+SMS_FILE = "SMSSpamCollection"
+_CACHE = Path.home() / ".cache" / "spamgate"
+_MAX_DOWNLOAD_BYTES = 64 << 20
+
+
+class CorpusError(TrainingError):
+    """A corpus that is missing, altered or unreadable."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A text, its label (0 ham, 1 spam) and the corpus it comes from."""
+
+    text: str
+    label: int
+    source: str
+
+
+def find_sms_file(data: Path | None, urls: Sequence[str], sha256: str) -> Path:
+    """The SMS Spam Collection: given, fetched earlier, or downloaded now.
+
+    Args:
+        data: the file, or a folder that holds it; None to download.
+        urls: zip files that hold it, tried in order.
+        sha256: hex digest of the unpacked file; empty accepts any.
+
+    Raises:
+        CorpusError: no file, no answer from any URL, or other content than the digest's.
+    """
+    if data is None:
+        path = _CACHE / SMS_FILE
+        if not path.exists():
+            _download(path, urls, sha256)
+    else:
+        path = data / SMS_FILE if data.is_dir() else data
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CorpusError(f"cannot read the corpus {path}: {error.strerror}.") from error
+    _check_sha256(content, sha256, str(path))
+    return path
+
+
+def read_sms(path: Path) -> list[Example]:
+    """The collection as its authors wrote it: label, TAB, text; a quotation mark is text.
+
+    Raises:
+        CorpusError: a line that is not of that form, with its number.
+    """
+    examples = []
+    for number, line in enumerate(_read_text(path).split("\n"), start=1):
+        if line:
+            label, _, text = line.partition("\t")
+            examples.append(_example(label, text, path, number))
+    return examples
+
+
+def read_sms_as_the_book(path: Path) -> list[Example]:
+    """The collection as pandas reads it by default: quotation marks join two lines into others.
+
+    5,572 rows instead of 5,574; the book's draws are positions in these.
+    """
+    rows = csv.reader(io.StringIO(_read_text(path), newline=""), delimiter="\t")
+    return [
+        _example(row[0], row[1] if len(row) > 1 else "", path, number)
+        for number, row in enumerate(rows, start=1)
+    ]
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _example(label: str, text: str, path: Path, number: int) -> Example:
+    if label not in LABELS or not text:
+        raise CorpusError(
+            f"{path}, line {number}: expected ham or spam, a TAB and a text; "
+            f"this line starts with {label[:20]!r}."
+        )
+    return Example(text, LABELS.index(label), "sms")
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise CorpusError(f"cannot read the corpus {path}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{path} is not UTF-8 at byte {error.start}.") from error
+
+
+def _download(path: Path, urls: Sequence[str], sha256: str) -> None:
+    failures = []
+    for url in urls:
+        print(f"downloading {url}")
+        try:
+            with urllib.request.urlopen(url, timeout=60) as response:
+                archive = response.read(_MAX_DOWNLOAD_BYTES)
+            content = zipfile.ZipFile(io.BytesIO(archive)).read(SMS_FILE)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            failures.append(f"{url}: {error}")
+            continue
+        _check_sha256(content, sha256, url)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_bytes(content)
+        partial.rename(path)
+        return
+    raise CorpusError(
+        "the SMS Spam Collection could not be downloaded "
+        f"({'; '.join(failures) or 'the recipe names no URL'}). Fetch it by hand (UCI data set "
+        "228) and give its place with --data."
+    )
+
+
+def _check_sha256(content: bytes, expected: str, origin: str) -> None:
+    actual = hashlib.sha256(content).hexdigest()
+    if expected and actual != expected:
+        raise CorpusError(
+            f"{origin} is not the file that this recipe was written for: its SHA-256 is {actual}, "
+            f"expected {expected}. For other data set data_sha256 in a recipe of your own."
+        )

@@ -1,0 +1,187 @@
+"""Examples to batches: duplicates, splits that do not leak, tokens, loaders."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse.csgraph import connected_components
+from sklearn.feature_extraction.text import CountVectorizer
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from model.packing import PackedBatch, pack
+from model.tokenizer import ENDOFTEXT, encode
+from training.config import TrainConfig, TrainingError
+from training.corpora import Example
+
+# Two texts are near-duplicates where their sets of word triples overlap (Jaccard) by this much.
+NEAR_DUPLICATE = 0.6
+
+TokenizedExample = tuple[list[int], int]
+"""Token ids and label."""
+Batch = tuple[PackedBatch, Tensor]
+"""B packed texts and their int64 (B,) labels."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """One corpus in three parts. The test part never chooses anything."""
+
+    train: list[Example]
+    validation: list[Example]
+    test: list[Example]
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Ham and spam in each part."""
+        return {
+            name: {
+                "ham": sum(e.label == 0 for e in part),
+                "spam": sum(e.label == 1 for e in part),
+            }
+            for name, part in vars(self).items()
+        }
+
+
+def split_examples(examples: Sequence[Example], config: TrainConfig) -> Splits:
+    """Splits as the recipe says: ``all`` or ``book``.
+
+    Raises:
+        TrainingError: a part would be without ham or without spam.
+    """
+    if config.selection == "book":
+        splits = book_split(examples, config)
+    else:
+        splits = cluster_split(examples, config)
+    for name, count in splits.counts().items():
+        if min(count.values()) == 0:
+            raise TrainingError(f"the {name} part would hold {count}: too few texts to train with.")
+    return splits
+
+
+def book_split(examples: Sequence[Example], config: TrainConfig) -> Splits:
+    """The book's draw: as many ham as spam, shuffled, cut in order.
+
+    pandas' ``sample(n, random_state=123)`` is ``RandomState(123).choice`` without replacement.
+    """
+    ham = [e for e in examples if e.label == 0]
+    spam = [e for e in examples if e.label == 1]
+    if len(ham) < len(spam):
+        raise TrainingError(f"a balanced draw needs more ham than spam: {len(ham)} < {len(spam)}.")
+    drawn = np.random.RandomState(config.split_seed).choice(len(ham), len(spam), replace=False)
+    balanced = [ham[i] for i in drawn] + spam
+    order = np.random.RandomState(config.split_seed).choice(
+        len(balanced), len(balanced), replace=False
+    )
+    shuffled = [balanced[i] for i in order]
+    first = int(len(shuffled) * config.train_fraction)
+    second = first + int(len(shuffled) * config.validation_fraction)
+    return Splits(shuffled[:first], shuffled[first:second], shuffled[second:])
+
+
+def cluster_split(examples: Sequence[Example], config: TrainConfig) -> Splits:
+    """Every distinct text, near-duplicates on one side, the same share of spam in each part."""
+    distinct = drop_duplicates(examples)
+    clusters = near_duplicate_clusters([e.text for e in distinct])
+    rng = np.random.default_rng(config.split_seed)
+    members: dict[int, list[Example]] = {}
+    for example, cluster in zip(distinct, clusters.tolist(), strict=True):
+        members.setdefault(cluster, []).append(example)
+    parts: tuple[list[Example], list[Example], list[Example]] = ([], [], [])
+    for label in (0, 1):
+        # A cluster goes with its first text's label; hardly any holds both.
+        same = [group for group in members.values() if group[0].label == label]
+        total = sum(map(len, same))
+        bounds = np.cumsum([config.train_fraction, config.validation_fraction]) * total
+        placed = 0
+        for number in rng.permutation(len(same)):
+            part = int(np.searchsorted(bounds, placed, side="right"))
+            parts[part].extend(same[number])
+            placed += len(same[number])
+    train, validation, test = ([part[i] for i in rng.permutation(len(part))] for part in parts)
+    return Splits(train, validation, test)
+
+
+def drop_duplicates(examples: Sequence[Example]) -> list[Example]:
+    """The first of each set of texts that differ in nothing but case, blanks and punctuation."""
+    first: dict[str, Example] = {}
+    for example in examples:
+        first.setdefault(_letters_and_digits(example.text) or example.text, example)
+    return list(first.values())
+
+
+def near_duplicate_clusters(texts: Sequence[str]) -> NDArray[np.int32]:
+    """A cluster number for each text; near-duplicates, also of near-duplicates, share theirs."""
+    triples = CountVectorizer(analyzer=_word_triples, binary=True, dtype=np.int32)
+    matrix = triples.fit_transform(texts)  # (texts, triples)
+    shared = (matrix @ matrix.T).tocoo()
+    sizes = np.asarray(matrix.sum(axis=1)).ravel()
+    union = sizes[shared.row] + sizes[shared.col] - shared.data
+    shared.data = (shared.data >= NEAR_DUPLICATE * union).astype(np.int8)
+    shared.eliminate_zeros()
+    numbers: NDArray[np.int32] = connected_components(shared, directed=False)[1]
+    return numbers
+
+
+def tokenize(examples: Sequence[Example], max_tokens: int) -> list[TokenizedExample]:
+    """Token ids of each text, cut after ``max_tokens``."""
+    return [(encode(example.text, max_tokens)[0], example.label) for example in examples]
+
+
+def pad_to(examples: Sequence[TokenizedExample], length: int) -> list[TokenizedExample]:
+    """Texts of exactly ``length`` tokens, cut or filled up with ENDOFTEXT, as in the book."""
+    return [
+        ((tokens + [ENDOFTEXT] * (length - len(tokens)))[:length], label)
+        for tokens, label in examples
+    ]
+
+
+def make_loader(
+    examples: list[TokenizedExample],
+    batch_size: int,
+    *,
+    training: bool = False,
+    token_dropout: float = 0.0,
+) -> DataLoader[Any]:
+    """Packed batches; for training shuffled, without a smaller last one.
+
+    Order and dropout come from torch's global generator.
+    """
+    collate: Callable[[list[TokenizedExample]], Batch] = (
+        (lambda batch: _collate(_drop_tokens(batch, token_dropout))) if token_dropout else _collate
+    )
+    return DataLoader(
+        examples,  # type: ignore[arg-type]  # a list serves as a map-style dataset
+        batch_size,
+        shuffle=training,
+        drop_last=training,
+        collate_fn=collate,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _collate(examples: list[TokenizedExample]) -> Batch:
+    batch = pack([tokens for tokens, _ in examples])
+    return batch, torch.tensor([label for _, label in examples])
+
+
+def _drop_tokens(examples: list[TokenizedExample], share: float) -> list[TokenizedExample]:
+    kept = []
+    for tokens, label in examples:
+        keep = (torch.rand(len(tokens)) >= share).tolist()
+        kept.append(([t for t, k in zip(tokens, keep, strict=True) if k] or tokens[-1:], label))
+    return kept
+
+
+def _letters_and_digits(text: str) -> str:
+    return "".join(c for c in text.lower() if c.isalnum())
+
+
+def _word_triples(text: str) -> list[str]:
+    words = re.findall(r"\w+", text.lower())
+    if len(words) < 3:
+        return [" ".join(words) or text]
+    return [" ".join(words[i : i + 3]) for i in range(len(words) - 2)]
