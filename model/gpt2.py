@@ -132,8 +132,21 @@ class GPT2Model(nn.Module):
         Returns:
             (T, C), or (B, C) with ``last_only``.
         """
-        x = self.wte(batch.input_ids) + self.wpe(batch.position_ids)  # (T, C)
-        for block in self.h[:-1]:
+        return self.upper(self.lower(batch, 0), batch, 0, last_only)
+
+    def lower(self, batch: PackedBatch, num_blocks: int) -> Tensor:
+        """The residual stream (T, C) that enters block ``num_blocks``."""
+        x: Tensor = self.wte(batch.input_ids) + self.wpe(batch.position_ids)
+        for block in self.h[:num_blocks]:
+            x = block(x, batch)
+        return x
+
+    def upper(self, x: Tensor, batch: PackedBatch, num_blocks: int, last_only: bool) -> Tensor:
+        """What ``forward`` returns, from the (T, C) that ``lower`` with ``num_blocks`` gave.
+
+        ``num_blocks`` is less than ``n_layer``.
+        """
+        for block in self.h[num_blocks:-1]:
             x = block(x, batch)
         out: Tensor = self.ln_f(self.h[-1](x, batch, last_only))
         return out
@@ -165,9 +178,20 @@ class GPT2ForSequenceClassification(nn.Module):
         self.transformer = GPT2Model(config)
         self.score = nn.Linear(config.n_embd, len(LABELS), bias=head_bias)
 
-    def forward(self, batch: PackedBatch) -> Tensor:
-        """Logits (B, 2), ham first."""
-        logits: Tensor = self.score(self.transformer(batch, last_only=True))
+    def forward(
+        self, batch: PackedBatch, hidden: Tensor | None = None, num_blocks: int = 0
+    ) -> Tensor:
+        """Logits (B, 2), ham first.
+
+        Args:
+            batch: the texts.
+            hidden: (T, C), what ``transformer.lower(batch, num_blocks)`` gave, where the caller has
+                kept it: the blocks below are then not computed again.
+            num_blocks: blocks already in ``hidden``.
+        """
+        if hidden is None:
+            hidden = self.transformer.lower(batch, num_blocks)
+        logits: Tensor = self.score(self.transformer.upper(hidden, batch, num_blocks, True))
         return logits
 
 

@@ -281,12 +281,12 @@ def test_training_loader_shuffles_and_leaves_out_the_small_batch() -> None:
     examples = [([number], number % 2) for number in range(20)]
     torch.manual_seed(0)
     batches = list(make_loader(examples, 8, training=True))
-    assert [len(labels) for _, labels in batches] == [8, 8]
-    seen = torch.cat([batch.input_ids for batch, _ in batches]).tolist()
+    assert [len(batch.labels) for batch in batches] == [8, 8]
+    seen = torch.cat([batch.packed.input_ids for batch in batches]).tolist()
     assert seen != sorted(seen)
-    for batch, labels in batches:
-        assert (batch.input_ids % 2).tolist() == labels.tolist()
-    assert [len(labels) for _, labels in make_loader(examples, 8)] == [8, 8, 4]
+    for batch in batches:
+        assert (batch.packed.input_ids % 2).tolist() == batch.labels.tolist()
+    assert [len(batch.labels) for batch in make_loader(examples, 8)] == [8, 8, 4]
 
 
 def test_token_dropout_leaves_out_about_its_share_and_never_all() -> None:
@@ -294,8 +294,8 @@ def test_token_dropout_leaves_out_about_its_share_and_never_all() -> None:
     examples = [(list(range(1, 101)), 0)] * 50 + [([7], 1)] * 50
     lengths = [
         length
-        for batch, _ in make_loader(examples, 10, training=True, token_dropout=0.3)
-        for length in batch.lengths
+        for batch in make_loader(examples, 10, training=True, token_dropout=0.3)
+        for length in batch.packed.lengths
     ]
     long = [length for length in lengths if length > 1]
     assert len(lengths) == 100
@@ -332,6 +332,21 @@ def test_only_the_named_part_learns(trained: str, expected: set[str]) -> None:
     }
     assert parts == expected
     assert count == sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("trained", ["head", "last_block", "last_two_blocks"])
+@pytest.mark.parametrize("cache_memory_bytes", [0, 1 << 30])
+def test_cached_activations_change_no_result(
+    trained: str, cache_memory_bytes: int, corpus: Path, recipe: Path
+) -> None:
+    """The same weights as without, from memory as from the file on disk."""
+    config = load_config(recipe, trained=trained, n_layer=3, cache_memory_bytes=cache_memory_bytes)
+    uncached = config.model_copy(update={"cached_activations": False})
+    runs = [finetune.finetune(c, read_sms(corpus), CPU) for c in (config, uncached)]
+    for one, other in zip(*(run.model.parameters() for run in runs), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+    losses = [[point.train_loss for point in run.outcome.history.losses] for run in runs]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
 def test_snapshot_restores_the_best_and_ignores_the_rest() -> None:

@@ -1,7 +1,7 @@
 """Examples to batches: duplicates, splits that do not leak, tokens, loaders."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from model.packing import PackedBatch, pack
 from model.tokenizer import ENDOFTEXT, encode
+from training.activations import ActivationCache
 from training.config import TrainConfig, TrainingError
 from training.corpora import Example
 
@@ -23,8 +24,21 @@ NEAR_DUPLICATE = 0.6
 
 TokenizedExample = tuple[list[int], int]
 """Token ids and label."""
-Batch = tuple[PackedBatch, Tensor]
-"""B packed texts and their int64 (B,) labels."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B packed texts with their labels.
+
+    Attributes:
+        packed: the texts.
+        labels: int64 (B,), 0 ham, 1 spam.
+        hidden: (T, C), the activations that enter the first trained block, where they are kept.
+    """
+
+    packed: PackedBatch
+    labels: Tensor
+    hidden: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -140,40 +154,44 @@ def pad_to(examples: Sequence[TokenizedExample], length: int) -> list[TokenizedE
 
 
 def make_loader(
-    examples: list[TokenizedExample],
+    examples: Sequence[TokenizedExample],
     batch_size: int,
     *,
     training: bool = False,
     token_dropout: float = 0.0,
+    cache: ActivationCache | None = None,
 ) -> DataLoader[Any]:
-    """Packed batches; for training shuffled, without a smaller last one.
+    """Batches of examples; for training shuffled, without a smaller last one.
 
     Order and dropout come from torch's global generator.
+
+    Args:
+        examples: what the batches are made of.
+        batch_size: texts a batch.
+        training: see above.
+        token_dropout: chance of each token to be left out; not together with ``cache``.
+        cache: the examples' activations, where the lower blocks are frozen.
     """
-    collate: Callable[[list[TokenizedExample]], Batch] = (
-        (lambda batch: _collate(_drop_tokens(batch, token_dropout))) if token_dropout else _collate
-    )
+
+    def collate(indices: list[int]) -> Batch:
+        texts = [_drop_tokens(examples[i][0], token_dropout) for i in indices]
+        labels = torch.tensor([examples[i][1] for i in indices])
+        return Batch(pack(texts), labels, cache.gather(indices) if cache else None)
+
     return DataLoader(
-        examples,  # type: ignore[arg-type]  # a list serves as a map-style dataset
+        range(len(examples)),  # type: ignore[arg-type]  # any sequence serves as a dataset
         batch_size,
         shuffle=training,
         drop_last=training,
         collate_fn=collate,
-        pin_memory=torch.cuda.is_available(),
     )
 
 
-def _collate(examples: list[TokenizedExample]) -> Batch:
-    batch = pack([tokens for tokens, _ in examples])
-    return batch, torch.tensor([label for _, label in examples])
-
-
-def _drop_tokens(examples: list[TokenizedExample], share: float) -> list[TokenizedExample]:
-    kept = []
-    for tokens, label in examples:
-        keep = (torch.rand(len(tokens)) >= share).tolist()
-        kept.append(([t for t, k in zip(tokens, keep, strict=True) if k] or tokens[-1:], label))
-    return kept
+def _drop_tokens(tokens: list[int], share: float) -> list[int]:
+    if not share:
+        return tokens
+    keep = (torch.rand(len(tokens)) >= share).tolist()
+    return [token for token, kept in zip(tokens, keep, strict=True) if kept] or tokens[-1:]
 
 
 def _letters_and_digits(text: str) -> str:

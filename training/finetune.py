@@ -25,6 +25,7 @@ from model.checkpoint import (
 )
 from model.classifier import Classifier, DeviceError, pick_device
 from model.gpt2 import GPT2Config, GPT2ForSequenceClassification, init_weights
+from training.activations import ActivationCache
 from training.card import GOLDEN_TEXTS, RunRecord, write_model_card, write_run_json
 from training.config import TrainConfig, TrainingError, load_config
 from training.corpora import Example, find_sms_file, read_sms, read_sms_as_the_book, sha256_of
@@ -37,7 +38,7 @@ from training.data import (
     tokenize,
 )
 from training.evaluate import Metrics, as_table, measure
-from training.freeze import freeze
+from training.freeze import freeze, num_frozen_blocks
 from training.loop import Outcome, train
 from training.plots import plot_accuracies, plot_losses
 
@@ -79,14 +80,22 @@ def finetune(
         f"training {trained_parameters:,} of {sum(p.numel() for p in model.parameters()):,} "
         f"parameters on {device}: {splits.counts()}"
     )
+    caches = _cache_activations(model, parts, config, device)
     # The book seeds again before the loaders and before the training.
     torch.manual_seed(config.seed)
     train_loader = make_loader(
-        parts["train"], config.batch_size, training=True, token_dropout=config.token_dropout
+        parts["train"],
+        config.batch_size,
+        training=True,
+        token_dropout=config.token_dropout,
+        cache=caches.get("train"),
     )
-    validation_loader = make_loader(parts["validation"], config.batch_size)
+    validation_loader = make_loader(
+        parts["validation"], config.batch_size, cache=caches.get("validation")
+    )
     torch.manual_seed(config.seed)
-    outcome = train(model, train_loader, validation_loader, config, device)
+    num_cached_blocks = caches["train"].num_blocks if caches else 0
+    outcome = train(model, train_loader, validation_loader, config, device, num_cached_blocks)
     finalize(model, getattr(torch, config.storage_dtype))
     metrics = {name: _measure_part(model, part, device) for name, part in parts.items()}
     return TrainedClassifier(model.cpu(), read_token, splits, outcome, metrics)
@@ -180,15 +189,38 @@ def _run(options: argparse.Namespace) -> int:
     return 130 if run.outcome.interrupted else 0
 
 
+def _cache_activations(
+    model: GPT2ForSequenceClassification,
+    parts: dict[str, list[TokenizedExample]],
+    config: TrainConfig,
+    device: torch.device,
+) -> dict[str, ActivationCache]:
+    """Activations of the parts that training reads again and again; none where it saves nothing."""
+    num_blocks = num_frozen_blocks(config.trained, model.config.n_layer)
+    if num_blocks < 1 or config.token_dropout or not config.cached_activations:
+        return {}
+    return {
+        name: ActivationCache(
+            model,
+            [tokens for tokens, _ in parts[name]],
+            num_blocks,
+            device,
+            config.cache_memory_bytes // 2,
+        )
+        for name in ("train", "validation")
+    }
+
+
 def _measure_part(
     model: GPT2ForSequenceClassification, part: list[TokenizedExample], device: torch.device
 ) -> Metrics:
     labels: list[int] = []
     probabilities: list[float] = []
     with torch.inference_mode():
-        for batch, batch_labels in make_loader(part, _EVALUATION_BATCH):
-            probabilities += model(batch.to(device)).float().softmax(-1)[:, 1].tolist()
-            labels += batch_labels.tolist()
+        for batch in make_loader(part, _EVALUATION_BATCH):
+            logits = model(batch.packed.to(device))
+            probabilities += logits.float().softmax(-1)[:, 1].tolist()
+            labels += batch.labels.tolist()
     return measure(labels, probabilities)
 
 

@@ -24,3 +24,13 @@ def freeze(model: GPT2ForSequenceClassification, trained: str) -> int:
     for part in parts[trained]:
         part.requires_grad_(True)
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def num_frozen_blocks(trained: str, n_layer: int) -> int:
+    """How many of the lowest blocks no gradient reaches; at least the last one is left to run.
+
+    Their output never changes, so it need not be computed twice.
+    """
+    return {"head": n_layer - 1, "last_block": n_layer - 1, "last_two_blocks": n_layer - 2}.get(
+        trained, 0
+    )

@@ -87,15 +87,24 @@ def train(
     validation_loader: DataLoader[Any],
     config: TrainConfig,
     device: torch.device,
+    num_cached_blocks: int = 0,
 ) -> Outcome:
     """Trains the unfrozen part and leaves the model at its best snapshot.
 
     Ctrl-C ends the training early, with what was best until then.
 
+    Args:
+        model: on ``device``.
+        train_loader: shuffled batches of one size.
+        validation_loader: batches in a fixed order; they choose the snapshot.
+        config: the recipe.
+        device: where to compute.
+        num_cached_blocks: blocks that the loaders' ``hidden`` has passed already.
+
     Raises:
         TrainingError: the loss is not finite any more, or there is not one full batch.
     """
-    return _Trainer(model, train_loader, validation_loader, config, device).run()
+    return _Trainer(model, train_loader, validation_loader, config, device, num_cached_blocks).run()
 
 
 class _Trainer:
@@ -108,6 +117,7 @@ class _Trainer:
         validation_loader: DataLoader[Any],
         config: TrainConfig,
         device: torch.device,
+        num_cached_blocks: int,
     ) -> None:
         if len(train_loader) == 0:
             raise TrainingError(f"fewer training texts than one batch of {config.batch_size}.")
@@ -116,6 +126,7 @@ class _Trainer:
         self.validation_loader = validation_loader
         self.config = config
         self.device = device
+        self.num_cached_blocks = num_cached_blocks
         self.total_steps = config.epochs * len(train_loader)
         self.optimizer = torch.optim.AdamW(
             [p for p in model.parameters() if p.requires_grad],
@@ -157,8 +168,8 @@ class _Trainer:
         return Outcome(self.history, self.snapshot, seconds, rate, interrupted)
 
     def run_epoch(self) -> None:
-        for batch, labels in self.train_loader:
-            loss = F.cross_entropy(self.model(batch.to(self.device)), labels.to(self.device))
+        for batch in self.train_loader:
+            loss = self.loss(batch)
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
@@ -177,9 +188,8 @@ class _Trainer:
 
     def evaluate(self) -> None:
         """Prints both losses and keeps a snapshot where the validation loss is the lowest yet."""
-        first = self.config.eval_batches
-        train_loss = mean_loss(self.model, islice(self.train_loader, first), self.device, first)[0]
-        validation_loss, whole = mean_loss(self.model, self.validation_loader, self.device, first)
+        train_loss = self.mean_loss(islice(self.train_loader, self.config.eval_batches))[0]
+        validation_loss, whole = self.mean_loss(self.validation_loader)
         epoch = self.steps_done / len(self.train_loader)
         self.history.losses.append(
             LossPoint(self.steps_done, epoch, self.examples_seen, train_loss, validation_loss)
@@ -192,7 +202,7 @@ class _Trainer:
 
     def print_accuracies(self, epoch: int) -> None:
         of_train, of_validation = (
-            accuracy(self.model, islice(loader, self.config.eval_batches), self.device)
+            self.accuracy(islice(loader, self.config.eval_batches))
             for loader in (self.train_loader, self.validation_loader)
         )
         self.history.accuracies.append(
@@ -203,34 +213,33 @@ class _Trainer:
             f"validation accuracy {of_validation:.2%}"
         )
 
+    def logits(self, batch: Batch) -> Tensor:
+        hidden = None if batch.hidden is None else batch.hidden.to(self.device)
+        logits: Tensor = self.model(batch.packed.to(self.device), hidden, self.num_cached_blocks)
+        return logits
 
-@torch.no_grad()
-def mean_loss(
-    model: GPT2ForSequenceClassification,
-    batches: Iterable[Batch],
-    device: torch.device,
-    first_batches: int,
-) -> tuple[float, float]:
-    """The mean of the first batches' losses, as the book prints it, and the mean over all texts."""
-    losses, sizes = [], []
-    for batch, labels in batches:
-        losses.append(F.cross_entropy(model(batch.to(device)), labels.to(device)).item())
-        sizes.append(len(labels))
-    first = losses[:first_batches]
-    weighted = sum(loss * size for loss, size in zip(losses, sizes, strict=True))
-    return sum(first) / len(first), weighted / sum(sizes)
+    def loss(self, batch: Batch) -> Tensor:
+        return F.cross_entropy(self.logits(batch), batch.labels.to(self.device))
 
+    @torch.no_grad()
+    def mean_loss(self, batches: Iterable[Batch]) -> tuple[float, float]:
+        """The mean of the first batches' losses, as the book prints it, and that over all texts."""
+        losses, sizes = [], []
+        for batch in batches:
+            losses.append(self.loss(batch).item())
+            sizes.append(len(batch.labels))
+        first = losses[: self.config.eval_batches]
+        weighted = sum(loss * size for loss, size in zip(losses, sizes, strict=True))
+        return sum(first) / len(first), weighted / sum(sizes)
 
-@torch.no_grad()
-def accuracy(
-    model: GPT2ForSequenceClassification, batches: Iterable[Batch], device: torch.device
-) -> float:
-    """Share of right verdicts."""
-    right = total = 0
-    for batch, labels in batches:
-        right += int((model(batch.to(device)).argmax(-1).cpu() == labels).sum())
-        total += len(labels)
-    return right / total
+    @torch.no_grad()
+    def accuracy(self, batches: Iterable[Batch]) -> float:
+        """Share of right verdicts."""
+        right = total = 0
+        for batch in batches:
+            right += int((self.logits(batch).argmax(-1).cpu() == batch.labels).sum())
+            total += len(batch.labels)
+        return right / total
 
 
 def _schedule(config: TrainConfig, total_steps: int) -> Callable[[int], float]:
