@@ -1,35 +1,42 @@
-"""python -m app: settings from flags and the environment, one process, exit code 2 where it cannot
-start."""
+"""python -m app: settings from flags and the environment, one process.
 
+Exit codes: 0 after a signal, 2 where it cannot start, 3 where the model thread cannot be kept
+alive.
+"""
+
+import asyncio
+import contextlib
+import signal
+import socket
 import sys
+from collections.abc import Callable, Coroutine
+from types import FrameType
 
 import uvicorn
 
+from app.access import KeysError
+from app.errors import ReloadFailed
+from app.logs import configure_logs
 from app.main import create_app
-from app.settings import SettingsError, read_settings
+from app.service import Service
+from app.settings import Settings, SettingsError, read_settings
 
 # rspamd keeps a connection only where the reply says so; idle ones live longer than its own 60 s.
 _HEADERS = [("Connection", "keep-alive")]
 _KEEP_ALIVE_SECONDS = 75
+# Probes and balancers that come back see 503 before connections are refused.
+_NOTICE_SECONDS = 0.5
 
 
-def main() -> int:
-    """Serves until a signal; returns the exit code."""
-    try:
-        settings = read_settings(sys.argv[1:])
-    except SettingsError as error:
-        print(f"spamgate: {error}", file=sys.stderr)  # noqa: T201
-        return 2
-    exit_code = 0
+class Server(uvicorn.Server):
+    """Uvicorn that drains before it closes its port, and switches checkpoints at SIGHUP."""
 
-    def exit_process(code: int) -> None:
-        nonlocal exit_code
-        exit_code = code
-        server.should_exit = True
-
-    app = create_app(settings, exit_process)
-    server = uvicorn.Server(
-        uvicorn.Config(
+    def __init__(self, settings: Settings) -> None:
+        self.exit_code = 0
+        app = create_app(settings, self._exit_process)
+        self._service: Service = app.state.service
+        self._tasks: set[asyncio.Task[None]] = set()
+        config = uvicorn.Config(
             app,
             host=settings.host,
             port=settings.port,
@@ -37,12 +44,58 @@ def main() -> int:
             ws="none",
             headers=_HEADERS,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=20,
+            timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
             server_header=False,
+            access_log=False,
+            log_config=None,
         )
-    )
+        super().__init__(config)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Opens the port."""
+        self._loop = asyncio.get_running_loop()
+        if hasattr(signal, "SIGHUP"):
+            self._loop.add_signal_handler(signal.SIGHUP, self._begin, self._reload)
+        await super().startup(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Drains and ends at the first signal; ends at once at the second."""
+        # Not uvicorn's own handler, which would raise the signal again instead of exit code 0.
+        if self._service.draining:
+            self.should_exit = self.force_exit = True
+        self._service.draining = True
+        self._loop.call_soon_threadsafe(self._begin, self._drain)
+
+    def _exit_process(self, code: int) -> None:
+        self.exit_code = code
+        self.should_exit = True
+
+    def _begin(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
+        task = self._loop.create_task(work())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _drain(self) -> None:
+        await asyncio.sleep(_NOTICE_SECONDS)
+        await self._service.drain()
+        self.should_exit = True
+
+    async def _reload(self) -> None:
+        with contextlib.suppress(ReloadFailed):  # it has been logged, and the old model stays
+            await self._service.reload()
+
+
+def main() -> int:
+    """Serves until a signal; returns the exit code."""
+    try:
+        settings = read_settings(sys.argv[1:])
+        server = Server(settings)
+    except (SettingsError, KeysError) as error:
+        print(f"spamgate: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    configure_logs(settings.log_level)
     server.run()
-    return exit_code
+    return server.exit_code
 
 
 if __name__ == "__main__":

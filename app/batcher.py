@@ -1,91 +1,296 @@
-"""Batches across requests: texts wait in a queue until the one model thread is free.
+"""Batches across requests: admission, coalescing, deadlines, and a model thread that is watched.
 
-Knows neither HTTP nor the model: the model is a callable from texts to predictions.
+Knows neither HTTP nor the model, which is a callable from texts to predictions. Everything here
+runs in the event loop but for the queue and the model thread, which call back into it.
 """
 
 import asyncio
-import threading
-from collections import deque
+import contextlib
+import math
+from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from time import monotonic
 
+from app.cache import PredictionCache
+from app.errors import DeadlineExpired, InferenceFailed, QueueFull, WouldExpire
+from app.metrics import Metrics
+from app.model_thread import BatchReport, ModelThread, Outcome, Predict
+from app.queue import QueueEntry, State, TokenQueue
 from model.classifier import EncodedText, Prediction
 
-Predict = Callable[[Sequence[EncodedText]], list[Prediction]]
+_WATCH_SECONDS = 0.2
+_CANARY_SECONDS = 5.0
+_CANARY = EncodedText([50256], truncated=False)
+_CANARY_KEY = b""  # no text has it: each has at least one token
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class QueueEntry:
-    """A text that waits, and the future its caller awaits."""
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a batcher admits and how long it trusts its model thread.
 
-    text: EncodedText
-    future: asyncio.Future[Prediction]
+    Attributes:
+        max_batch_tokens: tokens in one forward pass; a longer text goes alone.
+        max_queue_tokens: tokens that may wait for the model.
+        cache_bytes: memory for predictions of texts seen before; 0 is none.
+        stall_seconds: a batch that takes this long and ten times what is expected has hung.
+        max_restarts: model threads started in a row without one batch that succeeds.
+    """
+
+    max_batch_tokens: int = 16384
+    max_queue_tokens: int = 131072
+    cache_bytes: int = 0
+    stall_seconds: float = 10.0
+    max_restarts: int = 3
+
+
+@dataclass(eq=False, slots=True)
+class _Job:
+    """The texts of one request: complete when ``missing`` is 0."""
+
+    results: list[Prediction | None]
+    future: asyncio.Future[None]
+    missing: int = 0
+    entries: list[QueueEntry] = field(default_factory=list)
+
+    def settle(self, indices: list[int], outcome: Outcome) -> None:
+        """Fills in one text's outcome, wherever the request holds that text."""
+        if self.future.done():
+            return
+        if isinstance(outcome, Exception):
+            self.future.set_exception(outcome)
+            return
+        for index in indices:
+            self.results[index] = outcome
+        self.missing -= len(indices)
+        if self.missing == 0:
+            self.future.set_result(None)
+
+
+class DrainRate:
+    """Seconds the model takes for a token, over the last batches, larger ones counting for more."""
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self._tokens = 0.0
+
+    def add(self, tokens: int, seconds: float) -> None:
+        """Counts one batch; what was before counts for less."""
+        self._seconds = 0.9 * self._seconds + seconds
+        self._tokens = 0.9 * self._tokens + tokens
+
+    def seconds_for(self, tokens: int) -> float:
+        """How long the model is expected to take; 0 before the first batch."""
+        return tokens * self._seconds / self._tokens if self._tokens else 0.0
 
 
 class DynamicBatcher:
-    """Takes what waits, in order, as soon as the model is free: there is no wait timer.
+    """Takes what waits as soon as the model is free: there is no wait timer.
 
-    Made inside a running event loop. A batch holds as many texts as fit into the token budget, at
-    least one.
+    Made inside a running event loop. A text that is in the cache, or under way for another caller,
+    is not computed again.
+
+    Args:
+        predict: the model, called in one thread only.
+        limits: see there.
+        metrics: where to count.
+        on_failure: is called once when the model thread cannot be kept alive.
     """
 
-    def __init__(self, predict: Predict, *, max_batch_tokens: int) -> None:
+    def __init__(
+        self,
+        predict: Predict,
+        limits: Limits,
+        *,
+        metrics: Metrics | None = None,
+        on_failure: Callable[[str], None] = lambda reason: None,
+    ) -> None:
+        self.limits = limits
+        self.queue = TokenQueue(
+            max_tokens=limits.max_queue_tokens, max_batch_tokens=limits.max_batch_tokens
+        )
         self._predict = predict
-        self._max_batch_tokens = max_batch_tokens
+        self._metrics = metrics or Metrics()
+        self._on_failure = on_failure
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[QueueEntry] = deque()
-        self._changed = threading.Condition()
-        self._closing = False
-        self._thread = threading.Thread(target=self._run, name="model", daemon=True)
-        self._thread.start()
+        self._cache = PredictionCache(limits.cache_bytes)
+        self._in_flight: dict[bytes, QueueEntry] = {}
+        self._rate = DrainRate()
+        self._last_success = monotonic()
+        self._failing = False
+        self._restarts_in_a_row = 0
+        self._thread = self._start_thread()
+        self._watch = self._loop.create_task(self._watch_thread())
 
-    async def submit(self, texts: Sequence[EncodedText]) -> list[Prediction]:
+    async def submit(
+        self, texts: Sequence[EncodedText], timeout_seconds: float
+    ) -> list[Prediction]:
         """Predictions in the order of the texts, which may be computed in several batches.
 
         Raises:
-            Exception: whatever the model raised on the batch.
+            QueueFull: too much waits already.
+            WouldExpire: what waits would take longer than the timeout.
+            DeadlineExpired: it did take longer. Nothing is computed for this call any more.
+            InferenceFailed: the model failed on one of these texts, whatever else was in the batch.
         """
-        entries = [QueueEntry(text, self._loop.create_future()) for text in texts]
-        with self._changed:
-            self._waiting.extend(entries)
-            self._changed.notify()
-        return await asyncio.gather(*(entry.future for entry in entries))
+        deadline = monotonic() + timeout_seconds
+        job = _Job([None] * len(texts), self._loop.create_future())
+        self._admit(job, texts, deadline)
+        try:
+            if job.missing:
+                async with asyncio.timeout(timeout_seconds):
+                    await job.future
+        except TimeoutError:
+            raise DeadlineExpired(
+                f"The verdict was not there within {1000 * timeout_seconds:.0f} ms. Allow more "
+                "time in X-Timeout-Ms, or send less at once."
+            ) from None
+        finally:
+            self._leave(job)
+        return [result for result in job.results if result is not None]
 
-    async def close(self) -> None:
-        """Ends the model thread after everything that waits has been answered."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify()
-        await asyncio.to_thread(self._thread.join)
+    @property
+    def problem(self) -> str | None:
+        """Why no verdict can be expected now; None where all is well."""
+        if not self._thread.is_alive:
+            return "the model thread has died"
+        if self._is_late(0.5, 3):
+            return "the model thread does not come back from a batch"
+        if self._failing or monotonic() - self._last_success > 4 * _CANARY_SECONDS + (
+            self.expected_wait(0)
+        ):
+            return "the model fails"
+        return None
 
-    def _run(self) -> None:
-        while batch := self._take():
-            outcome: list[Prediction] | Exception
-            try:
-                outcome = self._predict([entry.text for entry in batch])
-            except Exception as error:
-                outcome = error
-            self._loop.call_soon_threadsafe(_deliver, batch, outcome)
+    def expected_wait(self, tokens: int = 0) -> float:
+        """Seconds until the model is through with what it has and this many tokens more."""
+        running = sum(entry.num_tokens for entry in self._thread.batch)
+        return self._rate.seconds_for(running + self.queue.tokens + tokens)
 
-    def _take(self) -> list[QueueEntry]:
-        """The next batch, once there is one; empty at the end."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closing)
-            batch: list[QueueEntry] = []
-            tokens = 0
-            while self._waiting:
-                tokens += len(self._waiting[0].text.token_ids)
-                if batch and tokens > self._max_batch_tokens:
-                    break
-                batch.append(self._waiting.popleft())
-            return batch
+    async def close(self, timeout_seconds: float) -> None:
+        """Ends the model thread once everything that waits is answered, or the time is over."""
+        self._watch.cancel()
+        self.queue.close()
+        await asyncio.to_thread(self._thread.join, timeout_seconds)
 
+    def _admit(self, job: _Job, texts: Sequence[EncodedText], deadline: float) -> None:
+        new: dict[bytes, QueueEntry] = {}
+        wanted: list[tuple[int, QueueEntry]] = []
+        for index, text in enumerate(texts):
+            key = _key(text)
+            if (prediction := self._cache.get(key)) is not None:
+                job.results[index] = prediction
+                continue
+            entry = new.get(key) or self._in_flight.get(key)
+            if entry is None or not self.queue.prolong(entry, deadline):
+                entry = new[key] = QueueEntry(text, key, deadline)
+            wanted.append((index, entry))
+        self._enqueue(list(new.values()), deadline)
+        self._in_flight |= new
+        self._metrics.count_shared(len(texts) - len(wanted), len(wanted) - len(new))
+        job.missing = len(wanted)
+        for index, entry in wanted:
+            entry.waiters.setdefault(job, []).append(index)
+            job.entries.append(entry)
 
-def _deliver(batch: list[QueueEntry], outcome: list[Prediction] | Exception) -> None:
-    for index, entry in enumerate(batch):
-        if entry.future.done():  # its caller has gone
-            continue
-        if isinstance(outcome, Exception):
-            entry.future.set_exception(outcome)
+    def _enqueue(self, entries: list[QueueEntry], deadline: float) -> None:
+        if not entries:
+            return
+        tokens = sum(entry.num_tokens for entry in entries)
+        wait = self.expected_wait(tokens)
+        if wait > deadline - monotonic():
+            raise WouldExpire(
+                f"The verdict would take about {wait:.1f} s, longer than the caller waits. Try "
+                "again later, or elsewhere.",
+                retry_after_seconds=wait,
+            )
+        try:
+            self.queue.put(entries)
+        except QueueFull as error:
+            excess = self.queue.tokens + tokens - self.limits.max_queue_tokens
+            error.retry_after_seconds = self._rate.seconds_for(max(excess, 0))
+            raise
+
+    def _leave(self, job: _Job) -> None:
+        """Takes back what was queued for this job alone: its caller has an answer or has gone."""
+        for entry in job.entries:
+            entry.waiters.pop(job, None)
+            if not entry.waiters:
+                self.queue.discard(entry)
+                if entry.state is State.DISCARDED and self._in_flight.get(entry.key) is entry:
+                    del self._in_flight[entry.key]
+
+    def _start_thread(self) -> ModelThread:
+        def deliver(report: BatchReport) -> None:
+            self._loop.call_soon_threadsafe(self._deliver, report)
+
+        return ModelThread(self.queue, self._predict, deliver)
+
+    def _deliver(self, report: BatchReport) -> None:
+        succeeded = 0
+        for entry, outcome in zip(report.entries, report.outcomes, strict=True):
+            if isinstance(outcome, Prediction):
+                succeeded += 1
+                if entry.key != _CANARY_KEY:
+                    self._cache.put(entry.key, outcome)
+            self._settle(entry, outcome)
+        if succeeded:
+            self._failing = False
+            self._restarts_in_a_row = 0
+            self._last_success = monotonic()
+            self._rate.add(report.num_tokens, report.seconds)
+        elif report.entries[0].key == _CANARY_KEY:
+            self._failing = True
         else:
-            entry.future.set_result(outcome[index])
+            # Is it these texts, or the model?
+            self._send_canary()
+        self._metrics.count_batch(report)
+
+    def _settle(self, entry: QueueEntry, outcome: Outcome) -> None:
+        if self._in_flight.get(entry.key) is entry:
+            del self._in_flight[entry.key]
+        if isinstance(outcome, Exception) and not isinstance(outcome, InferenceFailed):
+            failure = InferenceFailed(f"The model failed on a text ({type(outcome).__name__}).")
+            failure.__cause__ = outcome
+            outcome = failure
+        for job, indices in entry.waiters.items():
+            job.settle(indices, outcome)
+        entry.waiters.clear()
+
+    async def _watch_thread(self) -> None:
+        while True:
+            await asyncio.sleep(_WATCH_SECONDS)
+            if not self._thread.is_alive:
+                self._replace_thread("died")
+            elif self._is_late(self.limits.stall_seconds, 10):
+                self._replace_thread("did not come back")
+            elif not self._thread.batch and monotonic() - self._last_success > _CANARY_SECONDS:
+                self._send_canary()
+
+    def _send_canary(self) -> None:
+        """Has the model compute one token that nobody waits for, to know that it still can."""
+        # A full queue proves as much.
+        with contextlib.suppress(QueueFull):
+            self.queue.put([QueueEntry(_CANARY, _CANARY_KEY, deadline=math.inf)])
+
+    def _replace_thread(self, what_happened: str) -> None:
+        for entry in self._thread.abandon():
+            self._settle(entry, InferenceFailed(f"The model {what_happened} on this batch."))
+        self._failing = True
+        if self._restarts_in_a_row == self.limits.max_restarts:
+            self._watch.cancel()
+            self._on_failure(f"the model thread {what_happened}, as did those that replaced it")
+            return
+        self._metrics.count_restart()
+        self._restarts_in_a_row += 1
+        self._thread = self._start_thread()
+        self._send_canary()
+
+    def _is_late(self, seconds: float, factor: float) -> bool:
+        expected = self._rate.seconds_for(sum(entry.num_tokens for entry in self._thread.batch))
+        return self._thread.busy_seconds > seconds + factor * expected
+
+
+def _key(text: EncodedText) -> bytes:
+    # GPT-2's ids fit into 16 bits.
+    return array("H", text.token_ids).tobytes() + (b"+" if text.truncated else b"")

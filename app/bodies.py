@@ -1,17 +1,18 @@
 """Request bodies: read with a limit, and decoded so that no message content is ever an error.
 
 Mail filters post what they received: bytes that are not UTF-8 inside JSON strings, NUL, half
-surrogates, any content type or none. Only a body that is not JSON, or too large, is refused.
+surrogates, any content type or none, gzip. Only a body that is not JSON, or too large, is refused.
 """
 
 import json
+import zlib
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
-from app.errors import BodyTooLarge, MalformedBody
+from app.errors import BodyTooLarge, MalformedBody, UnknownEncoding
 
 
 class JSONRoute(APIRoute):
@@ -39,10 +40,11 @@ class _LenientRequest(Request):
         self._max_bytes: int = request.app.state.service.settings.max_body_bytes
 
     async def body(self) -> bytes:
-        """The whole body.
+        """The whole body, inflated.
 
         Raises:
-            BodyTooLarge: more than ``max_body_bytes``; the rest is not read.
+            BodyTooLarge: more than ``max_body_bytes``, packed or inflated; the rest is not read.
+            UnknownEncoding: packed neither by gzip nor by deflate.
         """
         if not hasattr(self, "_body"):
             declared = self.headers.get("content-length", "0")
@@ -53,7 +55,7 @@ class _LenientRequest(Request):
                 body += chunk
                 if len(body) > self._max_bytes:
                     raise self._too_large(f"more than {self._max_bytes} bytes")
-            self._body = bytes(body)
+            self._body = self._inflate(bytes(body))
         return self._body
 
     async def json(self) -> Any:
@@ -74,6 +76,23 @@ class _LenientRequest(Request):
                 # A number of thousands of digits, brackets thousands deep.
                 raise _malformed(type(error).__name__) from None
         return self._json
+
+    def _inflate(self, body: bytes) -> bytes:
+        encoding = self.headers.get("content-encoding", "identity").strip().lower()
+        if encoding in ("identity", ""):
+            return body
+        if encoding not in ("gzip", "x-gzip", "deflate"):
+            raise UnknownEncoding("Content-Encoding may be gzip, deflate or identity.")
+        inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # takes both headers
+        try:
+            inflated = inflater.decompress(body, self._max_bytes + 1)
+        except zlib.error:
+            raise MalformedBody("The body is not what its Content-Encoding says.") from None
+        if len(inflated) > self._max_bytes:
+            raise self._too_large(f"more than {self._max_bytes} bytes after inflating")
+        if not inflater.eof:
+            raise MalformedBody("The packed body ends before its end.")
+        return inflated
 
     def _too_large(self, came: str) -> BodyTooLarge:
         return BodyTooLarge(

@@ -2,10 +2,17 @@
 
     ServiceError
       MalformedBody        the body is not JSON
-      BodyTooLarge
-      TooManyTexts
-      NotReady             the model is loading or has failed
+      UnknownEncoding      the body is packed in a way that is not read here
+      BodyTooLarge         before or after inflating
+      TooManyTexts         in one request
+      AccessDenied         no key, or a wrong one
+      NotReady             the model is loading or has failed, or the service is ending
+      QueueFull            too much waits for the model already
+      WouldExpire          the queue is longer than the caller can wait
+      DeadlineExpired      the caller's time is over
       InferenceFailed      the model could not compute this text
+      ReloadFailed         the new checkpoint is not fit; the old one goes on
+      ClientGone           nobody waits for the answer
 
 No message here ever holds text that a client sent.
 """
@@ -31,6 +38,10 @@ class MalformedBody(ServiceError):
     """The body is not JSON."""
 
 
+class UnknownEncoding(ServiceError):
+    """The body is packed in a way that is not read here."""
+
+
 class BodyTooLarge(ServiceError):
     """The body has more bytes than the service reads."""
 
@@ -39,12 +50,36 @@ class TooManyTexts(ServiceError):
     """One request holds more texts than allowed."""
 
 
+class AccessDenied(ServiceError):
+    """No access key came, or a wrong one."""
+
+
 class NotReady(ServiceError):
-    """The model is loading or has failed."""
+    """The model is loading or has failed, or the service is ending."""
+
+
+class QueueFull(ServiceError):
+    """Too much waits for the model already."""
+
+
+class WouldExpire(ServiceError):
+    """The queue is longer than the caller can wait."""
+
+
+class DeadlineExpired(ServiceError):
+    """The caller's time is over."""
 
 
 class InferenceFailed(ServiceError):
     """The model could not compute this text."""
+
+
+class ReloadFailed(ServiceError):
+    """The new checkpoint is not fit to serve; the old one goes on."""
+
+
+class ClientGone(ServiceError):
+    """The client has closed the connection: nobody reads the answer."""
 
 
 class Problem(NamedTuple):
@@ -57,10 +92,17 @@ class Problem(NamedTuple):
 
 PROBLEMS: dict[type[ServiceError], Problem] = {
     MalformedBody: Problem(400, "malformed_body", "The body is not JSON"),
+    UnknownEncoding: Problem(415, "unknown_encoding", "The body is packed in an unknown way"),
     BodyTooLarge: Problem(413, "body_too_large", "The body is too large"),
     TooManyTexts: Problem(422, "too_many_texts", "Too many texts in one request"),
+    AccessDenied: Problem(401, "access_denied", "An access key is needed"),
     NotReady: Problem(503, "not_ready", "The service cannot classify now"),
+    QueueFull: Problem(429, "queue_full", "Too much is waiting already"),
+    WouldExpire: Problem(503, "would_expire", "The verdict would come too late"),
+    DeadlineExpired: Problem(504, "deadline_expired", "The verdict did not come in time"),
     InferenceFailed: Problem(500, "inference_failed", "The model failed on this text"),
+    ReloadFailed: Problem(409, "reload_failed", "The checkpoint was not switched"),
+    ClientGone: Problem(499, "client_gone", "The client has gone"),
 }
 
 # The same for what the web framework finds by itself.

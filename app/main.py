@@ -5,11 +5,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
+from fastapi.security import APIKeyHeader, HTTPBearer
 from fastapi_offline import FastAPIOffline
 
+from app.access import AccessKeys
+from app.context import RequestContext
 from app.problems import install_error_handlers
-from app.routes import router
+from app.routes import admin, router
 from app.service import Service
 from app.settings import Settings
 
@@ -24,16 +27,19 @@ def create_app(
     Args:
         settings: see there.
         exit_process: is called with an exit code when the service can never work.
+
+    Raises:
+        KeysError: the file of access keys cannot be used.
     """
+    keys = AccessKeys.read(settings.api_keys_file)
     service = Service(settings, exit_process)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # In the background: probes are answered while the model is loaded.
-        loading = asyncio.create_task(service.load())
-        app.state.loading = loading
+        app.state.loading = asyncio.create_task(service.load())
         yield
-        loading.cancel()
+        app.state.loading.cancel()
         await service.close()
 
     app: FastAPI = FastAPIOffline(
@@ -44,6 +50,14 @@ def create_app(
         lifespan=lifespan,
     )
     app.state.service = service
-    app.include_router(router)
+    # For the button "Authorize" of the docs page alone: RequestContext does the checking.
+    schemes = [
+        Depends(HTTPBearer(auto_error=False)),
+        Depends(APIKeyHeader(name="X-API-Key", auto_error=False)),
+    ]
+    app.include_router(router, dependencies=schemes if keys else [])
+    if settings.admin_key:
+        app.include_router(admin, dependencies=schemes)
     install_error_handlers(app)
+    app.add_middleware(RequestContext, metrics=service.metrics, keys=keys)
     return app

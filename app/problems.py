@@ -1,5 +1,6 @@
 """Errors as application/problem+json replies (RFC 9457), without a word of the request in them."""
 
+import math
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -7,8 +8,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from app.errors import INTERNAL_ERROR, INVALID_REQUEST, PROBLEMS, Problem, ServiceError
+from app.errors import INVALID_REQUEST, PROBLEMS, AccessDenied, Problem, ServiceError
 from app.schemas import ProblemResponse
+
+SCOPE_KEY = "spamgate.context"
+"""Where the scope of a request holds its ``Context``."""
 
 _SHOWN_ERRORS = 3
 _JSON_NAMES = {
@@ -28,20 +32,44 @@ class ProblemJSON(JSONResponse):
     media_type = "application/problem+json"
 
 
-def problem_response(problem: Problem, detail: str, **headers: str) -> ProblemJSON:
-    """The reply to an error."""
+def problem_response(
+    request: Request, problem: Problem, detail: str, *, retry_after_seconds: float | None = None
+) -> ProblemJSON:
+    """The reply to an error; the context of the request takes note of its code."""
+    context = request.scope[SCOPE_KEY]
+    context.outcome = problem.code
     body = ProblemResponse(
-        title=problem.title, status=problem.status, detail=detail, code=problem.code
+        title=problem.title,
+        status=problem.status,
+        detail=detail,
+        code=problem.code,
+        request_id=context.request_id,
     )
-    return ProblemJSON(body.model_dump(), problem.status, headers=headers)
+    headers = {}
+    if retry_after_seconds is not None:
+        body.retry_after_ms = max(1, round(1000 * retry_after_seconds))
+        headers["Retry-After"] = str(max(1, math.ceil(retry_after_seconds)))
+    return ProblemJSON(body.model_dump(exclude_none=True), problem.status, headers)
+
+
+def service_problem(request: Request, error: ServiceError) -> ProblemJSON:
+    """The reply to one of the service's own errors."""
+    reply = problem_response(
+        request,
+        PROBLEMS[type(error)],
+        error.detail,
+        retry_after_seconds=error.retry_after_seconds,
+    )
+    if isinstance(error, AccessDenied):
+        reply.headers["WWW-Authenticate"] = "Bearer"
+    return reply
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Makes every error of the app a problem+json reply."""
+    """Makes every error that a request can cause a problem+json reply."""
     app.add_exception_handler(ServiceError, _on_service_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(Exception, _on_defect)
 
 
 def error_responses(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
@@ -52,8 +80,10 @@ def error_responses(*errors: type[ServiceError]) -> dict[int | str, dict[str, An
             "description": "; ".join(
                 f"{p.title} (`{p.code}`)" for p in problems if p.status == status
             ),
-            "model": ProblemResponse,
-            "content": {"application/problem+json": {}},
+            # Not as "model", which FastAPI would list under application/json as well.
+            "content": {
+                "application/problem+json": {"schema": ProblemResponse.model_json_schema()}
+            },
         }
         for status in sorted({p.status for p in problems})
     }
@@ -61,7 +91,7 @@ def error_responses(*errors: type[ServiceError]) -> dict[int | str, dict[str, An
 
 async def _on_service_error(request: Request, error: Exception) -> ProblemJSON:
     assert isinstance(error, ServiceError)
-    return problem_response(PROBLEMS[type(error)], error.detail)
+    return service_problem(request, error)
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> ProblemJSON:
@@ -74,16 +104,14 @@ async def _on_invalid_request(request: Request, error: Exception) -> ProblemJSON
     ]
     if len(errors) > _SHOWN_ERRORS:
         described.append(f"and {len(errors) - _SHOWN_ERRORS} more")
-    return problem_response(INVALID_REQUEST, f"{'; '.join(described)}. See /docs for the form.")
+    detail = f"{'; '.join(described)}. See /docs for the form."
+    return problem_response(request, INVALID_REQUEST, detail)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> ProblemJSON:
     assert isinstance(error, HTTPException)
-    code = error.detail.lower().replace(" ", "_")
+    problem = Problem(error.status_code, error.detail.lower().replace(" ", "_"), error.detail)
     detail = f"{request.method} is not answered at this path. See /docs for what is."
-    problem = Problem(error.status_code, code, error.detail)
-    return problem_response(problem, detail, **(error.headers or {}))
-
-
-async def _on_defect(request: Request, error: Exception) -> ProblemJSON:
-    return problem_response(INTERNAL_ERROR, "This is a defect of the service, not of the request.")
+    reply = problem_response(request, problem, detail)
+    reply.headers.update(error.headers or {})
+    return reply

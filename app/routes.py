@@ -1,14 +1,41 @@
 """One function per endpoint: the request's parts in, the body of the reply out."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+import torch
+from fastapi import APIRouter, Depends, Header, Request, Response
 
+from app.access import given_key, same_key
 from app.bodies import JSONRoute
-from app.errors import BodyTooLarge, InferenceFailed, MalformedBody, NotReady, TooManyTexts
-from app.problems import error_responses
-from app.schemas import ClassifyRequest, ClassifyResponse, HealthResponse, Result
+from app.errors import (
+    AccessDenied,
+    BodyTooLarge,
+    ClientGone,
+    DeadlineExpired,
+    InferenceFailed,
+    MalformedBody,
+    NotReady,
+    QueueFull,
+    ReloadFailed,
+    TooManyTexts,
+    UnknownEncoding,
+    WouldExpire,
+)
+from app.problems import SCOPE_KEY, error_responses
+from app.schemas import (
+    ClassifyRequest,
+    ClassifyResponse,
+    HealthResponse,
+    InfoResponse,
+    ReloadRequest,
+    ReloadResponse,
+    Result,
+)
 from app.service import Service
+from model.gpt2 import LABELS
 
 router = APIRouter(route_class=JSONRoute, strict_content_type=False)
 
@@ -20,38 +47,170 @@ def _service(request: Request) -> Service:
 
 TheService = Annotated[Service, Depends(_service)]
 
+TimeoutMs = Annotated[
+    int | None,
+    Header(
+        alias="X-Timeout-Ms",
+        ge=1,
+        le=3_600_000,
+        description="How long the caller waits. Where the queue is longer, the answer is 503 at "
+        "once; where the time runs out, 504, and nothing is computed any more.",
+    ),
+]
+
 
 @router.post(
     "/classify",
     summary="Classify texts",
-    responses=error_responses(MalformedBody, BodyTooLarge, TooManyTexts, NotReady, InferenceFailed),
+    responses=error_responses(
+        MalformedBody,
+        AccessDenied,
+        BodyTooLarge,
+        UnknownEncoding,
+        TooManyTexts,
+        QueueFull,
+        InferenceFailed,
+        NotReady,
+        WouldExpire,
+        DeadlineExpired,
+    ),
 )
-async def classify(body: ClassifyRequest, service: TheService) -> ClassifyResponse:
+async def classify(
+    body: ClassifyRequest, request: Request, service: TheService, timeout_ms: TimeoutMs = None
+) -> ClassifyResponse:
     """The probabilities of ham and spam for each text."""
-    verdicts = await service.classify(body.texts)
+    request.scope[SCOPE_KEY].num_texts = len(body.texts)
+    async with ended_by_disconnect(request):
+        verdicts = await service.classify(body.texts, timeout_ms and timeout_ms / 1000)
     return ClassifyResponse.model_construct(
         model=verdicts.model, results=[Result.of(p) for p in verdicts.predictions]
     )
 
 
+@asynccontextmanager
+async def ended_by_disconnect(request: Request) -> AsyncIterator[None]:
+    """Ends the block when the client closes the connection: what waits for it need not be computed.
+
+    Raises:
+        ClientGone: that happened.
+    """
+    task = asyncio.current_task()
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        if task:
+            task.cancel()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not gone or (task and task.uncancel()):
+            raise
+        raise ClientGone("The client closed the connection.") from None
+    finally:
+        watcher.cancel()
+
+
+@router.get("/livez", summary="Whether the process lives")
+async def livez() -> dict[str, str]:
+    """Always 200: it asks nothing of the model."""
+    return {"status": "ok"}
+
+
+@router.get(
+    "/readyz",
+    summary="Whether texts should be sent here",
+    responses={503: {"model": HealthResponse, "description": "Not now: see `reason`."}},
+)
 @router.get(
     "/health",
     summary="Whether texts can be classified now",
-    responses={503: {"model": HealthResponse, "description": "Not now: see `status`."}},
+    responses={503: {"model": HealthResponse, "description": "Not now: see `reason`."}},
 )
 async def health(service: TheService, response: Response) -> HealthResponse:
-    """200 where the service can classify, 503 while it loads or after it failed."""
-    classifier = service.classifier
-    if classifier is None:
+    """200 where the model has computed something a moment ago and there is room in the queue; 503
+    while it loads, fails or hangs, where the queue is full, and before the service ends."""
+    problem = service.problem
+    if problem:
         response.status_code = 503
-        return HealthResponse(
-            status="failed" if service.failure else "loading",
-            uptime_seconds=service.uptime_seconds,
-        )
-    return HealthResponse(
-        status="ok",
-        model=classifier.name,
-        device=str(classifier.device),
-        dtype=str(classifier.dtype).removeprefix("torch."),
+    answer = HealthResponse(
+        status="ok" if problem is None else "unavailable",
+        reason=problem,
         uptime_seconds=service.uptime_seconds,
     )
+    if service.engine:
+        classifier = service.engine.classifier
+        answer.model = classifier.name
+        answer.device = str(classifier.device)
+        answer.dtype = str(classifier.dtype).removeprefix("torch.")
+    elif problem:
+        answer.status = "failed" if service.failure else "loading"
+    return answer
+
+
+@router.get("/info", summary="The model and the limits", responses=error_responses(NotReady))
+async def info(request: Request, service: TheService) -> InfoResponse:
+    """What answers here, how it was made, and how much it takes."""
+    if service.engine is None:
+        raise NotReady("The model is still being loaded.", retry_after_seconds=1)
+    classifier, settings = service.engine.classifier, service.settings
+    return InfoResponse(
+        model=classifier.name,
+        labels=list(LABELS),
+        device=str(classifier.device),
+        dtype=str(classifier.dtype).removeprefix("torch."),
+        threads=torch.get_num_threads(),
+        max_tokens=classifier.max_tokens,
+        max_texts=settings.max_texts,
+        max_body_bytes=settings.max_body_bytes,
+        max_batch_tokens=classifier.max_batch_tokens,
+        max_queue_tokens=settings.max_queue_tokens,
+        max_pending_texts=settings.max_pending_texts,
+        timeout_seconds=settings.timeout_seconds,
+        run=classifier.run,
+        version=request.app.version,
+    )
+
+
+@router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
+async def metrics(service: TheService) -> Response:
+    """Counts and times since the start, in the text format of Prometheus."""
+    return Response(service.render_metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+admin = APIRouter(prefix="/admin", route_class=JSONRoute, strict_content_type=False)
+_ADMIN_ERRORS = error_responses(AccessDenied, MalformedBody, ReloadFailed)
+
+
+def _admit_admin(request: Request, service: TheService) -> None:
+    known = service.settings.admin_key
+    if known is None or not same_key(given_key(request), known.get_secret_value()):
+        raise AccessDenied("Send the admin key: Authorization: Bearer KEY, or X-API-Key.")
+
+
+@admin.post(
+    "/reload",
+    summary="Switch to a new checkpoint",
+    responses=_ADMIN_ERRORS,
+    dependencies=[Depends(_admit_admin)],
+)
+async def reload(service: TheService, body: ReloadRequest | None = None) -> ReloadResponse:
+    """Loads and proves a checkpoint beside the one in use, then switches between two batches. No
+    request fails; where the new one is not fit, the old one stays."""
+    return ReloadResponse(model=await service.reload(body.checkpoint if body else None))
+
+
+@admin.post(
+    "/rollback",
+    summary="Switch back to the checkpoint before",
+    responses=_ADMIN_ERRORS,
+    dependencies=[Depends(_admit_admin)],
+)
+async def rollback(service: TheService) -> ReloadResponse:
+    """Switches to the model that was in use before the last switch."""
+    return ReloadResponse(model=await service.roll_back())

@@ -58,20 +58,61 @@ class Result(BaseModel):
 class ClassifyResponse(BaseModel):
     """One result per text, in the order of the request."""
 
-    model_config = ConfigDict(protected_namespaces=())
-
-    model: Annotated[str, Field(description="Checkpoint and the start of its SHA-256.")]
+    model: Annotated[
+        str,
+        Field(
+            description="Checkpoint and the start of its SHA-256.",
+            examples=["starter@5f0c1b7d2a90"],
+        ),
+    ]
     results: list[Result]
 
 
 class HealthResponse(BaseModel):
     """Whether the service can classify now, and with what."""
 
-    status: Literal["ok", "loading", "failed"]
+    status: Literal["ok", "loading", "unavailable", "failed"]
+    reason: Annotated[str | None, Field(description="Why not, where the status is not ok.")] = None
     model: str | None = None
     device: str | None = None
     dtype: str | None = None
     uptime_seconds: float
+
+
+class InfoResponse(BaseModel):
+    """The model in use and the limits of the service."""
+
+    model: str
+    labels: list[str]
+    device: str
+    dtype: str
+    threads: Annotated[int, Field(description="CPU threads of the model.")]
+    max_tokens: Annotated[int, Field(description="Tokens of a text that are read.")]
+    max_texts: int
+    max_body_bytes: int
+    max_batch_tokens: int
+    max_queue_tokens: int
+    max_pending_texts: int
+    timeout_seconds: float
+    run: Annotated[
+        dict[str, JsonValue] | None,
+        Field(description="`run.json` of the checkpoint: how it was made and how good it is."),
+    ] = None
+    version: str
+
+
+class ReloadRequest(BaseModel):
+    """Which checkpoint to switch to."""
+
+    checkpoint: Annotated[
+        str | None, Field(description="Folder or hub id; without it the one of the settings.")
+    ] = None
+
+
+class ReloadResponse(BaseModel):
+    """The model in use after a switch."""
+
+    model: str
 
 
 class ProblemResponse(BaseModel):
@@ -81,3 +122,7 @@ class ProblemResponse(BaseModel):
     status: int
     detail: Annotated[str, Field(description="What came, what is allowed, what to do.")]
     code: Annotated[str, Field(description="The kind of error, for programs.")]
+    request_id: Annotated[str, Field(description="As in the header X-Request-ID and the log.")]
+    retry_after_ms: Annotated[
+        int | None, Field(description="When a new attempt has a chance, where waiting helps.")
+    ] = None

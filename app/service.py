@@ -1,9 +1,12 @@
-"""The service without HTTP: loads the checkpoint, then answers texts with predictions.
+"""The service without HTTP: loads checkpoints, admits requests, answers texts with predictions.
 
-Every endpoint goes through ``Service.classify``.
+Every endpoint goes through ``Service.classify``. All of it runs in the event loop; loading and
+tokenizing run in threads, the model in its own.
 """
 
 import asyncio
+import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -11,14 +14,24 @@ from dataclasses import dataclass
 
 import torch
 
-from app.batcher import DynamicBatcher
-from app.errors import InferenceFailed, NotReady, TooManyTexts
+from app.batcher import DynamicBatcher, Limits
+from app.errors import NotReady, QueueFull, ReloadFailed, TooManyTexts
+from app.metrics import Metrics
 from app.settings import Settings
 from model.checkpoint import CheckpointError
-from model.classifier import Classifier, DeviceError, Prediction
+from model.classifier import Classifier, DeviceError, EncodedText, Prediction
 
 STARTUP_FAILED = 2
 """Exit code where the checkpoint or the device cannot be used."""
+MODEL_FAILED = 3
+"""Exit code where the model thread cannot be kept alive."""
+
+_log = logging.getLogger("spamgate")
+
+_UNUSABLE = (CheckpointError, DeviceError, RuntimeError, OSError, MemoryError)
+# Tokenizing this much takes about as long as handing it to a thread and back (0.1 ms).
+_INLINE_CHARACTERS = 500
+_BATCH_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -29,8 +42,17 @@ class Verdicts:
     predictions: list[Prediction]
 
 
+@dataclass(frozen=True)
+class Engine:
+    """A loaded checkpoint with the queue in front of it. A swap replaces the whole of it, so that
+    a request meets one model from its first token to its last."""
+
+    classifier: Classifier
+    batcher: DynamicBatcher
+
+
 class Service:
-    """One checkpoint behind one queue.
+    """One checkpoint at a time, behind one queue.
 
     Args:
         settings: see there.
@@ -39,59 +61,211 @@ class Service:
 
     def __init__(self, settings: Settings, exit_process: Callable[[int], None]) -> None:
         self.settings = settings
+        self.metrics = Metrics()
+        self.engine: Engine | None = None
         self.failure: str | None = None
-        self.classifier: Classifier | None = None
-        self._batcher: DynamicBatcher | None = None
+        self.draining = False
+        self._previous: Classifier | None = None
         self._exit_process = exit_process
         self._started = time.monotonic()
+        self._pending_texts = 0
+        self._switching = asyncio.Lock()
 
     @property
     def uptime_seconds(self) -> float:
         """Seconds since the process made the service."""
         return round(time.monotonic() - self._started, 3)
 
+    @property
+    def problem(self) -> str | None:
+        """Why texts should not be sent here now; None where they should."""
+        if self.failure:
+            return self.failure
+        if self.engine is None:
+            return "the model is being loaded"
+        if self.draining:
+            return "the service is ending"
+        queue = self.engine.batcher.queue
+        if queue.tokens >= queue.max_tokens:
+            return "the queue is full"
+        return self.engine.batcher.problem
+
     async def load(self) -> None:
         """Loads and proves the checkpoint; ends the process where that fails."""
         try:
-            classifier = await asyncio.to_thread(_load, self.settings)
-        except (CheckpointError, DeviceError, RuntimeError, OSError, MemoryError) as error:
-            self.failure = " ".join(str(error).split()) or type(error).__name__
-            print(f"spamgate: {self.failure}", file=sys.stderr, flush=True)  # noqa: T201
-            self._exit_process(STARTUP_FAILED)
-            return
-        self._batcher = DynamicBatcher(
-            classifier.predict, max_batch_tokens=classifier.max_batch_tokens
-        )
-        self.classifier = classifier
+            classifier = await asyncio.to_thread(_load, self.settings, self.settings.checkpoint)
+            self._switch(classifier)
+        except _UNUSABLE as error:
+            self._fail(_one_line(error), STARTUP_FAILED)
+
+    async def reload(self, checkpoint: str | None = None) -> str:
+        """Loads a checkpoint beside the one in use and switches to it; requests go on meanwhile.
+
+        Args:
+            checkpoint: folder or hub id; None reads the folder of the settings anew.
+
+        Returns:
+            The name of the model now in use.
+
+        Raises:
+            ReloadFailed: it cannot be used, and the model so far stays.
+        """
+        async with self._switching:
+            try:
+                classifier = await asyncio.to_thread(
+                    _load, self.settings, checkpoint or self.settings.checkpoint
+                )
+            except _UNUSABLE as error:
+                _log.error("reload failed", extra={"reason": _one_line(error)})
+                raise ReloadFailed(f"{_one_line(error)} The model so far stays in use.") from error
+            await self._replace(classifier)
+            return classifier.name
+
+    async def roll_back(self) -> str:
+        """Goes back to the model before the last switch; a second call goes forth again.
+
+        Returns:
+            The name of the model now in use.
+
+        Raises:
+            ReloadFailed: there was no model before.
+        """
+        async with self._switching:
+            if self._previous is None:
+                raise ReloadFailed("There is no model to go back to: none has been replaced yet.")
+            classifier = self._previous
+            await self._replace(classifier)
+            return classifier.name
+
+    async def drain(self) -> None:
+        """Refuses new texts, and returns when every accepted one is answered or time is over."""
+        self.draining = True
+        end = time.monotonic() + self.settings.drain_seconds
+        while self._pending_texts and time.monotonic() < end:
+            await asyncio.sleep(0.02)
 
     async def close(self) -> None:
         """Answers what waits, then ends the model thread."""
-        if self._batcher:
-            await self._batcher.close()
+        self.draining = True
+        if self.engine:
+            await self.engine.batcher.close(self.settings.drain_seconds)
 
-    async def classify(self, texts: Sequence[str]) -> Verdicts:
+    async def classify(
+        self, texts: Sequence[str], timeout_seconds: float | None = None
+    ) -> Verdicts:
         """Verdicts on any texts.
+
+        Args:
+            texts: at least one.
+            timeout_seconds: how long the caller waits; None takes the setting.
 
         Raises:
             ServiceError: one of its kinds; the content of the texts is never a reason.
         """
-        if len(texts) > self.settings.max_texts:
+        self._check(len(texts))
+        timeout_seconds = timeout_seconds or self.settings.timeout_seconds
+        begin = time.monotonic()
+        engine = self._ready_engine()
+        self._pending_texts += len(texts)
+        try:
+            encoded = await _encode(engine.classifier, texts)
+            elapsed = time.monotonic() - begin
+            self.metrics.count_tokenizing(elapsed)
+            predictions = await engine.batcher.submit(encoded, timeout_seconds - elapsed)
+        finally:
+            self._pending_texts -= len(texts)
+        self.metrics.count_verdicts(predictions)
+        return Verdicts(engine.classifier.name, predictions)
+
+    def render_metrics(self) -> bytes:
+        """The metrics in the text format of Prometheus."""
+        queue = self.engine.batcher.queue if self.engine else None
+        return self.metrics.render(
+            ready=self.problem is None,
+            waiting_texts=queue.texts if queue else 0,
+            waiting_tokens=queue.tokens if queue else 0,
+        )
+
+    def _check(self, num_texts: int) -> None:
+        if num_texts > self.settings.max_texts:
             raise TooManyTexts(
-                f"{len(texts)} texts came in one request; at most {self.settings.max_texts} are "
+                f"{num_texts} texts came in one request; at most {self.settings.max_texts} are "
                 "allowed. Send several requests, or raise SPAMGATE_MAX_TEXTS."
             )
-        if self.classifier is None or self._batcher is None:
-            raise NotReady("The model is still being loaded. Try again in a few seconds.")
-        classifier = self.classifier
-        encoded = await asyncio.to_thread(lambda: [classifier.encode(text) for text in texts])
-        try:
-            predictions = await self._batcher.submit(encoded)
-        except Exception as error:
-            raise InferenceFailed(f"The model raised {type(error).__name__}.") from error
-        return Verdicts(classifier.name, predictions)
+        most = self.settings.max_pending_texts
+        if self._pending_texts and self._pending_texts + num_texts > most:
+            raise QueueFull(
+                f"{self._pending_texts} texts wait for their verdict and {num_texts} came; at most "
+                f"{most} may wait. Try again later, or elsewhere.",
+                retry_after_seconds=self.engine.batcher.expected_wait() if self.engine else 1.0,
+            )
+
+    def _ready_engine(self) -> Engine:
+        if self.draining or self.failure or self.engine is None:
+            raise NotReady(f"Not now: {self.problem}. Ask another instance.", retry_after_seconds=1)
+        return self.engine
+
+    async def _replace(self, classifier: Classifier) -> None:
+        old = self.engine
+        self._switch(classifier)
+        if old:
+            self._previous = old.classifier
+            # What it has accepted, it still answers.
+            await old.batcher.close(self.settings.drain_seconds)
+
+    def _switch(self, classifier: Classifier) -> None:
+        settings = self.settings
+        limits = Limits(
+            max_batch_tokens=classifier.max_batch_tokens,
+            max_queue_tokens=settings.max_queue_tokens,
+            cache_bytes=settings.cache_bytes,
+            stall_seconds=settings.stall_seconds,
+        )
+        batcher = DynamicBatcher(
+            classifier.predict,
+            limits,
+            metrics=self.metrics,
+            on_failure=lambda reason: self._fail(reason, MODEL_FAILED),
+        )
+        self.engine = Engine(classifier, batcher)
+        dtype = str(classifier.dtype).removeprefix("torch.")
+        self.metrics.set_model(classifier.name, str(classifier.device), dtype)
+        _log.info("model in use", extra={"model": classifier.name, "dtype": dtype})
+
+    def _fail(self, reason: str, exit_code: int) -> None:
+        self.failure = reason
+        print(f"spamgate: {reason}", file=sys.stderr, flush=True)  # noqa: T201
+        self._exit_process(exit_code)
 
 
-def _load(settings: Settings) -> Classifier:
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    return Classifier.load(settings.checkpoint, settings.device, settings.dtype)
+async def _encode(classifier: Classifier, texts: Sequence[str]) -> list[EncodedText]:
+    def encode() -> list[EncodedText]:
+        return [classifier.encode(text) for text in texts]
+
+    if sum(map(len, texts)) <= _INLINE_CHARACTERS:
+        return encode()
+    return await asyncio.to_thread(encode)
+
+
+def _load(settings: Settings, checkpoint: str) -> Classifier:
+    cores = len(os.sched_getaffinity(0))
+    torch.set_num_threads(settings.threads or max(1, cores - 1))
+    classifier = Classifier.load(checkpoint, settings.device, settings.dtype)
+    classifier.max_batch_tokens = settings.max_batch_tokens or _tokens_in(
+        classifier, _BATCH_SECONDS
+    )
+    return classifier
+
+
+def _tokens_in(classifier: Classifier, seconds: float) -> int:
+    """Tokens of short texts that the model reads in this time, within 512 to 16384."""
+    texts = [EncodedText([n] * 32, truncated=False) for n in range(16)]
+    classifier.predict(texts)  # warms up
+    begin = time.perf_counter()
+    classifier.predict(texts)
+    tokens = 16 * 32 * seconds / (time.perf_counter() - begin)
+    return int(min(max(tokens, 512), 16384))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -6,7 +6,7 @@ Knows nothing of HTTP or of the model; a wrong value is refused before anything 
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 STARTER = Path(__file__).parents[1] / "checkpoints" / "starter"
@@ -46,11 +46,51 @@ class Settings(BaseSettings):
         "auto", description="number format of the model; auto takes bfloat16 on CUDA, else float32"
     )
     threads: int = Field(
-        0, ge=0, le=1024, description="CPU threads of the model; 0 takes one per physical core"
+        0,
+        ge=0,
+        le=1024,
+        description="CPU threads of the model; 0 takes all cores but one, which serves HTTP",
     )
     max_texts: int = Field(1024, ge=1, le=100_000, description="most texts in one request")
     max_body_bytes: int = Field(
-        8 << 20, ge=1024, description="largest request body; a larger one is answered 413"
+        8 << 20,
+        ge=1024,
+        description="largest request body, after inflating; a larger one is answered 413",
+    )
+    max_pending_texts: int = Field(
+        4096, ge=1, description="most texts accepted and not yet answered; beyond that 429"
+    )
+    max_queue_tokens: int = Field(
+        262_144, ge=1024, description="most tokens that wait for the model; beyond that 429"
+    )
+    max_batch_tokens: int = Field(
+        0,
+        ge=0,
+        description="tokens in one forward pass; 0 takes what the device computes in about 0.1 s",
+    )
+    timeout_seconds: float = Field(
+        30.0,
+        gt=0,
+        le=3600,
+        description="time for a verdict where the request does not say X-Timeout-Ms; then 504",
+    )
+    cache_bytes: int = Field(
+        16 << 20, ge=0, description="memory for verdicts on texts seen before; 0 switches it off"
+    )
+    drain_seconds: float = Field(
+        20.0, ge=0, description="time for accepted requests to finish after SIGTERM"
+    )
+    stall_seconds: float = Field(
+        10.0, gt=0, description="a forward pass that takes this long has hung and is given up"
+    )
+    api_keys_file: Path | None = Field(
+        None, description="file of access keys, one `name key` a line; without it all may ask"
+    )
+    admin_key: SecretStr | None = Field(
+        None, description="key of POST /admin/reload and /admin/rollback; without it they are off"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least level that is logged; each request is one line of info"
     )
 
 
@@ -62,7 +102,7 @@ def read_settings(arguments: list[str]) -> Settings:
         SystemExit: with code 0 after ``--help``, with code 2 for a flag that does not exist.
     """
     try:
-        return Settings(_cli_parse_args=arguments)  # type: ignore[call-arg]
+        return Settings(_cli_parse_args=arguments)
     except ValidationError as error:
         problems = [
             f"{'.'.join(map(str, problem['loc']))} is {problem['input']!r}: {problem['msg']}"

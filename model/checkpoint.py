@@ -20,7 +20,8 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from model.gpt2 import (
     LABELS,
@@ -88,7 +89,7 @@ def load_classifier(source: str | Path) -> Checkpoint:
     config = _gpt2_config(settings, folder)
     _check_classifier(settings, folder)
     tensors = _read_weights(folder)
-    with torch.device("meta"):
+    with torch.device("meta"), _NoInit():
         model = GPT2ForSequenceClassification(config)
     _assign(model, tensors, folder)
     return Checkpoint(
@@ -111,10 +112,23 @@ def load_base(source: str | Path) -> GPT2Model:
     config = _gpt2_config(_read_json(folder / "config.json"), folder)
     tensors = _read_weights(folder)
     tensors.pop("score.weight", None)
-    with torch.device("meta"):
+    with torch.device("meta"), _NoInit():
         holder = GPT2LMHeadModel(config)
     _assign(holder, tensors, folder)
     return holder.transformer
+
+
+class _NoInit(TorchFunctionMode):
+    """Leaves weights on the meta device undrawn.
+
+    There is nothing to draw, but torch would import its compiler to find that out: two seconds, and
+    a temporary folder that a read-only container need not have.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        return None if func is nn.init.normal_ else func(*args, **(kwargs or {}))
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -27,7 +28,7 @@ class EncodedText:
     truncated: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """The verdict on one text.
 
@@ -44,7 +45,7 @@ class Prediction:
     truncated: bool
 
     @property
-    def label(self) -> str:
+    def label(self) -> Literal["ham", "spam"]:
         """The likelier class, ``"ham"`` or ``"spam"``."""
         return "spam" if self.spam_probability > self.ham_probability else "ham"
 
@@ -74,6 +75,7 @@ class Classifier:
             )
         self.name = f"{checkpoint.name}@{checkpoint.sha256[:12]}"
         self.golden = checkpoint.golden
+        self.run = checkpoint.run
         self.device = device
         self.dtype = dtype
         self.max_tokens = checkpoint.model.config.n_positions

@@ -1,101 +1,341 @@
-"""Batches across requests, without a model: a fake that tests hold and let go."""
+"""Batches across requests: sharing, admission, deadlines, cancelling, and models that fail."""
 
 import asyncio
-import threading
-from collections.abc import Sequence
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 
-from app.batcher import DynamicBatcher
+from app import batcher as batcher_module
+from app.batcher import DynamicBatcher, Limits
+from app.errors import DeadlineExpired, InferenceFailed, QueueFull, WouldExpire
 from model.classifier import EncodedText, Prediction
+from tests.fake_model import DEADLY, NAN, POISON, FakeModel, encoded
+
+PATIENT = 20.0
 
 
-class HeldModel:
-    """Answers each text with its first token; each batch waits until ``release`` is called."""
-
-    def __init__(self) -> None:
-        self.batches: list[list[int]] = []
-        self.started = threading.Semaphore(0)
-        self._gate = threading.Semaphore(0)
-
-    def __call__(self, texts: Sequence[EncodedText]) -> list[Prediction]:
-        self.batches.append([len(text.token_ids) for text in texts])
-        self.started.release()
-        assert self._gate.acquire(timeout=10)
-        return [Prediction(0.0, text.token_ids[0], len(text.token_ids), False) for text in texts]
-
-    def release(self, batches: int = 1) -> None:
-        self._gate.release(batches)
-
-    async def wait_started(self) -> None:
-        assert await asyncio.to_thread(self.started.acquire, timeout=10)
+@asynccontextmanager
+async def batching(model: FakeModel, **limits: float):
+    """A batcher in front of a model; at the end everything that waits is let through."""
+    failures: list[str] = []
+    batcher = DynamicBatcher(
+        model,
+        Limits(**limits),  # type: ignore[arg-type]
+        on_failure=failures.append,
+    )
+    batcher.failures = failures  # type: ignore[attr-defined]
+    yield batcher
+    model.release_all()
+    await batcher.close(10)
 
 
-def encoded(first: int, length: int = 1) -> EncodedText:
-    return EncodedText([first] * length, truncated=False)
+# The thread ends by SystemExit on purpose; pytest would make a warning of it.
+dies = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
+
+def submit(
+    batcher: DynamicBatcher, *texts: EncodedText, timeout: float = PATIENT
+) -> asyncio.Task[list[Prediction]]:
+    return asyncio.create_task(batcher.submit(texts, timeout))
+
+
+def answers(predictions: list[Prediction]) -> list[float]:
+    return [prediction.spam_probability for prediction in predictions]
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Waits for something that the watch or the model thread brings about."""
+    async with asyncio.timeout(15):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def occupied(batcher: DynamicBatcher, model: FakeModel) -> asyncio.Task[list[Prediction]]:
+    """The model held by a first text, so that what comes now waits."""
+    first = submit(batcher, encoded(0))
+    await model.until_started()
+    return first
+
+
+def run(scenario: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(scenario())  # type: ignore[arg-type]
 
 
 def test_what_waits_while_the_model_runs_becomes_one_batch() -> None:
-    async def scenario() -> list[list[Prediction]]:
-        batcher = DynamicBatcher(model, max_batch_tokens=100)
-        calls = [asyncio.create_task(batcher.submit([encoded(0)]))]
-        await model.wait_started()
-        calls += [asyncio.create_task(batcher.submit([encoded(n), encoded(9)])) for n in (1, 2, 3)]
-        await asyncio.sleep(0)
-        model.release(2)
-        results = await asyncio.gather(*calls)
-        await batcher.close()
-        return results
-
-    model = HeldModel()
-    results = asyncio.run(scenario())
-    assert model.batches == [[1], [1] * 6]
-    assert [[p.spam_probability for p in result] for result in results] == [
-        [0],
-        [1, 9],
-        [2, 9],
-        [3, 9],
-    ]
-
-
-def test_a_batch_never_exceeds_the_token_budget_but_for_a_single_text() -> None:
     async def scenario() -> None:
-        batcher = DynamicBatcher(model, max_batch_tokens=10)
-        model.release(100)
-        await batcher.submit([encoded(1, n) for n in (4, 6, 1, 50, 3, 7, 7, 3)])
-        await batcher.close()
+        model = FakeModel(held=True)
+        async with batching(model) as batcher:
+            calls = [await occupied(batcher, model)]
+            calls += [submit(batcher, encoded(n), encoded(20 + n)) for n in (1, 2, 3)]
+            await asyncio.sleep(0)
+            model.release_all()
+            results = await asyncio.gather(*calls)
+        assert model.batches == [[1], [1] * 6]
+        assert list(map(answers, results)) == [[0], [1, 21], [2, 22], [3, 23]]
 
-    model = HeldModel()
-    asyncio.run(scenario())
-    assert model.batches == [[4, 6], [1], [50], [3, 7], [7, 3]]
+    run(scenario)
 
 
-def test_an_error_of_the_model_reaches_the_caller_and_the_next_batch_runs() -> None:
-    async def scenario() -> list[Prediction]:
-        def model(texts: Sequence[EncodedText]) -> list[Prediction]:
-            if texts[0].token_ids == [13]:
-                raise RuntimeError("out of memory")
-            return [Prediction(1.0, 0.0, 1, False) for _ in texts]
+def test_one_request_may_be_split_over_batches_and_keeps_its_order() -> None:
+    async def scenario() -> None:
+        model = FakeModel()
+        async with batching(model, max_batch_tokens=10) as batcher:
+            texts = [encoded(n, 1 + n % 7) for n in range(20, 60)]
+            assert answers(await submit(batcher, *texts)) == list(range(20, 60))
+        assert len(model.batches) > 10
+        assert max(map(sum, model.batches)) <= 10
 
-        batcher = DynamicBatcher(model, max_batch_tokens=10)
-        with pytest.raises(RuntimeError, match="out of memory"):
-            await batcher.submit([encoded(13)])
-        result = await batcher.submit([encoded(1)])
-        await batcher.close()
-        return result
+    run(scenario)
 
-    assert len(asyncio.run(scenario())) == 1
+
+def test_equal_texts_in_flight_are_computed_once() -> None:
+    async def scenario() -> None:
+        model = FakeModel(held=True)
+        async with batching(model) as batcher:
+            first = await occupied(batcher, model)
+            calls = [submit(batcher, encoded(7), encoded(8), encoded(7)) for _ in range(5)]
+            calls.append(submit(batcher, encoded(0)))  # equal to the one that is running
+            await asyncio.sleep(0)
+            model.release_all()
+            assert answers(await first) == answers(await calls.pop()) == [0]
+            for call in calls:
+                assert answers(await call) == [7, 8, 7]
+        assert model.batches == [[1], [1, 1]]
+
+    run(scenario)
+
+
+def test_the_cache_answers_without_the_model_and_off_means_off() -> None:
+    async def scenario(cache_bytes: int) -> int:
+        model = FakeModel()
+        async with batching(model, cache_bytes=cache_bytes) as batcher:
+            for _ in range(3):
+                assert answers(await submit(batcher, encoded(7))) == [7]
+        return len(model.batches)
+
+    assert asyncio.run(scenario(10_000)) == 1
+    assert asyncio.run(scenario(0)) == 3
+
+
+def test_cut_and_whole_texts_are_told_apart() -> None:
+    async def scenario() -> None:
+        async with batching(FakeModel(), cache_bytes=10_000) as batcher:
+            whole = encoded(7)
+            cut = EncodedText(whole.token_ids, truncated=True)
+            for text in (whole, cut, whole, cut):
+                assert (await submit(batcher, text))[0].truncated is text.truncated
+
+    run(scenario)
+
+
+def test_a_caller_that_leaves_frees_its_place_but_not_that_of_others() -> None:
+    async def scenario() -> None:
+        model = FakeModel(held=True)
+        async with batching(model) as batcher:
+            await occupied(batcher, model)
+            leaving = submit(batcher, encoded(7), encoded(8, 5))
+            staying = submit(batcher, encoded(7))
+            await asyncio.sleep(0)
+            assert (batcher.queue.texts, batcher.queue.tokens) == (2, 6)
+            leaving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await leaving
+            assert (batcher.queue.texts, batcher.queue.tokens) == (1, 1)
+            model.release_all()
+            assert answers(await staying) == [7]
+        assert model.batches == [[1], [1]]
+
+    run(scenario)
+
+
+def test_an_expired_caller_is_told_in_time_and_its_text_is_not_computed() -> None:
+    async def scenario() -> None:
+        model = FakeModel(held=True)
+        async with batching(model) as batcher:
+            await occupied(batcher, model)
+            with pytest.raises(DeadlineExpired, match="within 50 ms"):
+                await submit(batcher, encoded(7), timeout=0.05)
+            assert batcher.queue.texts == 0
+        assert model.batches == [[1]]
+
+    run(scenario)
+
+
+def test_a_full_queue_refuses_with_the_time_it_needs_to_drain() -> None:
+    async def scenario() -> None:
+        model = FakeModel(held=True)
+        async with batching(model, max_queue_tokens=10) as batcher:
+            batcher._rate.add(tokens=100, seconds=10.0)
+            await occupied(batcher, model)
+            waiting = submit(batcher, encoded(7, 9))
+            await asyncio.sleep(0)
+            with pytest.raises(QueueFull) as refusal:
+                await submit(batcher, encoded(8, 4))
+            # 13 tokens in a place for 10, at 0.1 s a token.
+            assert refusal.value.retry_after_seconds == pytest.approx(0.3)
+            model.release_all()
+            assert answers(await waiting) == [7]
+
+    run(scenario)
+
+
+def test_a_wait_longer_than_the_caller_has_is_refused_at_once() -> None:
+    async def scenario() -> None:
+        model = FakeModel(held=True)
+        async with batching(model) as batcher:
+            batcher._rate.add(tokens=100, seconds=10.0)
+            await occupied(batcher, model)
+            waiting = submit(batcher, encoded(7, 50))
+            await asyncio.sleep(0)
+            with pytest.raises(WouldExpire, match=r"about 5.2 s"):
+                await submit(batcher, encoded(8), timeout=1.0)
+            assert batcher.queue.texts == 1
+            model.release_all()
+            await waiting
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("bad", [POISON, NAN])
+def test_only_the_culprit_of_a_batch_fails(bad: int) -> None:
+    async def scenario() -> None:
+        model = FakeModel(held=True)
+        async with batching(model, cache_bytes=10_000) as batcher:
+            await occupied(batcher, model)
+            calls = {n: submit(batcher, encoded(n)) for n in (1, 2, 3, bad, 4, 5, 6)}
+            await asyncio.sleep(0)
+            model.release_all()
+            with pytest.raises(InferenceFailed):
+                await calls.pop(bad)
+            for n, call in calls.items():
+                assert answers(await call) == [n]
+            assert batcher.problem is None
+        assert model.batches[1] == [1] * 7
+
+    run(scenario)
+
+
+def test_a_failing_model_is_noticed_and_so_is_its_recovery(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(batcher_module, "_CANARY", encoded(POISON))
+
+    async def scenario() -> None:
+        async with batching(FakeModel()) as batcher:
+            with pytest.raises(InferenceFailed):
+                await submit(batcher, encoded(POISON))
+            await until(lambda: batcher.problem == "the model fails")
+            assert answers(await submit(batcher, encoded(1))) == [1]
+            assert batcher.problem is None
+
+    run(scenario)
+
+
+@dies
+def test_a_model_thread_that_dies_is_replaced_and_its_callers_are_told() -> None:
+    async def scenario() -> None:
+        async with batching(FakeModel()) as batcher:
+            with pytest.raises(InferenceFailed, match="died"):
+                await asyncio.wait_for(submit(batcher, encoded(DEADLY), encoded(1)), 2)
+            assert answers(await submit(batcher, encoded(2))) == [2]
+            await until(lambda: batcher.problem is None)
+
+    run(scenario)
+
+
+def test_a_model_thread_that_hangs_is_noticed_at_once_and_replaced_in_the_end() -> None:
+    async def scenario() -> None:
+        model = FakeModel(held=True)
+        async with batching(model, stall_seconds=1.0) as batcher:
+            hanging = await occupied(batcher, model)
+            waiting = submit(batcher, encoded(7))
+            async with asyncio.timeout(1.0):
+                await until(lambda: "does not come back" in (batcher.problem or ""))
+            model.held = False  # for the thread to come
+            with pytest.raises(InferenceFailed, match="did not come back"):
+                await hanging
+            assert answers(await waiting) == [7]
+            await until(lambda: batcher.problem is None)
+            model.release_all()  # the old thread wakes: nobody hears it
+            assert answers(await submit(batcher, encoded(8))) == [8]
+
+    run(scenario)
+
+
+@dies
+def test_a_thread_that_cannot_be_kept_alive_is_reported_once() -> None:
+    async def scenario() -> None:
+        async with batching(FakeModel(), max_restarts=2) as batcher:
+            for _ in range(3):
+                with pytest.raises(InferenceFailed, match="died"):
+                    await submit(batcher, encoded(DEADLY))
+            with pytest.raises(DeadlineExpired):
+                await submit(batcher, encoded(1), timeout=0.1)
+            assert batcher.problem == "the model thread has died"
+            assert len(batcher.failures) == 1
+
+    # The canary after each restart must not succeed, or the count begins anew.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batcher_module.DynamicBatcher, "_send_canary", lambda self: None)
+        run(scenario)
+
+
+def test_an_idle_model_is_asked_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batcher_module, "_CANARY_SECONDS", 0.0)
+
+    async def scenario() -> None:
+        model = FakeModel()
+        async with batching(model):
+            await until(lambda: len(model.batches) >= 2)
+
+    run(scenario)
 
 
 def test_close_answers_everything_that_waits() -> None:
-    async def scenario() -> list[Prediction]:
-        batcher = DynamicBatcher(model, max_batch_tokens=1)
-        call = asyncio.create_task(batcher.submit([encoded(n) for n in range(5)]))
-        await model.wait_started()
-        closing = asyncio.create_task(batcher.close())
-        model.release(5)
+    async def scenario() -> None:
+        model = FakeModel(held=True)
+        batcher = DynamicBatcher(model, Limits(max_batch_tokens=1))
+        call = submit(batcher, *(encoded(n) for n in range(5)))
+        await model.until_started()
+        closing = asyncio.create_task(batcher.close(10))
+        model.release_all()
         await closing
-        return await call
+        assert answers(await call) == [0, 1, 2, 3, 4]
 
-    model = HeldModel()
-    assert [p.spam_probability for p in asyncio.run(scenario())] == [0, 1, 2, 3, 4]
+    run(scenario)
+
+
+@dies
+@pytest.mark.parametrize("seed", range(3))
+def test_every_accepted_call_is_answered_once_whatever_happens(seed: int) -> None:
+    """Overload, deadlines, leaving callers, poison and a dying thread, all at once."""
+
+    async def scenario() -> None:
+        rng = random.Random(seed)
+        model = FakeModel()
+        async with batching(model, max_batch_tokens=64, max_queue_tokens=300) as batcher:
+            calls = []
+            for n in range(600):
+                kind = rng.choices([20 + n % 50, POISON, NAN, DEADLY], [95, 2, 2, 0.3])[0]
+                texts = [encoded(kind, rng.randint(1, 20)) for _ in range(rng.randint(1, 4))]
+                calls.append(submit(batcher, *texts, timeout=rng.choice([0.001, 0.05, PATIENT])))
+                if rng.random() < 0.3:
+                    await asyncio.sleep(0.001)  # the thread needs a turn, too
+                if rng.random() < 0.1:
+                    rng.choice(calls).cancel()
+            outcomes = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 30)
+            allowed = (
+                DeadlineExpired,
+                InferenceFailed,
+                QueueFull,
+                WouldExpire,
+                asyncio.CancelledError,
+            )
+            assert all(isinstance(o, (list, *allowed)) for o in outcomes)
+            assert sum(isinstance(o, list) for o in outcomes) > 50
+            assert not batcher._in_flight
+            await until(lambda: (batcher.queue.texts, batcher.queue.tokens) == (0, 0))  # canaries
+
+    run(scenario)

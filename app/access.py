@@ -1,0 +1,80 @@
+"""Access keys: several, each with a name, read from a file and kept as hashes only."""
+
+import hashlib
+import secrets
+from pathlib import Path
+
+from starlette.requests import Request
+
+from app.errors import AccessDenied
+
+
+class KeysError(ValueError):
+    """A file of access keys that cannot be used."""
+
+
+class AccessKeys:
+    """Named keys; only their hashes are kept. Without any, everybody may ask."""
+
+    def __init__(self, names_by_hash: dict[bytes, str]) -> None:
+        self._names_by_hash = names_by_hash
+
+    def __bool__(self) -> bool:
+        return bool(self._names_by_hash)
+
+    @classmethod
+    def read(cls, path: Path | None) -> "AccessKeys":
+        """Reads ``name key`` lines; blank lines and lines that start with # do not count.
+
+        Raises:
+            KeysError: unreadable, a line of another form, or no key at all.
+        """
+        if path is None:
+            return cls({})
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise KeysError(f"the file of access keys cannot be read: {error}") from error
+        names_by_hash = {}
+        for number, line in enumerate(lines, 1):
+            if not line.strip() or line.startswith("#"):
+                continue
+            words = line.split()
+            if len(words) != 2:
+                raise KeysError(f"{path}, line {number}: a line is a name, a blank and a key.")
+            names_by_hash[_hash(words[1])] = words[0]
+        if not names_by_hash:
+            raise KeysError(f"{path} holds no key: nobody could ask.")
+        return cls(names_by_hash)
+
+    def admit(self, request: Request) -> None:
+        """Lets a request with one of the keys through, as Bearer token or X-API-Key.
+
+        Raises:
+            AccessDenied: no key, or an unknown one.
+        """
+        if not self._names_by_hash:
+            return
+        given = given_key(request)
+        # Every key is compared, in constant time: the time tells nothing.
+        if not sum([secrets.compare_digest(_hash(given), known) for known in self._names_by_hash]):
+            raise AccessDenied(
+                "Send one of the access keys: Authorization: Bearer KEY, or X-API-Key."
+            )
+
+
+def given_key(request: Request) -> str:
+    """The key that came with a request; empty where there is none."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return token.strip()
+    return request.headers.get("x-api-key", "")
+
+
+def same_key(given: str, known: str) -> bool:
+    """Whether two keys are equal, in constant time."""
+    return secrets.compare_digest(_hash(given), _hash(known))
+
+
+def _hash(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

@@ -1,0 +1,114 @@
+"""What surrounds every request: its id, its access key, its log line, its count, its last resort.
+
+A plain ASGI wrapper, so that nothing is answered outside of it: neither a 404 nor a defect.
+"""
+
+import logging
+import re
+import secrets
+import time
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.access import AccessKeys
+from app.errors import INTERNAL_ERROR, AccessDenied
+from app.metrics import Metrics
+from app.problems import SCOPE_KEY, problem_response, service_problem
+
+PROBES = ("/livez", "/readyz", "/health")
+"""Open without a key, neither counted nor logged."""
+
+_REQUEST_ID = re.compile(r"[\w.:+/=-]{1,128}", re.ASCII)
+_log = logging.getLogger("spamgate")
+
+
+@dataclass
+class Context:
+    """What is known of the request under way.
+
+    Attributes:
+        request_id: the client's, where it sent a usable one, else a new one.
+        status: of the reply; 0 before there is one.
+        outcome: code of the problem that was answered, if any.
+        num_texts: that the request holds.
+        begin: ``time.perf_counter()`` when it came.
+    """
+
+    request_id: str
+    status: int = 0
+    outcome: str | None = None
+    num_texts: int = 0
+    begin: float = field(default_factory=time.perf_counter)
+
+
+class RequestContext:
+    """Wraps an ASGI application as described above."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, keys: AccessKeys) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._keys = keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        context = scope[SCOPE_KEY] = Context(_request_id(request))
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                context.status = message["status"]
+                message["headers"].append((b"x-request-id", context.request_id.encode()))
+            await send(message)
+
+        probe = scope["path"] in PROBES
+        try:
+            if not probe:
+                self._keys.admit(request)
+            await self._app(scope, receive, send_with_id)
+        except AccessDenied as error:
+            await service_problem(request, error)(scope, receive, send_with_id)
+        except Exception as error:
+            _log.error("defect", extra=_where(error) | {"request_id": context.request_id})
+            if not context.status:
+                reply = problem_response(
+                    request, INTERNAL_ERROR, "A defect of the service, not of the request."
+                )
+                await reply(scope, receive, send_with_id)
+        finally:
+            if not probe:
+                self._finish(scope, context)
+
+    def _finish(self, scope: Scope, context: Context) -> None:
+        seconds = time.perf_counter() - context.begin
+        outcome = context.outcome or ("ok" if 200 <= context.status < 400 else "error")
+        self._metrics.count_request(outcome, seconds)
+        if _log.isEnabledFor(logging.INFO):
+            route = scope.get("route")
+            fields = {
+                "request_id": context.request_id,
+                "method": scope["method"],
+                "route": getattr(route, "path", None),
+                "status": context.status,
+                "outcome": outcome,
+                "texts": context.num_texts,
+                "ms": round(1000 * seconds, 2),
+            }
+            _log.info("request", extra=fields)
+
+
+def _request_id(request: Request) -> str:
+    given = request.headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+
+
+def _where(error: Exception) -> dict[str, object]:
+    """Type and place of an error. Not its message: that may hold text of the request."""
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames[-8:]]
+    return {"error": type(error).__name__, "at": places}

@@ -1,0 +1,34 @@
+"""Logs as one JSON object a line on standard error. No event ever carries text of a message."""
+
+import json
+import logging
+import sys
+import time
+
+_OWN_ATTRIBUTES = set(vars(logging.makeLogRecord({}))) | {"message", "color_message", "taskName"}
+
+
+class JSONFormatter(logging.Formatter):
+    """Time, level, logger and event, then whatever came as ``extra``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        event = {
+            "time": f"{moment}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+        }
+        extra = {k: v for k, v in vars(record).items() if k not in _OWN_ATTRIBUTES}
+        if record.exc_info and record.exc_info[0]:
+            extra["error"] = record.exc_info[0].__name__  # its message may hold anything
+        return json.dumps(event | extra, default=str)
+
+
+def configure_logs(level: str) -> None:
+    """Sends all logs of this level and above to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JSONFormatter())
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level.upper())

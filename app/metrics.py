@@ -1,0 +1,105 @@
+"""Every Prometheus metric, declared once; all series are there, at zero, from the start.
+
+No label and no value ever holds text of a message.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from app.errors import INTERNAL_ERROR, INVALID_REQUEST, PROBLEMS
+from app.model_thread import BatchReport
+from model.classifier import Prediction
+
+_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+_COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+_TOKENS = (8, 32, 128, 512, 1024, 2048, 4096, 8192, 16384)
+_TENTHS = tuple(n / 10 for n in range(1, 10))
+
+OUTCOMES = ("ok", "error", *(p.code for p in (*PROBLEMS.values(), INVALID_REQUEST, INTERNAL_ERROR)))
+"""What becomes of a request: ``ok``, the code of its problem, or ``error`` for any other status."""
+
+
+class Metrics:
+    """The metrics of one service, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._requests = self._counter("requests", "Requests, probes not counted", "outcome")
+        self._texts = self._counter("texts", "Texts with a verdict", "label")
+        self._truncated = self._counter("truncated_texts", "Texts whose end was not read")
+        self._tokens = self._counter("tokens", "Tokens that went through the model")
+        self._cache_hits = self._counter("cache_hits", "Texts answered from the cache")
+        self._coalesced = self._counter("coalesced_texts", "Texts that joined an equal one")
+        self._failed_texts = self._counter("failed_texts", "Texts the model failed on")
+        self._restarts = self._counter("model_thread_restarts", "Model threads replaced")
+        self._request_seconds = self._histogram("request_seconds", "Whole request", _SECONDS)
+        self._tokenize_seconds = self._histogram("tokenize_seconds", "Texts to tokens", _SECONDS)
+        self._queue_seconds = self._histogram("queue_seconds", "Wait of a text", _SECONDS)
+        self._forward_seconds = self._histogram("forward_seconds", "One batch", _SECONDS)
+        self._batch_tokens = self._histogram("batch_tokens", "Tokens of one batch", _TOKENS)
+        self._batch_texts = self._histogram("batch_texts", "Texts of one batch", _COUNTS)
+        self._spam_probability = self._histogram("spam_probability", "P(spam) of a text", _TENTHS)
+        self._waiting_texts = self._gauge("queue_texts", "Texts that wait for the model")
+        self._waiting_tokens = self._gauge("queue_tokens", "Tokens that wait for the model")
+        self._ready = self._gauge("ready", "1 where texts can be classified now")
+        self._model = self._gauge(
+            "model_info", "1 for the model in use", "model", "device", "dtype"
+        )
+        self._by_outcome = {outcome: self._requests.labels(outcome) for outcome in OUTCOMES}
+        self._by_label = {label: self._texts.labels(label) for label in ("ham", "spam")}
+
+    def count_request(self, outcome: str, seconds: float) -> None:
+        """One request that has come to its end, whatever that was."""
+        self._by_outcome.get(outcome, self._by_outcome["error"]).inc()
+        self._request_seconds.observe(seconds)
+
+    def count_tokenizing(self, seconds: float) -> None:
+        """The texts of one request turned into tokens."""
+        self._tokenize_seconds.observe(seconds)
+
+    def count_verdicts(self, predictions: list[Prediction]) -> None:
+        """Verdicts that go back to a caller."""
+        for prediction in predictions:
+            self._by_label[prediction.label].inc()
+            self._spam_probability.observe(prediction.spam_probability)
+            if prediction.truncated:
+                self._truncated.inc()
+
+    def count_shared(self, cache_hits: int, coalesced: int) -> None:
+        """Texts of one request that needed no computing of their own."""
+        self._cache_hits.inc(cache_hits)
+        self._coalesced.inc(coalesced)
+
+    def count_batch(self, report: BatchReport) -> None:
+        """One forward pass and the waiting before it."""
+        self._tokens.inc(report.num_tokens)
+        self._forward_seconds.observe(report.seconds)
+        self._batch_tokens.observe(report.num_tokens)
+        self._batch_texts.observe(len(report.entries))
+        self._failed_texts.inc(sum(isinstance(o, Exception) for o in report.outcomes))
+        for entry in report.entries:
+            self._queue_seconds.observe(max(0.0, report.started - entry.arrival))
+
+    def count_restart(self) -> None:
+        """One model thread that died or hung and was replaced."""
+        self._restarts.inc()
+
+    def set_model(self, model: str, device: str, dtype: str) -> None:
+        """The model in use from now on."""
+        self._model.clear()
+        self._model.labels(model, device, dtype).set(1)
+
+    def render(self, *, ready: bool, waiting_texts: int, waiting_tokens: int) -> bytes:
+        """Everything in the text format of Prometheus, with the gauges of this moment."""
+        self._ready.set(ready)
+        self._waiting_texts.set(waiting_texts)
+        self._waiting_tokens.set(waiting_tokens)
+        return generate_latest(self._registry)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"spamgate_{name}", text, labels, registry=self._registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"spamgate_{name}", text, labels, registry=self._registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(f"spamgate_{name}", text, buckets=buckets, registry=self._registry)

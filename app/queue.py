@@ -1,0 +1,156 @@
+"""The bounded queue between the event loop and the model thread, counted in tokens and texts.
+
+Knows nothing of callers, results or the model. Its methods may be called from any thread.
+"""
+
+import heapq
+import threading
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from time import monotonic
+from typing import Any
+
+from app.errors import QueueFull
+from model.classifier import EncodedText
+
+_LONGEST_TEXT = 1024
+"""Tokens of a text that gives way for the whole of ``PATIENCE_SECONDS``; shorter ones for less."""
+
+PATIENCE_SECONDS = 1.0
+"""A text may be overtaken by shorter ones that arrive this much later, and by no others."""
+
+_TOMBSTONES = 64
+
+
+class State(Enum):
+    """Where an entry is."""
+
+    WAITING = auto()
+    TAKEN = auto()
+    DISCARDED = auto()
+
+
+@dataclass(eq=False, slots=True)
+class QueueEntry:
+    """A text on its way through the model.
+
+    Attributes:
+        text: its tokens.
+        key: equal for texts that must have the same prediction.
+        deadline: ``time.monotonic()`` after which nobody wants the answer.
+        arrival: ``time.monotonic()`` when it was made.
+        waiters: whoever wants the answer, and where; the queue does not look at them.
+        state: kept by the queue.
+    """
+
+    text: EncodedText
+    key: bytes
+    deadline: float
+    arrival: float = field(default_factory=monotonic)
+    waiters: dict[Any, list[int]] = field(default_factory=dict)
+    state: State = State.WAITING
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens the model has to read."""
+        return len(self.text.token_ids)
+
+    def __lt__(self, other: "QueueEntry") -> bool:
+        return self._turn < other._turn
+
+    @property
+    def _turn(self) -> float:
+        return self.arrival + PATIENCE_SECONDS * self.num_tokens / _LONGEST_TEXT
+
+
+class TokenQueue:
+    """First come, first served, but for long texts, which give way to short ones for a while."""
+
+    def __init__(self, *, max_tokens: int, max_batch_tokens: int) -> None:
+        self.max_tokens = max_tokens
+        self.max_batch_tokens = max_batch_tokens
+        self.tokens = 0
+        self.texts = 0
+        self._heap: list[QueueEntry] = []
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def put(self, entries: list[QueueEntry]) -> None:
+        """Adds all entries or none: the bound is checked and counted in one step.
+
+        An empty queue takes anything, so that no request is too large for every hour.
+
+        Raises:
+            QueueFull: they would bring the queue over its bound.
+        """
+        tokens = sum(entry.num_tokens for entry in entries)
+        with self._changed:
+            if self.tokens and self.tokens + tokens > self.max_tokens:
+                raise QueueFull(
+                    f"{self.tokens} tokens wait for the model and {tokens} came; at most "
+                    f"{self.max_tokens} may wait. Try again later, or elsewhere."
+                )
+            for entry in entries:
+                heapq.heappush(self._heap, entry)
+            self.tokens += tokens
+            self.texts += len(entries)
+            self._changed.notify()
+
+    def take(self) -> list[QueueEntry]:
+        """Waits for entries, then takes what fits into the token budget, at least one.
+
+        Returns:
+            The next batch, oldest turn first; empty once the queue is closed and nothing waits.
+        """
+        with self._changed:
+            while True:
+                self._changed.wait_for(lambda: self._heap or self._closed)
+                if batch := self._next_batch(monotonic()):
+                    return batch
+                if self._closed:
+                    return []
+
+    def prolong(self, entry: QueueEntry, deadline: float) -> bool:
+        """Keeps an entry until this deadline too; False where it is given up already."""
+        with self._changed:
+            entry.deadline = max(entry.deadline, deadline)
+            return entry.state is not State.DISCARDED
+
+    def discard(self, entry: QueueEntry) -> bool:
+        """Takes back an entry that nobody wants any more; False where it is not waiting."""
+        with self._changed:
+            if entry.state is not State.WAITING:
+                return False
+            self._leave(entry, State.DISCARDED)
+            # Its place in the heap stays until its turn comes, or until such places prevail.
+            if len(self._heap) > 2 * self.texts + _TOMBSTONES:
+                self._heap = [e for e in self._heap if e.state is State.WAITING]
+                heapq.heapify(self._heap)
+            return True
+
+    def close(self) -> None:
+        """Lets ``take`` end once nothing waits."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _next_batch(self, now: float) -> list[QueueEntry]:
+        batch: list[QueueEntry] = []
+        tokens = 0
+        while self._heap:
+            entry = self._heap[0]
+            if entry.state is State.WAITING and entry.deadline > now:
+                tokens += entry.num_tokens
+                if batch and tokens > self.max_batch_tokens:
+                    break
+                self._leave(entry, State.TAKEN)
+                batch.append(entry)
+            elif entry.state is State.WAITING:  # expired: not worth the model's time
+                self._leave(entry, State.DISCARDED)
+            heapq.heappop(self._heap)
+        return batch
+
+    def _leave(self, entry: QueueEntry, state: State) -> None:
+        entry.state = state
+        self.tokens -= entry.num_tokens
+        self.texts -= 1

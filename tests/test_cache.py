@@ -1,0 +1,35 @@
+"""The cache of predictions: bounded in bytes, the least recently used goes first."""
+
+from app.cache import PredictionCache
+from model.classifier import Prediction
+
+PREDICTION = Prediction(0.25, 0.75, 1, False)
+
+
+def test_what_was_used_last_stays() -> None:
+    cache = PredictionCache(max_bytes=2 * 402)
+    cache.put(b"aa", PREDICTION)
+    cache.put(b"bb", PREDICTION)
+    assert cache.get(b"aa") == PREDICTION
+    cache.put(b"cc", PREDICTION)
+    assert cache.get(b"bb") is None
+    assert cache.get(b"aa") == cache.get(b"cc") == PREDICTION
+
+
+def test_a_cache_of_no_bytes_keeps_nothing() -> None:
+    cache = PredictionCache(max_bytes=0)
+    cache.put(b"aa", PREDICTION)
+    assert len(cache) == 0
+
+
+def test_the_stated_size_of_an_entry_is_what_it_takes() -> None:
+    import tracemalloc
+
+    tracemalloc.start()
+    cache = PredictionCache(max_bytes=10_000_000)
+    before = tracemalloc.get_traced_memory()[0]
+    for n in range(10_000):
+        cache.put(b"%044d" % n, Prediction(n / 20_000, 1 - n / 20_000, 1000 + n, False))
+    measured = (tracemalloc.get_traced_memory()[0] - before) / 10_000
+    tracemalloc.stop()
+    assert 0.6 * 444 < measured <= 444

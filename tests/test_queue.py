@@ -1,0 +1,95 @@
+"""The bounded queue: budget, order, bound, expiry, taking back."""
+
+import threading
+from time import monotonic
+
+import pytest
+
+from app.errors import QueueFull
+from app.queue import PATIENCE_SECONDS, QueueEntry, State, TokenQueue
+from tests.fake_model import encoded
+
+NOW = monotonic()
+
+
+def entry(length: int, arrival: float = 0.0, deadline: float = 1e9) -> QueueEntry:
+    return QueueEntry(encoded(1, length), b"", NOW + deadline, arrival=NOW + arrival)
+
+
+def queue(*entries: QueueEntry, max_batch_tokens: int = 100) -> TokenQueue:
+    queue = TokenQueue(max_tokens=10_000, max_batch_tokens=max_batch_tokens)
+    queue.put(list(entries))
+    return queue
+
+
+def taken(queue: TokenQueue) -> list[int]:
+    return [entry.num_tokens for entry in queue.take()]
+
+
+def test_a_batch_never_exceeds_the_token_budget_but_for_a_single_text() -> None:
+    waiting = queue(
+        *(entry(n, 10 * i) for i, n in enumerate([4, 6, 1, 50, 3, 7])), max_batch_tokens=10
+    )
+    assert [taken(waiting) for _ in range(4)] == [[4, 6], [1], [50], [3, 7]]
+    assert (waiting.tokens, waiting.texts) == (0, 0)
+
+
+def test_short_texts_overtake_a_giant_but_not_for_ever() -> None:
+    giant = entry(1024, arrival=0)
+    soon = entry(20, arrival=0.9 * PATIENCE_SECONDS)
+    late = entry(20, arrival=1.1 * PATIENCE_SECONDS)
+    waiting = queue(giant, late, soon, max_batch_tokens=30)
+    assert [taken(waiting), taken(waiting), taken(waiting)] == [[20], [1024], [20]]
+    assert soon.state is late.state is State.TAKEN
+
+
+def test_a_full_queue_takes_none_of_a_request() -> None:
+    waiting = TokenQueue(max_tokens=10, max_batch_tokens=100)
+    waiting.put([entry(6)])
+    with pytest.raises(QueueFull, match="6 tokens wait for the model and 5 came; at most 10"):
+        waiting.put([entry(2), entry(3)])
+    assert (waiting.tokens, waiting.texts) == (6, 1)
+    waiting.put([entry(4)])
+    assert waiting.tokens == 10
+
+
+def test_an_empty_queue_takes_a_request_of_any_size() -> None:
+    waiting = TokenQueue(max_tokens=10, max_batch_tokens=100)
+    waiting.put([entry(50)])
+    assert taken(waiting) == [50]
+
+
+def test_expired_and_discarded_entries_cost_the_model_nothing() -> None:
+    expired, discarded, wanted = entry(1, deadline=-1), entry(2), entry(3)
+    waiting = queue(expired, discarded, wanted)
+    assert waiting.discard(discarded)
+    assert not waiting.discard(discarded)
+    assert taken(waiting) == [3]
+    assert not waiting.discard(wanted)
+    assert (waiting.tokens, waiting.texts) == (0, 0)
+
+
+def test_discarded_entries_do_not_pile_up_while_nothing_is_taken() -> None:
+    waiting = TokenQueue(max_tokens=10_000, max_batch_tokens=100)
+    for _ in range(10_000):
+        passing = entry(1)
+        waiting.put([passing])
+        waiting.discard(passing)
+    assert len(waiting._heap) < 200
+
+
+def test_a_closed_queue_gives_what_it_has_and_then_the_end() -> None:
+    waiting = queue(entry(5))
+    waiting.close()
+    assert taken(waiting) == [5]
+    assert waiting.take() == []
+
+
+def test_take_waits_for_an_entry() -> None:
+    waiting = TokenQueue(max_tokens=10, max_batch_tokens=100)
+    batches: list[list[int]] = []
+    thread = threading.Thread(target=lambda: batches.append(taken(waiting)))
+    thread.start()
+    waiting.put([entry(7)])
+    thread.join(10)
+    assert batches == [[7]]
