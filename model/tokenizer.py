@@ -61,7 +61,6 @@ def encode(text: str, max_tokens: int) -> tuple[list[int], bool]:
 
 def write_tokenizer_files(folder: Path, max_tokens: int) -> None:
     """Writes ``vocab.json``, ``merges.txt`` and ``tokenizer_config.json`` for other programs."""
-    vocab, merges = _vocab_and_merges()
     settings = {
         "tokenizer_class": "GPT2Tokenizer",
         "model_max_length": max_tokens,
@@ -71,8 +70,8 @@ def write_tokenizer_files(folder: Path, max_tokens: int) -> None:
         "unk_token": "<|endoftext|>",
         "pad_token": "<|endoftext|>",
     }
-    _write(folder / "vocab.json", json.dumps(vocab, ensure_ascii=False) + "\n")
-    _write(folder / "merges.txt", "#version: 0.2\n" + "\n".join(merges) + "\n")
+    _write(folder / "vocab.json", json.dumps(_vocab(), ensure_ascii=False) + "\n")
+    _write(folder / "merges.txt", "#version: 0.2\n" + "\n".join(_merges()) + "\n")
     _write(folder / "tokenizer_config.json", json.dumps(settings, indent=2) + "\n")
 
 
@@ -82,20 +81,26 @@ def is_gpt2_vocab(vocab_file: Path) -> bool:
         vocab = json.loads(vocab_file.read_text(encoding="utf-8"))
     except ValueError:
         return False
-    return bool(vocab == _vocab_and_merges()[0])
+    return bool(vocab == _vocab())
 
 
 def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", newline="\n")
 
 
+def _vocab() -> dict[str, int]:
+    """The vocabulary in its published spelling, derived from the ranks."""
+    spelling = _byte_spelling()
+    vocab = {"".join(spelling[byte] for byte in token): rank for token, rank in _ranks().items()}
+    vocab["<|endoftext|>"] = ENDOFTEXT
+    return vocab
+
+
 @functools.cache
-def _vocab_and_merges() -> tuple[dict[str, int], tuple[str, ...]]:
-    """The vocabulary and the merges in their published spelling, derived from the ranks."""
+def _merges() -> tuple[str, ...]:
+    """The merges in their published spelling, derived from the ranks: a second of work."""
     ranks = _ranks()
     spelling = _byte_spelling()
-    vocab = {"".join(spelling[byte] for byte in token): rank for token, rank in ranks.items()}
-    vocab["<|endoftext|>"] = ENDOFTEXT
     merges = []
     for token, rank in ranks.items():
         if len(token) > 1:
@@ -103,7 +108,7 @@ def _vocab_and_merges() -> tuple[dict[str, int], tuple[str, ...]]:
             merges.append(
                 "".join(spelling[b] for b in left) + " " + "".join(spelling[b] for b in right)
             )
-    return vocab, tuple(merges)
+    return tuple(merges)
 
 
 def _last_merge(ranks: dict[bytes, int], token: bytes, rank: int) -> tuple[bytes, bytes]:

@@ -44,6 +44,16 @@ def test_loaded_model_gives_the_logits_of_the_saved_one(
     assert {tensor.dtype for tensor in stored.values()} == {storage_dtype}
 
 
+def test_loading_leaves_the_compiler_of_torch_alone(save_tiny: Callable[..., Path]) -> None:
+    """Importing it doubles the start-up time, and fails without a temporary folder."""
+    code = (
+        "import sys; from model.classifier import Classifier; "
+        "Classifier.load(sys.argv[1], device='cpu').classify(['a']); "
+        "assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(save_tiny())], check=True)
+
+
 def test_float16_storage_stays_close_to_the_trained_weights(tmp_path: Path) -> None:
     model = tiny_classifier_model(head_bias=True)
     with torch.no_grad():
