@@ -34,13 +34,20 @@ def decode_bytes(data: bytes, declared: str, *, is_html: bool = False) -> tuple[
         is_html: whether a ``<meta charset>`` counts where no known charset is declared.
     """
     for mark, name in _BOMS:
-        if data.startswith(mark):
+        # UTF-16 has NULs wherever it has blanks; without any, two odd bytes are no mark.
+        if data.startswith(mark) and (name == "utf-8" or b"\0" in data):
             return _decode(data[len(mark) :], name), name
     codec = _codec(declared)
     if codec is None and is_html and (match := _META_CHARSET.search(data, 0, 1024)):
         codec = _codec(match[1].decode("ascii"))
     if codec not in _SEVEN_BIT and data.isascii() and b"\0" not in data:
         return data.decode("ascii"), "ascii"
+    if codec == "utf-16-le" and data[::2].count(0) > data[1::2].count(0):
+        codec = "utf-16-be"
+    return _decode_eight_bit(data, codec)
+
+
+def _decode_eight_bit(data: bytes, codec: str | None) -> tuple[str, str]:
     order = ("utf-8", codec) if codec in (None, "cp1252") else (codec, "utf-8")
     for candidate in order:
         if candidate and (text := _decode_strictly(data, candidate)) is not None:
@@ -50,6 +57,8 @@ def decode_bytes(data: bytes, declared: str, *, is_html: bool = False) -> tuple[
         if text.count("\ufffd") * _BELIEVED_SHARE <= len(text):
             return text, codec
     likeliest = _codec(detect_encoding(data) or "") or "cp1252"
+    if likeliest.startswith("utf-16"):
+        likeliest = "cp1252"
     return _decode(data, likeliest), likeliest
 
 

@@ -19,6 +19,7 @@ _LOOKALIKES = {
     "Y": "ҮΥ", "Z": "ΖᏃ",
 }  # fmt: skip
 _TO_LATIN = {ord(other): latin for latin, others in _LOOKALIKES.items() for other in others}
+_LOOKALIKE = re.compile(f"[{''.join(map(chr, _TO_LATIN))}]")
 # Letters in circles, in boxes, and the halves of flags: NFKC leaves them as symbols.
 _SYMBOLS = {
     first + n: chr(ord("A") + n) for first in (0x1F150, 0x1F170, 0x1F1E6) for n in range(26)
@@ -31,6 +32,8 @@ _INVISIBLE = re.compile(
     "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U0001d173-\U0001d17a"
     "\U000e0000-\U000e0fff]"
 )
+# Text that is shown from right to left by force, whatever its letters.
+_RIGHT_TO_LEFT = re.compile("\u202e([^\u202c\n]*+)")
 _STRAY_ACCENT = re.compile("[\u0300-\u036f\u0488\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]")
 _WORD = re.compile(r"\w+")
 _LATIN = re.compile(r"[A-Za-z]")
@@ -54,12 +57,15 @@ def fold_text(text: str) -> str:
     """
     if text.isascii():
         return _CONTROL.sub("", text)
+    text = _RIGHT_TO_LEFT.sub(lambda match: match[1][::-1], text)
     text = _INVISIBLE.sub("", text)
     text = "".join(
         unicodedata.normalize("NFKC", text[start : start + _PIECE])[: _MAX_GROWTH * _PIECE]
         for start in range(0, len(text), _PIECE)
     )
     text = _CONTROL.sub("", _STRAY_ACCENT.sub("", _INVISIBLE.sub("", text))).translate(_SYMBOLS)
+    if not _LOOKALIKE.search(text):
+        return text
     is_latin = len(_LATIN.findall(text)) >= len(_OTHER_LETTER.findall(text))
     return _WORD.sub(lambda match: _fold_word(match[0], is_latin), text)
 

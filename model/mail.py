@@ -7,16 +7,17 @@ memory. Knows mail formats, nothing of models or HTTP.
 import binascii
 import re
 from dataclasses import dataclass
+from typing import TypeVar
 
 from model.charset import decode_bytes
 from model.html import html_to_text
 
 # Bounds on what is looked at; whatever lies beyond is not read, and ``truncated`` says so.
 MAX_MESSAGE_BYTES = 32 << 20
-MAX_PART_BYTES = 2 << 20
-MAX_HEADER_BYTES = 256 << 10
-MAX_PARTS = 200
-MAX_DEPTH = 20
+MAX_TEXT_BYTES = 1 << 20
+MAX_FIELDS = 1_000
+MAX_PARTS = 1_000
+MAX_DEPTH = 10
 MAX_CHARACTERS = 200_000
 # A subject line or a Content-Type longer than this is an attack.
 _MAX_FIELD_BYTES = 8 << 10
@@ -29,12 +30,16 @@ _WANTED_FIELDS = frozenset(
     (b"subject", b"content-type", b"content-transfer-encoding", b"content-disposition")
 )
 _PARAMETER = re.compile(r';\s*+([^\s=;*]++)(\*?)(\d{0,2})(\*?)\s*+=\s*+("[^"]*+"?|[^;]*+)')
-_GUESSED_BOUNDARY = re.compile(rb"^--([^\s-][^\n]{0,199})\n(?:[ \t]*\n)?Content-", re.M | re.I)
+_GUESSED_BOUNDARY = re.compile(rb"\n--([^\s-][^\n]{0,199})\n[ \t\n]*+Content-", re.IGNORECASE)
+_MAX_GUESSED_BYTES = 64 << 10
 _ENCODED_WORD = re.compile(r"=\?([^?*\s]++)(?:\*[^?\s]*+)?\?([bBqQ])\?([^?]*+)\?=")
 _BASE64_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _NOT_BASE64 = bytes(set(range(256)) - set(_BASE64_ALPHABET))
 _BLANKS = re.compile(r"[^\S\n]+")
 _BLANK_LINES = re.compile(r"\n\s*\n")
+
+
+_Sequence = TypeVar("_Sequence", str, bytes)
 
 
 @dataclass(frozen=True)
@@ -62,11 +67,20 @@ class MailText:
 
 
 class _Budget:
-    """How many parts of one message may still be opened, and whether something was left out."""
+    """How much of one message may still be opened, and whether something was left out."""
 
     def __init__(self) -> None:
         self.parts = MAX_PARTS
+        self.text_bytes = MAX_TEXT_BYTES
         self.is_exceeded = False
+
+    def take(self, data: bytes) -> bytes:
+        """The bytes, or their head and tail if they are more than is left."""
+        if len(data) > self.text_bytes:
+            self.is_exceeded = True
+            data = _head_and_tail(data, self.text_bytes)
+        self.text_bytes -= len(data)
+        return data
 
 
 @dataclass(frozen=True)
@@ -118,7 +132,7 @@ def message_to_text(raw: bytes) -> MailText:
     body = "\n\n".join(text.text for text in texts if text.text)
     text = f"{subject}\n\n{body}" if subject and body else subject or body
     return MailText(
-        text=text[:MAX_CHARACTERS],
+        text=_head_and_tail(text, MAX_CHARACTERS),
         subject=subject,
         parts=tuple(text.content_type for text in texts),
         charset=texts[0].charset if texts else "ascii",
@@ -126,15 +140,29 @@ def message_to_text(raw: bytes) -> MailText:
     )
 
 
+def _head_and_tail(whole: _Sequence, length: int) -> _Sequence:
+    """All of it, or three parts from its beginning and one from its end."""
+    if len(whole) <= length:
+        return whole
+    tail = length // 4
+    return whole[: length - tail] + whole[len(whole) - tail :]
+
+
 def _parse_part(lines: bytes, depth: int) -> _Part:
     """Splits fields from body. The first line that is no field begins the body, blank or not."""
     fields: dict[bytes, bytes] = {}
     end = 0
-    while end < MAX_HEADER_BYTES and (match := _FIELD.match(lines, end)):
+    for _ in range(MAX_FIELDS):
+        match = _FIELD.match(lines, end)
+        if match is None:
+            break
         end = match.end()
         name = match[1].lower()
         if name in _WANTED_FIELDS:
             fields.setdefault(name, match[2][:_MAX_FIELD_BYTES].strip())
+    else:
+        blank_line = lines.find(b"\n\n", end - 1)
+        end = blank_line + 1 if blank_line >= 0 else len(lines)
     if lines.startswith(b"\n", end):
         end += 1
     return _Part(fields, lines[end:], depth)
@@ -143,10 +171,12 @@ def _parse_part(lines: bytes, depth: int) -> _Part:
 def _displayed(part: _Part, budget: _Budget, *, open_messages: bool) -> list[_Text]:
     """The texts that are shown of a part, in the order in which they are shown."""
     budget.parts -= 1
-    if budget.parts < 0 or part.depth > MAX_DEPTH:
+    if budget.parts < 0:
         budget.is_exceeded = True
         return []
     kind, parameters = _content_type(part.fields.get(b"content-type", b""))
+    if part.depth > MAX_DEPTH:
+        kind = "text/plain"
     if kind.startswith("multipart/"):
         children = _split(part, parameters.get("boundary", ""), kind)
         if children:
@@ -160,7 +190,7 @@ def _displayed(part: _Part, budget: _Budget, *, open_messages: bool) -> list[_Te
     if kind == "message/rfc822":
         if not open_messages:
             return []
-        inner = _parse_part(_decode_transfer(part, budget), part.depth + 1)
+        inner = _parse_part(_decode_transfer(part), part.depth + 1)
         return _displayed(inner, budget, open_messages=True)
     if kind in ("text/plain", "text/html") or (kind.startswith("text/") and part.depth == 0):
         return [_read_text(part, kind, parameters, budget)]
@@ -185,20 +215,20 @@ def _html_words(texts: list[_Text]) -> int:
 
 def _split(part: _Part, boundary: str, kind: str) -> list[_Part]:
     """The children of a multipart; none where no boundary line is to be found."""
-    body = part.body
-    delimiter = boundary.encode("utf-8", "surrogateescape") if boundary else b""
-    if not delimiter or b"--" + delimiter not in body:
-        guess = _GUESSED_BOUNDARY.search(body)
+    body = b"\n" + part.body
+    delimiter = boundary.encode("utf-8", "surrogateescape")
+    if not delimiter or b"\n--" + delimiter not in body:
+        guess = _GUESSED_BOUNDARY.search(body, 0, _MAX_GUESSED_BYTES)
         if guess is None:
             return []
         delimiter = guess[1].rstrip()
-    line = re.compile(rb"^--" + re.escape(delimiter) + rb"(--)?[ \t]*$\n?", re.M)
+    line = re.compile(rb"\n--" + re.escape(delimiter) + rb"(--)?[ \t]*+(?=\n|\Z)")
     children: list[bytes] = []
     start = None
     for match in line.finditer(body):
         if start is not None:
             children.append(body[start : match.start()])
-        start = match.end()
+        start = match.end() + 1
         if match[1] or len(children) > MAX_PARTS:
             break
     else:
@@ -235,7 +265,7 @@ def _content_type(field: bytes) -> tuple[str, dict[str, str]]:
 
 def _read_text(part: _Part, kind: str, parameters: dict[str, str], budget: _Budget) -> _Text:
     is_html = kind == "text/html"
-    data = _decode_transfer(part, budget)
+    data = budget.take(_decode_transfer(part))
     declared = parameters.get("charset", "").split(" ")[0]
     text, charset = decode_bytes(data, declared, is_html=is_html)
     if is_html:
@@ -245,16 +275,14 @@ def _read_text(part: _Part, kind: str, parameters: dict[str, str], budget: _Budg
     return _Text(kind, charset, _tidy(text))
 
 
-def _decode_transfer(part: _Part, budget: _Budget) -> bytes:
-    """The body without its transfer encoding, as far as it is read."""
+def _decode_transfer(part: _Part) -> bytes:
+    """The body without its transfer encoding."""
     encoding = part.fields.get(b"content-transfer-encoding", b"").lower()
-    body = part.body
     if encoding.startswith(b"base64"):
-        body = _decode_base64(body[: 2 * MAX_PART_BYTES])
-    elif encoding.startswith(b"quoted-printable"):
-        body = binascii.a2b_qp(body[: 3 * MAX_PART_BYTES])
-    budget.is_exceeded |= len(part.body) > MAX_PART_BYTES and len(body) >= MAX_PART_BYTES
-    return body[:MAX_PART_BYTES]
+        return _decode_base64(part.body)
+    if encoding.startswith(b"quoted-printable"):
+        return binascii.a2b_qp(part.body)
+    return part.body
 
 
 def _decode_base64(data: bytes) -> bytes:
@@ -293,22 +321,19 @@ def _decode_word(encoding: str, word: str) -> bytes:
 
 def _unflow(text: str, *, delete_space: bool) -> str:
     """Joins the soft line breaks of ``format=flowed`` (RFC 3676)."""
-    lines: list[str] = []
+    pieces: list[str] = []
     is_open = False
     quotes = 0
-    for line in text.split("\n"):
-        line = line.rstrip("\r")
+    for line in text.replace("\r\n", "\n").split("\n"):
         depth = len(line) - len(line.lstrip(">"))
         content = line[depth:].removeprefix(" ")
-        if is_open and depth == quotes and content != "-- ":
-            lines[-1] += content
-        else:
-            lines.append(f"{'>' * depth} {content}" if depth else content)
+        is_signature = content == "-- "
+        if not (is_open and depth == quotes) or is_signature:
+            pieces.append("\n" + "> " * bool(depth))
         quotes = depth
-        is_open = content.endswith(" ") and content != "-- "
-        if is_open and delete_space:
-            lines[-1] = lines[-1][:-1]
-    return "\n".join(lines)
+        is_open = content.endswith(" ") and not is_signature
+        pieces.append(content[:-1] if is_open and delete_space else content)
+    return "".join(pieces)
 
 
 def _tidy(text: str) -> str:

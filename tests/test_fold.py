@@ -1,0 +1,63 @@
+"""Disguised letters become plain, honest ones stay."""
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.fold import fold_text
+
+
+@pytest.mark.parametrize(
+    ("disguised", "plain"),
+    [
+        ("F\u200bR\u200cE\u2060E", "FREE"),
+        ("c\u00adl\u00adi\u00adc\u00adk", "click"),
+        ("\u202eeerf\u202c prize", "free prize"),
+        ("\u2066win\u2069", "win"),
+        ("ｆｒｅｅ　ｃａｓｈ", "free cash"),
+        ("𝓯𝓻𝓮𝓮 𝐜𝐚𝐬𝐡 ⓦⓘⓝ ﬁrst", "free cash win first"),
+        ("🅵🆁🅴🅴 🇨🇦🇸🇭 🅦🅘🅝", "FREE CASH WIN"),
+        ("frее сash for yоu", "free cash for you"),
+        ("buy сора now", "buy copa now"),
+        ("ᴄʟɪᴄᴋ ʜᴇʀᴇ", "click here"),
+        ("v\u0336i\u0336a\u0336g\u0336r\u0336a\u0336", "viagra"),
+        ("f\u0489r\u0489e\u0489e\u0489", "free"),
+        ("fr\ufe0fee\U000e0068\U000e0069", "free"),
+        ("nul\x00 and bell\x07", "nul and bell"),
+    ],
+)
+def test_disguised_letters_become_plain(disguised: str, plain: str) -> None:
+    assert fold_text(disguised) == plain
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Plain ASCII, 100% of it: see http://example.org/?a=1&b=2",
+        "crème brûlée, naïve Straße in Łódź, Ångström",
+        "Привет, как дела? Все хорошо",
+        "Ελλάδα και Κύπρος",
+        "Привет, meeting at noon",
+        "日本語 한국어 中文 😀👍",
+        "line one\n\tline two",
+    ],
+)
+def test_honest_text_stays(text: str) -> None:
+    assert fold_text(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["a" + "\u0301\u0323" * 50_000, "\ufdfa" * 50_000, "а1" * 100_000, "1" * 200_000 + " é"]
+)
+def test_time_is_bounded(text: str) -> None:
+    start = time.process_time()
+    fold_text(text)
+    assert time.process_time() - start < 1
+
+
+@given(st.text(st.characters(codec=None)))
+def test_any_string_folds_to_one_that_stays(text: str) -> None:
+    folded = fold_text(text)
+    assert fold_text(folded) == folded

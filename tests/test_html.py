@@ -1,0 +1,99 @@
+"""What is seen of HTML, and what is not."""
+
+import pytest
+
+from model.html import html_to_text
+
+
+@pytest.mark.parametrize(
+    ("html", "expected"),
+    [
+        ("<p>one</p><p>two</p>", "one\n\ntwo"),
+        ("one<br>two", "one\ntwo"),
+        ("V<b></b>i<span>a</span>gra", "Viagra"),
+        ("Vi<!-- x -->agra", "Viagra"),
+        ("<table><tr><td>a</td><td>b</td></tr></table>", "a\t\tb"),
+        ("&#86;&#105;agra &amp; more", "Viagra & more"),
+        ("seen <img src=x alt='buy now'>", "seen buy now"),
+        ("a < b and c <5 >", "a < b and c <5 >"),
+        ('<p title="a > b">seen</p>', "seen"),
+        ("<title>Title</title>seen", "seen"),
+        ("<script>if (a<b) '</p>'</script>seen", "seen"),
+        ("<title><a x='</title>seen<p y='>", "seen"),
+        ("<!-- <p x=' -->seen<p>'", "seen\n\n'"),
+        ("seen<p x='unclosed>not seen", "seen"),
+        ("seen<!-- unclosed", "seen"),
+    ],
+)
+def test_text_is_what_a_browser_shows(html: str, expected: str) -> None:
+    assert html_to_text(html) == expected
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        "seen<i style='display:none'>x</i>",
+        "seen<i style='color:red; DISPLAY : none !important'>x</i>",
+        "seen<i style='display:block;display:none'>x</i>",
+        "seen<div style='display:none'>x<p style='display:block'>x</p></div>",
+        "seen<i hidden>x</i>",
+        "seen<i style='visibility:hidden'>x</i>",
+        "seen<i style='opacity:0'>x</i>",
+        "seen<i style='font-size:0'>x</i>",
+        "seen<i style='font-size:0.0px'>x<b style='font-size:2em'>x</b></i>",
+        "seen<i style='font-size:1px'>x</i>",
+        "seen<i style='font:0/0 a'>x</i>",
+        "seen<i style='color:#fff'>x</i>",
+        "seen<font color=white>x</font>",
+        "seen<font color=#FEFEFE>x</font>",
+        "seen<i style='color:rgb(255, 255, 255)'>x</i>",
+        "seen<i style='color:transparent'>x</i>",
+        "seen<i style='color:rgba(0,0,0,0)'>x</i>",
+        "<body bgcolor=black text=white>seen<i style='color:#000'>x</i>",
+        "seen<i style='background:#000'>x</i>",
+        "seen<div style='height:0;overflow:hidden'>x</div>",
+        "seen<div style='max-height:0px;overflow:hidden'>x</div>",
+        "seen<div style='position:absolute;left:-9999px'>x</div>",
+        "<style>.h{display:none}</style>seen<i class=h>x</i>",
+        "<style>i{color:red} /* x */ .a, #h { display : none }</style>seen<i id=h>x</i>",
+        "<style>.h{display:none} i{display:inline}</style>seen<i class=h>x</i>",
+        "<style>td{background:#000}</style><table><td><font color=white>seen</font>x</table>",
+    ],
+)
+def test_hidden_text_is_not_read(html: str) -> None:
+    assert html_to_text(html) == "seen"
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<i style='display:none;display:inline'>seen</i>",
+        "<i style='display:nonesense'>seen</i>",
+        "<i hidden style='display:inline'>seen</i>",
+        "<div style='font-size:0'><i style='font-size:14px'>seen</i></div>",
+        "<div style='font-size:0'><font size=3>seen</font></div>",
+        "<i style='font-size:0;font:14px arial'>seen</i>",
+        "<div style='visibility:hidden'><i style='visibility:visible'>seen</i></div>",
+        "<div style='background:#000'><i style='color:#fff'>seen</i></div>",
+        "<div style='background-color:#fff;background:#000;color:#fff'>seen</div>",
+        "<div style='background:url(x)'><font color=white>seen</font></div>",
+        "<div background=x.png><font color=white>seen</font></div>",
+        "<i style='color:#fff;text-shadow:0 0 9px #000'>seen</i>",
+        "<i style='color:#fff;-webkit-text-fill-color:#000'>seen</i>",
+        "<div style='background:#00e'><a href=x>seen</a></div>",
+        "<mark style='color:#fff'>seen</mark>",
+        "<div style='height:0'>seen</div>",
+        "<div style='max-height:0;min-height:9px;overflow:hidden'>seen</div>",
+        "<div style='height:0;overflow:hidden;padding:50px'>seen</div>",
+        "<style>@media print{.h{display:none}}</style><i class=h>seen</i>",
+        "<style>.a .h{display:none}</style><i class=h>seen</i>",
+        "<style>.h{display:none}.h{display:inline}</style><i class=h>seen</i>",
+        "<style>i.h{display:inline}.h{display:none}</style><i class=h>seen</i>",
+        "<style>.h{display:inline!important}</style><i class=h style=display:none>seen</i>",
+        "<style>@media all{.h{display:inline!important}}</style><i class=h style=display:none>seen",
+        "<style>.a .h{background:#000}</style><p class=a><i class=h><font color=#fff>seen</font>",
+        "<style>" + "p{color:red}" * 1_000 + "</style><i style='display:none'>seen</i>",
+    ],
+)
+def test_whatever_may_be_visible_is_read(html: str) -> None:
+    assert html_to_text(html) == "seen"
