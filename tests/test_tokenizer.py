@@ -2,6 +2,7 @@
 
 import random
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model import tokenizer
 from model.tokenizer import (
     ENDOFTEXT,
     VOCAB_SIZE,
@@ -20,6 +22,16 @@ from model.tokenizer import (
 
 def test_known_ids() -> None:
     assert encode("hello world", 1024) == ([31373, 995], False)
+
+
+def test_ranks_are_read_without_a_temporary_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read-only container need not have one."""
+
+    def fail() -> str:
+        raise FileNotFoundError("no usable temporary directory")
+
+    monkeypatch.setattr(tempfile, "gettempdir", fail)
+    assert len(tokenizer._ranks.__wrapped__()) == VOCAB_SIZE - 1
 
 
 def test_special_token_in_a_message_is_plain_text() -> None:
