@@ -108,14 +108,23 @@ def load_base(source: str | Path) -> GPT2Model:
     Raises:
         CheckpointError: as for ``load_classifier``.
     """
+    return load_language_model(source).transformer
+
+
+def load_language_model(source: str | Path) -> GPT2LMHeadModel:
+    """Loads a language model; of a classifier, its network under the tied output layer.
+
+    Raises:
+        CheckpointError: as for ``load_classifier``.
+    """
     folder = resolve(source)
     config = _gpt2_config(_read_json(folder / "config.json"), folder)
     tensors = _read_weights(folder)
     tensors.pop("score.weight", None)
     with torch.device("meta"), _NoInit():
-        holder = GPT2LMHeadModel(config)
-    _assign(holder, tensors, folder)
-    return holder.transformer
+        model = GPT2LMHeadModel(config)
+    _assign(model, tensors, folder)
+    return model
 
 
 class _NoInit(TorchFunctionMode):

@@ -2,9 +2,11 @@
 
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+_Recipe = TypeVar("_Recipe", bound=BaseModel)
 
 
 class TrainingError(Exception):
@@ -85,7 +87,16 @@ class TrainConfig(BaseModel):
 
 
 def load_config(path: Path, **overrides: object) -> TrainConfig:
-    """Reads a recipe; overrides that are not None win.
+    """Reads a fine-tuning recipe; overrides that are not None win.
+
+    Raises:
+        ConfigError: as for ``read_recipe``.
+    """
+    return read_recipe(path, TrainConfig, **overrides)
+
+
+def read_recipe(path: Path, schema: type[_Recipe], **overrides: object) -> _Recipe:
+    """Reads a TOML file into a recipe class; overrides that are not None win.
 
     Raises:
         ConfigError: no such file, not TOML, an unknown key, a value out of range.
@@ -96,11 +107,11 @@ def load_config(path: Path, **overrides: object) -> TrainConfig:
         raise ConfigError(f"cannot read the recipe {path}: {error}") from error
     values |= {key: value for key, value in overrides.items() if value is not None}
     try:
-        return TrainConfig.model_validate(values)
+        return schema.model_validate(values)
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})"
             for e in error.errors()
         )
-        known = ", ".join(TrainConfig.model_fields)
+        known = ", ".join(schema.model_fields)
         raise ConfigError(f"{path}: {problems}. Known keys: {known}.") from error
