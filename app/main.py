@@ -11,6 +11,8 @@ from fastapi_offline import FastAPIOffline
 
 from app.access import AccessKeys
 from app.context import RequestContext
+from app.front_doors import router as front_doors
+from app.mail import router as mail
 from app.problems import install_error_handlers
 from app.routes import admin, router
 from app.service import Service
@@ -55,7 +57,8 @@ def create_app(
         Depends(HTTPBearer(auto_error=False)),
         Depends(APIKeyHeader(name="X-API-Key", auto_error=False)),
     ]
-    app.include_router(router, dependencies=schemes if keys else [])
+    for doors in (router, mail, front_doors):
+        app.include_router(doors, dependencies=schemes if keys else [])
     if settings.admin_key:
         app.include_router(admin, dependencies=schemes)
     install_error_handlers(app)

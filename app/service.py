@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -20,6 +20,8 @@ from app.metrics import Metrics
 from app.settings import Settings
 from model.checkpoint import CheckpointError
 from model.classifier import Classifier, DeviceError, EncodedText, Prediction
+from model.fold import fold_text
+from model.windows import WindowedText, encode_windows, join_predictions
 
 STARTUP_FAILED = 2
 """Exit code where the checkpoint or the device cannot be used."""
@@ -36,10 +38,17 @@ _BATCH_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Verdicts:
-    """Predictions in the order of the texts, and the model that made them."""
+    """Predictions in the order of the texts, and the model that made them.
+
+    Attributes:
+        model: its name.
+        predictions: one a text.
+        windows: how many parts of each text were read; empty where only the beginning is read.
+    """
 
     model: str
     predictions: list[Prediction]
+    windows: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -162,20 +171,60 @@ class Service:
         Raises:
             ServiceError: one of its kinds; the content of the texts is never a reason.
         """
-        self._check(len(texts))
+
+        def encode(classifier: Classifier) -> list[EncodedText]:
+            return [classifier.encode(text) for text in texts]
+
+        is_short = sum(map(len, texts)) <= _INLINE_CHARACTERS
+        model, predictions = await self._predict(len(texts), encode, is_short, timeout_seconds)
+        self.metrics.count_verdicts(predictions)
+        return Verdicts(model, predictions)
+
+    async def classify_long(
+        self, texts: Sequence[str], timeout_seconds: float | None = None
+    ) -> Verdicts:
+        """The same for mail: disguised letters made plain, long texts read in windows."""
+        windowed: list[WindowedText] = []
+
+        def encode(classifier: Classifier) -> list[EncodedText]:
+            for text in texts:
+                most = self.settings.max_windows
+                folded = fold_text(text)
+                windowed.append(encode_windows(folded, classifier.max_tokens, most))
+            return [part for text in windowed for part in text.parts]
+
+        model, predictions = await self._predict(len(texts), encode, False, timeout_seconds)
+        parts = iter(predictions)
+        joined = [
+            join_predictions([next(parts) for _ in text.parts], truncated=text.truncated)
+            for text in windowed
+        ]
+        self.metrics.count_verdicts(joined)
+        return Verdicts(model, joined, [len(text.parts) for text in windowed])
+
+    async def _predict(
+        self,
+        num_texts: int,
+        encode: Callable[[Classifier], list[EncodedText]],
+        is_short: bool,
+        timeout_seconds: float | None,
+    ) -> tuple[str, list[Prediction]]:
+        self._check(num_texts)
         timeout_seconds = timeout_seconds or self.settings.timeout_seconds
         begin = time.monotonic()
         engine = self._ready_engine()
-        self._pending_texts += len(texts)
+        self._pending_texts += num_texts
         try:
-            encoded = await _encode(engine.classifier, texts)
+            if is_short:
+                encoded = encode(engine.classifier)
+            else:
+                encoded = await asyncio.to_thread(encode, engine.classifier)
             elapsed = time.monotonic() - begin
             self.metrics.count_tokenizing(elapsed)
             predictions = await engine.batcher.submit(encoded, timeout_seconds - elapsed)
         finally:
-            self._pending_texts -= len(texts)
-        self.metrics.count_verdicts(predictions)
-        return Verdicts(engine.classifier.name, predictions)
+            self._pending_texts -= num_texts
+        return engine.classifier.name, predictions
 
     def render_metrics(self) -> bytes:
         """The metrics in the text format of Prometheus."""
@@ -236,15 +285,6 @@ class Service:
         self.failure = reason
         print(f"spamgate: {reason}", file=sys.stderr, flush=True)  # noqa: T201
         self._exit_process(exit_code)
-
-
-async def _encode(classifier: Classifier, texts: Sequence[str]) -> list[EncodedText]:
-    def encode() -> list[EncodedText]:
-        return [classifier.encode(text) for text in texts]
-
-    if sum(map(len, texts)) <= _INLINE_CHARACTERS:
-        return encode()
-    return await asyncio.to_thread(encode)
 
 
 def _load(settings: Settings, checkpoint: str) -> Classifier:

@@ -68,6 +68,16 @@ class Settings(BaseSettings):
         ge=0,
         description="tokens in one forward pass; 0 takes what the device computes in about 0.1 s",
     )
+    max_windows: int = Field(
+        8,
+        ge=0,
+        le=256,
+        description="windows of 256 tokens read of a long mail besides its beginning; each costs "
+        "time, 0 leaves the rest of the mail unread",
+    )
+    score_weight: float = Field(
+        5.0, gt=0, description="mail filters get the score weight * (2 * P(spam) - 1)"
+    )
     timeout_seconds: float = Field(
         30.0,
         gt=0,

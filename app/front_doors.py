@@ -1,0 +1,207 @@
+"""The endpoints that mail filters already speak, so that they need configuration only.
+
+``POST /v1/chat/completions`` for rspamd's gpt plugin, ``POST /checkv2`` for what speaks rspamd's
+own protocol (Haraka, Amavis), ``POST /v1/classify`` for clients of vLLM. None of them fails over
+the content of a message: a filter that gets no verdict lets the message pass.
+"""
+
+import json
+import time
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from app.bodies import JSONRoute
+from app.errors import MalformedBody
+from app.mail import (
+    CLASSIFY_ERRORS,
+    MailVerdict,
+    classify_mails,
+    classify_texts,
+    known_cutoffs,
+    read_message,
+)
+from app.problems import SCOPE_KEY
+from app.routes import TheService, TimeoutMs, ended_by_disconnect
+from app.service import Service
+from model.gpt2 import LABELS
+from model.mail import MailText
+
+# The one symbol of a reply to /checkv2.
+SYMBOL = "SPAMGATE"
+_ACTIONS = {"ham": "no action", "unsure": "no action", "spam": "add header"}
+
+router = APIRouter(tags=["front doors"])
+_json_router = APIRouter(
+    route_class=JSONRoute,
+    strict_content_type=False,
+    tags=["front doors"],
+    responses=CLASSIFY_ERRORS,
+)
+
+
+@_json_router.post("/v1/chat/completions", summary="As a chat model that is asked about a mail")
+async def chat_completions(
+    body: dict[str, Any], request: Request, service: TheService, timeout_ms: TimeoutMs = None
+) -> dict[str, Any]:
+    """Three lines as rspamd's gpt plugin reads them: probability, reason, category; or the same as
+    JSON where the request or its system message asks for that."""
+    mail = _mail_in_chat(body)
+    [verdict] = await classify_texts(request, service, [mail], timeout_ms=timeout_ms)
+    tokens = verdict.prediction.num_tokens
+    return {
+        "id": f"chatcmpl-{request.scope[SCOPE_KEY].request_id}",
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": verdict.model,
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": _answer(verdict, _wants_json(body))},
+                "finish_reason": "stop",
+            }
+        ],
+        "usage": {"prompt_tokens": tokens, "completion_tokens": 0, "total_tokens": tokens},
+    }
+
+
+@router.post(
+    "/checkv2",
+    summary="As an rspamd that checks a raw message",
+    responses=CLASSIFY_ERRORS,
+    openapi_extra={
+        "requestBody": {
+            "content": {"message/rfc822": {"schema": {"type": "string", "format": "binary"}}}
+        }
+    },
+)
+async def check(
+    request: Request, service: TheService, timeout_ms: TimeoutMs = None
+) -> dict[str, Any]:
+    """Score, required score and action; one symbol. Headers that tell of the envelope are not
+    looked at."""
+    raw, _ = await read_message(request)
+    [verdict] = await classify_mails(request, service, [raw], timeout_ms=timeout_ms)
+    required = _required_score(service)
+    return {
+        "is_skipped": False,
+        "score": verdict.score,
+        "required_score": required,
+        "action": _ACTIONS[verdict.decision],
+        "thresholds": {"add header": required},
+        "symbols": {
+            SYMBOL: {
+                "name": SYMBOL,
+                "score": verdict.score,
+                "metric_score": verdict.score,
+                "description": f"The text reads like {verdict.prediction.label}",
+                "options": [f"{verdict.prediction.spam_probability:.4f}", verdict.decision],
+            }
+        },
+        "messages": {},
+        "urls": [],
+        "emails": [],
+        "milter": {
+            "add_headers": {
+                "X-Spamgate": {
+                    "value": f"{verdict.decision} {verdict.prediction.spam_probability:.4f}",
+                    "order": 0,
+                }
+            }
+        },
+    }
+
+
+@_json_router.post("/v1/classify", summary="As vLLM's classification")
+async def classify(
+    body: dict[str, Any], request: Request, service: TheService, timeout_ms: TimeoutMs = None
+) -> dict[str, Any]:
+    """Label and probabilities of ``input``, one text or a list; see POST /classify for the rest."""
+    given = body.get("input")
+    texts = [given] if isinstance(given, str) else given
+    if not texts or not isinstance(texts, list) or not all(isinstance(t, str) for t in texts):
+        raise MalformedBody('"input" must be a text or a list of texts.')
+    request.scope[SCOPE_KEY].num_texts = len(texts)
+    async with ended_by_disconnect(request):
+        verdicts = await service.classify(texts, timeout_ms and timeout_ms / 1000)
+    tokens = sum(prediction.num_tokens for prediction in verdicts.predictions)
+    return {
+        "id": f"classify-{request.scope[SCOPE_KEY].request_id}",
+        "object": "list",
+        "created": int(time.time()),
+        "model": verdicts.model,
+        "data": [
+            {
+                "index": index,
+                "label": prediction.label,
+                "probs": [prediction.ham_probability, prediction.spam_probability],
+                "num_classes": len(LABELS),
+            }
+            for index, prediction in enumerate(verdicts.predictions)
+        ],
+        "usage": {
+            "prompt_tokens": tokens,
+            "total_tokens": tokens,
+            "completion_tokens": 0,
+            "prompt_tokens_details": None,
+        },
+    }
+
+
+router.include_router(_json_router)
+
+
+def _required_score(service: Service) -> float:
+    """The score at the cut-off from which a message is spam."""
+    return round(service.settings.score_weight * (2 * known_cutoffs(service).spam_from - 1), 4)
+
+
+def _mail_in_chat(body: dict[str, Any]) -> MailText:
+    """The mail in a chat: of the user's messages the subject, if the first is one, and the last.
+
+    rspamd sends the subject, the sender, the domains of links and the text, one message each; the
+    model was trained on subject and text. Any other chat is read whole.
+    """
+    messages = body.get("messages")
+    contents = [
+        _content_text(message.get("content"))
+        for message in (messages if isinstance(messages, list) else [])
+        if isinstance(message, dict) and message.get("role") != "system"
+    ]
+    if not contents:
+        raise MalformedBody('"messages" must hold a message with role "user".')
+    subject = ""
+    if len(contents) > 1 and contents[0].startswith("Subject:"):
+        subject = contents[0].removeprefix("Subject:").strip()
+        contents = contents[-1:]
+    text = "\n\n".join(part for part in (subject, *contents) if part)
+    return MailText(text, subject, ("text/plain",), "utf-8", truncated=False)
+
+
+def _content_text(content: object) -> str:
+    """A message's content, which may be a list of parts."""
+    if isinstance(content, list):
+        parts = [part.get("text", "") for part in content if isinstance(part, dict)]
+        return "\n".join(part for part in parts if isinstance(part, str))
+    return content if isinstance(content, str) else ""
+
+
+def _wants_json(body: dict[str, Any]) -> bool:
+    if isinstance(body.get("response_format"), dict):
+        return body["response_format"].get("type") in ("json_object", "json_schema")
+    messages = body.get("messages")
+    return isinstance(messages, list) and any(
+        isinstance(message, dict)
+        and message.get("role") == "system"
+        and "json" in _content_text(message.get("content")).lower()
+        for message in messages
+    )
+
+
+def _answer(verdict: MailVerdict, as_json: bool) -> str:
+    probability = round(verdict.prediction.spam_probability, 4)
+    label = verdict.prediction.label
+    reason = f"The text reads like {label} to {verdict.model}"
+    if as_json:
+        return json.dumps({"probability": probability, "reason": reason, "category": label})
+    return f"{probability:.4f}\n{reason}\n{label}"

@@ -1,0 +1,284 @@
+"""Raw messages in, verdicts out: POST /classify/message, and what the other front doors share."""
+
+import asyncio
+import binascii
+import json
+import zlib
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, Field
+
+from app.errors import (
+    AccessDenied,
+    DeadlineExpired,
+    InferenceFailed,
+    MalformedBody,
+    NotReady,
+    QueueFull,
+    TooManyTexts,
+    UnknownEncoding,
+    WouldExpire,
+)
+from app.problems import SCOPE_KEY, error_responses
+from app.routes import TheService, TimeoutMs, ended_by_disconnect
+from app.schemas import Probabilities
+from app.service import Service
+from model.classifier import Prediction
+from model.mail import MailText, message_to_text
+
+Decision = Literal["ham", "unsure", "spam"]
+
+CLASSIFY_ERRORS = error_responses(
+    AccessDenied,
+    MalformedBody,
+    UnknownEncoding,
+    TooManyTexts,
+    QueueFull,
+    InferenceFailed,
+    NotReady,
+    WouldExpire,
+    DeadlineExpired,
+)
+
+# Where the checkpoint's run.json says nothing under "cutoffs".
+_HAM_BELOW = 0.2
+_SPAM_FROM = 0.8
+
+
+@dataclass(frozen=True)
+class Cutoffs:
+    """Below the first a message is ham, from the second on it is spam, between them unsure."""
+
+    ham_below: float
+    spam_from: float
+
+    def decide(self, spam_probability: float) -> Decision:
+        """The decision on a probability of spam."""
+        if spam_probability >= self.spam_from:
+            return "spam"
+        return "ham" if spam_probability < self.ham_below else "unsure"
+
+
+@dataclass(frozen=True)
+class MailVerdict:
+    """What was read of a message and what came of it.
+
+    Attributes:
+        model: the name of the model.
+        mail: the text that was read.
+        prediction: on all of it.
+        windows: parts of the text that went through the model.
+        score: weight * (2 * P(spam) - 1).
+        decision: by the cut-offs.
+    """
+
+    model: str
+    mail: MailText
+    prediction: Prediction
+    windows: int
+    score: float
+    decision: Decision
+
+
+class MessageResult(BaseModel):
+    """The verdict on one message, and what was read of it."""
+
+    label: Annotated[Literal["ham", "spam"], Field(description="The likelier of the two.")]
+    decision: Annotated[Decision, Field(description="By the two cut-offs.")]
+    score: Annotated[float, Field(description="weight * (2 * P(spam) - 1).")]
+    probabilities: Probabilities
+    parts: Annotated[list[str], Field(description="Content types of the parts that were read.")]
+    charset: Annotated[str, Field(description="By which the first of them was decoded.")]
+    characters: Annotated[int, Field(ge=0, description="Read, the subject included.")]
+    tokens: Annotated[int, Field(ge=1, description="That went through the model.")]
+    windows: Annotated[int, Field(ge=1, description="Passages that went through the model.")]
+    truncated: Annotated[bool, Field(description="Whether something was left unread.")]
+
+    @classmethod
+    def of(cls, verdict: MailVerdict) -> "MessageResult":
+        """The verdict as the reply shows it."""
+        prediction, mail = verdict.prediction, verdict.mail
+        return cls(
+            label=prediction.label,
+            decision=verdict.decision,
+            score=verdict.score,
+            probabilities=Probabilities(
+                ham=prediction.ham_probability, spam=prediction.spam_probability
+            ),
+            parts=list(mail.parts),
+            charset=mail.charset,
+            characters=mail.characters,
+            tokens=prediction.num_tokens,
+            windows=verdict.windows,
+            truncated=mail.truncated or prediction.truncated,
+        )
+
+
+class MessageResponse(BaseModel):
+    """One result per message, in the order of the request."""
+
+    model: str
+    results: list[MessageResult]
+
+
+router = APIRouter()
+
+_BODY = {
+    "required": True,
+    "content": {
+        "message/rfc822": {"schema": {"type": "string", "format": "binary"}},
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["messages"],
+                "properties": {
+                    "messages": {
+                        "type": "array",
+                        "minItems": 1,
+                        "items": {"type": "string", "contentEncoding": "base64"},
+                    }
+                },
+            }
+        },
+    },
+}
+
+
+@router.post(
+    "/classify/message",
+    summary="Classify raw mail messages",
+    responses=CLASSIFY_ERRORS,
+    openapi_extra={"requestBody": _BODY},
+)
+async def classify_message(
+    request: Request,
+    service: TheService,
+    timeout_ms: TimeoutMs = None,
+    ham_below: Annotated[float | None, Query(ge=0, le=1, description="Cut-off.")] = None,
+    spam_from: Annotated[float | None, Query(ge=0, le=1, description="Cut-off.")] = None,
+    weight: Annotated[float | None, Query(gt=0, le=1000, description="Of the score.")] = None,
+) -> MessageResponse:
+    """The verdict on one message, or on a JSON list of messages in base64. No content is an error:
+    what cannot be decoded is read as well as it can be, what is too long is cut."""
+    body, is_cut = await read_message(request)
+    if request.headers.get("content-type", "").lower().startswith("application/json"):
+        raws = _messages_in(body)
+    else:
+        raws = [body]
+    known = known_cutoffs(service)
+    verdicts = await classify_mails(
+        request,
+        service,
+        raws,
+        timeout_ms=timeout_ms,
+        cutoffs=Cutoffs(
+            known.ham_below if ham_below is None else ham_below,
+            known.spam_from if spam_from is None else spam_from,
+        ),
+        weight=weight,
+    )
+    results = [MessageResult.of(verdict) for verdict in verdicts]
+    for result in results:
+        result.truncated |= is_cut
+    return MessageResponse(model=verdicts[0].model, results=results)
+
+
+async def classify_mails(
+    request: Request,
+    service: Service,
+    raws: list[bytes],
+    *,
+    timeout_ms: int | None = None,
+    cutoffs: Cutoffs | None = None,
+    weight: float | None = None,
+) -> list[MailVerdict]:
+    """Verdicts on raw messages; the settings and the checkpoint say what the caller does not."""
+    mails = await asyncio.to_thread(lambda: [message_to_text(raw) for raw in raws])
+    return await classify_texts(
+        request, service, mails, timeout_ms=timeout_ms, cutoffs=cutoffs, weight=weight
+    )
+
+
+async def classify_texts(
+    request: Request,
+    service: Service,
+    mails: list[MailText],
+    *,
+    timeout_ms: int | None = None,
+    cutoffs: Cutoffs | None = None,
+    weight: float | None = None,
+) -> list[MailVerdict]:
+    """Verdicts on texts that have been taken out of their messages already."""
+    request.scope[SCOPE_KEY].num_texts = len(mails)
+    async with ended_by_disconnect(request):
+        verdicts = await service.classify_long(
+            [mail.text for mail in mails], timeout_ms and timeout_ms / 1000
+        )
+    cutoffs = cutoffs or known_cutoffs(service)
+    weight = weight or service.settings.score_weight
+    return [
+        MailVerdict(
+            model=verdicts.model,
+            mail=mail,
+            prediction=prediction,
+            windows=windows,
+            score=round(weight * (2 * prediction.spam_probability - 1), 4),
+            decision=cutoffs.decide(prediction.spam_probability),
+        )
+        for mail, prediction, windows in zip(
+            mails, verdicts.predictions, verdicts.windows, strict=True
+        )
+    ]
+
+
+def known_cutoffs(service: Service) -> Cutoffs:
+    """The cut-offs that the checkpoint was given when it was made."""
+    run = service.engine.classifier.run if service.engine else None
+    stated = run.get("cutoffs") if isinstance(run, dict) else None
+    if not isinstance(stated, dict):
+        return Cutoffs(_HAM_BELOW, _SPAM_FROM)
+    return Cutoffs(
+        float(stated.get("ham_below", _HAM_BELOW)), float(stated.get("spam_from", _SPAM_FROM))
+    )
+
+
+async def read_message(request: Request) -> tuple[bytes, bool]:
+    """The body, inflated, and whether it was cut after the most that the service reads.
+
+    A message too long is no error: filters would let it pass unread.
+
+    Raises:
+        UnknownEncoding: packed neither by gzip nor by deflate.
+        MalformedBody: not what its Content-Encoding says.
+    """
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):
+        raise UnknownEncoding("Content-Encoding may be gzip, deflate or identity.")
+    # Takes both headers.
+    inflater = zlib.decompressobj(zlib.MAX_WBITS | 32) if encoding not in ("", "identity") else None
+    most = request.app.state.service.settings.max_body_bytes
+    body = bytearray()
+    async for chunk in request.stream():
+        # The rest of what is too long is taken from the line and dropped.
+        if len(body) <= most:
+            try:
+                body += inflater.decompress(chunk, most + 1 - len(body)) if inflater else chunk
+            except zlib.error:
+                raise MalformedBody("The body is not what its Content-Encoding says.") from None
+    return bytes(body[:most]), len(body) > most
+
+
+def _messages_in(body: bytes) -> list[bytes]:
+    try:
+        value = json.loads(body)
+        messages = value["messages"]
+        if not messages or not isinstance(messages, list):
+            raise TypeError
+        return [binascii.a2b_base64(message) for message in messages]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise MalformedBody(
+            'The body is not JSON of this form: {"messages": ["base64", "base64"]}. A message '
+            "itself is sent as it is, with Content-Type: message/rfc822."
+        ) from None

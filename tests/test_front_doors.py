@@ -1,0 +1,212 @@
+"""Raw messages over HTTP, and the endpoints in the words of other programs."""
+
+import asyncio
+import base64
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from model.classifier import Classifier
+from model.mail import message_to_text
+from model.windows import encode_windows, join_predictions
+from tests.conftest import HAM, SPAM
+from tests.hostile import HOSTILE
+from tests.serving import serving
+
+MAIL = f"Subject: Hello\r\nContent-Type: text/plain\r\n\r\n{SPAM}\r\n".encode()
+RFC822 = {"content-type": "message/rfc822"}
+
+
+async def post(
+    folder: Path, path: str, body: bytes | dict[str, Any], headers: dict[str, str] | None = None
+) -> httpx.Response:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    default = RFC822 if isinstance(body, bytes) else {"content-type": "application/json"}
+    async with serving(folder, score_weight=10, max_body_bytes=200_000) as client:
+        return await client.post(path, content=content, headers=headers or default)
+
+
+def ask(folder: Path, path: str, body: bytes | dict[str, Any], **headers: str) -> dict[str, Any]:
+    reply = asyncio.run(post(folder, path, body, headers))
+    assert reply.status_code == 200, reply.text
+    answer: dict[str, Any] = reply.json()
+    return answer
+
+
+def expected_probability(folder: Path, raw: bytes) -> float:
+    classifier = Classifier.load(folder, device="cpu")
+    windowed = encode_windows(message_to_text(raw).text, classifier.max_tokens, 8)
+    predictions = classifier.predict(windowed.parts)
+    return join_predictions(predictions, truncated=False).spam_probability
+
+
+def test_message_gets_a_verdict_and_what_was_read(save_tiny: Callable[..., Path]) -> None:
+    folder = save_tiny()
+    [result] = ask(folder, "/classify/message", MAIL)["results"]
+    spam = expected_probability(folder, MAIL)
+    assert result["probabilities"]["spam"] == pytest.approx(spam, abs=1e-5)
+    assert result["score"] == pytest.approx(10 * (2 * spam - 1), abs=1e-3)
+    assert result["parts"] == ["text/plain"]
+    assert result["charset"] == "ascii"
+    assert result["characters"] == len(f"Hello\n\n{SPAM}")
+    assert result["windows"] == 1
+    assert not result["truncated"]
+
+
+def test_text_of_a_message_is_not_in_the_reply(save_tiny: Callable[..., Path]) -> None:
+    reply = asyncio.run(post(save_tiny(), "/classify/message", MAIL))
+    assert "winner" not in reply.text
+    assert "Hello" not in reply.text
+
+
+def test_list_of_messages_is_answered_in_order(save_tiny: Callable[..., Path]) -> None:
+    folder = save_tiny()
+    raws = [MAIL, b"Subject: x\n\n" + HAM.encode(), b""]
+    body = {"messages": [base64.b64encode(raw).decode() for raw in raws]}
+    results = ask(folder, "/classify/message", body, **{"content-type": "application/json"})
+    for result, raw in zip(results["results"], raws, strict=True):
+        expected = expected_probability(folder, raw)
+        assert result["probabilities"]["spam"] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "body", [b"{", b"[]", b"{}", b'{"messages": []}', b'{"messages": [1]}', b'{"messages": "QQ=="}']
+)
+def test_wrong_list_is_refused(save_tiny: Callable[..., Path], body: bytes) -> None:
+    headers = {"content-type": "application/json"}
+    reply = asyncio.run(post(save_tiny(), "/classify/message", body, headers))
+    assert reply.status_code == 400
+    assert reply.json()["code"] == "malformed_body"
+
+
+def test_long_message_is_read_in_windows(save_tiny: Callable[..., Path]) -> None:
+    folder = save_tiny()
+    raw = b"Subject: x\n\n" + b"good words " * 600 + SPAM.encode()
+    [result] = ask(folder, "/classify/message", raw)["results"]
+    assert result["windows"] == 9
+    assert result["probabilities"]["spam"] == pytest.approx(
+        expected_probability(folder, raw), abs=1e-4
+    )
+
+
+def test_cut_offs_and_weight_may_come_with_the_call(save_tiny: Callable[..., Path]) -> None:
+    folder = save_tiny()
+    spam = expected_probability(folder, MAIL)
+
+    def decision(query: str) -> dict[str, Any]:
+        [result] = ask(folder, f"/classify/message?{query}", MAIL)["results"]
+        return dict(result)
+
+    assert decision(f"spam_from={spam - 0.01}")["decision"] == "spam"
+    assert decision(f"ham_below={spam + 0.01}&spam_from=1")["decision"] == "ham"
+    assert decision("ham_below=0&spam_from=1")["decision"] == "unsure"
+    assert decision("weight=2")["score"] == pytest.approx(2 * (2 * spam - 1), abs=1e-3)
+
+
+def test_packed_and_oversized_messages_are_read(save_tiny: Callable[..., Path]) -> None:
+    folder = save_tiny()
+    packed = ask(folder, "/classify/message", gzip.compress(MAIL), **{"content-encoding": "gzip"})
+    assert packed == ask(folder, "/classify/message", MAIL)
+    [result] = ask(folder, "/classify/message", MAIL + b"x" * 300_000)["results"]
+    assert result["truncated"]
+    bomb = gzip.compress(MAIL + b" " * 50_000_000)
+    [result] = ask(folder, "/classify/message", bomb, **{"content-encoding": "gzip"})["results"]
+    assert result["truncated"]
+
+
+def test_every_hostile_message_gets_200(save_tiny: Callable[..., Path]) -> None:
+    folder = save_tiny()
+
+    async def scenario() -> dict[str, int]:
+        statuses = {}
+        async with serving(folder, max_windows=1) as client:
+            for name, raw in HOSTILE.items():
+                reply = await client.post("/classify/message", content=raw, headers=RFC822)
+                statuses[name] = reply.status_code
+        return statuses
+
+    statuses = asyncio.run(scenario())
+    assert {name: status for name, status in statuses.items() if status != 200} == {}
+
+
+# What rspamd 3.12.1 sends by its gpt plugin, in the order in which it sends it.
+GPT_CHAT = {
+    "model": "spamgate",
+    "max_tokens": 1000,
+    "temperature": 0.0,
+    "messages": [
+        {"role": "system", "content": "Analyze this email. Output ONLY 3 lines:"},
+        {"role": "user", "content": "Subject: Hello"},
+        {"role": "user", "content": "From: a@example.org"},
+        {"role": "user", "content": "Url domains: example.org"},
+        {"role": "user", "content": SPAM},
+    ],
+}
+
+
+def test_chat_answers_probability_reason_and_category(save_tiny: Callable[..., Path]) -> None:
+    folder = save_tiny()
+    reply = ask(folder, "/v1/chat/completions", GPT_CHAT)
+    [choice] = reply["choices"]
+    probability, reason, category = choice["message"]["content"].split("\n")
+    assert float(probability) == pytest.approx(expected_probability(folder, MAIL), abs=1e-4)
+    assert category in ("ham", "spam")
+    assert SPAM not in reason
+    assert reply["usage"]["total_tokens"] > 0
+
+
+def test_chat_answers_json_where_it_is_asked_for(save_tiny: Callable[..., Path]) -> None:
+    folder = save_tiny()
+    by_format = GPT_CHAT | {"response_format": {"type": "json_object"}}
+    system = {"role": "system", "content": "Answer with JSON: probability, reason"}
+    by_prompt = GPT_CHAT | {"messages": [system, *GPT_CHAT["messages"][1:]]}  # type: ignore[index]
+    for chat in (by_format, by_prompt):
+        reply = ask(folder, "/v1/chat/completions", chat)
+        answer = json.loads(reply["choices"][0]["message"]["content"])
+        assert answer["probability"] == pytest.approx(expected_probability(folder, MAIL), abs=1e-4)
+        assert answer["reason"]
+
+
+def test_chat_of_another_client_is_read_whole(save_tiny: Callable[..., Path]) -> None:
+    folder = save_tiny()
+    chat = {"messages": [{"role": "user", "content": [{"type": "text", "text": SPAM}]}]}
+    content = ask(folder, "/v1/chat/completions", chat)["choices"][0]["message"]["content"]
+    assert float(content.split("\n")[0]) == pytest.approx(
+        expected_probability(folder, b"\n" + SPAM.encode()), abs=1e-4
+    )
+
+
+@pytest.mark.parametrize("chat", [{}, {"messages": []}, {"messages": "x"}, {"messages": [1]}])
+def test_chat_without_a_message_is_refused(
+    save_tiny: Callable[..., Path], chat: dict[str, Any]
+) -> None:
+    assert asyncio.run(post(save_tiny(), "/v1/chat/completions", chat)).status_code == 400
+
+
+def test_checkv2_answers_like_rspamd(save_tiny: Callable[..., Path]) -> None:
+    folder = save_tiny()
+    reply = ask(folder, "/checkv2", MAIL, **{"From": "a@example.org", "Queue-Id": "1"})
+    spam = expected_probability(folder, MAIL)
+    assert reply["score"] == pytest.approx(10 * (2 * spam - 1), abs=1e-3)
+    assert reply["required_score"] == pytest.approx(6)
+    assert (reply["action"] == "add header") == (reply["score"] >= reply["required_score"])
+    assert reply["symbols"]["SPAMGATE"]["score"] == reply["score"]
+
+
+def test_vllm_shape(save_tiny: Callable[..., Path]) -> None:
+    folder = save_tiny()
+    reply = ask(folder, "/v1/classify", {"model": "any", "input": [SPAM, HAM]})
+    expected = Classifier.load(folder, device="cpu").classify([SPAM, HAM])
+    assert [entry["index"] for entry in reply["data"]] == [0, 1]
+    for entry, prediction in zip(reply["data"], expected, strict=True):
+        assert entry["label"] == prediction.label
+        assert entry["probs"][1] == pytest.approx(prediction.spam_probability, abs=1e-5)
+        assert entry["num_classes"] == 2
+    single = ask(folder, "/v1/classify", {"input": SPAM})
+    assert len(single["data"]) == 1
+    assert asyncio.run(post(folder, "/v1/classify", {"input": [1]})).status_code == 400
