@@ -8,6 +8,7 @@ import httpx
 from fastapi import FastAPI
 
 from app.main import create_app
+from app.model_thread import Predict
 from app.settings import Settings
 
 
@@ -27,6 +28,11 @@ async def running(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     ):
         await app.state.loading
         yield client
+
+
+def replace_model(app: FastAPI, model: Predict) -> None:
+    """Puts a fake in place of the loaded model, from the next batch on."""
+    app.state.service.engine.batcher._thread._predict = model
 
 
 @asynccontextmanager

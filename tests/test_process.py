@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -72,8 +73,32 @@ def test_a_started_service_answers_and_ends_at_sigterm(save_tiny: Callable[..., 
         assert reply.status_code == 200
         assert len(reply.json()["results"]) == 2
         assert reply.headers["connection"] == "keep-alive"
+        process.send_signal(signal.SIGHUP)  # loads the same folder anew
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)
+        assert process.returncode == 0
+
+
+def test_at_sigterm_accepted_work_is_finished_and_new_work_refused(
+    save_tiny: Callable[..., Path],
+) -> None:
+    long = {"texts": [f"{n} " + "word " * 1500 for n in range(200)]}
+    with served(save_tiny()) as (process, address), httpx.Client(timeout=60) as client:
+        with ThreadPoolExecutor(1) as pool:
+            accepted = pool.submit(client.post, f"{address}/classify", json=long)
+            with httpx.Client() as other:
+                while "queue_texts 0.0" in other.get(f"{address}/metrics").text:
+                    pass
+                process.send_signal(signal.SIGTERM)
+                while other.get(f"{address}/readyz").status_code == 200:
+                    pass
+                refused = other.post(f"{address}/classify", json={"texts": [SPAM]})
+            assert (refused.status_code, refused.json()["code"]) == (503, "not_ready")
+            assert int(refused.headers["retry-after"]) >= 1
+            assert accepted.result().status_code == 200
+            assert len(accepted.result().json()["results"]) == 200
+        process.communicate(timeout=30)
+        assert process.returncode == 0
 
 
 @pytest.mark.parametrize(

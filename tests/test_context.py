@@ -1,0 +1,209 @@
+"""What surrounds a request: ids, keys, packed bodies, metrics, logs; and message text in none."""
+
+import asyncio
+import gzip
+import json
+import logging
+import re
+import zlib
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.access import KeysError
+from app.logs import JSONFormatter
+from app.main import create_app
+from tests.conftest import HAM, SPAM
+from tests.fake_model import FakeModel
+from tests.serving import make_settings, replace_model, running, serving
+
+BODY = json.dumps({"texts": [SPAM, HAM, SPAM]}).encode()
+
+
+def ask(
+    folder: Path,
+    request: Callable[[httpx.AsyncClient], Awaitable[httpx.Response]],
+    **settings: object,
+) -> httpx.Response:
+    async def scenario() -> httpx.Response:
+        async with serving(folder, **settings) as client:
+            return await request(client)
+
+    return asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"), [("mail-4711.a", True), ("x" * 200, False), ("a b", False), ("", False)]
+)
+def test_a_usable_request_id_comes_back_and_others_are_replaced(
+    save_tiny: Callable[..., Path], sent: str, kept: bool
+) -> None:
+    reply = ask(save_tiny(), lambda c: c.post("/nowhere", headers={"X-Request-ID": sent}))
+    given = reply.headers["x-request-id"]
+    assert given == reply.json()["request_id"]
+    assert (given == sent) is kept
+    assert re.fullmatch(r"[\w.-]+", given)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "status"),
+    [
+        ("gzip", gzip.compress(BODY), 200),
+        ("X-GZIP", gzip.compress(BODY), 200),
+        ("deflate", zlib.compress(BODY), 200),
+        ("identity", BODY, 200),
+        ("gzip", BODY, 400),
+        ("gzip", gzip.compress(BODY)[:-20], 400),
+        ("gzip", gzip.compress(b" " * 50_000_000), 413),
+        ("br", BODY, 415),
+    ],
+)
+def test_packed_bodies_are_inflated_up_to_the_limit(
+    save_tiny: Callable[..., Path], encoding: str, body: bytes, status: int
+) -> None:
+    headers = {"Content-Encoding": encoding}
+    reply = ask(save_tiny(), lambda c: c.post("/classify", content=body, headers=headers))
+    assert reply.status_code == status, reply.text
+
+
+def test_with_keys_all_but_the_probes_is_closed(
+    save_tiny: Callable[..., Path], tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        async with serving(folder, api_keys_file=keys) as client:
+            for path in ("/classify", "/info", "/metrics", "/docs", "/openapi.json", "/nowhere"):
+                for headers in ({}, {"X-API-Key": "wrong"}, {"Authorization": "Basic abc"}):
+                    reply = await client.request("GET", path, headers=headers)
+                    assert reply.status_code == 401
+                    assert reply.json()["code"] == "access_denied"
+                    assert reply.headers["www-authenticate"] == "Bearer"
+            for headers in ({"X-API-Key": "s3cret"}, {"Authorization": "bearer other"}):
+                reply = await client.post("/classify", content=BODY, headers=headers)
+                assert reply.status_code == 200
+            for path in ("/livez", "/readyz", "/health"):
+                assert (await client.get(path)).status_code == 200
+
+    keys = tmp_path / "keys"
+    keys.write_text("# filters\nrspamd s3cret\n\nexim other\n")
+    folder = save_tiny()
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [("", "no key"), ("a b c", "line 1"), (None, "read")]
+)
+def test_an_unusable_file_of_keys_opens_nothing(
+    tmp_path: Path, content: str | None, words: str
+) -> None:
+    path = tmp_path / "keys"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(KeysError, match=words):
+        create_app(make_settings(tmp_path, api_keys_file=path))
+
+
+def counters(text: str) -> dict[str, float]:
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    pairs = [line.rsplit(" ", 1) for line in lines if "_created" not in line]
+    return {name.removeprefix("spamgate_"): float(value) for name, value in pairs}
+
+
+def test_every_counter_moves_by_exactly_what_happened(save_tiny: Callable[..., Path]) -> None:
+    async def scenario() -> tuple[dict[str, float], dict[str, float]]:
+        app = create_app(make_settings(save_tiny(), max_texts=5))
+        async with running(app) as client:
+            before = counters((await client.get("/metrics")).text)
+            replace_model(app, FakeModel())
+            for _ in range(3):  # the first computes two texts, the others are in the cache
+                await client.post("/classify", json={"texts": ["a", "b", "a", "word " * 2000]})
+            await client.post("/classify", json={"texts": ["."]})  # poison
+            await client.post("/classify", content=b"nonsense")
+            await client.post("/classify", json={"texts": ["x"] * 6})
+            await client.get("/nowhere")
+            await client.get("/health")
+            replace_model(app, model := FakeModel(held=True))
+            leaving = asyncio.create_task(client.post("/classify", json={"texts": ["leaving"]}))
+            await model.until_started()
+            leaving.cancel()
+            await asyncio.wait([leaving])
+            model.release_all()
+            return before, counters((await client.get("/metrics")).text)
+
+    before, after = asyncio.run(scenario())
+    assert before.keys() <= after.keys()
+    moved = {
+        name: after[name] - before.get(name, 0)
+        for name in after
+        if after[name] != before.get(name, 0)
+        and not re.search("_bucket|_sum|queue_|batch_|forward_", name)
+    }
+    assert moved == {
+        'requests_total{outcome="ok"}': 4,  # three verdicts, and /metrics itself
+        'requests_total{outcome="inference_failed"}': 1,
+        'requests_total{outcome="malformed_body"}': 1,
+        'requests_total{outcome="too_many_texts"}': 1,
+        'requests_total{outcome="error"}': 2,  # the unknown path, the client that left
+        "request_seconds_count": 9,
+        "tokenize_seconds_count": 5,
+        'texts_total{label="spam"}': 12,
+        "spam_probability_count": 12,
+        "truncated_texts_total": 3,
+        "cache_hits_total": 8,
+        "coalesced_texts_total": 1,
+        "failed_texts_total": 1,
+        "tokens_total": 1 + 1 + 1024 + 1 + 1 + 2,  # a, b, the cut one, poison, canary, leaving
+    }
+
+
+def test_message_text_is_in_no_log_error_or_metric(
+    save_tiny: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    def failing(texts: object) -> list[object]:
+        raise RuntimeError(secret)
+
+    async def scenario() -> str:
+        seen = []
+        app = create_app(make_settings(save_tiny()))
+        async with running(app) as client:
+            for body in ({"texts": [secret]}, {"texts": [secret, 1]}, {secret: secret}, [secret]):
+                seen.append(await client.post("/classify", json=body, headers={"X-A": secret}))
+            seen.append(await client.post("/classify", content=secret.encode()))
+            seen.append(await client.get(f"/{secret}?{secret}"))
+            replace_model(app, failing)  # type: ignore[arg-type]
+            seen.append(await client.post("/classify", json={"texts": [secret + "2"]}))
+            app.state.service.classify = failing  # a defect of our own
+            seen.append(await client.post("/classify", json={"texts": [secret]}))
+            assert [reply.status_code for reply in seen] == [200, 422, 422, 422, 400, 404, 500, 500]
+            seen.append(await client.get("/metrics"))
+        return "".join(reply.text for reply in seen)
+
+    secret = "zqxPRIVATEzqx"
+    caplog.set_level(logging.DEBUG)
+    answers = asyncio.run(scenario())
+    # httpx, the client of this test, logs the address it asks; that is not the service.
+    logged = "".join(
+        JSONFormatter().format(r) for r in caplog.records if not r.name.startswith("http")
+    )
+    assert '"event": "request"' in logged
+    assert '"event": "defect"' in logged
+    assert secret not in answers
+    assert secret not in logged
+
+
+def test_a_log_line_is_one_json_object() -> None:
+    record = logging.makeLogRecord(
+        {
+            "name": "spamgate",
+            "levelname": "INFO",
+            "msg": "two\nlines %s",
+            "args": ("x",),
+            "texts": 3,
+        }
+    )
+    line = JSONFormatter().format(record)
+    assert "\n" not in line
+    event = json.loads(line)
+    assert (event["event"], event["level"], event["texts"]) == ("two\nlines x", "info", 3)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", event["time"])

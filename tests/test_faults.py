@@ -1,0 +1,272 @@
+"""The service under attack, over HTTP: overload, deadlines, leaving clients, faults, switches."""
+
+import asyncio
+import json
+import shutil
+from collections.abc import Callable, MutableMapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from app.main import create_app
+from model.classifier import Classifier
+from tests.fake_model import FakeModel
+from tests.serving import make_settings, replace_model, running, serving
+
+
+def post(client: httpx.AsyncClient, *texts: str, timeout_ms: int | None = None):
+    headers = {"X-Timeout-Ms": str(timeout_ms)} if timeout_ms else {}
+    return asyncio.create_task(
+        client.post("/classify", json={"texts": list(texts)}, headers=headers)
+    )
+
+
+async def held(app: FastAPI, client: httpx.AsyncClient) -> tuple[FakeModel, asyncio.Task]:
+    """A model that is held by a first text."""
+    model = FakeModel(held=True)
+    replace_model(app, model)
+    first = post(client, "first")
+    await model.until_started()
+    return model, first
+
+
+@pytest.mark.parametrize(
+    ("settings", "code"),
+    [({"max_pending_texts": 20}, "queue_full"), ({"max_queue_tokens": 1024}, "queue_full")],
+)
+def test_ten_times_too_much_is_refused_at_once_and_the_rest_is_answered(
+    save_tiny: Callable[..., Path], settings: dict[str, int], code: str
+) -> None:
+    async def scenario() -> None:
+        app = create_app(make_settings(save_tiny(), **settings))
+        async with running(app) as client:
+            model, first = await held(app, client)
+            flood = [post(client, f"n{n} " + "word " * 50) for n in range(200)]
+            waiting = set(flood)
+            while len(waiting) > 20:
+                _, waiting = await asyncio.wait(waiting, return_when="FIRST_COMPLETED")
+            assert (await client.get("/livez")).status_code == 200
+            model.release_all()
+            replies = await asyncio.gather(first, *flood)
+            refused = [reply for reply in replies if reply.status_code != 200]
+            assert 180 <= len(refused) <= 185
+            for reply in refused:
+                assert (reply.status_code, reply.json()["code"]) == (429, code)
+                assert int(reply.headers["retry-after"]) >= 1
+                assert reply.json()["retry_after_ms"] >= 1
+            assert app.state.service._pending_texts == 0
+
+    asyncio.run(scenario())
+
+
+def test_deadlines_are_kept_whatever_the_model_does(save_tiny: Callable[..., Path]) -> None:
+    async def scenario() -> None:
+        app = create_app(make_settings(save_tiny()))
+        async with running(app) as client:
+            model, first = await held(app, client)
+            late = post(client, "late", timeout_ms=50)
+            reply = await asyncio.wait_for(late, 5)
+            assert (reply.status_code, reply.json()["code"]) == (504, "deadline_expired")
+            app.state.service.engine.batcher._rate.add(tokens=1, seconds=10.0)
+            reply = await post(client, "too late", timeout_ms=1000)
+            assert (reply.status_code, reply.json()["code"]) == (503, "would_expire")
+            assert reply.json()["retry_after_ms"] > 1000
+            wrong = await client.post(
+                "/classify", json={"texts": ["a"]}, headers={"X-Timeout-Ms": "x"}
+            )
+            assert (wrong.status_code, wrong.json()["code"]) == (422, "invalid_request")
+            model.release_all()
+            assert (await first).status_code == 200
+            assert model.batches == [[1]]  # neither of the late ones
+
+    asyncio.run(scenario())
+
+
+def test_what_a_client_left_behind_is_not_computed(save_tiny: Callable[..., Path]) -> None:
+    async def scenario() -> None:
+        app = create_app(make_settings(save_tiny()))
+        async with app.router.lifespan_context(app):
+            await app.state.loading
+            model, queue = FakeModel(held=True), app.state.service.engine.batcher.queue
+            replace_model(app, model)
+            hang_up = asyncio.Event()
+            calls = [asyncio.create_task(raw_call(app, n, hang_up)) for n in range(5)]
+            await model.until_started()
+            while queue.texts < 4:
+                await asyncio.sleep(0)
+            hang_up.set()
+            statuses = await asyncio.wait_for(asyncio.gather(*calls), 5)
+            assert statuses == [499] * 5
+            assert (queue.texts, app.state.service._pending_texts) == (0, 0)
+            model.release_all()
+
+    async def raw_call(app: FastAPI, number: int, hang_up: asyncio.Event) -> int:
+        """One request whose client closes the connection, as uvicorn tells it."""
+        body = json.dumps({"texts": [f"n{number}"]}).encode()
+        messages = [{"type": "http.request", "body": body, "more_body": False}]
+        statuses: list[int] = []
+
+        async def receive() -> dict[str, Any]:
+            if messages:
+                return messages.pop()
+            await hang_up.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            statuses.append(message.get("status", 0))
+
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/classify",
+            "raw_path": b"/classify",
+            "query_string": b"",
+            "root_path": "",
+            "headers": [],
+            "http_version": "1.1",
+            "scheme": "http",
+            "server": ("test", 80),
+            "client": ("test", 1),
+        }
+        await app(scope, receive, send)
+        return statuses[0]
+
+    asyncio.run(scenario())
+
+
+def test_a_poisoned_text_fails_alone(save_tiny: Callable[..., Path]) -> None:
+    async def scenario() -> None:
+        app = create_app(make_settings(save_tiny()))
+        async with running(app) as client:
+            model, first = await held(app, client)
+            good = [post(client, f"good {n}") for n in range(20)]
+            bad = post(client, ".")  # its one token is FakeModel's poison
+            while app.state.service.engine.batcher.queue.texts < 21:
+                await asyncio.sleep(0)
+            model.release_all()
+            reply = await bad
+            assert (reply.status_code, reply.json()["code"]) == (500, "inference_failed")
+            assert {(await task).status_code for task in [*good, first]} == {200}
+            assert (await client.get("/readyz")).status_code == 200
+
+    asyncio.run(scenario())
+
+
+def test_readiness_falls_while_the_model_hangs_and_comes_back(
+    save_tiny: Callable[..., Path],
+) -> None:
+    async def scenario() -> None:
+        app = create_app(make_settings(save_tiny()))
+        async with running(app) as client:
+            model, first = await held(app, client)
+            async with asyncio.timeout(1.5):
+                while (health := await client.get("/readyz")).status_code == 200:
+                    await asyncio.sleep(0.01)
+            assert "does not come back" in health.json()["reason"]
+            assert (await client.get("/livez")).status_code == 200
+            model.release_all()
+            assert (await first).status_code == 200
+            assert (await client.get("/readyz")).status_code == 200
+
+    asyncio.run(scenario())
+
+
+def test_a_giant_neither_delays_nor_fails_its_neighbours(save_tiny: Callable[..., Path]) -> None:
+    async def scenario() -> None:
+        app = create_app(make_settings(save_tiny(), max_batch_tokens=512))
+        async with running(app) as client:
+            model, first = await held(app, client)
+            giants = [post(client, letter * 1_000_000) for letter in "abc"]
+            shorts = [post(client, f"short {n}") for n in range(10)]
+            queue = app.state.service.engine.batcher.queue
+            while queue.texts < 13:
+                await asyncio.sleep(0.001)
+            model.release_all()
+            for reply in [await task for task in [first, *shorts, *giants]]:
+                assert reply.status_code == 200
+            assert giants[0].result().json()["results"][0]["truncated"] is True
+            assert [len(batch) for batch in model.batches] == [1, 10, 1, 1, 1]
+
+    asyncio.run(scenario())
+
+
+def test_switching_checkpoints_under_load_fails_no_request(save_tiny: Callable[..., Path]) -> None:
+    async def scenario() -> None:
+        admin = {"Authorization": "Bearer admin"}
+        async with serving(folder, admin_key="admin", cache_bytes=0) as client:
+            served: list[tuple[int, str]] = []
+            stop = asyncio.Event()
+
+            async def keep_asking(number: int) -> None:
+                n = 0
+                while not stop.is_set():
+                    n += 1
+                    reply = await client.post("/classify", json={"texts": [f"{number} {n}"]})
+                    served.append((reply.status_code, reply.json()["model"]))
+
+            askers = [asyncio.create_task(keep_asking(n)) for n in range(4)]
+            new = {"checkpoint": str(other)}
+            switched = await client.post("/admin/reload", json=new, headers=admin)
+            assert switched.json()["model"] == Classifier.load(other, "cpu").name
+            missing = {"checkpoint": str(other / "missing")}
+            refused = await client.post("/admin/reload", json=missing, headers=admin)
+            assert (refused.status_code, refused.json()["code"]) == (409, "reload_failed")
+            assert (await client.get("/health")).json()["model"] == switched.json()["model"]
+            back = await client.post("/admin/rollback", headers=admin)
+            assert back.json()["model"] == Classifier.load(folder, "cpu").name
+            again = await client.post("/admin/reload", headers=admin)  # without a body
+            assert again.json()["model"] == back.json()["model"]
+            stop.set()
+            await asyncio.gather(*askers)
+            assert {status for status, _ in served} == {200}
+            assert {name for _, name in served} == {switched.json()["model"], back.json()["model"]}
+
+    folder, other = save_tiny("tiny"), save_tiny("other", seed=1)
+    asyncio.run(scenario())
+
+
+def test_a_new_checkpoint_with_wrong_golden_answers_is_not_switched_to(
+    save_tiny: Callable[..., Path],
+) -> None:
+    async def scenario() -> None:
+        async with serving(folder, admin_key="admin") as client:
+            before = (await client.get("/health")).json()["model"]
+            refused = await client.post(
+                "/admin/reload", json={"checkpoint": str(other)}, headers={"X-API-Key": "admin"}
+            )
+            assert refused.status_code == 409
+            assert "golden message" in refused.json()["detail"]
+            assert (await client.get("/health")).json()["model"] == before
+
+    folder, other = save_tiny("tiny"), save_tiny("other", seed=1)
+    shutil.copy(folder / "golden.json", other / "golden.json")
+    asyncio.run(scenario())
+
+
+def test_the_admin_door_is_shut_without_its_key(save_tiny: Callable[..., Path]) -> None:
+    async def scenario(**settings: object) -> list[int]:
+        async with serving(folder, **settings) as client:
+            paths = ("/admin/reload", "/admin/rollback")
+            replies = [await client.post(p, headers={"X-API-Key": "wrong"}) for p in paths]
+            return [reply.status_code for reply in replies]
+
+    folder = save_tiny()
+    assert asyncio.run(scenario()) == [404, 404]
+    assert asyncio.run(scenario(admin_key="admin")) == [401, 401]
+
+
+def test_info_tells_model_and_limits(save_tiny: Callable[..., Path]) -> None:
+    async def scenario() -> Any:
+        async with serving(folder, max_texts=7) as client:
+            return (await client.get("/info")).json()
+
+    folder = save_tiny()
+    (folder / "run.json").write_text('{"recipe": "test", "metrics": {"mcc": 0.5}}')
+    info = asyncio.run(scenario())
+    assert info["model"].startswith("tiny@")
+    assert (info["labels"], info["max_tokens"], info["max_texts"]) == (["ham", "spam"], 1024, 7)
+    assert info["run"]["metrics"] == {"mcc": 0.5}
+    assert 512 <= info["max_batch_tokens"] <= 16384
