@@ -1,0 +1,302 @@
+"""python -m app.spamd: the protocol of SpamAssassin's spamd in front of the HTTP service.
+
+For Exim, spamc, spamass-milter, Amavis and whatever else speaks it. A process of its own that holds
+no model: it asks ``POST /checkv2``. Where no verdict comes in time it answers 75 (EX_TEMPFAIL), at
+which clients let the message pass unless they are told otherwise.
+"""
+
+import asyncio
+import contextlib
+import http.client
+import json
+import re
+import signal
+import sys
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_COMMANDS = ("CHECK", "SYMBOLS", "REPORT", "REPORT_IFSPAM", "HEADERS", "PROCESS", "TELL")
+_MAX_FIELDS = 64
+_CHUNK_BYTES = 65_536
+_MARK = re.compile(rb"^X-Spam-[!-9;-~]*:.*\n(?:[ \t].*\n)*", re.IGNORECASE | re.MULTILINE)
+_END_OF_FIELDS = re.compile(rb"\n\r?\n")
+
+
+class SpamdSettings(BaseSettings):
+    """Answer the spamd protocol from a running spamgate service.
+
+    Each setting is a flag, or the environment variable SPAMGATE_SPAMD_ and its name.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="SPAMGATE_SPAMD_",
+        cli_kebab_case=True,
+        cli_prog_name="python -m app.spamd",
+        cli_hide_none_type=True,
+        extra="ignore",
+        frozen=True,
+    )
+
+    host: str = Field("127.0.0.1", description="address to listen on; the protocol knows no keys")
+    port: int = Field(783, ge=0, le=65535, description="TCP port; 0 takes any free one")
+    url: str = Field("http://127.0.0.1:8000", description="the service that is asked")
+    key: SecretStr | None = Field(None, description="access key of the service, if it wants one")
+    feedback_key: SecretStr | None = Field(
+        None, description="key of POST /feedback, where TELL goes; without it TELL is refused"
+    )
+    timeout_seconds: float = Field(4.0, gt=0, description="time for a verdict, then 75")
+    read_seconds: float = Field(60.0, gt=0, description="time for a client to send its message")
+    max_message_bytes: int = Field(8 << 20, ge=1024, description="read of a message at most")
+    max_connections: int = Field(64, ge=1, description="served at once; others wait")
+
+
+class ProtocolError(Exception):
+    """A request that is none of the spamd protocol."""
+
+
+class NoVerdict(Exception):
+    """The service did not answer, or not with a verdict."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a client sent.
+
+    Attributes:
+        command: one of the protocol's.
+        version: of the protocol, such as 1.5; decides the form of the reply.
+        fields: in lower case.
+        message: raw.
+    """
+
+    command: str
+    version: float
+    fields: dict[str, str]
+    message: bytes
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the service says of a message."""
+
+    is_spam: bool
+    score: float
+    required_score: float
+    symbols: list[str]
+
+
+class Spamd:
+    """The listener. ``serve`` runs until it is cancelled."""
+
+    def __init__(self, settings: SpamdSettings) -> None:
+        self._settings = settings
+        self._url = urlsplit(settings.url)
+        self._slots = asyncio.Semaphore(settings.max_connections)
+        self._threads = ThreadPoolExecutor(settings.max_connections, "ask")
+
+    async def start(self) -> asyncio.Server:
+        """Opens the port."""
+        return await asyncio.start_server(
+            self._serve_client, self._settings.host, self._settings.port
+        )
+
+    async def _serve_client(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+            async with self._slots:
+                writer.write(await self._answer(reader))
+                await writer.drain()
+        writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader) -> bytes:
+        try:
+            async with asyncio.timeout(self._settings.read_seconds):
+                request = await read_request(reader, self._settings.max_message_bytes)
+            if request.command == "PING":
+                return b"SPAMD/1.5 0 PONG\r\n"
+            if request.command == "SKIP":
+                return b""
+            loop = asyncio.get_running_loop()
+            if request.command == "TELL":
+                return await loop.run_in_executor(self._threads, self._tell, request)
+            verdict = await loop.run_in_executor(self._threads, self._check, request.message)
+            return format_reply(request, verdict)
+        except NoVerdict:
+            return b"SPAMD/1.5 75 EX_TEMPFAIL\r\n\r\n"
+        except (ProtocolError, TimeoutError, asyncio.IncompleteReadError, ValueError) as error:
+            return f"SPAMD/1.0 76 Bad header line: {type(error).__name__}\r\n".encode()
+
+    def _check(self, message: bytes) -> Verdict:
+        answer = self._post("/checkv2", message, self._settings.key, "message/rfc822")
+        try:
+            return Verdict(
+                is_spam=answer["action"] != "no action",
+                score=float(answer["score"]),
+                required_score=float(answer["required_score"]),
+                symbols=list(answer["symbols"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise NoVerdict from error
+
+    def _tell(self, request: Request) -> bytes:
+        key = self._settings.feedback_key
+        label = request.fields.get("message-class", "").lower()
+        sets_local = "local" in request.fields.get("set", "")
+        if key is None or label not in ("spam", "ham") or not sets_local:
+            return (
+                b"SPAMD/1.0 69 Service Unavailable: TELL needs a feedback key, and takes "
+                b"Set: local with Message-class: spam or ham.\r\n"
+            )
+        feedback = {
+            "message": request.message.decode("utf-8", "surrogateescape"),
+            "label": label,
+            "source": f"spamd:{request.fields.get('user', '')}",
+        }
+        self._post("/feedback", json.dumps(feedback).encode(), key, "application/json")
+        return b"SPAMD/1.1 0 EX_OK\r\nDidSet: local\r\n\r\n\r\n"
+
+    def _post(
+        self, path: str, body: bytes, key: SecretStr | None, content_type: str
+    ) -> dict[str, Any]:
+        seconds = self._settings.timeout_seconds
+        headers = {"Content-Type": content_type, "X-Timeout-Ms": str(int(1000 * seconds))}
+        if key:
+            headers["Authorization"] = f"Bearer {key.get_secret_value()}"
+        secure = self._url.scheme == "https"
+        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        connection = kind(self._url.hostname or "", self._url.port, timeout=seconds)
+        try:
+            connection.request("POST", self._url.path.rstrip("/") + path, body, headers)
+            response = connection.getresponse()
+            answer = json.loads(response.read())
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise NoVerdict from error
+        finally:
+            connection.close()
+        if response.status != 200 or not isinstance(answer, dict):
+            raise NoVerdict
+        return answer
+
+
+async def read_request(reader: asyncio.StreamReader, max_message_bytes: int) -> Request:
+    """Reads one request, to its stated length or the end of the stream.
+
+    Raises:
+        ProtocolError: not the spamd protocol.
+    """
+    words = (await reader.readline()).decode("latin-1").split()
+    if len(words) != 2 or not words[1].startswith("SPAMC/"):
+        raise ProtocolError
+    command, version = words[0].upper(), float(words[1].removeprefix("SPAMC/"))
+    if command in ("PING", "SKIP"):
+        return Request(command, version, {}, b"")
+    if command not in _COMMANDS:
+        raise ProtocolError
+    fields: dict[str, str] = {}
+    while line := (await reader.readline()).decode("latin-1").strip():
+        name, _, value = line.partition(":")
+        fields[name.lower()] = value.strip()
+        if len(fields) > _MAX_FIELDS:
+            raise ProtocolError
+    length = int(fields["content-length"]) if "content-length" in fields else None
+    message = bytearray()
+    while length is None or length > 0:
+        chunk = await reader.read(_CHUNK_BYTES if length is None else min(length, _CHUNK_BYTES))
+        if not chunk:
+            break
+        length = None if length is None else length - len(chunk)
+        message += chunk[: max_message_bytes - len(message)]
+    if fields.get("compress", "").lower() == "zlib":
+        try:
+            message[:] = zlib.decompressobj().decompress(bytes(message), max_message_bytes)
+        except zlib.error as error:
+            raise ProtocolError from error
+    return Request(command, version, fields, bytes(message))
+
+
+def format_reply(request: Request, verdict: Verdict) -> bytes:
+    """The reply as the version of the client expects it; as SpamAssassin 4.0's spamd words it."""
+    yes, no = ("Yes", "No") if request.command == "REPORT_IFSPAM" else ("True", "False")
+    spam = f"Spam: {yes if verdict.is_spam else no} ; {verdict.score:.1f} / "
+    spam += f"{verdict.required_score:.1f}\r\n"
+    if request.command == "CHECK":
+        return f"SPAMD/1.1 0 EX_OK\r\n{spam}\r\n".encode()
+    body = _reply_body(request, verdict)
+    length = f"Content-length: {len(body)}\r\n"
+    rewrites = request.command in ("PROCESS", "HEADERS")
+    if request.version >= 1.3:
+        head = f"{length}{spam}\r\n"
+    elif rewrites:
+        head = f"{length}\r\n" if request.version >= 1.2 else ""
+    else:
+        head = f"{spam}\r\n"
+    return f"SPAMD/1.1 0 EX_OK\r\n{head}".encode() + body
+
+
+def _reply_body(request: Request, verdict: Verdict) -> bytes:
+    tests = ",".join(verdict.symbols) if verdict.is_spam else ""
+    if request.command == "SYMBOLS":
+        return tests.encode() + (b"" if request.version >= 1.3 else b"\r\n")
+    if request.command in ("PROCESS", "HEADERS"):
+        return mark_message(request.message, verdict, headers_only=request.command == "HEADERS")
+    if request.command == "REPORT_IFSPAM" and not verdict.is_spam:
+        return b""
+    return (
+        f"spamgate: {verdict.score:.1f} of {verdict.required_score:.1f} points"
+        f"{', spam' if verdict.is_spam else ''}\n"
+    ).encode()
+
+
+def mark_message(message: bytes, verdict: Verdict, *, headers_only: bool) -> bytes:
+    """The message with X-Spam- fields on top; those that it brought along are taken out."""
+    blank_line = _END_OF_FIELDS.search(message)
+    end = blank_line.end() if blank_line else len(message)
+    mbox, head = b"", message[:end]
+    if head.startswith(b"From "):
+        mbox, line_feed, head = head.partition(b"\n")
+        mbox += line_feed
+    head = _MARK.sub(b"", head)
+    answer = "Yes" if verdict.is_spam else "No"
+    tests = ",".join(verdict.symbols) if verdict.is_spam else "none"
+    fields = [
+        f"X-Spam-Flag: {answer.upper()}",
+        f"X-Spam-Status: {answer}, score={verdict.score:.1f} "
+        f"required={verdict.required_score:.1f} tests={tests}",
+    ]
+    line_end = "\r\n" if b"\r\n" in message[:end] else "\n"
+    marks = "".join(field + line_end for field in fields).encode()
+    return mbox + marks + head + (b"" if headers_only else message[end:])
+
+
+async def serve(settings: SpamdSettings) -> None:
+    """Listens until SIGTERM or SIGINT."""
+    server = await Spamd(settings).start()
+    port = server.sockets[0].getsockname()[1]
+    print(f"spamgate: spamd protocol on {settings.host}:{port}", file=sys.stderr, flush=True)  # noqa: T201
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    await ended.wait()
+    server.close()
+
+
+def main() -> int:
+    """Serves until a signal; returns the exit code."""
+    try:
+        settings = SpamdSettings(_cli_parse_args=sys.argv[1:])
+        asyncio.run(serve(settings))
+    except (ValidationError, OSError) as error:
+        print(f"spamgate: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

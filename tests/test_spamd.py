@@ -1,0 +1,192 @@
+"""The spamd protocol: every command, every version, and no verdict."""
+
+import asyncio
+import json
+import threading
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from app.spamd import Spamd, SpamdSettings, Verdict, mark_message
+
+MAIL = b"From: a@example.org\r\nX-Spam-Flag: NO\r\n\tfolded\r\nSubject: x\r\n\r\ntext\r\n"
+SPAM = {"action": "add header", "score": 4.94, "required_score": 3.0, "symbols": {"SPAMGATE": {}}}
+HAM = {"action": "no action", "score": -4.0, "required_score": 3.0, "symbols": {"SPAMGATE": {}}}
+
+
+@contextmanager
+def service(answer: dict[str, object], status: int = 200) -> Iterator[tuple[str, list[bytes]]]:
+    """A service that always answers this; its URL, and the bodies that it got."""
+    bodies: list[bytes] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+            content = json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nothing: tests are quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}", bodies
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def ask(url: str, request: bytes, **settings: object) -> bytes:
+    """The whole reply to one request."""
+
+    async def scenario() -> bytes:
+        values = {"port": 0, "url": url, "timeout_seconds": 5, **settings}
+        server = await Spamd(SpamdSettings(**values)).start()  # type: ignore[arg-type]
+        async with server:
+            port = server.sockets[0].getsockname()[1]
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(request)
+            writer.write_eof()
+            reply = await reader.read()
+            writer.close()
+            return reply
+
+    return asyncio.run(scenario())
+
+
+def command(name: str, version: str = "1.5", message: bytes = MAIL, fields: str = "") -> bytes:
+    head = f"{name} SPAMC/{version}\r\nContent-length: {len(message)}\r\n{fields}\r\n"
+    return head.encode() + message
+
+
+def test_ping() -> None:
+    assert ask("http://127.0.0.1:1", b"PING SPAMC/1.5\r\n\r\n") == b"SPAMD/1.5 0 PONG\r\n"
+
+
+def test_check_tells_spam_from_ham() -> None:
+    with service(SPAM) as (url, bodies):
+        reply = ask(url, command("CHECK"))
+        assert reply == b"SPAMD/1.1 0 EX_OK\r\nSpam: True ; 4.9 / 3.0\r\n\r\n"
+        assert bodies == [MAIL]
+    with service(HAM) as (url, _):
+        assert b"Spam: False ; -4.0 / 3.0\r\n" in ask(url, command("CHECK"))
+
+
+def test_message_without_a_stated_length_ends_with_the_stream() -> None:
+    with service(SPAM) as (url, bodies):
+        ask(url, b"CHECK SPAMC/1.2\r\n\r\n" + MAIL)
+        assert bodies == [MAIL]
+
+
+def test_compressed_message_is_inflated() -> None:
+    with service(SPAM) as (url, bodies):
+        ask(url, command("CHECK", message=zlib.compress(MAIL), fields="Compress: zlib\r\n"))
+        assert bodies == [MAIL]
+
+
+def test_message_is_cut_at_the_bound() -> None:
+    with service(SPAM) as (url, bodies):
+        reply = ask(url, command("CHECK", message=b"x" * 100_000), max_message_bytes=2_000)
+        assert reply.startswith(b"SPAMD/1.1 0 EX_OK")
+        assert bodies == [b"x" * 2_000]
+
+
+def test_symbols_and_reports() -> None:
+    with service(SPAM) as (url, _):
+        assert ask(url, command("SYMBOLS")).endswith(b"Spam: True ; 4.9 / 3.0\r\n\r\nSPAMGATE")
+        assert b"4.9 of 3.0 points" in ask(url, command("REPORT"))
+        assert b"Spam: Yes ;" in ask(url, command("REPORT_IFSPAM"))
+    with service(HAM) as (url, _):
+        assert ask(url, command("REPORT_IFSPAM")).endswith(b"/ 3.0\r\n\r\n")
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.2", "1.5"])
+def test_process_returns_the_marked_message(version: str) -> None:
+    with service(SPAM) as (url, _):
+        reply = ask(url, command("PROCESS", version))
+    head, _, message = reply.partition(b"X-Spam-Flag")
+    assert (b"X-Spam-Flag" + message).endswith(b"Subject: x\r\n\r\ntext\r\n")
+    assert (b"Content-length" in head) == (version != "1.0")
+    assert (b"Spam: True" in head) == (version == "1.5")
+    if version != "1.0":
+        assert f"Content-length: {len(b'X-Spam-Flag' + message)}\r\n".encode() in head
+
+
+def test_headers_returns_fields_only() -> None:
+    with service(SPAM) as (url, _):
+        assert ask(url, command("HEADERS")).endswith(b"Subject: x\r\n\r\n")
+
+
+def test_marks_that_a_message_brings_along_are_taken_out() -> None:
+    verdict = Verdict(is_spam=False, score=-4.0, required_score=3.0, symbols=["SPAMGATE"])
+    marked = mark_message(MAIL, verdict, headers_only=False)
+    assert marked.startswith(b"X-Spam-Flag: NO\r\nX-Spam-Status: No, score=-4.0 required=3.0")
+    assert marked.endswith(b"From: a@example.org\r\nSubject: x\r\n\r\ntext\r\n")
+    mbox = mark_message(b"From a@b\nSubject: x\n\nX-Spam-Flag: NO\n", verdict, headers_only=False)
+    assert mbox.startswith(b"From a@b\nX-Spam-Flag: NO\n")
+    assert mbox.endswith(b"Subject: x\n\nX-Spam-Flag: NO\n")
+
+
+def test_no_verdict_is_a_temporary_failure() -> None:
+    assert ask("http://127.0.0.1:1", command("CHECK")).startswith(b"SPAMD/1.5 75 ")
+    with service({"detail": "busy"}, status=503) as (url, _):
+        assert ask(url, command("CHECK")).startswith(b"SPAMD/1.5 75 ")
+    with service({"unknown": "reply"}) as (url, _):
+        assert ask(url, command("CHECK")).startswith(b"SPAMD/1.5 75 ")
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"CHECK\r\n\r\n",
+        b"CHECK SPAMC/x\r\n\r\n",
+        b"DELETE SPAMC/1.5\r\n\r\n",
+        b"CHECK SPAMC/1.5\r\nContent-length: x\r\n\r\n",
+        b"CHECK SPAMC/1.5\r\nCompress: zlib\r\n\r\nnot zlib",
+    ],
+)
+def test_what_is_no_request_is_refused(request_bytes: bytes) -> None:
+    assert ask("http://127.0.0.1:1", request_bytes).startswith(b"SPAMD/1.0 76 ")
+
+
+@pytest.mark.parametrize(
+    "request_bytes", [b"CHECK SPAMC/1.5\r\n" + b"A: b\r\n" * 100_000, b"A" * 1_000_000]
+)
+def test_endless_fields_are_not_read_to_their_end(request_bytes: bytes) -> None:
+    try:
+        assert ask("http://127.0.0.1:1", request_bytes).startswith(b"SPAMD/1.0 76 ")
+    except ConnectionError:
+        pass  # closed while the client was still sending
+
+
+def test_tell_is_refused_without_a_feedback_key() -> None:
+    fields = "Message-class: spam\r\nSet: local\r\n"
+    with service(SPAM) as (url, bodies):
+        reply = ask(url, command("TELL", fields=fields))
+        assert reply.startswith(b"SPAMD/1.0 69 ")
+        assert bodies == []
+
+
+def test_tell_is_passed_on_as_feedback() -> None:
+    fields = "User: joe\r\nMessage-class: spam\r\nSet: local\r\n"
+    with service({}) as (url, bodies):
+        reply = ask(url, command("TELL", fields=fields), feedback_key="secret")
+        assert reply.startswith(b"SPAMD/1.1 0 EX_OK\r\nDidSet: local\r\n")
+        told = json.loads(bodies[0])
+    assert told == {"message": MAIL.decode(), "label": "spam", "source": "spamd:joe"}
+
+
+def test_settings_come_from_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPAMGATE_SPAMD_PORT", "1783")
+    assert SpamdSettings().port == 1783
