@@ -200,11 +200,14 @@ async def read_request(reader: asyncio.StreamReader, max_message_bytes: int) -> 
     if command not in _COMMANDS:
         raise ProtocolError
     fields: dict[str, str] = {}
-    while line := (await reader.readline()).decode("latin-1").strip():
+    for _ in range(_MAX_FIELDS):
+        line = (await reader.readline()).decode("latin-1").strip()
+        if not line:
+            break
         name, _, value = line.partition(":")
         fields[name.lower()] = value.strip()
-        if len(fields) > _MAX_FIELDS:
-            raise ProtocolError
+    else:
+        raise ProtocolError
     length = int(fields["content-length"]) if "content-length" in fields else None
     message = bytearray()
     while length is None or length > 0:
