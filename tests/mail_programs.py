@@ -104,7 +104,7 @@ def listens(port: int) -> bool:
 
 @contextlib.contextmanager
 def process(
-    command: Sequence[str | Path], log: Path, *, port: int | None = None, **options: object
+    command: Sequence[object], log: Path, *, port: int | None = None, **options: object
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A program in its own process group until the block ends, once it listens on ``port``."""
     with log.open("ab") as output:
