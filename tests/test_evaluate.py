@@ -1,0 +1,140 @@
+"""The figures: against scikit-learn, worked by hand, weighed, and with intervals."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, log_loss, matthews_corrcoef, roc_auc_score
+
+from training.config import TrainingError
+from training.evaluate import FIGURES, Metrics, as_long_table, measure, measure_with_intervals
+
+# Ten ham, four spam; 0.6 is given to both.
+LABELS = [0] * 10 + [1] * 4
+SCORES = [0.01, 0.02, 0.03, 0.05, 0.05, 0.1, 0.2, 0.3, 0.6, 0.9, 0.4, 0.6, 0.95, 0.99]
+
+
+def random_texts(count: int = 500, seed: int = 0) -> tuple[list[int], list[float]]:
+    """Labels and scores of an imperfect filter, one spam in five; some scores tie."""
+    rng = np.random.default_rng(seed)
+    labels = (rng.random(count) < 0.2).astype(int)
+    scores = 1 / (1 + np.exp(-(3 * labels - 1.5 + rng.normal(size=count))))
+    return labels.tolist(), scores.round(2).tolist()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_metrics_equal_scikit_learns(seed: int) -> None:
+    labels, scores = random_texts(seed=seed)
+    verdicts = [score > 0.5 for score in scores]
+    metrics = measure(labels, scores)
+    assert metrics.accuracy == pytest.approx(accuracy_score(labels, verdicts))
+    assert metrics.mcc == pytest.approx(matthews_corrcoef(labels, verdicts))
+    assert metrics.roc_auc == pytest.approx(roc_auc_score(labels, scores))
+    assert metrics.loss == pytest.approx(log_loss(labels, np.clip(scores, 1e-7, 1 - 1e-7)))
+
+
+def test_balanced_metrics_equal_scikit_learns_with_class_weights() -> None:
+    labels, scores = random_texts()
+    verdicts = [score > 0.5 for score in scores]
+    weights = [1 / labels.count(label) for label in labels]
+    metrics = measure(labels, scores, balanced=True)
+    assert metrics.accuracy == pytest.approx(
+        accuracy_score(labels, verdicts, sample_weight=weights)
+    )
+    assert metrics.mcc == pytest.approx(matthews_corrcoef(labels, verdicts, sample_weight=weights))
+    assert metrics.loss == pytest.approx(
+        log_loss(labels, np.clip(scores, 1e-7, 1 - 1e-7), sample_weight=weights)
+    )
+
+
+def test_only_four_metrics_depend_on_the_mix() -> None:
+    labels, scores = random_texts()
+    natural, balanced = measure(labels, scores), measure(labels, scores, balanced=True)
+    differ = {
+        field.name
+        for field in dataclasses.fields(Metrics)
+        if getattr(natural, field.name) != pytest.approx(getattr(balanced, field.name))
+    }
+    assert differ == {"accuracy", "mcc", "loss", "calibration_error"}
+
+
+@pytest.mark.parametrize(
+    ("ham_count", "missed"),
+    [
+        (900, 2 / 4),  # 1 % is 9: not even the ten at 0.9 may be blocked
+        (1990, 2 / 4),  # 19.9: the ten at 0.9, but not those at 0.6, which come with a spam
+        (2000, 0),  # 20: all above 0
+    ],
+)
+def test_spam_missed_at_one_percent_is_worked_by_hand(ham_count: int, missed: float) -> None:
+    ham = [0.9] * 10 + [0.6] * 10 + [0.0] * (ham_count - 20)
+    spam = [0.4, 0.6, 0.95, 0.99]
+    metrics = measure([0] * len(ham) + [1] * 4, ham + spam)
+    assert metrics.spam_missed_at_1_percent == pytest.approx(missed)
+    assert metrics.spam_missed_at_0_1_percent == pytest.approx(2 / 4)
+
+
+def test_lam_is_the_mean_of_log_odds() -> None:
+    metrics = measure(LABELS, SCORES)  # 2 of 10 ham blocked, 1 of 4 spam missed
+    log_odds = math.log(2.5 / 8.5) / 2 + math.log(1.5 / 3.5) / 2
+    assert metrics.lam == pytest.approx(1 / (1 + math.exp(-log_odds)))
+    assert 0 < measure([0, 1], [0.1, 0.9]).lam < 1
+
+
+def test_calibration_error_is_worked_by_hand() -> None:
+    labels = [0, 0, 0, 1, 1, 1, 1, 0]
+    scores = [0.25, 0.25, 0.25, 0.25, 0.75, 0.75, 1.0, 1.0]
+    # The first bin is right; 0.75 is called where all are spam; 1.0 where half are.
+    assert measure(labels, scores).calibration_error == pytest.approx((2 * 0.25 + 2 * 0.5) / 8)
+
+
+def test_constant_verdict_has_no_correlation_and_an_even_ranking() -> None:
+    metrics = measure([0, 0, 1], [0.2, 0.2, 0.2])
+    assert (metrics.mcc, metrics.roc_auc, metrics.spam_missed_at_1_percent) == (0, 0.5, 1)
+
+
+def test_intervals_hold_their_value_and_repeat_with_their_seed() -> None:
+    labels, scores = random_texts()
+    measured = measure_with_intervals(labels, scores, resamples=300)
+    for metric in FIGURES:
+        low, value, high = (
+            getattr(m, metric) for m in (measured.low, measured.value, measured.high)
+        )
+        assert low <= value <= high, metric
+        assert low < high, metric
+    assert measured == measure_with_intervals(labels, scores, resamples=300)
+    assert measured != measure_with_intervals(labels, scores, resamples=300, seed=1)
+
+
+def test_interval_is_about_that_of_the_binomial() -> None:
+    """Ham blocked: 80 of 2,000, standard error 0.44 points."""
+    labels = [0] * 2000 + [1] * 10
+    scores = [0.9] * 80 + [0.1] * 1920 + [0.8] * 10
+    measured = measure_with_intervals(labels, scores)
+    assert measured.low.ham_blocked == pytest.approx(0.04 - 1.96 * 0.00438, abs=0.001)
+    assert measured.high.ham_blocked == pytest.approx(0.04 + 1.96 * 0.00438, abs=0.001)
+
+
+def test_resamples_do_not_depend_on_how_many_are_held_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    labels, scores = random_texts()
+    whole = measure_with_intervals(labels, scores, resamples=200, seed=3)
+    monkeypatch.setattr("training.evaluate._ELEMENTS_AT_ONCE", 5000)
+    parts = measure_with_intervals(labels, scores, resamples=200, seed=3)
+    assert parts.low.accuracy == pytest.approx(whole.low.accuracy, abs=0.01)
+    assert parts.value == whole.value
+
+
+def test_one_class_alone_is_refused() -> None:
+    with pytest.raises(TrainingError, match="ham and spam"):
+        measure_with_intervals([1, 1], [0.5, 0.5])
+
+
+def test_long_table_has_every_metric_and_system() -> None:
+    measured = measure_with_intervals(LABELS, SCORES, resamples=50)
+    lines = as_long_table({"one": measured, "two": measured}).splitlines()
+    assert len(lines) == 3 + len(FIGURES)
+    assert lines[2] == "| texts | 14 | 14 |"
+    assert lines[4].startswith("| SC%, spam caught | 75.00% (")
