@@ -33,8 +33,9 @@ from model.gpt2 import (
 )
 from model.tokenizer import ENDOFTEXT, VOCAB_SIZE, is_gpt2_vocab, write_tokenizer_files
 
-ReadToken = Literal["last"] | int
-"""Which token's logits are the verdict: each text's last, or one position of a padded text."""
+ReadToken = Literal["last", "first", "mean"] | int
+"""Which token's logits are the verdict: a text's last, its first, the mean of all, or, as a number,
+one position of a padded text. The service takes ``last`` alone, the rest are the book's."""
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _HUB_FILES = ["*.safetensors", "model.safetensors.index.json", "*.json", "merges.txt"]
@@ -65,6 +66,7 @@ class Checkpoint:
         name: the folder's name or the hub id.
         sha256: over the weights and the configuration, 64 hex digits.
         read_token: the token whose logits are the verdict.
+        causal_mask: whether tokens were kept from seeing what follows them.
         golden: messages with known answers; empty for checkpoints made elsewhere.
         run: how it was made, from ``run.json``; None for checkpoints made elsewhere.
     """
@@ -73,6 +75,7 @@ class Checkpoint:
     name: str
     sha256: str
     read_token: ReadToken
+    causal_mask: bool
     golden: tuple[GoldenMessage, ...]
     run: dict[str, Any] | None
 
@@ -97,6 +100,7 @@ def load_classifier(source: str | Path) -> Checkpoint:
         name=str(source) if _HUB_ID.fullmatch(str(source)) else folder.resolve().name,
         sha256=_hash_files(folder),
         read_token=settings.get("spamgate", {}).get("read_token", "last"),
+        causal_mask=settings.get("spamgate", {}).get("causal_mask", True),
         golden=_read_golden(folder / "golden.json"),
         run=_read_json(folder / "run.json") if (folder / "run.json").exists() else None,
     )
@@ -156,11 +160,13 @@ def save_classifier(
     model: GPT2ForSequenceClassification,
     *,
     read_token: ReadToken,
+    causal_mask: bool = True,
+    temperature: float = 1.0,
     storage_dtype: torch.dtype = torch.float32,
 ) -> None:
     """Writes weights, configuration and tokenizer files into an existing folder.
 
-    Finalizes the model first, in place.
+    Finalizes the model first, in place. The temperature is in the head already; it is only told.
     """
     finalize(model, storage_dtype)
     tensors = _to_published_form(model)
@@ -171,7 +177,11 @@ def save_classifier(
         "id2label": {str(i): label for i, label in enumerate(LABELS)},
         "label2id": {label: i for i, label in enumerate(LABELS)},
         "problem_type": "single_label_classification",
-        "spamgate": {"read_token": read_token},
+        "spamgate": {
+            "read_token": read_token,
+            "causal_mask": causal_mask,
+            "temperature": temperature,
+        },
     }
     write_json(folder / "config.json", settings)
     write_tokenizer_files(folder, model.config.n_positions)

@@ -66,12 +66,14 @@ class Classifier:
         Raises:
             CheckpointError: the checkpoint reads a padded position, which no text has here.
         """
-        if checkpoint.read_token != "last":
+        if checkpoint.read_token != "last" or not checkpoint.causal_mask:
+            read = checkpoint.read_token
+            where = f"position {read} of a padded text" if isinstance(read, int) else f"the {read}"
+            mask = "" if checkpoint.causal_mask else " without a causal mask"
             raise CheckpointError(
-                f"{checkpoint.name} was trained to read position {checkpoint.read_token} of a "
-                "padded text. That reproduces the book, but here texts carry no padding: serve a "
-                "checkpoint of gpt2_last_block.toml or gpt2_all_layers.toml, which read the last "
-                "real token."
+                f"{checkpoint.name} was trained to read {where}{mask}. That reproduces the book; "
+                "here texts carry no padding and only the last real token is read: serve a "
+                "checkpoint of gpt2_last_block.toml or gpt2_all_layers.toml."
             )
         self.name = f"{checkpoint.name}@{checkpoint.sha256[:12]}"
         self.golden = checkpoint.golden

@@ -7,6 +7,7 @@ Source: Radford et al., "Language Models are Unsupervised Multitask Learners", 2
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -169,12 +170,19 @@ class GPT2ForSequenceClassification(nn.Module):
     """GPT-2 with a two-class head in place of the language head, read at each text's last token.
 
     ``head_bias`` gives the head the bias that the book trains; ``fold_head_bias`` moves it into
-    ``ln_f`` afterwards, since the published class has none.
+    ``ln_f`` afterwards, since the published class has none. ``read`` is ``last``, or for the book's
+    comparisons ``first`` or ``mean`` (of all tokens' final states).
     """
 
-    def __init__(self, config: GPT2Config, head_bias: bool = False) -> None:
+    def __init__(
+        self,
+        config: GPT2Config,
+        head_bias: bool = False,
+        read: Literal["last", "first", "mean"] = "last",
+    ) -> None:
         super().__init__()
         self.config = config
+        self.read = read
         self.transformer = GPT2Model(config)
         self.score = nn.Linear(config.n_embd, len(LABELS), bias=head_bias)
 
@@ -191,7 +199,15 @@ class GPT2ForSequenceClassification(nn.Module):
         """
         if hidden is None:
             hidden = self.transformer.lower(batch, num_blocks)
-        logits: Tensor = self.score(self.transformer.upper(hidden, batch, num_blocks, True))
+        last_only = self.read == "last"
+        states = self.transformer.upper(hidden, batch, num_blocks, last_only)
+        if self.read == "first":
+            states = states[batch.cu_seqlens[:-1].long()]
+        elif self.read == "mean":
+            states = torch.stack(
+                [text.mean(0) for text in torch.split(states, list(batch.lengths))]
+            )
+        logits: Tensor = self.score(states)  # (B, C) -> (B, 2)
         return logits
 
 

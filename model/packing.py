@@ -22,12 +22,14 @@ class PackedBatch:
         position_ids: int64 (T,), each token's place in its own text.
         cu_seqlens: int32 (B + 1,), where each text starts; the last entry is T.
         lengths: the B lengths as Python numbers, so that no kernel has to ask the device for them.
+        causal: whether a token sees only what stands before it; False is an experiment of the book.
     """
 
     input_ids: Tensor
     position_ids: Tensor
     cu_seqlens: Tensor
     lengths: tuple[int, ...]
+    causal: bool = True
 
     @property
     def max_seqlen(self) -> int:
@@ -46,10 +48,11 @@ class PackedBatch:
             self.position_ids.to(device, non_blocking=True),
             self.cu_seqlens.to(device, non_blocking=True),
             self.lengths,
+            self.causal,
         )
 
 
-def pack(texts: Sequence[Sequence[int]]) -> PackedBatch:
+def pack(texts: Sequence[Sequence[int]], *, causal: bool = True) -> PackedBatch:
     """Packs token lists into one batch on the CPU.
 
     Raises:
@@ -65,6 +68,7 @@ def pack(texts: Sequence[Sequence[int]]) -> PackedBatch:
         position_ids=torch.cat([torch.arange(length) for length in lengths]),
         cu_seqlens=cu_seqlens,
         lengths=lengths,
+        causal=causal,
     )
 
 
@@ -72,8 +76,8 @@ def packed_attention(q: Tensor, k: Tensor, v: Tensor, batch: PackedBatch) -> Ten
     """Attention inside each text of a packed batch, never across.
 
     Args:
-        q: (T, H, D) for causal attention of every token, or (B, H, D): one query a text, its last
-            token's, which sees the whole text.
+        q: (T, H, D) for every token, or (B, H, D): one query a text, its last token's, which sees
+            the whole text.
         k: (T, H, D).
         v: (T, H, D).
         batch: the layout of k and v.
@@ -97,7 +101,7 @@ def reference_attention(q: Tensor, k: Tensor, v: Tensor, batch: PackedBatch) -> 
             q_text.transpose(0, 1)[None],
             k_text.transpose(0, 1)[None],
             v_text.transpose(0, 1)[None],
-            is_causal=not last_only,
+            is_causal=batch.causal and not last_only,
         )[0].transpose(0, 1)
         for q_text, k_text, v_text in zip(
             torch.split(q, q_lengths),
@@ -117,7 +121,8 @@ def varlen_attention(q: Tensor, k: Tensor, v: Tensor, batch: PackedBatch) -> Ten
         cu_q = torch.arange(len(batch.lengths) + 1, dtype=torch.int32, device=q.device)
         max_q, window = 1, (-1, -1)
     else:
-        cu_q, max_q, window = batch.cu_seqlens, batch.max_seqlen, (-1, 0)
+        cu_q, max_q = batch.cu_seqlens, batch.max_seqlen
+        window = (-1, 0 if batch.causal else -1)
     out = varlen_attn(q, k, v, cu_q, batch.cu_seqlens, max_q, batch.max_seqlen, window_size=window)
     assert isinstance(out, Tensor)  # a tuple only where the log-sum-exp is asked for
     return out

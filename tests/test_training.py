@@ -10,6 +10,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -19,9 +20,11 @@ from model.checkpoint import load_classifier, save_language_model
 from model.classifier import Classifier
 from model.gpt2 import PUBLISHED_SIZES, GPT2LMHeadModel, init_weights
 from model.packing import pack
-from model.tokenizer import ENDOFTEXT
+from model.tokenizer import ENDOFTEXT, encode
 from tests.conftest import TINY, tiny_classifier_model
-from training import compare, corpora, evaluate, finetune
+from training import compare, corpora, evaluate, finetune, run
+from training.augment import Augmenter
+from training.calibration import fit_temperature
 from training.config import ConfigError, TrainConfig, TrainingError, load_config
 from training.corpora import (
     CorpusError,
@@ -43,6 +46,7 @@ from training.data import (
 from training.evaluate import measure
 from training.freeze import freeze
 from training.loop import Snapshot, train
+from training.lora import merge_lora
 
 CONFIGS = Path(__file__).parents[1] / "training" / "configs"
 CPU = torch.device("cpu")
@@ -113,6 +117,7 @@ def test_shipped_recipes_are_valid(path: Path) -> None:
         ("epochs = 0", "epochs: .*greater than or equal to 1.*got 0"),
         ("trained = 'some'", "trained: .*'last_block'"),
         ("epochs =", "cannot read the recipe"),
+        ("padding = 'longest'\nrecasing = 0.1", "padding = 'none' only"),
     ],
 )
 def test_wrong_recipe_is_a_clear_error(tmp_path: Path, text: str, message: str) -> None:
@@ -291,16 +296,24 @@ def test_training_loader_shuffles_and_leaves_out_the_small_batch() -> None:
 
 def test_token_dropout_leaves_out_about_its_share_and_never_all() -> None:
     torch.manual_seed(0)
-    examples = [(list(range(1, 101)), 0)] * 50 + [([7], 1)] * 50
-    lengths = [
-        length
-        for batch in make_loader(examples, 10, training=True, token_dropout=0.3)
-        for length in batch.packed.lengths
-    ]
-    long = [length for length in lengths if length > 1]
-    assert len(lengths) == 100
-    assert min(lengths) == 1
-    assert sum(long) / len(long) == pytest.approx(70, abs=2)
+    augmenter = Augmenter(["word " * 99, "a"], 1024, recasing=0.0, token_dropout=0.3)
+    long = [len(augmenter(0)) for _ in range(50)]
+    assert sum(long) / 50 == pytest.approx(70, abs=2)
+    assert len(set(long)) > 1
+    assert {tuple(augmenter(1)) for _ in range(20)} == {(64,)}
+
+
+def test_recasing_changes_about_its_share_of_texts_and_only_their_case() -> None:
+    torch.manual_seed(0)
+    text = "Win a PRIZE now"
+    augmenter = Augmenter([text], 1024, recasing=0.4, token_dropout=0.0)
+    forms = {
+        tuple(encode(form, 64)[0]): form
+        for form in (text, text.lower(), text.upper(), text.title())
+    }
+    drawn = [forms[tuple(augmenter(0))] for _ in range(500)]
+    assert set(drawn) == set(forms.values())
+    assert drawn.count(text) / 500 == pytest.approx(0.6, abs=0.07)
 
 
 # Freezing and the loop
@@ -317,9 +330,14 @@ def test_token_dropout_leaves_out_about_its_share_and_never_all() -> None:
 )
 def test_only_the_named_part_learns(trained: str, expected: set[str]) -> None:
     model = tiny_classifier_model(head_bias=True)
-    count = freeze(model, trained)
+    config = TrainConfig(
+        trained=trained,
+        epochs=1,
+        batch_size=4,
+        learning_rate=1e-2,
+    )
+    count = freeze(model, config)
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
-    config = TrainConfig(epochs=1, batch_size=4, learning_rate=1e-2, eval_every=100)
     examples = [([1 + i, 2, 3], i % 2) for i in range(8)]
     loader = make_loader(examples, 4, training=True)
     train(model, loader, make_loader(examples, 4), config, CPU)
@@ -342,11 +360,116 @@ def test_cached_activations_change_no_result(
     """The same weights as without, from memory as from the file on disk."""
     config = load_config(recipe, trained=trained, n_layer=3, cache_memory_bytes=cache_memory_bytes)
     uncached = config.model_copy(update={"cached_activations": False})
-    runs = [finetune.finetune(c, read_sms(corpus), CPU) for c in (config, uncached)]
-    for one, other in zip(*(run.model.parameters() for run in runs), strict=True):
+    runs = [run.finetune(c, read_sms(corpus), CPU) for c in (config, uncached)]
+    for one, other in zip(*(done.model.parameters() for done in runs), strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
-    losses = [[point.train_loss for point in run.outcome.history.losses] for run in runs]
+    losses = [[point.train_loss for point in done.outcome.history.losses] for done in runs]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+def test_merged_lora_gives_the_logits_of_unmerged_lora() -> None:
+    model = tiny_classifier_model()
+    names = set(model.state_dict())
+    before = model.score.weight.clone()
+    freeze(model, TrainConfig(trained="lora", lora_rank=4, lora_alpha=2.0))
+    batch = pack([[1, 2, 3], [4, 5]])
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(".B"):
+                parameter.normal_(0, 0.1)
+        unmerged = model(batch)
+        merge_lora(model)
+        torch.testing.assert_close(model(batch), unmerged, atol=1e-5, rtol=1e-5)
+    assert set(model.state_dict()) == names
+    assert not model.score.weight.equal(before)
+
+
+def test_lora_starts_at_the_base_and_trains_only_its_factors() -> None:
+    model = tiny_classifier_model()
+    batch = pack([[1, 2, 3], [4, 5]])
+    with torch.no_grad():
+        before = model(batch)
+    freeze(model, TrainConfig(trained="lora", lora_rank=4))
+    with torch.no_grad():
+        torch.testing.assert_close(model(batch), before)
+    model(batch).sum().backward()
+    trained = {name for name, p in model.named_parameters() if p.grad is not None}
+    assert all(name.endswith((".A", ".B")) for name in trained)
+    # two factors for each of four layers in two blocks, and the head's
+    assert len(trained) == 2 * (4 * 2 + 1)
+
+
+def test_accumulated_steps_equal_one_larger_batch(corpus: Path, recipe: Path) -> None:
+    """Texts of one length, or the mean over a batch would weigh them differently."""
+    examples = read_sms(corpus)
+    small = load_config(recipe, batch_size=4, accumulation_steps=2, epochs=1)
+    large = load_config(recipe, batch_size=8, epochs=1)
+    weights = [run.finetune(c, examples, CPU).model.score.weight for c in (small, large)]
+    torch.testing.assert_close(weights[0], weights[1], atol=1e-4, rtol=1e-3)
+
+
+def test_patience_ends_a_run_that_gets_no_better(corpus: Path, recipe: Path) -> None:
+    config = load_config(recipe, epochs=50, learning_rate=1e-2, patience=2)
+    outcome = run.finetune(config, read_sms(corpus), CPU).outcome
+    assert not outcome.interrupted
+    assert outcome.history.losses[-1].epoch < 50
+    assert outcome.snapshot.step < outcome.history.losses[-1].step
+
+
+def test_running_average_is_what_is_kept(corpus: Path, recipe: Path) -> None:
+    """A decay near 1 hardly leaves the start."""
+    slow = run.finetune(load_config(recipe, averaging=0.9999), read_sms(corpus), CPU)
+    plain = run.finetune(load_config(recipe), read_sms(corpus), CPU)
+    assert plain.metrics["train"].loss < 0.1 < 0.4 < slow.metrics["train"].loss
+
+
+def test_temperature_divides_overconfident_logits_only_in_size() -> None:
+    torch.manual_seed(0)
+    labels = torch.randint(0, 2, (4000,))
+    honest = torch.randn(4000, 2) + 1.0 * torch.nn.functional.one_hot(labels, 2)
+    fitted = fit_temperature(honest, labels)
+    assert fit_temperature(3 * honest, labels) == pytest.approx(3 * fitted, rel=1e-3)
+
+
+def test_calibrated_run_keeps_verdicts_and_tells_its_temperature(
+    corpus: Path, recipe: Path, tmp_path: Path
+) -> None:
+    recipe.write_text(TINY_RECIPE + "calibrate = true\n")
+    out = tmp_path / "run"
+    assert finetune.main([str(recipe), "--data", str(corpus), "--out", str(out)]) == 0
+    temperature = json.loads((out / "config.json").read_text())["spamgate"]["temperature"]
+    plain = run.finetune(load_config(recipe, calibrate=False), read_sms(corpus), CPU)
+    calibrated = run.finetune(load_config(recipe), read_sms(corpus), CPU)
+    assert calibrated.temperature == pytest.approx(temperature)
+    batch = pack([[1, 2, 3], [4, 5]])
+    with torch.no_grad():
+        expected = plain.model(batch) / temperature
+        torch.testing.assert_close(calibrated.model(batch), expected, atol=1e-4, rtol=1e-4)
+    assert calibrated.metrics["test"].accuracy == plain.metrics["test"].accuracy
+
+
+@pytest.mark.parametrize("read", ["first", "mean"])
+def test_other_tokens_can_be_read(read: Literal["first", "mean"]) -> None:
+    model = tiny_classifier_model()
+    batch = pack([[1, 2, 3], [4, 5]])
+    with torch.no_grad():
+        states = model.transformer(batch)
+        wanted = {
+            "first": states[[0, 3]],
+            "mean": torch.stack([states[:3].mean(0), states[3:].mean(0)]),
+        }[read]
+        model.read = read
+        torch.testing.assert_close(model(batch), model.score(wanted))
+
+
+def test_without_causal_mask_earlier_tokens_see_later_ones() -> None:
+    model = tiny_classifier_model()
+    model.read = "first"
+    with torch.no_grad():
+        causal = [model(pack([[1, last]])) for last in (2, 3)]
+        free = [model(pack([[1, last]], causal=False)) for last in (2, 3)]
+    assert causal[0].equal(causal[1])
+    assert not free[0].equal(free[1])
 
 
 def test_snapshot_restores_the_best_and_ignores_the_rest() -> None:

@@ -30,13 +30,15 @@ class ActivationCache:
         texts: Sequence[Sequence[int]],
         num_blocks: int,
         device: torch.device,
+        *,
+        causal: bool,
         max_memory_bytes: int,
     ) -> None:
         """Computes all texts; the blocks below ``num_blocks`` must stay as they are."""
         self.num_blocks = num_blocks
         self._ends = np.cumsum([len(text) for text in texts]).tolist()
         self._rows = _allocate(self._ends[-1], model.config.n_embd, max_memory_bytes)
-        self._compute(model, texts, device)
+        self._compute(model, texts, device, causal)
 
     def gather(self, indices: Sequence[int]) -> Tensor:
         """Activations (T, C) of the texts with these numbers, end to end."""
@@ -52,6 +54,7 @@ class ActivationCache:
         model: GPT2ForSequenceClassification,
         texts: Sequence[Sequence[int]],
         device: torch.device,
+        causal: bool,
     ) -> None:
         first = 0
         with tqdm(total=len(texts), unit=" texts", desc="frozen part, once") as bar:
@@ -61,9 +64,9 @@ class ActivationCache:
                     last < len(texts) and self._ends[last] - self._start(first) <= _TOKENS_AT_ONCE
                 ):
                     last += 1
-                batch = pack(texts[first:last]).to(device)
+                batch = pack(texts[first:last], causal=causal).to(device)
                 hidden = model.transformer.lower(batch, self.num_blocks)
-                self._rows[self._start(first) : self._ends[last - 1]] = hidden.cpu()
+                self._rows[self._start(first) : self._ends[last - 1]] = hidden.float().cpu()
                 bar.update(last - first)
                 first = last
 

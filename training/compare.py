@@ -19,7 +19,7 @@ from training.baselines import measure_baselines
 from training.config import TrainConfig, TrainingError, load_config
 from training.corpora import Example, find_sms_file, read_sms
 from training.evaluate import Metrics
-from training.finetune import finetune
+from training.run import finetune
 
 _SHOWN = ("mcc", "accuracy", "spam_caught", "ham_blocked", "roc_auc")
 

@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 _Recipe = TypeVar("_Recipe", bound=BaseModel)
 
@@ -35,11 +35,12 @@ class TrainConfig(BaseModel):
     split_seed: int = Field(123, ge=0, description="Of the split; apart from the training's seed.")
     train_fraction: float = Field(0.7, gt=0, lt=1, description="Share of texts trained on.")
     validation_fraction: float = Field(0.1, gt=0, lt=1, description="Share that chooses.")
-    padding: Literal["none", "longest"] = Field(
+    padding: Literal["none", "longest", "context"] = Field(
         "none",
-        description="none: packed, the verdict read at the last real token. longest: every text "
-        "padded or cut to the longest training text and read at the last position, as in the book; "
-        "three to five times the work, and the service does not take such a checkpoint.",
+        description="none: packed, the last token is the last real one. longest: every text padded "
+        "or cut to the longest training text, as in the book, the last token mostly padding; three "
+        "to five times the work, and the service does not take such a checkpoint. context: the "
+        "same, to max_tokens.",
     )
     max_tokens: int = Field(1024, ge=1, description="Texts are cut after this many tokens.")
 
@@ -49,30 +50,74 @@ class TrainConfig(BaseModel):
         description="Folder or hub id of the pretrained network; 'random' draws one of the sizes "
         "below instead.",
     )
+    random_weights: bool = Field(
+        False, description="Take the base's sizes and draw its weights anew: an experiment."
+    )
     n_layer: int = Field(12, ge=1, description="Blocks, where base is random.")
     n_head: int = Field(12, ge=1, description="Attention heads, where base is random.")
     n_embd: int = Field(768, ge=1, description="Width, where base is random.")
-    trained: Literal["head", "last_block", "last_two_blocks", "all"] = Field(
+    read_token: Literal["last", "first", "mean"] = Field(
+        "last", description="Token whose logits are the verdict; first and mean are experiments."
+    )
+    causal_mask: bool = Field(True, description="False lets every token see all: an experiment.")
+    trained: Literal["head", "last_block", "last_two_blocks", "all", "lora"] = Field(
         "last_block",
         description="head: the new head alone; last_block: with the last block and the final norm.",
     )
+    lora_rank: int = Field(16, ge=1, description="Rank of each update, where trained is lora.")
+    lora_alpha: float = Field(16.0, gt=0, description="Factor on each update, as in the book.")
 
     # Optimization
     epochs: int = Field(5, ge=1, description="Passes over the training texts.")
-    batch_size: int = Field(8, ge=1, description="Texts a step.")
+    batch_size: int = Field(8, ge=1, description="Texts a forward pass.")
+    accumulation_steps: int = Field(1, ge=1, description="Forward passes a step.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="auto: bfloat16 autocast where the processor computes in it, else float32.",
+    )
     learning_rate: float = Field(5e-5, gt=0, description="AdamW's, at its peak.")
     weight_decay: float = Field(0.1, ge=0, description="AdamW's, on every trained tensor.")
     schedule: Literal["constant", "cosine"] = Field(
         "constant", description="cosine: linear warm-up, then down to zero along half a cosine."
     )
     warmup_fraction: float = Field(0.1, ge=0, lt=1, description="Share of steps, under cosine.")
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="Share of each label spread evenly."
+    )
+    spam_weight: float = Field(
+        1.0,
+        gt=0,
+        description="Weight of a spam text in the loss, ham being 1; for unbalanced data.",
+    )
+    ignore_index: int = Field(-100, description="Label left out of the loss; the book tries 50256.")
+    averaging: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Decay of a running average of the trained tensors, which then is what is "
+        "evaluated and saved; 0 is off, 0.99 remembers about 100 steps.",
+    )
+    patience: int = Field(
+        0,
+        ge=0,
+        description="Evaluations without a better validation loss before stopping; 0 never.",
+    )
+    calibrate: bool = Field(
+        False, description="Fit a temperature on the validation part and fold it into the head."
+    )
     token_dropout: float = Field(
         0.0, ge=0, lt=1, description="Chance of each training token to be left out, anew each time."
+    )
+    recasing: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Chance of a training text to be put in lower case, capitals or title case.",
     )
     cached_activations: bool = Field(
         True,
         description="Compute the frozen blocks once instead of once an epoch; changes no result "
-        "beyond rounding. Off under token dropout and where nothing is frozen.",
+        "beyond rounding. Off where texts change (token_dropout, recasing) or nothing is frozen.",
     )
     cache_memory_bytes: int = Field(
         4 << 30, ge=0, description="Of those activations; what is more goes to a file on disk."
@@ -84,6 +129,17 @@ class TrainConfig(BaseModel):
     storage_dtype: Literal["float32", "float16", "bfloat16"] = Field(
         "float32", description="Of the weights in the file; float16 halves it."
     )
+
+    @property
+    def augments(self) -> bool:
+        """Whether training texts change from one reading to the next."""
+        return self.token_dropout > 0 or self.recasing > 0
+
+    @model_validator(mode="after")
+    def _augment_only_unpadded(self) -> "TrainConfig":
+        if self.augments and self.padding != "none":
+            raise ValueError("token_dropout and recasing go with padding = 'none' only")
+        return self
 
 
 def load_config(path: Path, **overrides: object) -> TrainConfig:

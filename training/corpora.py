@@ -1,16 +1,20 @@
 """Corpora: files, or downloads from their publisher, to labelled examples."""
 
 import csv
+import gzip
 import hashlib
 import io
+import json
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from model.gpt2 import LABELS
+from model.mail import message_to_text
 from training.config import TrainingError
 
 SMS_FILE = "SMSSpamCollection"
@@ -63,7 +67,7 @@ def read_sms(path: Path) -> list[Example]:
         CorpusError: a line that is not of that form, with its number.
     """
     examples = []
-    for number, line in enumerate(_read_text(path).split("\n"), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line:
             label, _, text = line.partition("\t")
             examples.append(_example(label, text, path, number))
@@ -75,11 +79,78 @@ def read_sms_as_the_book(path: Path) -> list[Example]:
 
     5,572 rows instead of 5,574; the book's draws are positions in these.
     """
-    rows = csv.reader(io.StringIO(_read_text(path), newline=""), delimiter="\t")
+    rows = csv.reader(io.StringIO(read_text(path), newline=""), delimiter="\t")
     return [
         _example(row[0], row[1] if len(row) > 1 else "", path, number)
         for number, row in enumerate(rows, start=1)
     ]
+
+
+def read_jsonl(path: Path) -> list[Example]:
+    """One JSON object a line with ``label`` (ham or spam) and ``text``; gzipped if named .gz.
+
+    U+FEFF is left out: a mark of how the texts were stored, not of what they say. So are texts that
+    are empty then.
+
+    Raises:
+        CorpusError: a file or a line that is not of that form.
+    """
+    examples = []
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if not line:
+            continue
+        try:
+            entry = json.loads(line)
+            label, text = LABELS.index(entry["label"]), str(entry["text"]).replace("\ufeff", "")
+        except (ValueError, TypeError, KeyError) as error:
+            raise CorpusError(
+                f"{path}, line {number}: expected a JSON object with label (ham or spam) and text."
+            ) from error
+        if text:
+            examples.append(Example(text, label, path.name))
+    return examples
+
+
+def read_mail_folder(folder: Path) -> list[Example]:
+    """Raw messages in subfolders, as the SpamAssassin corpus has them, read as a mail program does.
+
+    Those in subfolders whose name begins with ``spam`` are spam. Messages without any text are left
+    out.
+
+    Raises:
+        CorpusError: no such folder, or no message in it.
+    """
+    paths = sorted(folder.glob("*/*.txt"))
+    if not paths:
+        raise CorpusError(f"{folder} holds no messages: expected GROUP/*.txt below it.")
+    examples = [
+        Example(
+            message_to_text(path.read_bytes()).text,
+            int(path.parent.name.startswith("spam")),
+            "mail",
+        )
+        for path in paths
+    ]
+    return [example for example in examples if example.text]
+
+
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file, gzipped if named .gz.
+
+    Raises:
+        CorpusError: no such file, damaged, or not UTF-8.
+    """
+    try:
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+        return content.decode("utf-8")
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise CorpusError(f"{path} is not a whole gzip file: {error}.") from error
+    except OSError as error:
+        raise CorpusError(f"cannot read the corpus {path}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{path} is not UTF-8 at byte {error.start}.") from error
 
 
 def sha256_of(path: Path) -> str:
@@ -94,15 +165,6 @@ def _example(label: str, text: str, path: Path, number: int) -> Example:
             f"this line starts with {label[:20]!r}."
         )
     return Example(text, LABELS.index(label), "sms")
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise CorpusError(f"cannot read the corpus {path}: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"{path} is not UTF-8 at byte {error.start}.") from error
 
 
 def _download(path: Path, urls: Sequence[str], sha256: str) -> None:

@@ -1,7 +1,7 @@
 """Examples to batches: duplicates, splits that do not leak, tokens, loaders."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,25 +158,27 @@ def make_loader(
     batch_size: int,
     *,
     training: bool = False,
-    token_dropout: float = 0.0,
+    causal: bool = True,
+    augment: Callable[[int], list[int]] | None = None,
     cache: ActivationCache | None = None,
 ) -> DataLoader[Any]:
     """Batches of examples; for training shuffled, without a smaller last one.
 
-    Order and dropout come from torch's global generator.
+    The order comes from torch's global generator.
 
     Args:
         examples: what the batches are made of.
         batch_size: texts a batch.
         training: see above.
-        token_dropout: chance of each token to be left out; not together with ``cache``.
+        causal: whether a token sees only what stands before it.
+        augment: gives other tokens for the text of a number; not together with ``cache``.
         cache: the examples' activations, where the lower blocks are frozen.
     """
 
     def collate(indices: list[int]) -> Batch:
-        texts = [_drop_tokens(examples[i][0], token_dropout) for i in indices]
+        texts = [augment(i) if augment else examples[i][0] for i in indices]
         labels = torch.tensor([examples[i][1] for i in indices])
-        return Batch(pack(texts), labels, cache.gather(indices) if cache else None)
+        return Batch(pack(texts, causal=causal), labels, cache.gather(indices) if cache else None)
 
     return DataLoader(
         range(len(examples)),  # type: ignore[arg-type]  # any sequence serves as a dataset
@@ -185,13 +187,6 @@ def make_loader(
         drop_last=training,
         collate_fn=collate,
     )
-
-
-def _drop_tokens(tokens: list[int], share: float) -> list[int]:
-    if not share:
-        return tokens
-    keep = (torch.rand(len(tokens)) >= share).tolist()
-    return [token for token, kept in zip(tokens, keep, strict=True) if kept] or tokens[-1:]
 
 
 def _letters_and_digits(text: str) -> str:

@@ -3,15 +3,21 @@
 from torch import nn
 
 from model.gpt2 import GPT2ForSequenceClassification
+from training.config import TrainConfig
+from training.lora import add_lora
 
 
-def freeze(model: GPT2ForSequenceClassification, trained: str) -> int:
-    """Marks the trained part and returns its number of parameters.
+def freeze(model: GPT2ForSequenceClassification, config: TrainConfig) -> int:
+    """Marks the trained part, adding LoRA where the recipe says so.
 
     Args:
         model: changed in place.
-        trained: ``head`` (the new head alone), ``last_block`` or ``last_two_blocks`` (with the
-            final LayerNorm and the head), or ``all``.
+        config: ``trained`` is ``head`` (the new head alone), ``last_block`` or ``last_two_blocks``
+            (with the final LayerNorm and the head), ``all``, or ``lora`` (a low-rank update of
+            every linear layer, the head's too).
+
+    Returns:
+        The number of parameters that learn.
     """
     backbone = model.transformer
     parts: dict[str, list[nn.Module]] = {
@@ -19,10 +25,13 @@ def freeze(model: GPT2ForSequenceClassification, trained: str) -> int:
         "last_block": [model.score, backbone.ln_f, *backbone.h[-1:]],
         "last_two_blocks": [model.score, backbone.ln_f, *backbone.h[-2:]],
         "all": [model],
+        "lora": [],
     }
     model.requires_grad_(False)
-    for part in parts[trained]:
+    for part in parts[config.trained]:
         part.requires_grad_(True)
+    if config.trained == "lora":
+        add_lora(model, config.lora_rank, config.lora_alpha)
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 

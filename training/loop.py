@@ -1,5 +1,6 @@
 """The training loop: batches in, the best snapshot out. Knows models and batches, no files."""
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -20,7 +22,7 @@ from training.data import Batch
 
 @dataclass(frozen=True)
 class LossPoint:
-    """Mean losses on the first batches of two sets, after ``step`` steps."""
+    """Mean losses on the first batches of two sets, after ``step`` forward passes."""
 
     step: int
     epoch: float
@@ -55,15 +57,17 @@ class Snapshot:
     validation_loss: float = math.inf
     tensors: dict[str, Tensor] = field(default_factory=dict)
 
-    def offer(self, model: torch.nn.Module, step: int, validation_loss: float) -> None:
-        """Keeps a copy of the model's trained tensors if they are the best yet."""
-        if validation_loss < self.validation_loss or not self.tensors:
-            self.step, self.validation_loss = step, validation_loss
-            self.tensors = {
-                name: parameter.detach().clone()
-                for name, parameter in model.named_parameters()
-                if parameter.requires_grad
-            }
+    def offer(self, model: torch.nn.Module, step: int, validation_loss: float) -> bool:
+        """Keeps a copy of the model's trained tensors if they are the best yet; says if so."""
+        if self.tensors and validation_loss >= self.validation_loss:
+            return False
+        self.step, self.validation_loss = step, validation_loss
+        self.tensors = {
+            name: parameter.detach().clone()
+            for name, parameter in model.named_parameters()
+            if parameter.requires_grad
+        }
+        return True
 
     def restore(self, model: torch.nn.Module) -> None:
         """Puts the kept tensors back."""
@@ -79,6 +83,10 @@ class Outcome:
     seconds: float
     examples_per_second: float
     interrupted: bool
+
+
+class _OutOfPatience(Exception):
+    """The validation loss has not fallen for as long as the recipe waits."""
 
 
 def train(
@@ -107,6 +115,14 @@ def train(
     return _Trainer(model, train_loader, validation_loader, config, device, num_cached_blocks).run()
 
 
+def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """The forward pass's number format: bfloat16 where the recipe and the processor say so."""
+    native = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
+    if precision == "bfloat16" or (precision == "auto" and native):
+        return torch.autocast(device.type, torch.bfloat16)
+    return contextlib.nullcontext()
+
+
 class _Trainer:
     """The state of one run: what ``train`` would otherwise pass from function to function."""
 
@@ -127,26 +143,38 @@ class _Trainer:
         self.config = config
         self.device = device
         self.num_cached_blocks = num_cached_blocks
-        self.total_steps = config.epochs * len(train_loader)
+        trained = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
-            [p for p in model.parameters() if p.requires_grad],
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-            fused=True,
+            trained, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
+        total_steps = config.epochs * math.ceil(len(train_loader) / config.accumulation_steps)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, _schedule(config, self.total_steps)
+            self.optimizer, _schedule(config, total_steps)
         )
+        self.average: AveragedModel | None = None
+        if config.averaging:
+            average = get_ema_multi_avg_fn(config.averaging)  # type: ignore[no-untyped-call]
+            self.average = AveragedModel(model, multi_avg_fn=average)
+        self.class_weights = torch.tensor([1.0, config.spam_weight], device=device)
         self.history = History()
         self.snapshot = Snapshot()
-        self.steps_done = 0
+        self.passes = 0
+        self.evaluations_without_gain = 0
         self.bar = tqdm(
-            total=self.total_steps * config.batch_size, unit=" examples", smoothing=0.05
+            total=config.epochs * len(train_loader) * config.batch_size,
+            unit=" examples",
+            smoothing=0.05,
         )
 
     @property
     def examples_seen(self) -> int:
-        return self.steps_done * self.config.batch_size
+        return self.passes * self.config.batch_size
+
+    @property
+    def evaluated_model(self) -> GPT2ForSequenceClassification:
+        """The running average where the recipe keeps one, else the model itself."""
+        averaged = self.average and self.average.module
+        return averaged if isinstance(averaged, GPT2ForSequenceClassification) else self.model
 
     def run(self) -> Outcome:
         start = time.monotonic()
@@ -157,48 +185,61 @@ class _Trainer:
                     self.run_epoch()
                     self.print_accuracies(epoch)
                 self.evaluate()
+            except _OutOfPatience:
+                self.bar.write(f"no better for {self.config.patience} evaluations: stopping")
             except KeyboardInterrupt:
                 interrupted = True
                 self.bar.write("interrupted: keeping the best snapshot so far")
         seconds = time.monotonic() - start
         if not self.snapshot.tensors:  # interrupted before the first evaluation
-            self.snapshot.offer(self.model, self.steps_done, math.inf)
+            self.snapshot.offer(self.model, self.passes, math.inf)
         self.snapshot.restore(self.model)
         rate = self.examples_seen / seconds
         return Outcome(self.history, self.snapshot, seconds, rate, interrupted)
 
     def run_epoch(self) -> None:
-        for batch in self.train_loader:
-            loss = self.loss(batch)
-            self.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step()
-            self.scheduler.step()
-            self.steps_done += 1
+        for number, batch in enumerate(self.train_loader, start=1):
+            loss = self.loss(self.model, batch)
             value = loss.item()
+            self.passes += 1
             if not math.isfinite(value):
                 raise TrainingError(
-                    f"the loss is {value} at step {self.steps_done}: lower learning_rate, or look "
-                    "at the data. Nothing was saved."
+                    f"the loss is {value} at step {self.passes}: lower learning_rate, or look at "
+                    "the data. Nothing was saved."
                 )
+            (loss / self.config.accumulation_steps).backward()  # type: ignore[no-untyped-call]
+            if number % self.config.accumulation_steps == 0 or number == len(self.train_loader):
+                self.step()
             self.bar.update(self.config.batch_size)
             self.bar.set_postfix(loss=f"{value:.3f}", refresh=False)
-            if (self.steps_done - 1) % self.config.eval_every == 0:  # the book's steps 0, 50, ...
+            if (self.passes - 1) % self.config.eval_every == 0:  # the book's steps 0, 50, ...
                 self.evaluate()
+
+    def step(self) -> None:
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.scheduler.step()
+        if self.average:
+            self.average.update_parameters(self.model)
 
     def evaluate(self) -> None:
         """Prints both losses and keeps a snapshot where the validation loss is the lowest yet."""
         train_loss = self.mean_loss(islice(self.train_loader, self.config.eval_batches))[0]
         validation_loss, whole = self.mean_loss(self.validation_loader)
-        epoch = self.steps_done / len(self.train_loader)
+        epoch = self.passes / len(self.train_loader)
         self.history.losses.append(
-            LossPoint(self.steps_done, epoch, self.examples_seen, train_loss, validation_loss)
+            LossPoint(self.passes, epoch, self.examples_seen, train_loss, validation_loss)
         )
-        self.snapshot.offer(self.model, self.steps_done, whole)
         self.bar.write(
-            f"epoch {epoch:5.2f}  step {self.steps_done:6d}  train loss {train_loss:.3f}  "
+            f"epoch {epoch:5.2f}  step {self.passes:6d}  train loss {train_loss:.3f}  "
             f"validation loss {validation_loss:.3f}"
         )
+        if self.snapshot.offer(self.evaluated_model, self.passes, whole):
+            self.evaluations_without_gain = 0
+            return
+        self.evaluations_without_gain += 1
+        if self.evaluations_without_gain == self.config.patience:
+            raise _OutOfPatience
 
     def print_accuracies(self, epoch: int) -> None:
         of_train, of_validation = (
@@ -213,20 +254,27 @@ class _Trainer:
             f"validation accuracy {of_validation:.2%}"
         )
 
-    def logits(self, batch: Batch) -> Tensor:
+    def logits(self, model: GPT2ForSequenceClassification, batch: Batch) -> Tensor:
         hidden = None if batch.hidden is None else batch.hidden.to(self.device)
-        logits: Tensor = self.model(batch.packed.to(self.device), hidden, self.num_cached_blocks)
-        return logits
+        with autocast(self.config.precision, self.device):
+            logits: Tensor = model(batch.packed.to(self.device), hidden, self.num_cached_blocks)
+        return logits.float()
 
-    def loss(self, batch: Batch) -> Tensor:
-        return F.cross_entropy(self.logits(batch), batch.labels.to(self.device))
+    def loss(self, model: GPT2ForSequenceClassification, batch: Batch) -> Tensor:
+        return F.cross_entropy(
+            self.logits(model, batch),
+            batch.labels.to(self.device),
+            weight=self.class_weights,
+            ignore_index=self.config.ignore_index,
+            label_smoothing=self.config.label_smoothing,
+        )
 
     @torch.no_grad()
     def mean_loss(self, batches: Iterable[Batch]) -> tuple[float, float]:
         """The mean of the first batches' losses, as the book prints it, and that over all texts."""
         losses, sizes = [], []
         for batch in batches:
-            losses.append(self.loss(batch).item())
+            losses.append(self.loss(self.evaluated_model, batch).item())
             sizes.append(len(batch.labels))
         first = losses[: self.config.eval_batches]
         weighted = sum(loss * size for loss, size in zip(losses, sizes, strict=True))
@@ -237,7 +285,8 @@ class _Trainer:
         """Share of right verdicts."""
         right = total = 0
         for batch in batches:
-            right += int((self.logits(batch).argmax(-1).cpu() == batch.labels).sum())
+            verdicts = self.logits(self.evaluated_model, batch).argmax(-1).cpu()
+            right += int((verdicts == batch.labels).sum())
             total += len(batch.labels)
         return right / total
 

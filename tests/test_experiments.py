@@ -1,0 +1,114 @@
+"""The 19 rows of the book's table, on a tiny model and a small corpus."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.test_training import corpus, tiny_base  # noqa: F401  # fixtures
+from training import experiments
+from training.config import ConfigError
+from training.experiments import ROWS, as_table, main, parse_rows, row_config
+from training.results import Results
+
+
+def run(rows: str, corpus: Path, base: Path, out: Path, seeds: int = 1) -> int:  # noqa: F811
+    return main(
+        [rows, "--data", str(corpus), "--base", str(base), "--out", str(out)]
+        + ["--seeds", str(seeds), "--epochs", "1"]
+    )
+
+
+@pytest.fixture(autouse=True)
+def any_corpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The book's recipe without the hash of the book's file, and a context of 32 tokens."""
+    text = experiments._RECIPE.read_text()
+    text = re.sub(r'data_sha256 = ".*"', "max_tokens = 32", text)
+    (tmp_path / "book.toml").write_text(text)
+    monkeypatch.setattr(experiments, "_RECIPE", tmp_path / "book.toml")
+
+
+def test_all_rows_run_and_stand_beside_the_book(
+    corpus: Path,  # noqa: F811
+    tiny_base: Path,  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out"
+    assert run("", corpus, tiny_base, out) == 0
+    runs = json.loads((out / "results.json").read_text())["runs"]
+    assert [entry["row"] for entry in runs] == list(range(1, 20))
+    table = (out / "results.md").read_text()
+    assert table.strip() in capsys.readouterr().out
+    for row in ROWS:
+        assert f"| {row.number} | {row.about} |" in table
+        assert f"| {row.book[2]:.2f} |" in table
+    trained = {entry["row"]: entry["figures"]["trained_parameters"] for entry in runs}
+    assert trained[3] < trained[1] < trained[4] < trained[5]
+    assert all(entry["figures"]["peak_memory_mib"] > 50 for entry in runs)
+
+
+def test_interrupted_table_goes_on_where_it_stopped(
+    corpus: Path,  # noqa: F811
+    tiny_base: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = tmp_path / "out"
+    real = experiments.run_row
+    calls: list[int] = []
+
+    def once_then_stop(*arguments: object) -> dict[str, object]:
+        if calls:
+            raise KeyboardInterrupt
+        calls.append(1)
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(experiments, "run_row", once_then_stop)
+    assert run("1,3", corpus, tiny_base, out, seeds=2) == 130
+    assert len(json.loads((out / "results.json").read_text())["runs"]) == 1
+    counted: list[int] = []
+
+    def count(*arguments: object) -> dict[str, object]:
+        counted.append(1)
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(experiments, "run_row", count)
+    assert run("1,3", corpus, tiny_base, out, seeds=2) == 0
+    assert len(counted) == 3
+    assert "| 1 | the chapter |" in (out / "results.md").read_text()
+
+
+def test_larger_sizes_come_from_their_own_bases(tiny_base: Path) -> None:  # noqa: F811
+    xl = ROWS[7]
+    assert row_config(xl, "openai-community/gpt2", 1).base == "openai-community/gpt2-xl"
+    assert row_config(xl, str(tiny_base), 1).base == str(tiny_base)
+    sibling = tiny_base.with_name("base-xl")
+    sibling.mkdir()
+    assert row_config(xl, str(tiny_base), 1).base == str(sibling)
+
+
+def test_rows_are_named_by_number() -> None:
+    assert [row.number for row in parse_rows("1,5,10-12")] == [1, 5, 10, 11, 12]
+    assert len(parse_rows("")) == 19
+    for wrong in ("0", "20", "x", "3-1x"):
+        with pytest.raises(ConfigError, match="numbers from 1 to 19"):
+            parse_rows(wrong)
+
+
+def test_table_shows_mean_and_deviation(tmp_path: Path) -> None:
+    results = Results.open(tmp_path / "results.json")
+    figures = {"parameters": 10, "trained_parameters": 5, "minutes": 1.0, "device": "x"}
+    figures |= {"examples_per_second": 2.0, "peak_memory_mib": 3.0}
+    for seed, accuracy in ((1, 90.0), (2, 92.0)):
+        config = row_config(ROWS[0], "base", seed)
+        parts = dict.fromkeys(("train", "validation", "test"), accuracy)
+        results.add(1, config, figures | {"accuracy": parts})
+    assert "91.00 ± 1.41" in as_table(ROWS, Results.open(tmp_path / "results.json"))
+
+
+def test_foreign_results_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text("[]")
+    with pytest.raises(ConfigError, match="not a file of results"):
+        Results.open(tmp_path / "results.json")

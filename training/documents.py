@@ -1,0 +1,154 @@
+"""Texts without labels for pretraining: sources to documents, documents to windows of tokens."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.tokenizer import ENDOFTEXT, VOCAB_SIZE, encode
+from training.config import TrainConfig
+from training.corpora import (
+    CorpusError,
+    Example,
+    find_sms_file,
+    read_jsonl,
+    read_mail_folder,
+    read_sms,
+    read_text,
+)
+from training.data import cluster_split
+
+# Of plain text, which has no documents to hold back: its end.
+_HELD_BACK = 0.1
+# The tokenizer is given this much at once, since it cannot take endless runs of one character.
+_PIECE_CHARACTERS = 100_000
+
+_CORPORA: dict[str, Callable[[Path], list[Example]]] = {
+    "sms": lambda path: read_sms(find_sms_file(path, (), "")),
+    "jsonl": read_jsonl,
+    "mail": read_mail_folder,
+}
+KINDS = (*_CORPORA, "text")
+
+Window = list[int]
+"""n + 1 tokens: the first n are read, the last n are to be guessed."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A place to read from: ``kind`` is one of ``KINDS``."""
+
+    kind: str
+    path: Path
+
+    @classmethod
+    def parse(cls, text: str) -> "Source":
+        """Reads ``KIND=PATH``.
+
+        Raises:
+            CorpusError: not of that form.
+        """
+        kind, _, path = text.partition("=")
+        if kind not in KINDS or not path:
+            raise CorpusError(f"{text!r} is not KIND=PATH with KIND one of {', '.join(KINDS)}.")
+        return cls(kind, Path(path))
+
+
+@dataclass(frozen=True)
+class TextSplit:
+    """Windows to learn from, and by source those that tell how well it went."""
+
+    train: list[Window]
+    held_back: dict[str, list[Window]]
+
+    def counts(self) -> NDArray[np.int64]:
+        """(V,): how often each token is to be guessed in training."""
+        tokens = [token for window in self.train for token in window[1:]]
+        return np.bincount(tokens, minlength=VOCAB_SIZE)
+
+
+def read_sources(sources: Sequence[Source], split_seed: int, n_positions: int) -> TextSplit:
+    """Reads, splits and tokenizes all sources.
+
+    Labelled corpora are split as ``finetune`` splits them: learnt from is its training part, held
+    back is its validation part, and its test part is not read, so that it stays a test for a
+    classifier that starts from this base.
+
+    Raises:
+        CorpusError: a source that is missing, unreadable or too small to hold anything back.
+    """
+    train: list[Window] = []
+    held_back: dict[str, list[Window]] = {}
+    for source in sources:
+        parts = _read_parts(source, split_seed)
+        learnt, kept = (
+            [window for text in part for window in windows(text, n_positions)] for part in parts
+        )
+        if not learnt or not kept:
+            raise CorpusError(f"{source.path} is too small to learn from and to hold some back.")
+        train += learnt
+        held_back.setdefault(f"{source.kind} {source.path.name}", []).extend(kept)
+    return TextSplit(train, held_back)
+
+
+def _read_parts(source: Source, split_seed: int) -> tuple[list[str], list[str]]:
+    if source.kind == "text":
+        texts = [read_text(path) for path in _text_files(source.path)]
+        ends = [len(text) - int(_HELD_BACK * len(text)) for text in texts]
+        learnt = [text[:end] for text, end in zip(texts, ends, strict=True)]
+        kept = [text[end:] for text, end in zip(texts, ends, strict=True)]
+        return [text for text in learnt if text], [text for text in kept if text]
+    splits = cluster_split(_CORPORA[source.kind](source.path), TrainConfig(split_seed=split_seed))
+    return [e.text for e in splits.train], [e.text for e in splits.validation]
+
+
+def _text_files(path: Path) -> list[Path]:
+    return sorted(path.rglob("*.txt")) if path.is_dir() else [path]
+
+
+def windows(text: str, n_positions: int) -> Iterator[Window]:
+    """Cuts a document into windows of at most ``n_positions`` guesses, each token guessed once.
+
+    ENDOFTEXT stands before the document and after it.
+    """
+    stream = [ENDOFTEXT]
+    for start in range(0, len(text), _PIECE_CHARACTERS):
+        piece = text[start : start + _PIECE_CHARACTERS]
+        stream += encode(piece, max_tokens=4 * _PIECE_CHARACTERS)[0]
+    stream.append(ENDOFTEXT)
+    for start in range(0, len(stream) - 1, n_positions):
+        yield stream[start : start + n_positions + 1]
+
+
+def batches(
+    windows: Sequence[Window], batch_tokens: int, seed: int | None
+) -> Iterator[list[Window]]:
+    """Fills batches up to ``batch_tokens`` guesses.
+
+    Args:
+        windows: each of at most ``batch_tokens`` guesses.
+        batch_tokens: the budget.
+        seed: batches without end, each pass in an order of its own; None: one pass, in order.
+    """
+    batch: list[Window] = []
+    room = batch_tokens
+    for window in _in_order(windows, seed):
+        if len(window) - 1 > room:
+            yield batch
+            batch, room = [], batch_tokens
+        batch.append(window)
+        room -= len(window) - 1
+    if batch:
+        yield batch
+
+
+def _in_order(windows: Sequence[Window], seed: int | None) -> Iterator[Window]:
+    if seed is None:
+        yield from windows
+        return
+    rng = np.random.default_rng(seed)
+    while True:
+        for number in rng.permutation(len(windows)).tolist():
+            yield windows[number]

@@ -1,0 +1,244 @@
+"""python -m training.experiments [ROWS]: the 19 rows of the book's table, over several seeds.
+
+Each run is recorded as it ends, so an interrupted table goes on where it stopped.
+"""
+
+import argparse
+import dataclasses
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model.checkpoint import CheckpointError
+from model.classifier import DeviceError, pick_device
+from training.config import ConfigError, TrainConfig, TrainingError, load_config
+from training.corpora import Example, find_sms_file, read_sms_as_the_book
+from training.results import Results
+from training.run import finetune
+
+_RECIPE = Path(__file__).parent / "configs" / "book_last_block.toml"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: what it changes in the book's recipe, and what the book found.
+
+    Attributes:
+        size: suffix of the base's id: none, ``-medium``, ``-large`` or ``-xl``.
+        changes: fields of TrainConfig.
+        book: accuracy on train, validation and test in percent, and minutes on an A100.
+    """
+
+    number: int
+    about: str
+    book: tuple[float, float, float, float]
+    size: str = ""
+    changes: dict[str, Any] = field(default_factory=dict)
+
+
+_NO_PADDING: dict[str, Any] = {"padding": "none", "batch_size": 1}
+
+ROWS = (
+    Row(1, "the chapter", (96.63, 99.33, 95.00, 0.28)),
+    Row(2, "first token", (78.46, 80.54, 75.00, 0.28), changes={"read_token": "first"}),
+    Row(3, "head only", (78.65, 79.87, 72.00, 0.25), changes={"trained": "head"}),
+    Row(4, "last two blocks", (98.85, 98.66, 98.33, 0.33), changes={"trained": "last_two_blocks"}),
+    Row(5, "all layers", (99.62, 96.64, 96.67, 0.69), changes={"trained": "all"}),
+    Row(6, "355M", (87.50, 91.28, 84.67, 0.75), "-medium"),
+    Row(7, "774M", (99.52, 98.66, 96.67, 1.50), "-large"),
+    Row(8, "1558M", (99.81, 99.81, 98.33, 2.83), "-xl"),
+    Row(9, "1558M, all layers", (100.00, 98.66, 98.67, 8.12), "-xl", {"trained": "all"}),
+    Row(
+        10,
+        "random weights, all layers",
+        (100.00, 96.64, 93.67, 0.69),
+        changes={"random_weights": True, "trained": "all"},
+    ),
+    Row(
+        11,
+        "LoRA, rank 16, alpha 16",
+        (100.00, 97.32, 96.67, 0.75),
+        changes={"trained": "lora", "lora_rank": 16, "lora_alpha": 16.0},
+    ),
+    Row(
+        12,
+        "1558M, LoRA, rank 16, alpha 8",
+        (100.00, 98.66, 98.33, 5.79),
+        "-xl",
+        {"trained": "lora", "lora_rank": 16, "lora_alpha": 8.0},
+    ),
+    Row(13, "padded to 1024", (83.08, 87.92, 78.33, 2.46), changes={"padding": "context"}),
+    Row(14, "no padding, batch 1", (100.00, 98.66, 98.00, 1.75), changes=_NO_PADDING),
+    Row(
+        15,
+        "no padding, batch 8 by accumulation",
+        (99.33, 98.66, 98.33, 1.70),
+        changes=_NO_PADDING | {"accumulation_steps": 8},
+    ),
+    # What follows the last real token cannot reach it, so its padding need not be computed.
+    Row(16, "last real token", (99.42, 98.66, 98.33, 0.30), changes={"padding": "none"}),
+    Row(17, "no causal mask", (99.23, 98.66, 95.33, 0.29), changes={"causal_mask": False}),
+    Row(18, "ignore_index 50256", (96.63, 99.33, 95.00, 0.28), changes={"ignore_index": 50256}),
+    Row(19, "mean of all tokens", (97.79, 99.33, 96.33, 0.32), changes={"read_token": "mean"}),
+)
+
+
+def row_config(row: Row, base: str, seed: int, **changes: object) -> TrainConfig:
+    """The recipe of one run.
+
+    A hub id, or a folder with larger ones beside it (``gpt2``, ``gpt2-medium``, ...), is taken by
+    size; any other folder serves every row as it is.
+    """
+    sized = base + row.size
+    if Path(base).is_dir() and not Path(sized).is_dir():
+        sized = base
+    return load_config(_RECIPE, base=sized, seed=seed, **{**row.changes, **changes})
+
+
+def run_row(
+    config: TrainConfig, examples: Sequence[Example], device: torch.device
+) -> dict[str, Any]:
+    """Trains once; figures for the table and the JSON file."""
+    _reset_peak_memory(device)
+    start = time.monotonic()
+    run = finetune(config, examples, device)
+    return {
+        "accuracy": {name: 100 * metrics.accuracy for name, metrics in run.metrics.items()},
+        "metrics": {name: dataclasses.asdict(metrics) for name, metrics in run.metrics.items()},
+        "parameters": sum(p.numel() for p in run.model.parameters()),
+        "trained_parameters": run.trained_parameters,
+        "minutes": (time.monotonic() - start) / 60,
+        "examples_per_second": run.outcome.examples_per_second,
+        "peak_memory_mib": _peak_memory_mib(device),
+        "device": _device_name(device),
+    }
+
+
+def as_table(rows: Sequence[Row], results: Results) -> str:
+    """Markdown: ours, mean ± standard deviation over the seeds, beside the book's figure."""
+    lines = [
+        "| # | what | parameters | trained | train % | validation % | test % | book's test % "
+        "| minutes | book's | examples/s | peak MiB | seeds | device |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        runs = results.of_row(row.number)
+        if not runs:
+            continue
+        accuracies = [
+            _mean_and_deviation([run["accuracy"][part] for run in runs])
+            for part in ("train", "validation", "test")
+        ]
+        minutes, rate, memory = (
+            statistics.mean(run[key] for run in runs)
+            for key in ("minutes", "examples_per_second", "peak_memory_mib")
+        )
+        first = runs[0]
+        lines.append(
+            f"| {row.number} | {row.about} | {first['parameters']:,} "
+            f"| {first['trained_parameters']:,} | {' | '.join(accuracies)} | {row.book[2]:.2f} "
+            f"| {minutes:.2f} | {row.book[3]:.2f} | {rate:.0f} | {memory:.0f} | {len(runs)} "
+            f"| {first['device']} |"
+        )
+    return "\n".join(lines)
+
+
+def parse_rows(text: str) -> list[Row]:
+    """The rows of ``"1,5,10-12"``; of an empty text, all.
+
+    Raises:
+        ConfigError: not of that form, or no such row.
+    """
+    by_number = {row.number: row for row in ROWS}
+    numbers: list[int] = []
+    try:
+        for part in filter(None, text.split(",")):
+            first, _, last = part.partition("-")
+            numbers += range(int(first), int(last or first) + 1)
+        return [by_number[number] for number in numbers] or list(ROWS)
+    except (ValueError, KeyError) as error:
+        raise ConfigError(
+            f"rows are numbers from 1 to {len(ROWS)} such as 1,5,10-12; {text!r} came."
+        ) from error
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs what is still missing, then writes the table. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m training.experiments", description=__doc__)
+    parser.add_argument("rows", nargs="?", default="", help="such as 1,5,10-12 (default: all)")
+    parser.add_argument("--data", type=Path, help="the SMS collection; without it, downloaded")
+    parser.add_argument("--base", default="openai-community/gpt2", help="folder or hub id")
+    parser.add_argument("--seeds", type=int, default=3, help="how many, from 123 (default: 3)")
+    parser.add_argument("--epochs", type=int, help="instead of the book's five")
+    parser.add_argument("--out", type=Path, default=Path("runs/experiments"), help="folder")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: auto)")
+    options = parser.parse_args(arguments)
+    try:
+        rows = parse_rows(options.rows)
+        results = Results.open(options.out / "results.json")
+        _run_missing(rows, results, options)
+    except (TrainingError, CheckpointError, DeviceError) as error:
+        print(f"training.experiments: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"interrupted: run again to go on from {options.out}", file=sys.stderr)
+        return 130
+    table = as_table(rows, results)
+    (options.out / "results.md").write_text(table + "\n", encoding="utf-8")
+    print(table)
+    return 0
+
+
+def _run_missing(rows: Sequence[Row], results: Results, options: argparse.Namespace) -> None:
+    device = pick_device(options.device)
+    first = load_config(_RECIPE)
+    data = find_sms_file(options.data, first.data_urls, first.data_sha256)
+    examples = read_sms_as_the_book(data)
+    for row in rows:
+        for seed in range(first.seed, first.seed + options.seeds):
+            config = row_config(row, options.base, seed, epochs=options.epochs)
+            if results.has(row.number, config):
+                continue
+            print(f"row {row.number} ({row.about}), seed {seed}")
+            results.add(row.number, config, run_row(config, examples, device))
+
+
+def _mean_and_deviation(values: Sequence[float]) -> str:
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.mean(values):.2f} ± {deviation:.2f}"
+
+
+def _reset_peak_memory(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    reset = Path("/proc/self/clear_refs")
+    if reset.exists():  # Linux; elsewhere the peak is that of the whole process
+        reset.write_text("5")
+
+
+def _peak_memory_mib(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    status = Path("/proc/self/status")
+    if status.exists():
+        lines = status.read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

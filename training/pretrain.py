@@ -1,0 +1,141 @@
+"""python -m training.pretrain RECIPE.toml --data KIND=PATH ...: text becomes a small GPT-2.
+
+The recipe is a TOML file with the fields of PretrainConfig. The result is a folder that
+``training.finetune --base`` takes as it takes a hub's. On the way the newest state lies beside
+it, in ``OUT.unfinished``: after Ctrl-C or a crash the same command with ``--resume`` goes on.
+"""
+
+import argparse
+import errno
+import platform
+import shutil
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from model.checkpoint import CheckpointError, new_folder, save_language_model, write_json
+from model.classifier import DeviceError, pick_device
+from training.config import TrainingError, read_recipe
+from training.documents import KINDS, Source, TextSplit, read_sources
+from training.pretrain_config import PretrainConfig
+from training.pretrain_loop import Pretrainer, saved_steps
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Trains from the command line. Returns the exit code: 130 after Ctrl-C."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.pretrain",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("recipe", type=Path, help="TOML file, see training/configs/")
+    parser.add_argument(
+        "--data",
+        action="append",
+        required=True,
+        metavar="KIND=PATH",
+        help=f"what to read, again for each source; KIND is one of {', '.join(KINDS)}",
+    )
+    parser.add_argument("--out", type=Path, help="folder to write (default: runs/RECIPE)")
+    parser.add_argument("--resume", action="store_true", help="go on with a stopped run")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: auto)")
+    options = parser.parse_args(arguments)
+    try:
+        return _run(options)
+    except (TrainingError, CheckpointError, DeviceError) as error:
+        print(f"training.pretrain: {error}", file=sys.stderr)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print("training.pretrain: no space left on the disk.", file=sys.stderr)
+    return 2
+
+
+def _run(options: argparse.Namespace) -> int:
+    config = read_recipe(options.recipe, PretrainConfig)
+    sources = [Source.parse(text) for text in options.data]
+    out: Path = options.out or Path("runs") / options.recipe.stem
+    unfinished = out.with_name(f"{out.name}.unfinished")
+    _check_folders(out, unfinished, resume=options.resume)
+    device = pick_device(options.device)
+    texts = read_sources(sources, config.split_seed, config.n_positions)
+    trainer = Pretrainer(config, texts, device)
+    if options.resume:
+        trainer.restore(saved_steps(unfinished)[-1])
+    print(_describe(trainer))
+    if not trainer.run(unfinished):
+        print(f"stopped after step {trainer.steps_done}; the same command with --resume goes on")
+        return 130
+    losses = held_back_losses(trainer)
+    save_base(out, trainer, losses)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    for name, loss in losses.items():
+        print(f"held-back loss, {name}: {loss:.4f} nats a token")
+    print(f"saved to {out} after {trainer.seconds:.0f} s")
+    return 0
+
+
+def _check_folders(out: Path, unfinished: Path, *, resume: bool) -> None:
+    if out.exists():  # found now rather than after the training
+        raise CheckpointError(f"{out} exists already: give another --out, or remove it first.")
+    has_state = bool(saved_steps(unfinished))
+    if resume and not has_state:
+        raise CheckpointError(f"{unfinished} holds no stopped run: leave --resume out.")
+    if has_state and not resume:
+        raise CheckpointError(f"{unfinished} holds a stopped run: add --resume, or remove it.")
+
+
+def held_back_losses(trainer: Pretrainer) -> dict[str, float]:
+    """Loss over all held-back tokens, by source and together."""
+    held_back = trainer.texts.held_back
+    losses = {name: trainer.held_back_loss(part) for name, part in held_back.items()}
+    sizes = {name: _count_guesses(part) for name, part in held_back.items()}
+    total = sum(loss * sizes[name] for name, loss in losses.items())
+    return losses | {"all": total / sum(sizes.values())}
+
+
+def save_base(out: Path, trainer: Pretrainer, losses: dict[str, float]) -> None:
+    """Writes the language model and ``run.json`` beside the final name, then renames the folder.
+
+    Raises:
+        CheckpointError: the folder exists.
+    """
+    versions = {name: version(name) for name in ("torch", "tiktoken", "numpy")}
+    facts = {
+        "recipe": trainer.config.model_dump(mode="json"),
+        "versions": {"python": platform.python_version()} | versions,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device": str(trainer.device),
+        "tokens": _token_counts(trainer.texts),
+        "held_back_loss": losses,
+        "seconds": round(trainer.seconds, 1),
+        "history": [vars(point) for point in trainer.history],
+    }
+    with new_folder(out) as folder:
+        save_language_model(folder, trainer.model)
+        write_json(folder / "run.json", facts)
+
+
+def _describe(trainer: Pretrainer) -> str:
+    parameters = sum(p.numel() for p in trainer.model.parameters())
+    counts = _token_counts(trainer.texts)
+    passes = trainer.config.steps * trainer.config.batch_tokens / counts["train"]
+    return (
+        f"{parameters:,} parameters on {trainer.device}; tokens: {counts}; "
+        f"about {passes:.1f} passes over the training text"
+    )
+
+
+def _token_counts(texts: TextSplit) -> dict[str, int]:
+    held_back = {name: _count_guesses(part) for name, part in texts.held_back.items()}
+    return {"train": _count_guesses(texts.train)} | held_back
+
+
+def _count_guesses(windows: Sequence[Sequence[int]]) -> int:
+    return sum(len(window) - 1 for window in windows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,292 @@
+"""The pretraining loop: windows of tokens in, a language model out, stopped and resumed at will."""
+
+import contextlib
+import dataclasses
+import json
+import math
+import shutil
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from model.checkpoint import (
+    CheckpointError,
+    load_language_model,
+    new_folder,
+    save_language_model,
+    write_json,
+)
+from model.gpt2 import GPT2Config, GPT2LMHeadModel, init_weights
+from model.packing import PackedBatch, pack
+from model.tokenizer import ENDOFTEXT, decode, encode
+from training.config import TrainingError
+from training.documents import TextSplit, Window, batches
+from training.generate import generate
+from training.loop import autocast
+from training.output_layer import SampledSoftmax, chunked_cross_entropy, token_frequencies
+from training.pretrain_config import PretrainConfig
+
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguagePoint:
+    """Where a run stood after ``step`` steps; losses in nats a token."""
+
+    step: int
+    seconds: float
+    train_loss: float
+    held_back_loss: float
+    samples: list[str]
+
+
+class Pretrainer:
+    """A language model, its optimizer and how far they are; ``run`` goes on from there.
+
+    Order of texts, drawn tokens and samples depend on seed and step alone, so a run that was
+    stopped and resumed gives the same weights as one that was not.
+    """
+
+    def __init__(self, config: PretrainConfig, texts: TextSplit, device: torch.device) -> None:
+        self.config = config
+        self.texts = texts
+        self.device = device
+        self.steps_done = 0
+        self.seconds = 0.0
+        self.history: list[LanguagePoint] = []
+        torch.manual_seed(config.seed)
+        sizes = {name: getattr(config, name) for name in ("n_layer", "n_head", "n_embd")}
+        gpt2 = GPT2Config(**sizes, n_positions=config.n_positions)
+        model = GPT2LMHeadModel(gpt2)
+        init_weights(model, gpt2)
+        self._adopt(model)
+        self._sampled = None
+        if config.output_layer != "exact":
+            frequencies = token_frequencies(config.output_layer, texts.counts())
+            self._sampled = SampledSoftmax(frequencies, config.sampled_tokens, config.seed)
+
+    def run(self, save_to: Path | None = None) -> bool:
+        """Trains to the last step; Ctrl-C stops after the current one and saves.
+
+        Args:
+            save_to: folder for ``step-N`` folders at each evaluation; only the newest is kept.
+
+        Returns:
+            Whether the last step was reached.
+
+        Raises:
+            TrainingError: the loss is not finite any more.
+        """
+        windows = batches(self.texts.train, self.config.batch_tokens, self.config.seed)
+        losses: list[float] = []
+        started = time.monotonic() - self.seconds
+        bar = tqdm(total=self.config.steps, initial=self.steps_done, unit=" steps")
+        with bar, _ctrl_c() as stopped:
+            for batch in islice(windows, self.steps_done, self.config.steps):
+                losses.append(self.step(batch))
+                self.seconds = time.monotonic() - started
+                bar.update()
+                bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
+                if self.steps_done % self.config.eval_every == 0:
+                    self.evaluate(float(np.mean(losses)))
+                    losses.clear()
+                    bar.write(_describe(self.history[-1]))
+                    self._save_newest(save_to)
+                if stopped.is_set():
+                    self._save_newest(save_to)
+                    break
+        return self.steps_done == self.config.steps
+
+    def step(self, windows: list[Window]) -> float:
+        """One optimizer step; returns its loss, an estimate where the output layer is sampled."""
+        batch, targets = self._tensors(windows)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate()
+        with autocast(self.config.precision, self.device):
+            loss = self.loss(batch, targets)
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise TrainingError(f"the loss is {value} at step {self.steps_done}: lower the rate.")
+        self.optimizer.step()
+        self.steps_done += 1
+        return value
+
+    def loss(self, batch: PackedBatch, targets: Tensor) -> Tensor:
+        """Mean next-token loss of a batch as the recipe's output layer computes it."""
+        hidden = self.model.transformer(batch)  # (T, C)
+        weight = self.model.transformer.wte.weight
+        if self._sampled:
+            return self._sampled(hidden, weight, targets, self.steps_done)
+        return chunked_cross_entropy(hidden, weight, targets)
+
+    def learning_rate(self) -> float:
+        """Of the next step: up in a line, down along half a cosine."""
+        warmup = max(1, int(self.config.warmup_fraction * self.config.steps))
+        if self.steps_done < warmup:
+            return self.config.learning_rate * (self.steps_done + 1) / warmup
+        progress = (self.steps_done - warmup) / max(1, self.config.steps - warmup)
+        return self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+    def evaluate(self, train_loss: float) -> None:
+        """Adds held-back loss and samples to the history."""
+        point = LanguagePoint(
+            self.steps_done,
+            round(self.seconds, 1),
+            train_loss,
+            self.held_back_loss(self._spread_held_back()),
+            self.sample(),
+        )
+        self.history.append(point)
+
+    @torch.no_grad()
+    def held_back_loss(self, windows: Iterable[Window]) -> float:
+        """Exact mean loss over all tokens of these windows, in nats a token."""
+        total, count = 0.0, 0
+        for part in batches(list(windows), self.config.batch_tokens, seed=None):
+            batch, targets = self._tensors(part)
+            with autocast(self.config.precision, self.device):
+                hidden = self.model.transformer(batch)
+                loss = chunked_cross_entropy(hidden, self.model.transformer.wte.weight, targets)
+            total += loss.item() * len(targets)
+            count += len(targets)
+        return total / count
+
+    def sample(self) -> list[str]:
+        """The recipe's prompts with their continuations, drawn from the model's distribution."""
+        if not self.config.prompts:
+            return []
+        prompts = [
+            [ENDOFTEXT, *encode(prompt, self.config.n_positions - 1)[0]]
+            for prompt in self.config.prompts
+        ]
+        generator = torch.Generator().manual_seed(self.config.seed)
+        continuations = generate(
+            self.model,
+            prompts,
+            self.config.sample_tokens,
+            temperature=1.0,
+            generator=generator,
+        )
+        return [
+            prompt + decode(tokens)
+            for prompt, tokens in zip(self.config.prompts, continuations, strict=True)
+        ]
+
+    def save(self, folder: Path) -> None:
+        """Writes all that ``restore`` needs into a new folder; it is a base for ``finetune``, too.
+
+        Raises:
+            CheckpointError: the folder exists.
+        """
+        tensors = {
+            f"{name}.{moment}": self.optimizer.state[parameter][moment]
+            for name, parameter in self.model.named_parameters()
+            for moment in _MOMENTS
+        }
+        state = {
+            "recipe": self.config.model_dump(mode="json"),
+            "steps_done": self.steps_done,
+            "seconds": self.seconds,
+            "history": [dataclasses.asdict(point) for point in self.history],
+        }
+        with new_folder(folder) as partial:
+            save_language_model(partial, self.model)
+            save_file(tensors, partial / "optimizer.safetensors")
+            write_json(partial / "state.json", state)
+
+    def restore(self, folder: Path) -> None:
+        """Goes back to where ``save`` was called.
+
+        Raises:
+            CheckpointError: files missing or damaged, or a recipe other than this one's.
+        """
+        try:
+            state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+            tensors = load_file(folder / "optimizer.safetensors")
+            if state["recipe"] != self.config.model_dump(mode="json"):
+                raise CheckpointError(
+                    f"{folder} is of another recipe: go on with that, or give another --out."
+                )
+            self._adopt(load_language_model(folder))
+            for name, parameter in self.model.named_parameters():
+                self.optimizer.state[parameter] = {
+                    # torch keeps the step count on the CPU
+                    m: tensors[f"{name}.{m}"].to("cpu" if m == "step" else self.device)
+                    for m in _MOMENTS
+                }
+            self.steps_done, self.seconds = state["steps_done"], state["seconds"]
+            self.history = [LanguagePoint(**point) for point in state["history"]]
+        except (OSError, KeyError, TypeError, json.JSONDecodeError, SafetensorError) as error:
+            raise CheckpointError(f"cannot go on from {folder}: {error!r}.") from error
+
+    def _adopt(self, model: GPT2LMHeadModel) -> None:
+        self.model = model.to(self.device)
+        matrices = [p for p in self.model.parameters() if p.ndim > 1]
+        vectors = [p for p in self.model.parameters() if p.ndim == 1]
+        groups: list[dict[str, Any]] = [
+            {"params": matrices, "weight_decay": self.config.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), fused=True)
+
+    def _tensors(self, windows: list[Window]) -> tuple[PackedBatch, Tensor]:
+        batch = pack([window[:-1] for window in windows])
+        targets = torch.tensor([token for window in windows for token in window[1:]])
+        return batch.to(self.device), targets.to(self.device)
+
+    def _spread_held_back(self) -> Iterator[Window]:
+        """Some windows of every source, ``eval_tokens`` together, always the same."""
+        every = [window for source in self.texts.held_back.values() for window in source]
+        left = self.config.eval_tokens
+        for number in np.random.default_rng(self.config.seed).permutation(len(every)).tolist():
+            yield every[number]
+            left -= len(every[number]) - 1
+            if left <= 0:
+                return
+
+    def _save_newest(self, save_to: Path | None) -> None:
+        if save_to is None:
+            return
+        newest = save_to / f"step-{self.steps_done:07d}"
+        if not newest.exists():
+            self.save(newest)
+        for older in saved_steps(save_to)[:-1]:
+            shutil.rmtree(older)
+
+
+def saved_steps(folder: Path) -> list[Path]:
+    """The ``step-N`` folders that a run left, the newest last."""
+    return sorted(folder.glob("step-*"))
+
+
+@contextlib.contextmanager
+def _ctrl_c() -> Iterator[Event]:
+    """An event that Ctrl-C sets, so that no step is cut in half."""
+    stopped = Event()
+    before = signal.signal(signal.SIGINT, lambda *_: stopped.set())
+    try:
+        yield stopped
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _describe(point: LanguagePoint) -> str:
+    losses = (
+        f"step {point.step:6d}  {point.seconds:6.0f} s  train loss {point.train_loss:.3f}  "
+        f"held-back loss {point.held_back_loss:.3f}"
+    )
+    return "\n".join([losses, *(f"  > {sample!r}" for sample in point.samples)])

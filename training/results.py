@@ -1,0 +1,49 @@
+"""A file of finished runs, so that an interrupted table goes on where it stopped."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from model.checkpoint import write_json
+from training.config import ConfigError, TrainConfig
+
+
+class Results:
+    """Runs by row and recipe, in one JSON file that is whole at any time."""
+
+    def __init__(self, path: Path, runs: list[dict[str, Any]]) -> None:
+        self.path = path
+        self._runs = runs
+
+    @classmethod
+    def open(cls, path: Path) -> "Results":
+        """Reads the file where it exists.
+
+        Raises:
+            ConfigError: the file is there and not readable.
+        """
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return cls(path, [])
+        try:
+            return cls(path, json.loads(path.read_text(encoding="utf-8"))["runs"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{path} is not a file of results: give another --out.") from error
+
+    def has(self, row: int, config: TrainConfig) -> bool:
+        """Whether this row was run with exactly this recipe."""
+        recipe = config.model_dump(mode="json")
+        return any(run["row"] == row and run["recipe"] == recipe for run in self._runs)
+
+    def of_row(self, row: int) -> list[dict[str, Any]]:
+        """The figures of each run of a row."""
+        return [run["figures"] for run in self._runs if run["row"] == row]
+
+    def add(self, row: int, config: TrainConfig, figures: dict[str, Any]) -> None:
+        """Appends a run and writes the file beside itself, then renames it."""
+        recipe = config.model_dump(mode="json")
+        self._runs.append({"row": row, "recipe": recipe, "figures": figures})
+        partial = self.path.with_suffix(".partial")
+        write_json(partial, {"runs": self._runs})
+        os.replace(partial, self.path)

@@ -1,0 +1,205 @@
+"""One training run: examples in, a measured classifier out. Knows no file but the base's."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from model.checkpoint import ReadToken, finalize, load_base
+from model.gpt2 import GPT2Config, GPT2ForSequenceClassification, init_weights
+from training.activations import ActivationCache
+from training.augment import Augmenter
+from training.calibration import fit_temperature
+from training.config import TrainConfig, TrainingError
+from training.corpora import Example
+from training.data import (
+    Splits,
+    TokenizedExample,
+    make_loader,
+    pad_to,
+    split_examples,
+    tokenize,
+)
+from training.evaluate import Metrics, measure
+from training.freeze import freeze, num_frozen_blocks
+from training.loop import Outcome, autocast, train
+from training.lora import merge_lora
+
+# Texts a batch where nothing is learnt and only speed matters.
+_EVALUATION_BATCH = 64
+
+
+@dataclass(frozen=True)
+class TrainedClassifier:
+    """A model at its best snapshot, as it will be saved, and what is known of it.
+
+    Attributes:
+        model: on the CPU.
+        read_token: where its verdict is read.
+        splits: the texts it was trained, chosen and tested on.
+        outcome: how the training went.
+        metrics: its figures on each part.
+        temperature: what its logits were divided by; 1 without calibration.
+        trained_parameters: how many parameters learnt.
+    """
+
+    model: GPT2ForSequenceClassification
+    read_token: ReadToken
+    splits: Splits
+    outcome: Outcome
+    metrics: dict[str, Metrics]
+    temperature: float
+    trained_parameters: int
+
+
+def finetune(
+    config: TrainConfig, examples: Sequence[Example], device: torch.device
+) -> TrainedClassifier:
+    """Splits, trains, and measures the best snapshot.
+
+    Raises:
+        TrainingError: too few texts, or a loss that is not finite.
+        CheckpointError: a base that cannot be used.
+    """
+    splits = split_examples(examples, config)
+    parts, read_token = _tokenize_parts(splits, config)
+    torch.manual_seed(config.seed)
+    model = make_model(config).to(device)
+    trained_parameters = freeze(model, config)
+    model.to(device)
+    print(
+        f"training {trained_parameters:,} of {sum(p.numel() for p in model.parameters()):,} "
+        f"parameters on {device}: {splits.counts()}"
+    )
+    caches = _cache_activations(model, parts, config, device)
+    outcome = _train(model, splits, parts, caches, config, device)
+    merge_lora(model)
+    finalize(model, getattr(torch, config.storage_dtype))
+    temperature = 1.0
+    if config.calibrate:
+        logits, labels = _predict(model, parts["validation"], config, device)
+        temperature = fit_temperature(logits, labels)
+        with torch.no_grad():
+            model.score.weight.div_(temperature)
+        finalize(model, getattr(torch, config.storage_dtype))
+    metrics = {}
+    for name, part in parts.items():
+        logits, labels = _predict(model, part, config, device)
+        metrics[name] = measure(labels.tolist(), logits.softmax(-1)[:, 1].tolist())
+    return TrainedClassifier(
+        model.cpu(), read_token, splits, outcome, metrics, temperature, trained_parameters
+    )
+
+
+def make_model(config: TrainConfig) -> GPT2ForSequenceClassification:
+    """The base with a fresh two-class head, or random weights, from torch's global generator."""
+    if config.base == "random":
+        sizes = GPT2Config(n_layer=config.n_layer, n_head=config.n_head, n_embd=config.n_embd)
+        model = GPT2ForSequenceClassification(sizes, head_bias=True, read=config.read_token)
+        init_weights(model, sizes)
+        return model
+    backbone = load_base(config.base)
+    if config.max_tokens > backbone.config.n_positions:
+        raise TrainingError(
+            f"max_tokens is {config.max_tokens}, {config.base} takes {backbone.config.n_positions}."
+        )
+    if config.random_weights:
+        init_weights(backbone, backbone.config)
+    # The rest of this model is replaced by the base, so only the head costs memory and randomness.
+    with torch.device("meta"):
+        model = GPT2ForSequenceClassification(
+            backbone.config, head_bias=True, read=config.read_token
+        )
+    model.transformer = backbone
+    model.score = torch.nn.Linear(backbone.config.n_embd, 2)
+    return model
+
+
+def _tokenize_parts(
+    splits: Splits, config: TrainConfig
+) -> tuple[dict[str, list[TokenizedExample]], ReadToken]:
+    """Token ids of each part, padded as the recipe says, and where the verdict is then read."""
+    parts = {name: tokenize(part, config.max_tokens) for name, part in vars(splits).items()}
+    if config.padding == "none":
+        return parts, config.read_token
+    length = config.max_tokens
+    if config.padding == "longest":
+        length = max(len(tokens) for tokens, _ in parts["train"])
+    parts = {name: pad_to(part, length) for name, part in parts.items()}
+    return parts, length - 1 if config.read_token == "last" else config.read_token
+
+
+def _cache_activations(
+    model: GPT2ForSequenceClassification,
+    parts: dict[str, list[TokenizedExample]],
+    config: TrainConfig,
+    device: torch.device,
+) -> dict[str, ActivationCache]:
+    """Activations of the parts that training reads again and again; none where it saves nothing."""
+    num_blocks = num_frozen_blocks(config.trained, model.config.n_layer)
+    if num_blocks < 1 or config.augments or not config.cached_activations:
+        return {}
+    with autocast(config.precision, device):
+        return {
+            name: ActivationCache(
+                model,
+                [tokens for tokens, _ in parts[name]],
+                num_blocks,
+                device,
+                causal=config.causal_mask,
+                max_memory_bytes=config.cache_memory_bytes // 2,
+            )
+            for name in ("train", "validation")
+        }
+
+
+def _train(
+    model: GPT2ForSequenceClassification,
+    splits: Splits,
+    parts: dict[str, list[TokenizedExample]],
+    caches: dict[str, ActivationCache],
+    config: TrainConfig,
+    device: torch.device,
+) -> Outcome:
+    augment = None
+    if config.augments:
+        augment = Augmenter(
+            [example.text for example in splits.train],
+            config.max_tokens,
+            recasing=config.recasing,
+            token_dropout=config.token_dropout,
+        )
+    # The book seeds before the head is made, before the loaders and before the training.
+    torch.manual_seed(config.seed)
+    train_loader = make_loader(
+        parts["train"],
+        config.batch_size,
+        training=True,
+        causal=config.causal_mask,
+        augment=augment,
+        cache=caches.get("train"),
+    )
+    validation_loader = make_loader(
+        parts["validation"],
+        config.batch_size,
+        causal=config.causal_mask,
+        cache=caches.get("validation"),
+    )
+    torch.manual_seed(config.seed)
+    num_cached_blocks = caches["train"].num_blocks if caches else 0
+    return train(model, train_loader, validation_loader, config, device, num_cached_blocks)
+
+
+@torch.no_grad()
+def _predict(
+    model: GPT2ForSequenceClassification,
+    part: Sequence[TokenizedExample],
+    config: TrainConfig,
+    device: torch.device,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (N, 2) and labels (N,) of all texts of a part, on the CPU, in float32."""
+    logits, labels = [], []
+    for batch in make_loader(part, _EVALUATION_BATCH, causal=config.causal_mask):
+        logits.append(model(batch.packed.to(device)).float().cpu())
+        labels.append(batch.labels)
+    return torch.cat(logits), torch.cat(labels)
