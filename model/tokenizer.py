@@ -7,6 +7,7 @@ import base64
 import functools
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import tiktoken
@@ -63,6 +64,15 @@ def encode(text: str, max_tokens: int) -> tuple[list[int], bool]:
     token_ids = _encoding().encode_ordinary(repaired) or [ENDOFTEXT]
     truncated = len(text) > max_characters or len(token_ids) > max_tokens
     return token_ids[:max_tokens], truncated
+
+
+def decode(token_ids: Sequence[int]) -> str:
+    """The text of these tokens; bytes that are no UTF-8, as where a character was cut, are U+FFFD.
+
+    >>> decode([31373, 995])
+    'hello world'
+    """
+    return _encoding().decode(list(token_ids), errors="replace")
 
 
 def write_tokenizer_files(folder: Path, max_tokens: int) -> None:
