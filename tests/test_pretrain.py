@@ -1,0 +1,419 @@
+"""Pretraining: the two output layers, documents and windows, generation, resume, whole runs."""
+
+import gzip
+import json
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model.checkpoint import CheckpointError, load_base, load_language_model
+from model.gpt2 import GPT2LMHeadModel, init_weights
+from model.packing import pack
+from model.tokenizer import ENDOFTEXT, decode, encode
+from tests.conftest import TINY
+from tests.test_training import synthetic_lines
+from training import finetune, pretrain
+from training.config import TrainConfig, TrainingError, read_recipe
+from training.corpora import CorpusError, read_jsonl, read_mail_folder, read_sms
+from training.data import cluster_split
+from training.documents import Source, TextSplit, batches, read_sources, windows
+from training.generate import generate, next_token_logits
+from training.output_layer import (
+    SampledSoftmax,
+    chunked_cross_entropy,
+    inclusion_probabilities,
+    token_frequencies,
+)
+from training.pretrain_config import PretrainConfig
+from training.pretrain_loop import Pretrainer, saved_steps
+
+CPU = torch.device("cpu")
+CONFIGS = Path(__file__).parents[1] / "training" / "configs" / "pretrain"
+
+TINY_RECIPE = """
+n_layer = 1
+n_head = 2
+n_embd = 16
+n_positions = 64
+steps = 20
+batch_tokens = 128
+learning_rate = 1e-2
+output_layer = "unigram"
+sampled_tokens = 200
+eval_every = 10
+eval_tokens = 200
+prompts = ["see you"]
+sample_tokens = 3
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY_RECIPE)
+    return path
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    path = tmp_path / "SMSSpamCollection"
+    path.write_text("\n".join(synthetic_lines(120)) + "\n")
+    return path
+
+
+def language_model(seed: int = 0) -> GPT2LMHeadModel:
+    torch.manual_seed(seed)
+    model = GPT2LMHeadModel(TINY)
+    init_weights(model, TINY)
+    return model.eval()
+
+
+# The output layer
+
+
+def output_layer_inputs(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
+    torch.manual_seed(0)
+    hidden = torch.randn(1100, 8, dtype=dtype, requires_grad=True)  # two chunks and a bit
+    weight = torch.randn(300, 8, dtype=dtype, requires_grad=True)
+    return hidden, weight, torch.randint(300, (1100,))
+
+
+def test_chunked_loss_and_gradients_are_those_of_cross_entropy() -> None:
+    hidden, weight, targets = output_layer_inputs()
+    whole = F.cross_entropy(F.linear(hidden, weight), targets)
+    chunked = chunked_cross_entropy(hidden, weight, targets)
+    expected = torch.autograd.grad(3 * whole, (hidden, weight))
+    got = torch.autograd.grad(3 * chunked, (hidden, weight))
+    torch.testing.assert_close(chunked, whole)
+    for one, other in zip(got, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-7, rtol=1e-4)
+
+
+def test_chunked_loss_is_close_under_bfloat16_autocast() -> None:
+    hidden, weight, targets = output_layer_inputs()
+    exact = chunked_cross_entropy(hidden, weight, targets)
+    exact_gradient = torch.autograd.grad(exact, weight)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = chunked_cross_entropy(hidden, weight, targets)
+    gradient = torch.autograd.grad(rounded, weight)[0]
+    assert rounded.dtype == gradient.dtype == torch.float32
+    torch.testing.assert_close(rounded, exact, atol=0.02, rtol=0)
+    assert F.cosine_similarity(gradient.flatten(), exact_gradient.flatten(), dim=0) > 0.999
+
+
+def test_sampled_softmax_of_all_tokens_is_exact() -> None:
+    hidden, weight, targets = output_layer_inputs()
+    sampled = SampledSoftmax(np.ones(300), 300, seed=0)
+    torch.testing.assert_close(
+        sampled(hidden, weight, targets, step=0), chunked_cross_entropy(hidden, weight, targets)
+    )
+
+
+@pytest.mark.parametrize("sampler", ["unigram", "log_uniform"])
+def test_sampled_softmax_is_right_on_average(sampler: str) -> None:
+    hidden, weight, targets = output_layer_inputs()
+    hidden = 0.3 * hidden
+    counts = np.bincount(targets, minlength=300)
+    frequencies = token_frequencies(sampler, counts)  # type: ignore[arg-type]
+    sampled = SampledSoftmax(frequencies, 100, seed=0)
+    losses = [sampled(hidden, weight, targets, step).item() for step in range(200)]
+    exact = chunked_cross_entropy(hidden, weight, targets).item()
+    # The sum over the vocabulary is right on average, so its logarithm is a little low.
+    assert exact - 0.03 < np.mean(losses) < exact
+    assert losses[0] != losses[1]
+    assert losses[0] == sampled(hidden, weight, targets, step=0).item()
+
+
+def test_inclusion_probabilities_are_proportional_and_capped() -> None:
+    frequencies = np.array([8.0, 1.0, 0.5, 0.5, 100.0])
+    chances = inclusion_probabilities(frequencies, 3)
+    assert chances.sum() == pytest.approx(3)
+    assert chances.tolist() == pytest.approx([1, 0.5, 0.25, 0.25, 1])
+
+
+# Documents
+
+
+def test_each_token_is_guessed_once_and_documents_do_not_meet() -> None:
+    text = " ".join(f"word{i}" for i in range(50))
+    tokens = encode(text, 1000)[0]
+    cut = list(windows(text, n_positions=20))
+    assert [token for window in cut for token in window[1:]] == [*tokens, ENDOFTEXT]
+    assert cut[0][0] == ENDOFTEXT
+    assert cut[1][0] == cut[0][-1]
+    assert max(len(window) - 1 for window in cut) == 20
+
+
+def test_a_long_run_of_one_character_is_read() -> None:
+    assert sum(len(window) - 1 for window in windows(" " * 1_000_000, 1024)) > 1000
+
+
+def test_batches_keep_the_budget_and_pass_over_everything() -> None:
+    some = [[0] * length for length in (5, 9, 3, 2, 7, 4, 4)]
+    assert [w for batch in batches(some, 10, seed=None) for w in batch] == some
+    shuffled = list(islice(batches(some, 10, seed=1), 40))
+    assert all(sum(len(w) - 1 for w in batch) <= 10 for batch in shuffled)
+    seen = Counter(len(w) for batch in shuffled for w in batch)
+    assert set(seen) == {len(w) for w in some}
+    assert shuffled != list(islice(batches(some, 10, seed=2), 40))
+
+
+def test_labelled_corpora_keep_their_test_part_unread(corpus: Path) -> None:
+    split = cluster_split(read_sms(corpus), TrainConfig(split_seed=7))
+    texts = read_sources([Source("sms", corpus)], split_seed=7, n_positions=64)
+    [held_back] = texts.held_back.values()
+    assert len(texts.train) == len(split.train)
+    assert [decode(window[1:-1]) for window in held_back] == [e.text for e in split.validation]
+
+
+def test_plain_text_holds_back_its_end(tmp_path: Path) -> None:
+    folder = tmp_path / "books"
+    folder.mkdir()
+    (folder / "a.txt").write_text("x" * 90 + "end of book")
+    texts = read_sources([Source.parse(f"text={folder}")], split_seed=0, n_positions=64)
+    assert decode(texts.held_back["text books"][0][1:-1]) == "nd of book"
+
+
+def test_jsonl_and_mail_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "c.jsonl.gz"
+    lines = [{"label": "spam", "text": "\ufeffwin"}, {"label": "ham", "text": "\ufeff"}]
+    path.write_bytes(gzip.compress("\n".join(map(json.dumps, lines)).encode()))
+    assert [(e.text, e.label) for e in read_jsonl(path)] == [("win", 1)]
+    for group, subject in (("easy-ham-1", "lunch"), ("spam-2", "prize")):
+        (tmp_path / "mail" / group).mkdir(parents=True)
+        message = f"Subject: {subject}\n\nbody\n".encode()
+        (tmp_path / "mail" / group / "1.txt").write_bytes(message)
+    assert [(e.text, e.label) for e in read_mail_folder(tmp_path / "mail")] == [
+        ("lunch\n\nbody", 0),
+        ("prize\n\nbody", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "a.jsonl",
+            b'{"label": "ham", "text": "a"}\n{"label": "maybe"}',
+            "line 2: expected a JSON",
+        ),
+        ("a.jsonl", b"[]", "line 1: expected a JSON"),
+        ("a.jsonl.gz", b"not gzip", "not a whole gzip file"),
+        ("a.jsonl.gz", gzip.compress(b"cut short" * 99)[:-9], "not a whole gzip file"),
+    ],
+)
+def test_unreadable_jsonl_is_a_clear_error(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CorpusError, match=message):
+        read_jsonl(tmp_path / name)
+
+
+# Generation
+
+
+def test_greedy_continuation_is_that_of_the_whole_logits() -> None:
+    model = language_model()
+    prompts = [[5, 6, 7], [8], [9, 10]]
+    with torch.no_grad():
+        expected = []
+        for prompt in prompts:
+            text = list(prompt)
+            for _ in range(4):
+                text.append(int(model(pack([text]))[-1].argmax()))
+            expected.append(text[len(prompt) :])
+        torch.testing.assert_close(
+            next_token_logits(model, prompts)[1], model(pack([prompts[1]]))[-1]
+        )
+    assert generate(model, prompts, 4) == expected
+
+
+def test_continuation_ends_at_endoftext_and_at_the_last_position() -> None:
+    model = language_model()
+    full = [1] * TINY.n_positions
+    assert generate(model, [full, full[:-1]], 5)[0] == []
+    assert len(generate(model, [full, full[:-1]], 5)[1]) == 1
+    with torch.no_grad():
+        model.transformer.ln_f.weight.zero_()
+        model.transformer.ln_f.bias.copy_(model.transformer.wte.weight[ENDOFTEXT] * 100)
+    assert generate(model, [[1]], 5) == [[]]
+
+
+def test_sampling_repeats_with_its_seed() -> None:
+    model = language_model()
+    drawn = [
+        generate(
+            model,
+            [[1, 2]],
+            8,
+            temperature=1.0,
+            generator=torch.Generator().manual_seed(seed),
+        )
+        for seed in (1, 1, 2)
+    ]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+# The loop and whole runs
+
+
+def tiny_texts() -> TextSplit:
+    lines = [line.partition("\t")[2] for line in synthetic_lines(90)]
+    split = [window for line in lines for window in windows(line, 64)]
+    return TextSplit(split[:80], {"lines": split[80:]})
+
+
+def test_resumed_run_equals_an_uninterrupted_one(recipe: Path, tmp_path: Path) -> None:
+    config = read_recipe(recipe, PretrainConfig)
+    straight = Pretrainer(config, tiny_texts(), CPU)
+    assert straight.run(tmp_path / "straight")
+    assert [path.name for path in saved_steps(tmp_path / "straight")] == ["step-0000020"]
+
+    stopped = Pretrainer(config, tiny_texts(), CPU)
+    for batch in islice(batches(stopped.texts.train, 128, config.seed), 10):
+        stopped.step(batch)
+    stopped.save(tmp_path / "half")
+    resumed = Pretrainer(config, tiny_texts(), CPU)
+    resumed.restore(tmp_path / "half")
+    assert resumed.run()
+    for one, other in zip(straight.model.parameters(), resumed.model.parameters(), strict=True):
+        assert one.equal(other)
+    assert straight.history[-1].held_back_loss == resumed.history[-1].held_back_loss
+    assert straight.history[-1].samples == resumed.history[-1].samples
+    with pytest.raises(CheckpointError, match="of another recipe"):
+        Pretrainer(config.model_copy(update={"learning_rate": 1.0}), tiny_texts(), CPU).restore(
+            tmp_path / "half"
+        )
+    (tmp_path / "half" / "optimizer.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointError, match="cannot go on from"):
+        Pretrainer(config, tiny_texts(), CPU).restore(tmp_path / "half")
+
+
+@pytest.mark.parametrize("output_layer", ["exact", "unigram", "log_uniform"])
+def test_held_back_loss_falls_well_below_guessing(recipe: Path, output_layer: str) -> None:
+    config = read_recipe(recipe, PretrainConfig, output_layer=output_layer, steps=40)
+    trainer = Pretrainer(config, tiny_texts(), CPU)
+    before = trainer.held_back_loss(trainer.texts.held_back["lines"])
+    assert before == pytest.approx(np.log(50257), abs=0.1)
+    trainer.run()
+    assert trainer.held_back_loss(trainer.texts.held_back["lines"]) < 7.5
+
+
+def test_loss_that_is_not_finite_ends_the_run(recipe: Path) -> None:
+    trainer = Pretrainer(read_recipe(recipe, PretrainConfig), tiny_texts(), CPU)
+    with torch.no_grad():
+        trainer.model.transformer.wpe.weight.fill_(float("nan"))
+    with pytest.raises(TrainingError, match="the loss is nan at step 0"):
+        trainer.run()
+
+
+def test_ctrl_c_stops_after_the_step_and_saves(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Pretrainer(read_recipe(recipe, PretrainConfig), tiny_texts(), CPU)
+    step: Callable[..., float] = trainer.step
+
+    def interrupted_step(batch: list[list[int]]) -> float:
+        if trainer.steps_done == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(batch)
+
+    monkeypatch.setattr(trainer, "step", interrupted_step)
+    assert not trainer.run(tmp_path)
+    assert [path.name for path in saved_steps(tmp_path)] == ["step-0000004"]
+
+
+def test_run_writes_a_base_that_finetune_takes(
+    recipe: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "base"
+    arguments = [str(recipe), "--data", f"sms={corpus}", "--out", str(out)]
+    assert pretrain.main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "> 'see you" in printed
+    assert f"saved to {out}" in printed
+    assert not out.with_name("base.unfinished").exists()
+    facts = json.loads((out / "run.json").read_text())
+    assert facts["held_back_loss"]["all"] == pytest.approx(
+        facts["held_back_loss"]["sms SMSSpamCollection"]
+    )
+    assert [point["step"] for point in facts["history"]] == [10, 20]
+    assert load_base(out).config.n_embd == 16
+    (tmp_path / "f.toml").write_text(
+        f'base = "{out}"\ntrained = "head"\nepochs = 1\nmax_tokens = 64\n'
+    )
+    tuned = [str(tmp_path / "f.toml"), "--data", str(corpus), "--out", str(tmp_path / "run")]
+    assert finetune.main(tuned) == 0
+    assert pretrain.main(arguments) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_stopped_run_goes_on_with_resume_alone(
+    recipe: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "base"
+    arguments = [str(recipe), "--data", f"sms={corpus}", "--out", str(out)]
+    assert pretrain.main([*arguments, "--resume"]) == 2
+    assert "holds no stopped run" in capsys.readouterr().err
+    texts = read_sources([Source("sms", corpus)], 123, 64)
+    trainer = Pretrainer(read_recipe(recipe, PretrainConfig), texts, CPU)
+    trainer.step(next(batches(texts.train, 128, 123)))
+    trainer.save(tmp_path / "base.unfinished" / "step-0000001")
+    assert pretrain.main(arguments) == 2
+    assert "holds a stopped run: add --resume" in capsys.readouterr().err
+    assert pretrain.main([*arguments, "--resume"]) == 0
+    assert load_language_model(out).config.n_positions == 64
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["absent.toml", "--data", "sms=x"], "cannot read the recipe"),
+        (["{recipe}", "--data", "sms=absent"], "cannot read the corpus"),
+        (["{recipe}", "--data", "mail=absent"], "holds no messages"),
+        (["{recipe}", "--data", "text={empty}"], "too small to learn from"),
+        (["{recipe}", "--data", "sms"], "is not KIND=PATH"),
+        (["{recipe}", "--data", "sms={corpus}", "--device", "nonsense"], "device 'nonsense'"),
+    ],
+)
+def test_what_cannot_be_done_exits_with_2_and_one_line(
+    arguments: list[str],
+    message: str,
+    recipe: Path,
+    corpus: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    empty = tmp_path / "empty.txt"
+    empty.write_text("a")
+    filled = [a.format(recipe=recipe, corpus=corpus, empty=empty) for a in arguments]
+    assert pretrain.main([*filled, "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["batch_tokens = 100\nn_positions = 200", "n_head = 3\nn_embd = 8", "step = 1"]
+)
+def test_wrong_recipe_is_a_clear_error(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(text)
+    with pytest.raises(TrainingError, match="Known keys: seed, "):
+        read_recipe(path, PretrainConfig)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
+def test_shipped_recipes_are_valid(path: Path) -> None:
+    assert read_recipe(path, PretrainConfig).prompts
