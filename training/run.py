@@ -62,7 +62,7 @@ def finetune(
         CheckpointError: a base that cannot be used.
     """
     splits = split_examples(examples, config)
-    parts, read_token = _tokenize_parts(splits, config)
+    parts, read_token = tokenize_parts(splits, config)
     torch.manual_seed(config.seed)
     model = make_model(config).to(device)
     trained_parameters = freeze(model, config)
@@ -77,14 +77,14 @@ def finetune(
     finalize(model, getattr(torch, config.storage_dtype))
     temperature = 1.0
     if config.calibrate:
-        logits, labels = _predict(model, parts["validation"], config, device)
+        logits, labels = predict(model, parts["validation"], config, device)
         temperature = fit_temperature(logits, labels)
         with torch.no_grad():
             model.score.weight.div_(temperature)
         finalize(model, getattr(torch, config.storage_dtype))
     metrics = {}
     for name, part in parts.items():
-        logits, labels = _predict(model, part, config, device)
+        logits, labels = predict(model, part, config, device)
         metrics[name] = measure(labels.tolist(), logits.softmax(-1)[:, 1].tolist())
     return TrainedClassifier(
         model.cpu(), read_token, splits, outcome, metrics, temperature, trained_parameters
@@ -115,7 +115,7 @@ def make_model(config: TrainConfig) -> GPT2ForSequenceClassification:
     return model
 
 
-def _tokenize_parts(
+def tokenize_parts(
     splits: Splits, config: TrainConfig
 ) -> tuple[dict[str, list[TokenizedExample]], ReadToken]:
     """Token ids of each part, padded as the recipe says, and where the verdict is then read."""
@@ -191,7 +191,7 @@ def _train(
 
 
 @torch.no_grad()
-def _predict(
+def predict(
     model: GPT2ForSequenceClassification,
     part: Sequence[TokenizedExample],
     config: TrainConfig,
