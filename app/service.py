@@ -290,7 +290,10 @@ class Service:
 def _load(settings: Settings, checkpoint: str) -> Classifier:
     cores = len(os.sched_getaffinity(0))
     torch.set_num_threads(settings.threads or max(1, cores - 1))
-    classifier = Classifier.load(checkpoint, settings.device, settings.dtype)
+    if settings.dtype == "auto":
+        classifier = Classifier.load_fastest(checkpoint, settings.device)
+    else:
+        classifier = Classifier.load(checkpoint, settings.device, settings.dtype)
     classifier.max_batch_tokens = settings.max_batch_tokens or _tokens_in(
         classifier, _BATCH_SECONDS
     )

@@ -42,8 +42,10 @@ class Settings(BaseSettings):
     device: str = Field(
         "auto", description="auto (CUDA where there is one, else the CPU), cpu, cuda or cuda:N"
     )
-    dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="number format of the model; auto takes bfloat16 on CUDA, else float32"
+    dtype: Literal["auto", "float32", "bfloat16", "int8"] = Field(
+        "auto",
+        description="number format of the model; auto takes the one that is fastest here and "
+        "keeps the checkpoint's golden answers",
     )
     threads: int = Field(
         0,
@@ -98,6 +100,15 @@ class Settings(BaseSettings):
     )
     admin_key: SecretStr | None = Field(
         None, description="key of POST /admin/reload and /admin/rollback; without it they are off"
+    )
+    feedback_key: SecretStr | None = Field(
+        None, description="key of POST /feedback; without it and feedback_file it is off"
+    )
+    feedback_file: Path | None = Field(
+        None, description="SQLite file that takes the labels of POST /feedback"
+    )
+    feedback_bytes: int = Field(
+        256 << 20, ge=65_536, description="largest size of that file; then 507"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least level that is logged; each request is one line of info"

@@ -67,17 +67,21 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, batch: PackedBatch, last_only: bool) -> Tensor:
         """Maps (T, C) to (T, C), or to (B, C) for the last tokens alone."""
-        C = x.shape[-1]
-        if last_only:
-            # Keys and values come from every token, the query from the last one of each text.
-            weight, bias = self.c_attn.weight, self.c_attn.bias
-            q = F.linear(x[batch.last_rows], weight[:C], bias[:C])
-            k, v = F.linear(x, weight[C:], bias[C:]).chunk(2, dim=-1)
-        else:
-            q, k, v = self.c_attn(x).chunk(3, dim=-1)
-        q, k, v = (t.reshape(len(t), self.n_head, -1) for t in (q, k, v))  # (T or B, H, D)
+        projected = self.project(x, batch, last_only)
+        q, k, v = (t.reshape(len(t), self.n_head, -1) for t in projected)  # (T or B, H, D)
         out: Tensor = self.c_proj(packed_attention(q, k, v, batch).flatten(1))
         return out
+
+    def project(self, x: Tensor, batch: PackedBatch, last_only: bool) -> tuple[Tensor, ...]:
+        """Queries (T, C), of the last tokens alone (B, C); keys (T, C); values (T, C)."""
+        if not last_only:
+            qkv: Tensor = self.c_attn(x)
+            return qkv.chunk(3, dim=-1)
+        # Keys and values come from every token, the query from the last one of each text.
+        C = x.shape[-1]
+        weight, bias = self.c_attn.weight, self.c_attn.bias
+        q = F.linear(x[batch.last_rows], weight[:C], bias[:C])
+        return q, *F.linear(x, weight[C:], bias[C:]).chunk(2, dim=-1)
 
 
 class MLP(nn.Module):

@@ -14,7 +14,7 @@ from app.settings import Settings
 
 def make_settings(checkpoint: Path, **values: object) -> Settings:
     """Settings for a tiny checkpoint on the CPU, whatever the environment says."""
-    return Settings(checkpoint=str(checkpoint), **{"device": "cpu", **values})  # type: ignore[arg-type]
+    return Settings(checkpoint=str(checkpoint), **{"device": "cpu", "dtype": "float32", **values})  # type: ignore[arg-type]
 
 
 @asynccontextmanager

@@ -25,7 +25,7 @@ DEADLINE_SECONDS = 60
 def start(*flags: str) -> subprocess.Popen[str]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SPAMGATE_")}
     return subprocess.Popen(
-        [sys.executable, "-m", "app", "--device", "cpu", *flags],
+        [sys.executable, "-m", "app", "--device", "cpu", "--dtype", "float32", *flags],
         cwd=ROOT,
         env=environment,
         stderr=subprocess.PIPE,

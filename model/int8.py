@@ -1,0 +1,107 @@
+"""Linear layers in 8-bit integers, for serving on CPUs: a classifier in float32 is converted whole.
+
+Weights are rounded once, a scale for each output; activations at every call, a scale for each
+token, so that a text's answer does not depend on its neighbours in the batch. The products are
+oneDNN's, which is where torch's own compiler sends quantized linear layers on x86. torch.ao's
+dynamic layers, the other way, are deprecated and scale the whole batch alike.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from model.gpt2 import Attention, Block, GPT2ForSequenceClassification
+from model.packing import PackedBatch
+
+_LEVELS = 127
+_ZERO = 128  # activations are stored unsigned, with this for 0
+
+
+class Int8Linear(nn.Module):
+    """A linear layer with int8 weights and int8 activations, products summed in int32.
+
+    Args:
+        weight: (out, in), float32.
+        bias: (out,), float32.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        scales = _scales(weight)  # (out, 1)
+        rounded = (weight / scales).round().to(torch.int8)
+        self._weight = torch.ops.onednn.qlinear_prepack(rounded, None)
+        self._weight_scales = scales.flatten().contiguous()
+        self._weight_zeros = torch.zeros(len(weight), dtype=torch.int64)
+        self._bias = bias.detach().clone()
+        self._zero = torch.tensor(_ZERO + 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (T, in) to (T, out), float32."""
+        scales = _scales(x)  # (T, 1)
+        # The half makes rounding of the cut that follows.
+        rounded = torch.addcmul(self._zero, x, scales.reciprocal()).to(torch.uint8)
+        out = torch.ops.onednn.qlinear_pointwise(
+            rounded,
+            1.0,  # scale of x: each row has its own, applied below
+            _ZERO,
+            self._weight,
+            self._weight_scales,
+            self._weight_zeros,
+            None,  # bias
+            1.0,  # scale of the output
+            0,  # zero of the output
+            torch.float32,
+            "none",  # no operation after it
+            [],
+            "",
+        )
+        return torch.addcmul(self._bias, out, scales)
+
+
+class Int8Attention(Attention):
+    """Attention between int8 projections; the attention itself stays in float32."""
+
+    def __init__(self, attention: Attention, last_only: bool) -> None:
+        nn.Module.__init__(self)
+        self.n_head = attention.n_head
+        weight, bias = attention.c_attn.weight, attention.c_attn.bias
+        C = weight.shape[1]
+        if last_only:
+            self._q = Int8Linear(weight[:C], bias[:C])
+            self._kv = Int8Linear(weight[C:], bias[C:])
+        else:
+            self._qkv = Int8Linear(weight, bias)
+        self.add_module("c_proj", _convert(attention.c_proj))
+
+    def project(self, x: Tensor, batch: PackedBatch, last_only: bool) -> tuple[Tensor, ...]:
+        """As in ``Attention``, with the ``last_only`` that was given when it was made."""
+        if last_only:
+            return self._q(x[batch.last_rows]), *self._kv(x).chunk(2, dim=-1)
+        qkv: Tensor = self._qkv(x)
+        return qkv.chunk(3, dim=-1)
+
+
+def is_supported() -> bool:
+    """Whether this processor multiplies 8-bit integers (VNNI), and torch knows how."""
+    return torch.cpu._is_vnni_supported() and hasattr(torch.ops.onednn, "qlinear_pointwise")
+
+
+@torch.no_grad()
+def quantize(model: GPT2ForSequenceClassification) -> None:
+    """Puts int8 layers into every block of a float32 classifier, in place.
+
+    Embeddings, norms and the head stay as they are: they are little of the work.
+    """
+    blocks = [block for block in model.transformer.h if isinstance(block, Block)]
+    for block in blocks:
+        block.attn = Int8Attention(block.attn, last_only=block is blocks[-1])
+        block.mlp.add_module("c_fc", _convert(block.mlp.c_fc))
+        block.mlp.add_module("c_proj", _convert(block.mlp.c_proj))
+
+
+def _convert(layer: nn.Linear) -> Int8Linear:
+    return Int8Linear(layer.weight, layer.bias)
+
+
+def _scales(rows: Tensor) -> Tensor:
+    """What one level is worth in each row: (rows, 1)."""
+    return rows.abs().amax(dim=1, keepdim=True).clamp_min(1e-12) / _LEVELS
