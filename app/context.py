@@ -22,6 +22,9 @@ from app.problems import SCOPE_KEY, problem_response, service_problem
 PROBES = ("/livez", "/readyz", "/health")
 """Open without a key, neither counted nor logged."""
 
+_OWN_KEYS = ("/admin/", "/feedback")
+"""Paths that ask for a key of their own instead of an access key."""
+
 _REQUEST_ID = re.compile(r"[\w.:+/=-]{1,128}", re.ASCII)
 _log = logging.getLogger("spamgate")
 
@@ -68,7 +71,7 @@ class RequestContext:
 
         probe = scope["path"] in PROBES
         try:
-            if not probe:
+            if not probe and not scope["path"].startswith(_OWN_KEYS):
                 self._keys.admit(request)
             await self._app(scope, receive, send_with_id)
         except AccessDenied as error:

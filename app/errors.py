@@ -12,6 +12,7 @@
       DeadlineExpired      the caller's time is over
       InferenceFailed      the model could not compute this text
       ReloadFailed         the new checkpoint is not fit; the old one goes on
+      FeedbackFull         there is no room for more labels
       ClientGone           nobody waits for the answer
 
 No message here ever holds text that a client sent.
@@ -78,6 +79,10 @@ class ReloadFailed(ServiceError):
     """The new checkpoint is not fit to serve; the old one goes on."""
 
 
+class FeedbackFull(ServiceError):
+    """The file of feedback has its largest size."""
+
+
 class ClientGone(ServiceError):
     """The client has closed the connection: nobody reads the answer."""
 
@@ -102,6 +107,7 @@ PROBLEMS: dict[type[ServiceError], Problem] = {
     DeadlineExpired: Problem(504, "deadline_expired", "The verdict did not come in time"),
     InferenceFailed: Problem(500, "inference_failed", "The model failed on this text"),
     ReloadFailed: Problem(409, "reload_failed", "The checkpoint was not switched"),
+    FeedbackFull: Problem(507, "feedback_full", "There is no room for more feedback"),
     ClientGone: Problem(499, "client_gone", "The client has gone"),
 }
 

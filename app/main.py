@@ -11,6 +11,8 @@ from fastapi_offline import FastAPIOffline
 
 from app.access import AccessKeys
 from app.context import RequestContext
+from app.feedback import FeedbackStore
+from app.feedback import router as feedback
 from app.front_doors import router as front_doors
 from app.mail import router as mail
 from app.problems import install_error_handlers
@@ -43,6 +45,8 @@ def create_app(
         yield
         app.state.loading.cancel()
         await service.close()
+        if hasattr(app.state, "feedback"):
+            app.state.feedback.close()
 
     app: FastAPI = FastAPIOffline(
         title="spamgate",
@@ -59,6 +63,9 @@ def create_app(
     ]
     for doors in (router, mail, front_doors):
         app.include_router(doors, dependencies=schemes if keys else [])
+    if settings.feedback_key and settings.feedback_file:
+        app.state.feedback = FeedbackStore(settings.feedback_file, settings.feedback_bytes)
+        app.include_router(feedback, dependencies=schemes)
     if settings.admin_key:
         app.include_router(admin, dependencies=schemes)
     install_error_handlers(app)

@@ -1,0 +1,218 @@
+"""POST /feedback: labels that people give to messages, kept for a later training run.
+
+Off without a key of its own. Nothing is learnt here: reports are appended to a SQLite file,
+durably, and ``training.feedback`` reads them. Reports can poison a model, so each names its source.
+"""
+
+import asyncio
+import binascii
+import hashlib
+import json
+import sqlite3
+import threading
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, Field
+
+from app.access import given_key, same_key
+from app.errors import AccessDenied, FeedbackFull, MalformedBody, UnknownEncoding
+from app.mail import read_message
+from app.problems import error_responses
+from app.routes import TheService
+from model.fold import fold_text
+from model.gpt2 import LABELS
+from model.mail import message_to_text
+
+MAX_SOURCE_CHARACTERS = 100
+MAX_TEXT_CHARACTERS = 20_000
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS feedback (
+    digest TEXT NOT NULL,    -- SHA-256 of the folded text
+    source TEXT NOT NULL,    -- who says so
+    label TEXT NOT NULL,     -- ham or spam
+    text TEXT,               -- NULL where only the digest was told
+    received REAL NOT NULL,  -- Unix time
+    PRIMARY KEY (digest, source)
+)
+"""
+
+
+@dataclass(frozen=True)
+class Report:
+    """One label for one text, by one source."""
+
+    digest: str
+    label: str
+    source: str
+    text: str | None
+
+
+class FeedbackStore:
+    """Reports in a SQLite file. Safe to use from several threads.
+
+    Args:
+        path: the file; made where it is missing.
+        max_bytes: size from which on new reports are refused.
+    """
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        # Each report is on the disk before it is acknowledged.
+        self._connection.execute("PRAGMA synchronous = FULL")
+        self._connection.execute(_SCHEMA)
+
+    def add(self, report: Report) -> bool:
+        """Appends a report; a source that reports a text again changes its mind.
+
+        Returns:
+            False where this source has said the same before.
+
+        Raises:
+            FeedbackFull: there is no room.
+        """
+        with self._lock, closing(self._connection.cursor()) as cursor:
+            known = cursor.execute(
+                "SELECT label FROM feedback WHERE digest = ? AND source = ?",
+                (report.digest, report.source),
+            ).fetchone()
+            if known == (report.label,):
+                return False
+            [[pages]] = cursor.execute("PRAGMA page_count").fetchall()
+            [[page_bytes]] = cursor.execute("PRAGMA page_size").fetchall()
+            if pages * page_bytes >= self._max_bytes:
+                raise FeedbackFull(
+                    f"The file of feedback has {pages * page_bytes} bytes; at most "
+                    f"{self._max_bytes} are kept. Move it away after a training run."
+                )
+            cursor.execute(
+                "INSERT INTO feedback VALUES (?, ?, ?, ?, ?) "
+                "ON CONFLICT DO UPDATE SET label = excluded.label, received = excluded.received",
+                (report.digest, report.source, report.label, report.text, time.time()),
+            )
+        return True
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._connection.close()
+
+
+class FeedbackResponse(BaseModel):
+    """What became of a report."""
+
+    digest: Annotated[str, Field(description="SHA-256 of the text as the model reads it.")]
+    new: Annotated[bool, Field(description="Whether this source had not said so before.")]
+
+
+router = APIRouter()
+
+_BODY = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["label"],
+                "description": "One of digest, text and message (raw).",
+                "properties": {
+                    "digest": {"type": "string"},
+                    "text": {"type": "string"},
+                    "message": {"type": "string"},
+                    "label": {"enum": list(LABELS)},
+                    "source": {"type": "string", "maxLength": MAX_SOURCE_CHARACTERS},
+                },
+            }
+        },
+        "message/rfc822": {"schema": {"type": "string", "format": "binary"}},
+    },
+}
+
+
+@router.post(
+    "/feedback",
+    summary="Tell what a message really is",
+    responses=error_responses(AccessDenied, MalformedBody, UnknownEncoding, FeedbackFull),
+    openapi_extra={"requestBody": _BODY},
+)
+async def feedback(
+    request: Request,
+    service: TheService,
+    label: Annotated[str | None, Query(description="With a raw message.")] = None,
+    source: Annotated[str | None, Query(description="With a raw message.")] = None,
+) -> FeedbackResponse:
+    """Keeps a label for a later training run; the model of the moment does not change."""
+    known = service.settings.feedback_key
+    if known is None or not same_key(given_key(request), known.get_secret_value()):
+        raise AccessDenied("Send the feedback key: Authorization: Bearer KEY, or X-API-Key.")
+    body, _ = await read_message(request)
+    if request.headers.get("content-type", "").lower().startswith("application/json"):
+        told = _object_in(body)
+    else:
+        told = {"message": body, "label": label, "source": source}
+    store: FeedbackStore = request.app.state.feedback
+    report = await asyncio.to_thread(_report, told)
+    return FeedbackResponse(digest=report.digest, new=await asyncio.to_thread(store.add, report))
+
+
+def _object_in(body: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise MalformedBody("The body is not a JSON object.")
+    return value
+
+
+def _report(told: dict[str, Any]) -> Report:
+    label = told.get("label")
+    if label not in LABELS:
+        raise MalformedBody("label must be ham or spam.")
+    source = told.get("source") or "unknown"
+    if not isinstance(source, str):
+        raise MalformedBody("source must be a text.")
+    text, digest = told.get("text"), told.get("digest")
+    message = told.get("message")
+    if isinstance(message, str):
+        message = _bytes_of(message)
+    if isinstance(message, bytes):
+        text = message_to_text(message).text
+    if isinstance(text, str):
+        text = fold_text(text).encode("utf-8", "replace").decode()
+        digest = digest_of(text)
+        text = text[:MAX_TEXT_CHARACTERS]
+    elif not isinstance(digest, str) or not _is_digest(digest):
+        raise MalformedBody("One of digest (64 hex digits), text and message must be a text.")
+    return Report(digest, label, _clean(source), text)
+
+
+def _bytes_of(message: str) -> bytes:
+    """The bytes of a raw message in JSON; those that are not UTF-8 travel as lone surrogates."""
+    try:
+        return message.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # other surrogates
+        return message.encode("utf-8", "replace")
+
+
+def _clean(source: str) -> str:
+    return source[:MAX_SOURCE_CHARACTERS].encode("utf-8", "replace").decode()
+
+
+def digest_of(folded_text: str) -> str:
+    """SHA-256 of a text as the model reads it, 64 hex digits."""
+    return hashlib.sha256(folded_text.encode("utf-8", "replace")).hexdigest()
+
+
+def _is_digest(value: str) -> bool:
+    try:
+        return len(binascii.unhexlify(value)) == 32
+    except ValueError:
+        return False

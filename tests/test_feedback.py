@@ -1,0 +1,187 @@
+"""Feedback: kept durably, once per source, within bounds; read back with guards."""
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from app.errors import FeedbackFull
+from app.feedback import FeedbackStore, Report, digest_of
+from tests.conftest import HAM, SPAM
+from tests.serving import serving
+from training.corpora import CorpusError
+from training.feedback import read_feedback
+
+MAIL = f"Subject: Hello\r\n\r\n{SPAM}\r\n".encode()
+KEY = {"x-api-key": "secret"}
+
+
+def tell(
+    checkpoint: Path,
+    file: Path,
+    *reports: dict[str, Any] | bytes,
+    headers: dict[str, str] = KEY,
+    query: str = "",
+    **settings: object,
+) -> list[httpx.Response]:
+    """The replies to these reports, told to one service."""
+
+    async def scenario() -> list[httpx.Response]:
+        values = {"feedback_key": "secret", "feedback_file": file, **settings}
+        async with serving(checkpoint, **values) as client:
+            replies = []
+            for report in reports:
+                raw = isinstance(report, bytes)
+                content = report if isinstance(report, bytes) else json.dumps(report).encode()
+                kind = {"content-type": "message/rfc822" if raw else "application/json"}
+                path = f"/feedback{query}"
+                replies.append(await client.post(path, content=content, headers=headers | kind))
+            return replies
+
+    return asyncio.run(scenario())
+
+
+def report(digest: str, label: str, source: str, text: str | None = "text") -> Report:
+    return Report(digest, label, source, text)
+
+
+def test_texts_messages_and_digests_are_kept(
+    save_tiny: Callable[..., Path], tmp_path: Path
+) -> None:
+    file = tmp_path / "feedback.sqlite"
+    replies = tell(
+        save_tiny(),
+        file,
+        {"text": HAM, "label": "ham", "source": "joe"},
+        {"message": MAIL.decode(), "label": "spam", "source": "joe"},
+        {"digest": digest_of("seen elsewhere"), "label": "spam"},
+    )
+    assert [reply.status_code for reply in replies] == [200, 200, 200]
+    assert replies[0].json() == {"digest": digest_of(HAM), "new": True}
+    kept = read_feedback(file)
+    assert {(example.text, example.label) for example in kept.examples} == {
+        (HAM, 0),
+        (f"Hello\n\n{SPAM}", 1),
+    }
+    assert kept.textless == 1
+
+
+def test_raw_message_is_told_with_a_query(save_tiny: Callable[..., Path], tmp_path: Path) -> None:
+    file = tmp_path / "feedback.sqlite"
+    [reply] = tell(save_tiny(), file, MAIL, query="?label=spam&source=imapsieve")
+    assert reply.json()["new"]
+    assert [example.label for example in read_feedback(file).examples] == [1]
+
+
+def test_the_same_report_counts_once(save_tiny: Callable[..., Path], tmp_path: Path) -> None:
+    same = {"text": SPAM, "label": "spam", "source": "joe"}
+    replies = tell(save_tiny(), tmp_path / "f", same, same, same | {"label": "ham"})
+    assert [reply.json()["new"] for reply in replies] == [True, False, True]
+    assert [example.label for example in read_feedback(tmp_path / "f").examples] == [0]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"text": "x", "label": "maybe"},
+        {"text": "x"},
+        {"label": "ham"},
+        {"label": "ham", "digest": "abc"},
+        {"label": "ham", "text": 1},
+        {"label": "ham", "text": "x", "source": 1},
+        [],
+    ],
+)
+def test_wrong_reports_are_refused(
+    save_tiny: Callable[..., Path], tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    [reply] = tell(save_tiny(), tmp_path / "f", wrong)
+    assert reply.status_code == 400
+
+
+def test_awkward_texts_are_kept(save_tiny: Callable[..., Path], tmp_path: Path) -> None:
+    awkward = ["", "\0", "lone \ud83d", "\udcff", "x" * 100_000]
+    reports = [{key: text, "label": "ham"} for text in awkward for key in ("text", "message")]
+    replies = tell(save_tiny(), tmp_path / "f", *reports)
+    assert {reply.status_code for reply in replies} == {200}
+
+
+def test_it_is_off_without_a_key_and_closed_to_others(
+    save_tiny: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder, told = save_tiny(), {"text": SPAM, "label": "spam"}
+    [off] = tell(folder, tmp_path / "f", told, feedback_key=None)
+    assert off.status_code == 404
+    [closed] = tell(folder, tmp_path / "f", told, headers={"x-api-key": "guess"})
+    assert closed.status_code == 401
+
+
+def test_its_key_is_enough_where_access_keys_are_needed(
+    save_tiny: Callable[..., Path], tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("filter other-key\n")
+    [reply] = tell(save_tiny(), tmp_path / "f", {"text": SPAM, "label": "spam"}, api_keys_file=keys)
+    assert reply.status_code == 200
+
+
+def test_reports_survive_the_process_and_may_come_from_threads(tmp_path: Path) -> None:
+    store = FeedbackStore(tmp_path / "f", max_bytes=1 << 20)
+    store.add(report("d", "spam", "joe"))
+    # Read while the other connection is still open, as after a crash.
+    other = FeedbackStore(tmp_path / "f", max_bytes=1 << 20)
+    assert not other.add(report("d", "spam", "joe"))
+    store.close()
+    other.close()
+
+
+def test_file_does_not_grow_beyond_its_bound(tmp_path: Path) -> None:
+    store = FeedbackStore(tmp_path / "f", max_bytes=200_000)
+    for number in range(80):
+        assert store.add(report(str(number), "spam", "joe", "x" * 1_000))
+
+    def add_more() -> None:
+        for number in range(80, 1_000):
+            store.add(report(str(number), "spam", "joe", "x" * 1_000))
+
+    with pytest.raises(FeedbackFull):
+        add_more()
+    assert (tmp_path / "f").stat().st_size < 400_000
+    store.close()
+
+
+def test_one_source_counts_for_so_many_texts_only(tmp_path: Path) -> None:
+    store = FeedbackStore(tmp_path / "f", max_bytes=1 << 20)
+    for number in range(10):
+        store.add(report(f"a{number}", "ham", "loud", f"text {number}"))
+    store.add(report("b", "spam", "quiet", "other"))
+    store.close()
+    kept = read_feedback(tmp_path / "f", max_texts_per_source=3)
+    assert len(kept.examples) == 4
+    assert kept.capped == {"loud": 7}
+
+
+def test_text_that_sources_disagree_about_is_left_out(tmp_path: Path) -> None:
+    store = FeedbackStore(tmp_path / "f", max_bytes=1 << 20)
+    store.add(report("d", "ham", "joe"))
+    store.add(report("d", "spam", "ann"))
+    store.close()
+    kept = read_feedback(tmp_path / "f")
+    assert kept.examples == []
+    assert kept.conflicting == ["d"]
+
+
+def test_file_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError):
+        read_feedback(tmp_path / "missing")
+    (tmp_path / "text").write_text("not SQLite at all, but long enough to look at\n" * 100)
+    with pytest.raises(CorpusError):
+        read_feedback(tmp_path / "text")
+    sqlite3.connect(tmp_path / "empty").close()
+    with pytest.raises(CorpusError):
+        read_feedback(tmp_path / "empty")
