@@ -12,13 +12,13 @@ from training.corpora import Example
 from training.evaluate import Metrics, measure
 
 
-def measure_baselines(
+def baseline_probabilities(
     train: Sequence[Example], test: Sequence[Example], seed: int
-) -> dict[str, Metrics]:
-    """Test metrics of TF-IDF on word and character n-grams with two linear models.
+) -> dict[str, list[float]]:
+    """P(spam) of each test text from TF-IDF on word and character n-grams with two linear models.
 
     The SVM's distances are squeezed into 0..1 by the logistic function: their order and the verdict
-    are its own, but its ``loss`` is not that of calibrated probabilities.
+    are its own, but they are not calibrated probabilities.
     """
     models = {
         "TF-IDF + linear SVM": LinearSVC(random_state=seed),
@@ -33,6 +33,14 @@ def measure_baselines(
         pipeline = make_pipeline(features, model)
         pipeline.fit([e.text for e in train], [e.label for e in train])
         distances = pipeline.decision_function([e.text for e in test])
-        probabilities = 1 / (1 + np.exp(-distances))
-        results[name] = measure([e.label for e in test], probabilities.tolist())
+        results[name] = (1 / (1 + np.exp(-distances))).tolist()
     return results
+
+
+def measure_baselines(
+    train: Sequence[Example], test: Sequence[Example], seed: int
+) -> dict[str, Metrics]:
+    """Test metrics of ``baseline_probabilities``."""
+    labels = [e.label for e in test]
+    probabilities = baseline_probabilities(train, test, seed)
+    return {name: measure(labels, values) for name, values in probabilities.items()}

@@ -106,6 +106,7 @@ def measure_with_intervals(
     """Metrics with 95 % percentile bootstrap intervals.
 
     Ham and spam are drawn anew separately, as many as there are, so no resample is without either.
+    A rate without a single error gets the interval 0 to 0; then up to 3 / n is possible.
 
     Args:
         labels: as for ``measure``.

@@ -1,20 +1,36 @@
-"""Plots of one run, as in the book: against epochs, with a second axis of examples seen."""
+"""Plots of one run: how it learnt, and how its verdicts on the test texts hold up."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 from numpy.typing import ArrayLike, NDArray
+from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
 
+from model.gpt2 import LABELS
 from training.loop import History
+
+_COLOURS = ("#1d4ed8", "#d97706", "#059669", "#9333ea")
+_BINS = 10
 
 
 def plot_losses(history: History, path: Path) -> None:
-    """Draws training and validation loss."""
+    """Draws training and validation loss into a file."""
+    draw_losses(history).savefig(path, dpi=120)
+
+
+def plot_accuracies(history: History, path: Path) -> None:
+    """Draws training and validation accuracy into a file."""
+    draw_accuracies(history).savefig(path, dpi=120)
+
+
+def draw_losses(history: History) -> Figure:
+    """Training and validation loss, as in the book: a second axis tells the examples seen."""
     points = history.losses
-    _plot_curves(
-        path,
+    return _draw_curves(
         "Loss (nats)",
         [p.epoch for p in points],
         [p.examples for p in points],
@@ -25,11 +41,10 @@ def plot_losses(history: History, path: Path) -> None:
     )
 
 
-def plot_accuracies(history: History, path: Path) -> None:
-    """Draws training and validation accuracy."""
+def draw_accuracies(history: History) -> Figure:
+    """Training and validation accuracy at the epochs' ends."""
     points = history.accuracies
-    _plot_curves(
-        path,
+    return _draw_curves(
         "Accuracy",
         [p.epoch for p in points],
         [p.examples for p in points],
@@ -40,29 +55,106 @@ def plot_accuracies(history: History, path: Path) -> None:
     )
 
 
-def _plot_curves(
-    path: Path,
+def draw_roc(labels: Sequence[int], systems: Mapping[str, Sequence[float]]) -> Figure:
+    """Spam caught against ham blocked; the share of ham is logarithmic, as only its low end counts.
+
+    Args:
+        labels: 0 ham, 1 spam.
+        systems: P(spam) of each text, by the system's name.
+    """
+    figure, axes = _axes("Ham blocked", "Spam caught")
+    least = 0.5 / sum(label == 0 for label in labels)  # stands for none
+    for (name, scores), colour in zip(systems.items(), _COLOURS, strict=False):
+        blocked, caught, _ = roc_curve(labels, scores, drop_intermediate=False)
+        axes.step(np.maximum(blocked, least), caught, where="post", label=name, color=colour)
+    axes.set_xscale("log")
+    axes.set_xlim(least, 1)
+    axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.legend(loc="lower right")
+    return figure
+
+
+def draw_precision_recall(labels: Sequence[int], systems: Mapping[str, Sequence[float]]) -> Figure:
+    """Share of spam among what is called spam, against spam caught; arguments as ``draw_roc``."""
+    figure, axes = _axes("Spam caught (recall)", "Spam among blocked (precision)")
+    for (name, scores), colour in zip(systems.items(), _COLOURS, strict=False):
+        precision, recall, _ = precision_recall_curve(labels, scores)
+        axes.step(recall, precision, where="post", label=name, color=colour)
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.set_ylim(0, 1.02)
+    axes.legend(loc="lower left")
+    return figure
+
+
+def draw_reliability(labels: Sequence[int], scores: Sequence[float]) -> Figure:
+    """Share of spam in each tenth of P(spam), and how many texts it holds."""
+    truth, values = np.asarray(labels), np.asarray(scores)
+    bins = np.minimum((values * _BINS).astype(int), _BINS - 1)
+    counts = np.bincount(bins, minlength=_BINS)
+    filled = counts > 0
+    said = np.bincount(bins, values, minlength=_BINS)[filled] / counts[filled]
+    was = np.bincount(bins, truth, minlength=_BINS)[filled] / counts[filled]
+    figure, axes = _axes("P(spam)", "Share of spam")
+    axes.plot([0, 1], [0, 1], color="#9ca3af", linestyle="--", linewidth=1)
+    axes.plot(said, was, "o-", color=_COLOURS[0])
+    for x, y, count in zip(said, was, counts[filled], strict=True):
+        axes.annotate(
+            f"{count:,}", (x, y), textcoords="offset points", xytext=(0, 8), ha="center", fontsize=8
+        )
+    axes.set_ylim(-0.05, 1.1)
+    return figure
+
+
+def draw_confusion(labels: Sequence[int], scores: Sequence[float]) -> Figure:
+    """Verdicts at a threshold of 0.5 against labels, shaded by the share of their label."""
+    counts = confusion_matrix(labels, np.asarray(scores) > 0.5, labels=[0, 1])
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    figure, axes = _axes("Verdict", "Label")
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.grid(visible=False)
+    axes.set_xticks([0, 1], LABELS)
+    axes.set_yticks([0, 1], LABELS)
+    for label, verdict in np.ndindex(2, 2):
+        axes.text(
+            verdict,
+            label,
+            f"{counts[label, verdict]:,}\n{shares[label, verdict]:.1%}",
+            ha="center",
+            va="center",
+            color="white" if shares[label, verdict] > 0.5 else "black",
+        )
+    return figure
+
+
+def _draw_curves(
     quantity: str,
     epochs: Sequence[float],
     examples: Sequence[int],
     curves: dict[str, list[float]],
-) -> None:
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.add_subplot()
+) -> Figure:
+    figure, axes = _axes("Epochs", quantity)
     # One point, as after an early Ctrl-C, has no line to show.
     marker = "o" if len(epochs) < 12 else ""
     for (name, values), style in zip(curves.items(), ("-", "--"), strict=True):
         axes.plot(epochs, values, style, marker=marker, markersize=4, label=name)
-    axes.set_xlabel("Epochs")
-    axes.set_ylabel(quantity)
-    axes.grid(alpha=0.3)
     axes.legend()
     if epochs and epochs[-1] > 0:
         rate = examples[-1] / epochs[-1]
         to_examples = _scale(rate), _scale(1 / rate)
         seen = axes.secondary_xaxis("top", functions=to_examples)
         seen.set_xlabel("Examples seen")
-    figure.savefig(path, dpi=120)
+    return figure
+
+
+def _axes(x: str, y: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(alpha=0.3)
+    return figure, axes
 
 
 def _scale(factor: float) -> Callable[[ArrayLike], NDArray[np.float64]]:

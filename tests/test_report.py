@@ -1,0 +1,132 @@
+"""The report: a run's predictions again, one page without foreign parts, texts only on demand."""
+
+import html
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.test_training import TINY_RECIPE, synthetic_lines
+from training import finetune, report
+from training.evaluate import measure
+from training.report import load_run, worst_mistakes
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """Every eighth label is wrong, so that there are errors to report; all texts need escaping."""
+    lines = [f"{line} <b>&" for line in synthetic_lines(200)]
+    for number in range(0, len(lines), 8):
+        label, _, text = lines[number].partition("\t")
+        lines[number] = f"{'ham' if label == 'spam' else 'spam'}\t{text}"
+    path = tmp_path / "SMSSpamCollection"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def make_run(tmp_path: Path, corpus: Path, extra: str = "") -> Path:
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(TINY_RECIPE.replace("epochs = 3", "epochs = 2") + extra)
+    out = tmp_path / "run"
+    assert finetune.main([str(recipe), "--data", str(corpus), "--out", str(out)]) == 0
+    return out
+
+
+class Assets(HTMLParser):
+    """Collects what a page would fetch or run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sources: list[str] = []
+        self.tags: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.sources += [value or "" for name, value in attrs if name in ("src", "href")]
+
+
+@pytest.mark.parametrize(
+    "extra",
+    ["", 'selection = "book"\npadding = "longest"\n', 'read_token = "mean"\ncausal_mask = false\n'],
+)
+def test_report_repeats_the_runs_own_figures(tmp_path: Path, corpus: Path, extra: str) -> None:
+    run = load_run(make_run(tmp_path, corpus, extra), corpus, CPU)
+    recorded = run.facts["metrics"]["test"]
+    again = measure(run.labels, run.spam_probabilities)
+    assert again.loss == pytest.approx(recorded["loss"], abs=1e-6)
+    assert again.accuracy == recorded["accuracy"]
+    assert list(run.systems) == ["run", "TF-IDF + linear SVM", "TF-IDF + logistic regression"]
+
+
+def test_page_is_whole_and_shows_no_text_unless_asked(
+    tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = make_run(tmp_path, corpus)
+    facts = json.loads((out / "run.json").read_text())
+    run = load_run(out, corpus, CPU)
+    mistakes = worst_mistakes(run, show_texts=True)
+    assert mistakes
+    surest = [abs(m.spam_probability - 0.5) for m in mistakes]
+    assert surest == sorted(surest, reverse=True)
+
+    assert report.main([str(out), "--data", str(corpus)]) == 0
+    assert f"written to {out / 'report.html'}" in capsys.readouterr().out
+    page = (out / "report.html").read_text()
+    assets = Assets()
+    assets.feed(page)
+    assert len(assets.sources) == 6
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in assets.sources)
+    assert not assets.tags & {"script", "link", "iframe", "object"}
+    assert "url(" not in page
+    assert facts["data_sha256"]["SMSSpamCollection"] in page
+    assert "TF-IDF + linear SVM" in page
+    assert f"{facts['metrics']['test']['accuracy']:.2%}" in page
+    assert "&lt;b&gt;" not in page
+
+    shown = tmp_path / "shown.html"
+    arguments = [str(out), "--data", str(corpus), "--show-texts", "--out", str(shown)]
+    assert report.main(arguments) == 0
+    for mistake in mistakes:
+        assert mistake.text is not None
+        assert html.escape(mistake.text) in shown.read_text()
+        assert mistake.text not in shown.read_text()
+
+
+def test_same_run_gives_the_same_page(tmp_path: Path, corpus: Path) -> None:
+    out = make_run(tmp_path, corpus)
+    pages = [report.render(load_run(out, corpus, CPU), show_texts=False) for _ in range(2)]
+    assert pages[0] == pages[1]
+
+
+def test_what_cannot_be_reported_is_one_clear_line(
+    tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = make_run(tmp_path, corpus)
+    other = tmp_path / "other"
+    other.write_text(corpus.read_text() + "ham\tone more\n")
+    cases = [
+        ([str(tmp_path / "absent"), "--data", str(corpus)], "no checkpoint folder at"),
+        ([str(out), "--data", str(tmp_path / "absent")], "cannot read the corpus"),
+        ([str(out), "--data", str(other)], "is not the file that this recipe was written for"),
+        ([str(out), "--data", str(corpus), "--out", str(tmp_path / "no" / "x")], "cannot write"),
+        ([str(out), "--data", str(corpus), "--device", "nonsense"], "device 'nonsense'"),
+    ]
+    capsys.readouterr()
+    for arguments, message in cases:
+        assert report.main(arguments) == 2
+        error = capsys.readouterr().err
+        assert re.search(message, error)
+        assert error.count("\n") == 1
+    facts = json.loads((out / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps(facts | {"recipe": {"epoch": 1}}))
+    assert report.main([str(out), "--data", str(corpus)]) == 2
+    assert "is not of this version of training.finetune" in capsys.readouterr().err
+    (out / "run.json").unlink()
+    assert report.main([str(out), "--data", str(corpus)]) == 2
+    assert "holds no run.json" in capsys.readouterr().err
+    assert not (out / "report.html").exists()

@@ -1,0 +1,237 @@
+"""python -m training.report RUN_FOLDER --data PATH: one run as one HTML file.
+
+Repeats the run's split and its predictions on the test part, trains the bag-of-words models on the
+same split, and writes figures, plots and the worst errors into a page that needs no other file.
+"""
+
+import argparse
+import base64
+import io
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import torch
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from pydantic import ValidationError
+
+from model.checkpoint import CheckpointError, load_classifier, resolve
+from model.classifier import DeviceError, pick_device
+from model.gpt2 import LABELS
+from training.baselines import baseline_probabilities
+from training.config import TrainConfig, TrainingError
+from training.corpora import find_sms_file, read_sms, read_sms_as_the_book
+from training.data import Splits, split_examples
+from training.evaluate import FIGURES, Measured, measure_with_intervals
+from training.loop import AccuracyPoint, History, LossPoint
+from training.plots import (
+    draw_accuracies,
+    draw_confusion,
+    draw_losses,
+    draw_precision_recall,
+    draw_reliability,
+    draw_roc,
+)
+from training.run import predict, tokenize_parts
+
+# What the share of spam among the texts changes; all else is the same in a balanced set.
+_MIX_DEPENDENT = ("accuracy", "mcc", "calibration_error", "loss")
+_SHOWN_ERRORS = 25
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, its split and what each system says of the test part.
+
+    Attributes:
+        name: the folder's.
+        facts: ``run.json``.
+        config: the recipe in it.
+        history: the curves in it.
+        splits: as the run had them.
+        num_tokens: of each test text, as the model read it.
+        systems: P(spam) of each test text by system; the run's own first, then the bag of words.
+    """
+
+    name: str
+    facts: dict[str, Any]
+    config: TrainConfig
+    history: History
+    splits: Splits
+    num_tokens: list[int]
+    systems: dict[str, list[float]]
+
+    @property
+    def labels(self) -> list[int]:
+        """0 ham, 1 spam, of each test text."""
+        return [example.label for example in self.splits.test]
+
+    @property
+    def spam_probabilities(self) -> list[float]:
+        """The run's own P(spam) of each test text."""
+        return self.systems[self.name]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong verdict on a test text; ``text`` is None where texts are not to be shown."""
+
+    number: int
+    label: str
+    spam_probability: float
+    num_tokens: int
+    text: str | None
+
+
+def load_run(folder: Path, data: Path, device: torch.device) -> Run:
+    """Reads a run folder and repeats its predictions on the corpus it was made from.
+
+    Raises:
+        CheckpointError: not a run folder of ``training.finetune``.
+        TrainingError: another corpus than the run's.
+    """
+    checkpoint = load_classifier(folder)
+    if checkpoint.run is None:
+        raise CheckpointError(
+            f"{folder} holds no run.json: give a folder that training.finetune wrote."
+        )
+    facts = checkpoint.run
+    try:
+        config = TrainConfig.model_validate(facts["recipe"])
+        history = History(
+            [LossPoint(**point) for point in facts["history"]["losses"]],
+            [AccuracyPoint(**point) for point in facts["history"]["accuracies"]],
+        )
+        [sha256] = facts["data_sha256"].values()
+    except (ValidationError, KeyError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"{folder / 'run.json'} is not of this version of training.finetune: {reason}."
+        ) from error
+    read = read_sms_as_the_book if config.selection == "book" else read_sms
+    splits = split_examples(read(find_sms_file(data, (), sha256)), config)
+    test = tokenize_parts(splits, config)[0]["test"]
+    model = checkpoint.model.to(device)
+    model.read = config.read_token
+    logits, _ = predict(model, test, config, device)
+    systems = {checkpoint.name: logits.softmax(-1)[:, 1].tolist()}
+    systems |= baseline_probabilities(splits.train, splits.test, config.seed)
+    num_tokens = [len(tokens) for tokens, _ in test]
+    return Run(checkpoint.name, facts, config, history, splits, num_tokens, systems)
+
+
+def worst_mistakes(run: Run, *, show_texts: bool) -> list[Mistake]:
+    """The wrong verdicts on the test part, the surest first."""
+    mistakes = [
+        Mistake(number, LABELS[example.label], p, num_tokens, example.text if show_texts else None)
+        for number, (example, p, num_tokens) in enumerate(
+            zip(run.splits.test, run.spam_probabilities, run.num_tokens, strict=True)
+        )
+        if (p > 0.5) != (example.label == 1)
+    ]
+    return sorted(mistakes, key=lambda m: -abs(m.spam_probability - 0.5))
+
+
+def render(run: Run, *, show_texts: bool) -> str:
+    """The page."""
+    natural, balanced = (
+        {
+            name: measure_with_intervals(run.labels, scores, balanced=balanced)
+            for name, scores in run.systems.items()
+        }
+        for balanced in (False, True)
+    )
+    mistakes = worst_mistakes(run, show_texts=show_texts)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
+    )
+    page: str = environment.get_template("report.html").render(
+        run=run,
+        headlines=_headlines(natural[run.name]),
+        natural=_rows(natural, FIGURES),
+        balanced=_rows(balanced, _MIX_DEPENDENT),
+        curves={
+            "Loss": _image(draw_losses(run.history)),
+            "Accuracy": _image(draw_accuracies(run.history)),
+        },
+        plots={
+            "ROC": _image(draw_roc(run.labels, run.systems)),
+            "Precision and recall": _image(draw_precision_recall(run.labels, run.systems)),
+            "Reliability": _image(draw_reliability(run.labels, run.spam_probabilities)),
+            "Confusion": _image(draw_confusion(run.labels, run.spam_probabilities)),
+        },
+        mistakes=mistakes[:_SHOWN_ERRORS],
+        num_mistakes=len(mistakes),
+        show_texts=show_texts,
+    )
+    return page
+
+
+def _headlines(measured: Measured) -> list[tuple[str, str, str]]:
+    """Name, value and interval of the figures that one looks for first."""
+    names = ("accuracy", "spam_caught", "ham_blocked", "mcc", "spam_missed_at_1_percent")
+    return [(FIGURES[name][0], *_cell(measured, name)) for name in names]
+
+
+def _rows(
+    systems: dict[str, Measured], metrics: Sequence[str] | dict[str, Any]
+) -> list[tuple[str, list[tuple[str, str]]]]:
+    """For each metric its name and, by system, value and interval."""
+    return [
+        (FIGURES[metric][0], [_cell(measured, metric) for measured in systems.values()])
+        for metric in metrics
+    ]
+
+
+def _cell(measured: Measured, metric: str) -> tuple[str, str]:
+    form = FIGURES[metric][1]
+    value, low, high = (
+        format(getattr(m, metric), form) for m in (measured.value, measured.low, measured.high)
+    )
+    return value, f"{low} to {high}"
+
+
+def _image(figure: Figure) -> Markup:
+    """A figure as the data URI of an SVG, the same bytes each time."""
+    file = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "spamgate"}):
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    return Markup("data:image/svg+xml;base64,") + base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Writes the page. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m training.report", description=__doc__)
+    parser.add_argument("run", type=Path, help="folder that training.finetune wrote")
+    parser.add_argument("--data", type=Path, required=True, help="the run's corpus")
+    parser.add_argument("--out", type=Path, help="file to write (default: RUN/report.html)")
+    parser.add_argument(
+        "--show-texts", action="store_true", help="print the texts of the worst errors as well"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: auto)")
+    options = parser.parse_args(arguments)
+    out: Path = options.out or options.run / "report.html"
+    try:
+        run = load_run(resolve(options.run), options.data, pick_device(options.device))
+        page = render(run, show_texts=options.show_texts)
+        partial = out.with_name(f".{out.name}.partial")
+        # A lone surrogate has no place in UTF-8; the page shows a question mark.
+        partial.write_text(page, encoding="utf-8", errors="replace")
+        partial.replace(out)
+    except (TrainingError, CheckpointError, DeviceError) as error:
+        print(f"training.report: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"training.report: cannot write {out}: {error.strerror}.", file=sys.stderr)
+        return 2
+    print(f"written to {out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
