@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.book_loop import book_loop
 from model.checkpoint import load_classifier, save_language_model
 from model.classifier import Classifier
 from model.gpt2 import PUBLISHED_SIZES, GPT2LMHeadModel, init_weights
@@ -508,6 +509,22 @@ def test_metrics_of_a_worked_example() -> None:
     assert metrics.roc_auc == pytest.approx(6 / 8)
     with pytest.raises(TrainingError, match="ham and spam"):
         measure([1, 1], [0.5, 0.5])
+
+
+@pytest.mark.parametrize("trained", ["last_block", "all"])
+def test_losses_are_those_of_the_books_own_loop(
+    trained: Literal["last_block", "all"], corpus: Path, tiny_base: Path
+) -> None:
+    """Packed, cached, last token only, against padded and computed whole: the same mathematics."""
+    config = TrainConfig(
+        base=str(tiny_base), trained=trained, selection="book", epochs=2, eval_every=10
+    )
+    examples = read_sms(corpus)
+    theirs = book_loop(config, split_examples(examples, config))
+    points = run.finetune(config, examples, CPU).outcome.history.losses[:-1]
+    ours = [(point.train_loss, point.validation_loss) for point in points]
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    assert len(ours) == 4
 
 
 # Whole runs

@@ -1,0 +1,134 @@
+"""Fine-tuning beside the book's own loop: same weights, same texts, one process after another.
+
+    python -m benchmarks.training --data ../shared/data/sms [--spam 68]
+
+Random 124M weights, a balanced part of the SMS collection, five epochs, evaluation as in the book.
+Both read the last real token, so their losses must agree. Writes results/training.json and prints
+it as the last line. bfloat16 is measured where the processor computes in it.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from benchmarks.book_loop import book_loop
+from benchmarks.environment import describe
+from model.checkpoint import save_language_model
+from model.gpt2 import PUBLISHED_SIZES, GPT2LMHeadModel, init_weights
+from training.config import TrainConfig
+from training.corpora import Example, find_sms_file, read_sms_as_the_book
+from training.data import split_examples
+from training.run import finetune
+
+RESULT = Path(__file__).parent / "results" / "training.json"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="the SMS collection")
+    parser.add_argument("--spam", type=int, default=68, help="spam texts; as many ham (default 68)")
+    parser.add_argument("--modes", default="last_block,all", help="trained parts, comma-separated")
+    parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        print(json.dumps(work(arguments, *arguments.worker)))
+        return
+    precisions = ["float32"]
+    if torch.cpu._is_avx512_bf16_supported():
+        precisions.append("bfloat16")
+    runs: dict[str, dict[str, dict]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder) / "gpt2"
+        make_base(base)
+        for mode in arguments.modes.split(","):
+            for precision in precisions:
+                key = f"{mode.replace('all', 'all_layers')}_{precision.replace('bfloat', 'bf')}"
+                runs[key] = {
+                    who: in_own_process(arguments, who, mode, precision, base)
+                    for who in ("book", "spamgate")
+                }
+                print(key, runs[key], flush=True)
+    result = {
+        "speedup": {
+            key: round(run["book"]["seconds"] / run["spamgate"]["seconds"], 1)
+            for key, run in runs.items()
+        },
+        "largest_loss_difference": {key: loss_difference(run) for key, run in runs.items()},
+        "seconds": {
+            key: {who: round(run[who]["seconds"], 1) for who in run} for key, run in runs.items()
+        },
+        "texts": runs[next(iter(runs))]["spamgate"]["texts"],
+        "epochs": 5,
+    }
+    if len(precisions) == 1:
+        result["bfloat16"] = "not measured: this processor has no AVX512-BF16 or AMX"
+    result |= describe("benchmarks.training")
+    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(result))
+
+
+def make_base(folder: Path) -> None:
+    """The 124M model with random weights, in the published form."""
+    torch.manual_seed(0)
+    config = PUBLISHED_SIZES["gpt2"]
+    model = GPT2LMHeadModel(config)
+    init_weights(model, config)
+    folder.mkdir()
+    save_language_model(folder, model)
+
+
+def in_own_process(arguments, who: str, mode: str, precision: str, base: Path) -> dict:
+    """Figures of one run in a fresh process."""
+    command = [sys.executable, "-m", "benchmarks.training", "--data", str(arguments.data)]
+    command += ["--spam", str(arguments.spam), "--worker", who, mode, precision, str(base)]
+    run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    figures: dict = json.loads(run.stdout.splitlines()[-1])
+    return figures
+
+
+def work(arguments, who: str, mode: str, precision: str, base: str) -> dict:
+    """One run: seconds from the loading of the base to the last figure, and the losses printed."""
+    config = TrainConfig.model_validate(
+        {"base": base, "trained": mode, "precision": precision, "selection": "book"}
+    )
+    examples = balanced_part(arguments.data, arguments.spam)
+    splits = split_examples(examples, config)
+    start = time.perf_counter()
+    if who == "book":
+        losses = book_loop(config, splits)
+    else:
+        run = finetune(config, examples, torch.device("cpu"))
+        # The book does not evaluate once more after the last step.
+        points = run.outcome.history.losses[:-1]
+        losses = [(point.train_loss, point.validation_loss) for point in points]
+    seconds = time.perf_counter() - start
+    texts = {name: len(part) for name, part in vars(splits).items()}
+    return {"seconds": seconds, "losses": losses, "texts": texts}
+
+
+def balanced_part(data: Path, spam: int) -> list[Example]:
+    """The collection's first texts: so many spam, and twice as many ham to draw from."""
+    examples = read_sms_as_the_book(find_sms_file(data, (), ""))
+    ham_texts = [e for e in examples if e.label == 0][: 2 * spam]
+    spam_texts = [e for e in examples if e.label == 1][:spam]
+    return ham_texts + spam_texts
+
+
+def loss_difference(run: dict[str, dict]) -> float:
+    """The largest difference between losses printed at the same step."""
+    pairs = zip(run["book"]["losses"], run["spamgate"]["losses"], strict=True)
+    return max(
+        abs(float(a) - float(b))
+        for ours, theirs in pairs
+        for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+if __name__ == "__main__":
+    main()
