@@ -44,7 +44,7 @@ n_layer = 1
 n_head = 2
 n_embd = 16
 n_positions = 64
-steps = 20
+steps = 25
 batch_tokens = 128
 learning_rate = 1e-2
 output_layer = "unigram"
@@ -277,7 +277,7 @@ def test_resumed_run_equals_an_uninterrupted_one(recipe: Path, tmp_path: Path) -
     config = read_recipe(recipe, PretrainConfig)
     straight = Pretrainer(config, tiny_texts(), CPU)
     assert straight.run(tmp_path / "straight")
-    assert [path.name for path in saved_steps(tmp_path / "straight")] == ["step-0000020"]
+    assert [path.name for path in saved_steps(tmp_path / "straight")] == ["step-0000025"]
 
     stopped = Pretrainer(config, tiny_texts(), CPU)
     for batch in islice(batches(stopped.texts.train, 128, config.seed), 10):
@@ -347,7 +347,7 @@ def test_run_writes_a_base_that_finetune_takes(
     assert facts["held_back_loss"]["all"] == pytest.approx(
         facts["held_back_loss"]["sms SMSSpamCollection"]
     )
-    assert [point["step"] for point in facts["history"]] == [10, 20]
+    assert [point["step"] for point in facts["history"]] == [10, 20, 25]
     assert load_base(out).config.n_embd == 16
     (tmp_path / "f.toml").write_text(
         f'base = "{out}"\ntrained = "head"\nepochs = 1\nmax_tokens = 64\n'

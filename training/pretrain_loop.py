@@ -98,7 +98,7 @@ class Pretrainer:
                 self.seconds = time.monotonic() - started
                 bar.update()
                 bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
-                if self.steps_done % self.config.eval_every == 0:
+                if self.steps_done % self.config.eval_every == 0 or self._is_done:
                     self.evaluate(float(np.mean(losses)))
                     losses.clear()
                     bar.write(_describe(self.history[-1]))
@@ -106,7 +106,7 @@ class Pretrainer:
                 if stopped.is_set():
                     self._save_newest(save_to)
                     break
-        return self.steps_done == self.config.steps
+        return self._is_done
 
     def step(self, windows: list[Window]) -> float:
         """One optimizer step; returns its loss, an estimate where the output layer is sampled."""
@@ -147,7 +147,7 @@ class Pretrainer:
             self.steps_done,
             round(self.seconds, 1),
             train_loss,
-            self.held_back_loss(self._spread_held_back()),
+            self.held_back_loss(self.spread_held_back()),
             self.sample(),
         )
         self.history.append(point)
@@ -233,6 +233,10 @@ class Pretrainer:
         except (OSError, KeyError, TypeError, json.JSONDecodeError, SafetensorError) as error:
             raise CheckpointError(f"cannot go on from {folder}: {error!r}.") from error
 
+    @property
+    def _is_done(self) -> bool:
+        return self.steps_done == self.config.steps
+
     def _adopt(self, model: GPT2LMHeadModel) -> None:
         self.model = model.to(self.device)
         matrices = [p for p in self.model.parameters() if p.ndim > 1]
@@ -248,7 +252,7 @@ class Pretrainer:
         targets = torch.tensor([token for window in windows for token in window[1:]])
         return batch.to(self.device), targets.to(self.device)
 
-    def _spread_held_back(self) -> Iterator[Window]:
+    def spread_held_back(self) -> Iterator[Window]:
         """Some windows of every source, ``eval_tokens`` together, always the same."""
         every = [window for source in self.texts.held_back.values() for window in source]
         left = self.config.eval_tokens
