@@ -1,0 +1,80 @@
+"""A milter for Postfix (protocol version 6): marks mail, or refuses spam, by spamgate's verdict."""
+
+import argparse
+import asyncio
+import functools
+import json
+import struct
+import sys
+from urllib.request import Request, urlopen
+
+ADD_HEADERS = 0x01
+# Not wanted: connect, HELO, MAIL, RCPT, unknown, DATA. Not answered: fields, their end, body.
+PROTOCOL = 0x01 | 0x02 | 0x04 | 0x08 | 0x100 | 0x200 | 0x80 | 0x40000 | 0x80000
+
+
+def ask(url: str, message: bytes) -> tuple[str, float] | None:
+    """Decision and probability of spam; None where there is no answer in time."""
+    headers = {"Content-Type": "message/rfc822", "X-Timeout-Ms": "4000"}
+    try:
+        with urlopen(Request(f"{url}/classify/message", message, headers), timeout=4) as reply:
+            result = json.load(reply)["results"][0]
+        return result["decision"], result["probabilities"]["spam"]
+    except (OSError, ValueError, KeyError) as error:
+        print(f"no verdict: {type(error).__name__}", file=sys.stderr, flush=True)
+        return None
+
+
+def packet(command: bytes, data: bytes = b"") -> bytes:
+    return struct.pack("!I", len(data) + 1) + command + data
+
+
+async def judge(url: str, message: bytes, reject: bool) -> bytes:
+    """The packets that answer a whole message."""
+    verdict = await asyncio.to_thread(ask, url, message)
+    if verdict is None:
+        return packet(b"a")
+    decision, spam = verdict
+    if reject and decision == "spam":
+        return packet(b"y", b"550 5.7.1 This message was classified as spam.\0")
+    return packet(b"h", f"X-Spamgate\0{decision} {spam:.4f}\0".encode()) + packet(b"a")
+
+
+Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
+
+
+async def serve(url: str, reject: bool, reader: Reader, writer: Writer) -> None:
+    fields, body = b"", b""
+    while head := await reader.read(4):
+        length = struct.unpack("!I", head + await reader.readexactly(4 - len(head)))[0]
+        content = await reader.readexactly(length)
+        command, data = content[:1], content[1:]
+        if command == b"O":
+            writer.write(packet(b"O", struct.pack("!III", 6, ADD_HEADERS, PROTOCOL)))
+        elif command == b"L":
+            name, value = data.split(b"\0")[:2]
+            fields += name + b": " + value.replace(b"\n", b"\r\n") + b"\r\n"
+        elif command in (b"B", b"E"):
+            body += data
+        if command == b"E":
+            writer.write(await judge(url, fields + b"\r\n" + body, reject))
+        if command in (b"E", b"A", b"K"):
+            fields, body = b"", b""
+        if command == b"Q":
+            break
+    writer.close()
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description="Marks mail by the verdict of spamgate.")
+    parser.add_argument("--spamgate", default="http://127.0.0.1:8000")
+    parser.add_argument("--port", type=int, default=8893)
+    parser.add_argument("--reject", action="store_true", help="refuse spam")
+    arguments = parser.parse_args()
+    handler = functools.partial(serve, arguments.spamgate, arguments.reject)
+    server = await asyncio.start_server(handler, "127.0.0.1", arguments.port)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

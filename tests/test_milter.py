@@ -1,0 +1,108 @@
+"""The milter of examples/postfix, spoken to as an MTA speaks to it."""
+
+import json
+import socket
+import struct
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from tests.mail_programs import free_port, process
+
+MILTER = Path(__file__).parents[1] / "examples" / "postfix" / "milter.py"
+FIELDS = {"From": "a@example.org", "Subject": " x\n\tfolded"}
+
+
+@contextmanager
+def service(decision: str, asked: list[bytes]) -> Iterator[int]:
+    """A service that always decides so; its port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(self.rfile.read(int(self.headers["Content-Length"])))
+            result = {"decision": decision, "probabilities": {"spam": 0.987}}
+            content = json.dumps({"results": [result]}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nothing: tests are quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield int(server.server_address[1])
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def packet(command: bytes, data: bytes = b"") -> bytes:
+    return struct.pack("!I", len(data) + 1) + command + data
+
+
+def read_packet(connection: socket.socket) -> tuple[bytes, bytes]:
+    stream = connection.recv(4, socket.MSG_WAITALL)
+    content = connection.recv(struct.unpack("!I", stream)[0], socket.MSG_WAITALL)
+    return content[:1], content[1:]
+
+
+def talk(service_port: int, folder: Path, *options: str, messages: int = 1) -> list[list[bytes]]:
+    """What the milter answers to each message of one session."""
+    port = free_port()
+    command = [sys.executable, MILTER, "--port", port]
+    command += ["--spamgate", f"http://127.0.0.1:{service_port}", *options]
+    answers = []
+    with (
+        process(command, folder / "milter.log", port=port),
+        socket.create_connection(("127.0.0.1", port), timeout=30) as connection,
+    ):
+        connection.sendall(packet(b"O", struct.pack("!III", 6, 0x1FF, 0x1FFFFF)))
+        negotiated, data = read_packet(connection)
+        assert negotiated == b"O"
+        assert struct.unpack("!III", data)[0] == 6
+        for _ in range(messages):
+            for name, value in FIELDS.items():
+                connection.sendall(packet(b"D", b"Lmacro\0") + packet(b"L", _field(name, value)))
+            connection.sendall(packet(b"N") + packet(b"B", b"first ") + packet(b"B", b"second"))
+            connection.sendall(packet(b"E"))
+            answer: list[bytes] = []
+            while not answer or answer[-1][:1] not in (b"a", b"y"):
+                answer.append(b"".join(read_packet(connection)))
+            answers.append(answer)
+        connection.sendall(packet(b"Q"))
+        assert connection.recv(1) == b""
+    return answers
+
+
+def _field(name: str, value: str) -> bytes:
+    return f"{name}\0{value}\0".encode()
+
+
+@pytest.mark.parametrize("decision", ["ham", "unsure", "spam"])
+def test_mail_is_marked(tmp_path: Path, decision: str) -> None:
+    asked: list[bytes] = []
+    with service(decision, asked) as port:
+        answers = talk(port, tmp_path, messages=2)
+    assert answers == [[f"hX-Spamgate\0{decision} 0.9870\0".encode(), b"a"]] * 2
+    expected = b"From: a@example.org\r\nSubject:  x\r\n\tfolded\r\n\r\nfirst second"
+    assert asked == [expected] * 2
+
+
+def test_spam_is_refused_where_it_is_asked_for(tmp_path: Path) -> None:
+    with service("spam", []) as port:
+        [[answer]] = talk(port, tmp_path, "--reject")
+    assert answer.startswith(b"y550 5.7.1 ")
+
+
+def test_mail_passes_without_a_verdict(tmp_path: Path) -> None:
+    assert talk(free_port(), tmp_path, "--reject") == [[b"a"]]
