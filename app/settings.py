@@ -110,15 +110,6 @@ class Settings(BaseSettings):
     feedback_bytes: int = Field(
         256 << 20, ge=65_536, description="largest size of that file; then 507"
     )
-    feedback_key: SecretStr | None = Field(
-        None, description="key of POST /feedback; without it and feedback_file it is off"
-    )
-    feedback_file: Path | None = Field(
-        None, description="SQLite file that takes the labels of POST /feedback"
-    )
-    feedback_bytes: int = Field(
-        256 << 20, ge=65_536, description="largest size of that file; then 507"
-    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least level that is logged; each request is one line of info"
     )
