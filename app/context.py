@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.access import AccessKeys
 from app.errors import INTERNAL_ERROR, AccessDenied
 from app.metrics import Metrics
+from app.page import PATHS as PAGE_PATHS
 from app.problems import SCOPE_KEY, problem_response, service_problem
 
 PROBES = ("/livez", "/readyz", "/health")
@@ -71,7 +72,8 @@ class RequestContext:
 
         probe = scope["path"] in PROBES
         try:
-            if not probe and not scope["path"].startswith(_OWN_KEYS):
+            path = scope["path"]
+            if not (probe or path in PAGE_PATHS or path.startswith(_OWN_KEYS)):
                 self._keys.admit(request)
             await self._app(scope, receive, send_with_id)
         except AccessDenied as error:

@@ -5,6 +5,7 @@ import binascii
 import json
 import zlib
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -24,7 +25,7 @@ from app.errors import (
 from app.problems import SCOPE_KEY, error_responses
 from app.routes import TheService, TimeoutMs, ended_by_disconnect
 from app.schemas import Probabilities
-from app.service import Service
+from app.service import EXPLAINED_CHARACTERS, Service
 from model.classifier import Prediction
 from model.mail import MailText, message_to_text
 
@@ -82,6 +83,24 @@ class MailVerdict:
     decision: Decision
 
 
+class Span(BaseModel):
+    """A passage and what it does to the verdict."""
+
+    text: str
+    log_odds: Annotated[
+        float, Field(description="Of spam, with the passage minus without it; above 0 for spam.")
+    ]
+
+
+class Explanation(BaseModel):
+    """What was read, cut into passages: each was left out in turn, and the model asked again."""
+
+    method: Literal["leave one span out"] = "leave one span out"
+    subject: str
+    spans: list[Span]
+    complete: Annotated[bool, Field(description="Whether the spans are all that was read.")]
+
+
 class MessageResult(BaseModel):
     """The verdict on one message, and what was read of it."""
 
@@ -95,6 +114,9 @@ class MessageResult(BaseModel):
     tokens: Annotated[int, Field(ge=1, description="That went through the model.")]
     windows: Annotated[int, Field(ge=1, description="Passages that went through the model.")]
     truncated: Annotated[bool, Field(description="Whether something was left unread.")]
+    explanation: Annotated[
+        Explanation | None, Field(description="With `explain=true`, of one message.")
+    ] = None
 
     @classmethod
     def of(cls, verdict: MailVerdict) -> "MessageResult":
@@ -150,6 +172,7 @@ _BODY = {
     "/classify/message",
     summary="Classify raw mail messages",
     responses=CLASSIFY_ERRORS,
+    response_model_exclude_none=True,
     openapi_extra={"requestBody": _BODY},
 )
 async def classify_message(
@@ -159,6 +182,7 @@ async def classify_message(
     ham_below: Annotated[float | None, Query(ge=0, le=1, description="Cut-off.")] = None,
     spam_from: Annotated[float | None, Query(ge=0, le=1, description="Cut-off.")] = None,
     weight: Annotated[float | None, Query(gt=0, le=1000, description="Of the score.")] = None,
+    explain: Annotated[bool, Query(description="Say which words moved the verdict.")] = False,
 ) -> MessageResponse:
     """The verdict on one message, or on a JSON list of messages in base64. No content is an error:
     what cannot be decoded is read as well as it can be, what is too long is cut."""
@@ -182,6 +206,8 @@ async def classify_message(
     results = [MessageResult.of(verdict) for verdict in verdicts]
     for result in results:
         result.truncated |= is_cut
+    if explain and len(results) == 1:
+        results[0].explanation = await _explain(request, service, verdicts[0].mail)
     return MessageResponse(model=verdicts[0].model, results=results)
 
 
@@ -231,6 +257,24 @@ async def classify_texts(
             mails, verdicts.predictions, verdicts.windows, strict=True
         )
     ]
+
+
+async def _explain(request: Request, service: Service, mail: MailText) -> Explanation:
+    """Only for callers that have shown a key, or sit at this machine: the reply holds the text."""
+    if not service.settings.api_keys_file and not _is_local(request):
+        raise AccessDenied("Explanations repeat the text: they need access keys on this service.")
+    async with ended_by_disconnect(request):
+        text, found = await service.explain(mail.text)
+    spans = [Span(text=text[span.start : span.end], log_odds=span.log_odds) for span in found]
+    complete = len(text) < EXPLAINED_CHARACTERS
+    return Explanation(subject=mail.subject, spans=spans, complete=complete)
+
+
+def _is_local(request: Request) -> bool:
+    try:
+        return request.client is not None and ip_address(request.client.host).is_loopback
+    except ValueError:
+        return False
 
 
 def known_cutoffs(service: Service) -> Cutoffs:

@@ -15,6 +15,7 @@ from app.feedback import FeedbackStore
 from app.feedback import router as feedback
 from app.front_doors import router as front_doors
 from app.mail import router as mail
+from app.page import router as page
 from app.problems import install_error_handlers
 from app.routes import admin, router
 from app.service import Service
@@ -63,6 +64,7 @@ def create_app(
     ]
     for doors in (router, mail, front_doors):
         app.include_router(doors, dependencies=schemes if keys else [])
+    app.include_router(page)
     if settings.feedback_key and settings.feedback_file:
         app.state.feedback = FeedbackStore(settings.feedback_file, settings.feedback_bytes)
         app.include_router(feedback, dependencies=schemes)

@@ -20,6 +20,7 @@ from app.metrics import Metrics
 from app.settings import Settings
 from model.checkpoint import CheckpointError
 from model.classifier import Classifier, DeviceError, EncodedText, Prediction
+from model.explain import Influence, cut_spans, influences, without
 from model.fold import fold_text
 from model.windows import WindowedText, encode_windows, join_predictions
 
@@ -34,6 +35,8 @@ _UNUSABLE = (CheckpointError, DeviceError, RuntimeError, OSError, MemoryError)
 # Tokenizing this much takes about as long as handing it to a thread and back (0.1 ms).
 _INLINE_CHARACTERS = 500
 _BATCH_SECONDS = 0.1
+EXPLAINED_CHARACTERS = 4_000
+"""How much of a text is explained."""
 
 
 @dataclass(frozen=True)
@@ -201,6 +204,23 @@ class Service:
         ]
         self.metrics.count_verdicts(joined)
         return Verdicts(model, joined, [len(text.parts) for text in windowed])
+
+    async def explain(
+        self, text: str, timeout_seconds: float | None = None
+    ) -> tuple[str, list[Influence]]:
+        """The beginning of a mail's text as the model reads it, and what its words do to the
+        verdict on that. Not counted as verdicts."""
+        engine = self._ready_engine()
+        folded = fold_text(text)[:EXPLAINED_CHARACTERS]
+        spans = cut_spans(folded, len(engine.classifier.encode(folded).token_ids))
+        variants = [folded, *without(folded, spans)]
+
+        def encode(classifier: Classifier) -> list[EncodedText]:
+            return [classifier.encode(variant) for variant in variants]
+
+        _, predictions = await self._predict(1, encode, False, timeout_seconds)
+        whole, *left_out = [prediction.spam_probability for prediction in predictions]
+        return folded, influences(spans, whole, left_out)
 
     async def _predict(
         self,

@@ -1,0 +1,90 @@
+"use strict";
+
+const byId = (id) => document.getElementById(id);
+const message = byId("message");
+// The bytes of an opened file; what is typed afterwards replaces them.
+let file = null;
+
+function choose(chosen) {
+  file = chosen;
+  byId("name").textContent = chosen ? chosen.name : "";
+  if (chosen) message.value = "";
+}
+
+function problem(text) {
+  byId("problem").textContent = text;
+  byId("problem").hidden = !text;
+}
+
+function fact(name, value) {
+  const term = document.createElement("dt");
+  const detail = document.createElement("dd");
+  term.textContent = name;
+  detail.textContent = value;
+  byId("facts").append(term, detail);
+}
+
+function show(model, result) {
+  const spam = result.probabilities.spam;
+  byId("decision").textContent = `${result.decision}: ${(100 * spam).toFixed(1)} % spam`;
+  byId("meter").value = spam;
+  byId("facts").replaceChildren();
+  fact("Score", result.score.toFixed(2));
+  fact("Read", `${result.parts.join(", ") || "the subject"}, ${result.charset}`);
+  const passages = result.windows === 1 ? "passage" : "passages";
+  const length = `${result.characters} characters, ${result.tokens} tokens`;
+  fact("Length", `${length} in ${result.windows} ${passages}`);
+  fact("Complete", result.truncated ? "no, something was left unread" : "yes");
+  fact("Model", model);
+  const text = byId("text");
+  text.replaceChildren();
+  const explanation = result.explanation;
+  const spans = explanation ? explanation.spans : [];
+  const largest = Math.max(0.5, ...spans.map((span) => Math.abs(span.log_odds)));
+  for (const span of spans) {
+    const mark = document.createElement("span");
+    const strength = (0.6 * Math.abs(span.log_odds)) / largest;
+    mark.textContent = span.text;
+    mark.title = `${span.log_odds > 0 ? "+" : ""}${span.log_odds.toFixed(2)} log-odds`;
+    const color = span.log_odds > 0 ? "220 38 38" : "22 163 74";
+    mark.style.backgroundColor = `rgb(${color} / ${strength.toFixed(2)})`;
+    text.append(mark);
+  }
+  byId("rest").hidden = !explanation || explanation.complete;
+  byId("result").hidden = false;
+}
+
+async function check(event) {
+  event.preventDefault();
+  problem("");
+  const headers = { "Content-Type": "message/rfc822" };
+  if (byId("key").value) headers["X-API-Key"] = byId("key").value;
+  try {
+    const reply = await fetch("classify/message?explain=true", {
+      method: "POST",
+      headers,
+      body: file || message.value,
+    });
+    const answer = await reply.json();
+    if (reply.ok) show(answer.model, answer.results[0]);
+    else problem(answer.detail || answer.title);
+  } catch {
+    problem("The service does not answer.");
+  }
+}
+
+byId("form").addEventListener("submit", check);
+byId("file").addEventListener("change", (event) => choose(event.target.files[0] || null));
+message.addEventListener("input", () => choose(null));
+for (const type of ["dragenter", "dragover"]) {
+  document.addEventListener(type, (event) => {
+    event.preventDefault();
+    document.body.classList.add("dropping");
+  });
+}
+document.addEventListener("dragleave", () => document.body.classList.remove("dropping"));
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  document.body.classList.remove("dropping");
+  if (event.dataTransfer.files.length) choose(event.dataTransfer.files[0]);
+});

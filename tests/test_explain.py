@@ -1,0 +1,41 @@
+"""Explanations: exact for the spans they name, and bounded in cost."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.classifier import Classifier
+from model.explain import MAX_SPANS, MAX_TOKENS, cut_spans, influences, without
+from tests.conftest import SPAM
+
+
+@given(st.text(), st.integers(0, 100_000))
+def test_spans_are_the_text_and_bounded(text: str, num_tokens: int) -> None:
+    spans = cut_spans(text, num_tokens)
+    assert "".join(text[start:end] for start, end in spans) == text.lstrip() or not spans
+    assert len(spans) <= MAX_SPANS
+    assert len(spans) * num_tokens <= max(MAX_TOKENS, num_tokens)
+
+
+def test_short_text_is_explained_word_by_word() -> None:
+    assert cut_spans("win cash  now", 4) == [(0, 4), (4, 10), (10, 13)]
+    assert without("win cash now", [(0, 4), (4, 9)]) == ["cash now", "win now"]
+
+
+def test_influence_is_the_difference_that_a_span_makes(save_tiny: Callable[..., Path]) -> None:
+    classifier = Classifier.load(save_tiny(), device="cpu")
+    spans = cut_spans(SPAM, 20)
+    whole, *rest = classifier.classify([SPAM, *without(SPAM, spans)])
+    found = influences(spans, whole.spam_probability, [p.spam_probability for p in rest])
+    assert [(influence.start, influence.end) for influence in found] == spans
+    assert any(influence.log_odds for influence in found)
+
+
+def test_signs() -> None:
+    for_spam, for_ham, neutral = influences([(0, 1)] * 3, 0.5, [0.1, 0.9, 0.5])
+    assert for_spam.log_odds == pytest.approx(2.1972)
+    assert for_ham.log_odds == pytest.approx(-2.1972)
+    assert neutral.log_odds == 0
