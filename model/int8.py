@@ -32,14 +32,13 @@ class Int8Linear(nn.Module):
         self._weight_scales = scales.flatten().contiguous()
         self._weight_zeros = torch.zeros(len(weight), dtype=torch.int64)
         self._bias = bias.detach().clone()
-        self._zero = torch.tensor(_ZERO + 0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (T, in) to (T, out), float32."""
         scales = _scales(x)  # (T, 1)
         # The half makes rounding of the cut that follows.
-        rounded = torch.addcmul(self._zero, x, scales.reciprocal()).to(torch.uint8)
-        out = torch.ops.onednn.qlinear_pointwise(
+        rounded = (x * scales.reciprocal()).add_(_ZERO + 0.5).to(torch.uint8)
+        out: Tensor = torch.ops.onednn.qlinear_pointwise(
             rounded,
             1.0,  # scale of x: each row has its own, applied below
             _ZERO,
@@ -54,7 +53,7 @@ class Int8Linear(nn.Module):
             [],
             "",
         )
-        return torch.addcmul(self._bias, out, scales)
+        return out.mul_(scales).add_(self._bias)
 
 
 class Int8Attention(Attention):

@@ -1,0 +1,136 @@
+"""What a machine with an NVIDIA GPU can prove: agreement with the CPU, speed, fine-tuning time.
+
+    python -m benchmarks.gpu [--checkpoint FOLDER] [--base FOLDER_OR_HUB_ID]
+
+Writes results/gpu.json and prints it as the last line. Without a GPU it says so and exits 0.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import cycle, islice
+from pathlib import Path
+
+import torch
+
+from benchmarks.environment import describe
+from benchmarks.server import ROOT, free_port, spamgate, started
+from benchmarks.texts import load_texts
+from model.classifier import Classifier, EncodedText
+from model.gpt2 import GPT2Config, GPT2ForSequenceClassification, init_weights
+from model.packing import pack
+
+RESULT = Path(__file__).parent / "results" / "gpu.json"
+BOOK_SECONDS = {"book_last_block": 15, "book_all_layers": 42}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoint", default=str(ROOT / "checkpoints" / "starter"))
+    parser.add_argument("--base", help="GPT-2 124M for the book's recipes; without it none is run")
+    arguments = parser.parse_args()
+    if not torch.cuda.is_available():
+        print(json.dumps({"gpu": None, "reason": "torch finds no NVIDIA GPU on this machine"}))
+        return
+    result: dict = {"gpu": torch.cuda.get_device_name(), **describe("benchmarks.gpu")}
+    result["agreement"] = agreement(arguments.checkpoint)
+    result["bfloat16_124M"] = forward_speed()
+    result["service"] = service_speed(arguments.checkpoint)
+    if arguments.base:
+        result["fine_tuning"] = {
+            recipe: fine_tune(recipe, arguments.base) for recipe in BOOK_SECONDS
+        }
+    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(result))
+
+
+def agreement(checkpoint: str) -> dict:
+    """How far CUDA's probabilities lie from the CPU's, on golden messages and 1,000 texts."""
+    texts = load_texts()[0][:1000]
+    exact = Classifier.load(checkpoint, "cpu", "float32")
+    texts += [message.text for message in exact.golden]
+    expected = exact.classify(texts)
+    figures = {}
+    for dtype in ("float32", "bfloat16"):
+        answers = Classifier.load(checkpoint, "cuda", dtype).classify(texts)
+        pairs = list(zip(expected, answers, strict=True))
+        figures[dtype] = {
+            "largest_difference": max(
+                abs(a.spam_probability - b.spam_probability) for a, b in pairs
+            ),
+            "labels_that_differ": sum(a.label != b.label for a, b in pairs),
+        }
+    return figures
+
+
+def forward_speed() -> dict:
+    """Tokens a second of a random 124M classifier, and its share of a measured matrix product."""
+    config = GPT2Config()
+    model = GPT2ForSequenceClassification(config)
+    init_weights(model, config)
+    model = model.eval().to("cuda", torch.bfloat16)
+    encoded = _encode(load_texts()[0])
+    lists = [text.token_ids for text in islice(cycle(encoded), 700)]
+    batch = pack(lists).to(torch.device("cuda"))
+    tokens = len(batch.input_ids)
+    with torch.inference_mode():
+        seconds = _seconds(lambda: model(batch))
+        a = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
+        peak = 2 * 8192**3 / _seconds(lambda: a @ a)
+    weights = sum(p.numel() for name, p in model.named_parameters() if ".h." in name)
+    return {
+        "tokens_per_second": round(tokens / seconds),
+        "matrix_product_tflops": round(peak / 1e12, 1),
+        "share_of_matrix_product": round(2 * weights * tokens / seconds / peak, 3),
+    }
+
+
+def service_speed(checkpoint: str) -> dict:
+    """Texts a second over HTTP at 64 and 256 one-text clients, cache off."""
+    port = free_port()
+    command = spamgate(port, "--checkpoint", checkpoint, "--device", "cuda", "--cache-bytes", "0")
+    figures = {}
+    with started([*command, "--log-level", "warning"], port) as server:
+        for clients in (64, 256):
+            load = [sys.executable, "-m", "benchmarks.http_load", f"{server.url}/classify"]
+            load += ["--fresh", "--clients", str(clients)]
+            output = subprocess.check_output(load, cwd=ROOT, text=True)
+            figures[str(clients)] = json.loads(output.splitlines()[-1])
+    return figures
+
+
+def fine_tune(recipe: str, base: str) -> dict:
+    """Seconds of one of the book's recipes, beside what the book's post reports."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "training.finetune", f"training/configs/{recipe}.toml"]
+        command += ["--base", base, "--out", f"{folder}/run"]
+        begin = time.perf_counter()
+        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        seconds = time.perf_counter() - begin
+    return {"seconds": round(seconds, 1), "post_seconds": BOOK_SECONDS[recipe]}
+
+
+def _encode(texts: list[str]) -> list[EncodedText]:
+    from model.tokenizer import encode
+
+    return [EncodedText(*encode(text, 1024)) for text in texts]
+
+
+def _seconds(run) -> float:
+    """The shortest of ten runs, the device waited for."""
+    run()
+    times = []
+    for _ in range(10):
+        torch.cuda.synchronize()
+        begin = time.perf_counter()
+        run()
+        torch.cuda.synchronize()
+        times.append(time.perf_counter() - begin)
+    return min(times)
+
+
+if __name__ == "__main__":
+    main()
