@@ -14,6 +14,8 @@ from app.errors import FeedbackFull
 from app.feedback import FeedbackStore, Report, digest_of
 from tests.conftest import HAM, SPAM
 from tests.serving import serving
+from tests.test_training import TINY_RECIPE, synthetic_lines
+from training import finetune
 from training.corpora import CorpusError
 from training.feedback import read_feedback
 
@@ -164,6 +166,9 @@ def test_one_source_counts_for_so_many_texts_only(tmp_path: Path) -> None:
     kept = read_feedback(tmp_path / "f", max_texts_per_source=3)
     assert len(kept.examples) == 4
     assert kept.capped == {"loud": 7}
+    assert kept.summary() == (
+        "feedback: 4 texts; left out 7 of 'loud', which told more than its share"
+    )
 
 
 def test_text_that_sources_disagree_about_is_left_out(tmp_path: Path) -> None:
@@ -185,3 +190,27 @@ def test_file_that_is_none_is_refused(tmp_path: Path) -> None:
     sqlite3.connect(tmp_path / "empty").close()
     with pytest.raises(CorpusError):
         read_feedback(tmp_path / "empty")
+
+
+def test_a_training_run_takes_feedback_in(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = FeedbackStore(tmp_path / "feedback.sqlite", max_bytes=1 << 20)
+    for number in range(7):
+        store.add(report(f"d{number}", "spam", "joe", f"told text number {number} of joe"))
+    store.close()
+    corpus, recipe = tmp_path / "SMSSpamCollection", tmp_path / "tiny.toml"
+    corpus.write_text("\n".join(synthetic_lines()) + "\n")
+    recipe.write_text(TINY_RECIPE)
+    arguments = [str(recipe), "--data", str(corpus), "--epochs", "1"]
+
+    def texts_trained(out: str, *more: str) -> int:
+        assert finetune.main([*arguments, "--out", str(tmp_path / out), *more]) == 0
+        run = json.loads((tmp_path / out / "run.json").read_text())
+        return sum(sum(part.values()) for part in run["counts"].values())
+
+    with_feedback = texts_trained("with", "--feedback", str(tmp_path / "feedback.sqlite"))
+    assert with_feedback - texts_trained("without") == 7
+    assert "feedback: 7 texts" in capsys.readouterr().out
+    missing = [*arguments, "--out", str(tmp_path / "x"), "--feedback", str(tmp_path / "none")]
+    assert finetune.main(missing) == 2

@@ -31,6 +31,15 @@ class Feedback:
     capped: dict[str, int]
     textless: int
 
+    def summary(self) -> str:
+        """One line for whoever starts the run; texts are not in it."""
+        line = f"feedback: {len(self.examples)} texts"
+        if self.conflicting:
+            line += f"; left out {len(self.conflicting)} that sources disagree about"
+        for source, number in self.capped.items():
+            line += f"; left out {number} of {source!r}, which told more than its share"
+        return line
+
 
 def read_feedback(path: Path, max_texts_per_source: int = MAX_TEXTS_PER_SOURCE) -> Feedback:
     """Reads the SQLite file of the service; the oldest reports of a source count first.

@@ -24,6 +24,7 @@ from training.card import GOLDEN_TEXTS, RunRecord, write_model_card, write_run_j
 from training.config import TrainConfig, TrainingError, load_config
 from training.corpora import find_sms_file, read_sms, read_sms_as_the_book, sha256_of
 from training.evaluate import as_table
+from training.feedback import read_feedback
 from training.plots import plot_accuracies, plot_losses
 from training.run import TrainedClassifier, finetune
 
@@ -63,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.finetune", description=__doc__)
     parser.add_argument("recipe", type=Path, help="TOML file, see training/configs/")
     parser.add_argument("--data", type=Path, help="the SMS collection; without it, downloaded")
+    parser.add_argument("--feedback", type=Path, help="labels of POST /feedback, to be mixed in")
     parser.add_argument("--out", type=Path, help="new folder (default: runs/NAME_OF_RECIPE)")
     parser.add_argument("--base", help="folder or hub id, instead of the recipe's")
     parser.add_argument("--seed", type=int, help="instead of the recipe's")
@@ -90,8 +92,14 @@ def _run(options: argparse.Namespace) -> int:
     device = pick_device(options.device)
     data = find_sms_file(options.data, config.data_urls, config.data_sha256)
     read = read_sms_as_the_book if config.selection == "book" else read_sms
-    run = finetune(config, read(data), device)
-    record = RunRecord.of(run.splits, run.outcome, run.metrics, {data.name: sha256_of(data)})
+    examples, sources = read(data), {data.name: sha256_of(data)}
+    if options.feedback:
+        feedback = read_feedback(options.feedback)
+        print(feedback.summary())
+        examples = [*examples, *feedback.examples]
+        sources[options.feedback.name] = sha256_of(options.feedback)
+    run = finetune(config, examples, device)
+    record = RunRecord.of(run.splits, run.outcome, run.metrics, sources)
     save_run(out, config, run, record)
     print(as_table(run.metrics))
     print(
