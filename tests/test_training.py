@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from benchmarks.book_loop import book_loop
 from model.checkpoint import load_classifier, save_language_model
@@ -46,7 +47,7 @@ from training.data import (
 )
 from training.evaluate import measure
 from training.freeze import freeze
-from training.loop import Snapshot, train
+from training.loop import Snapshot, _Trainer, train
 from training.lora import merge_lora
 
 CONFIGS = Path(__file__).parents[1] / "training" / "configs"
@@ -119,6 +120,7 @@ def test_shipped_recipes_are_valid(path: Path) -> None:
         ("trained = 'some'", "trained: .*'last_block'"),
         ("epochs =", "cannot read the recipe"),
         ("padding = 'longest'\nrecasing = 0.1", "padding = 'none' only"),
+        ("prefix_loss = 0.5", "prefix_loss goes with trained = 'all'"),
     ],
 )
 def test_wrong_recipe_is_a_clear_error(tmp_path: Path, text: str, message: str) -> None:
@@ -471,6 +473,23 @@ def test_without_causal_mask_earlier_tokens_see_later_ones() -> None:
         free = [model(pack([[1, last]], causal=False)) for last in (2, 3)]
     assert causal[0].equal(causal[1])
     assert not free[0].equal(free[1])
+
+
+def test_prefix_loss_is_the_mean_over_every_beginning_of_each_text() -> None:
+    model = tiny_classifier_model(head_bias=True)
+    config = TrainConfig(trained="all", prefix_loss=0.25, batch_size=2)
+    examples = [([1, 2, 3], 1), ([4, 5], 0)]
+    loader = make_loader(examples, 2)
+    trainer = _Trainer(model, loader, loader, config, CPU, 0)
+    expected = 0.0
+    for tokens, label in examples:
+        target = torch.tensor([label])
+        losses = [
+            F.cross_entropy(model(pack([tokens[:end]])), target).item()
+            for end in range(1, len(tokens) + 1)
+        ]
+        expected += (0.25 * sum(losses) / len(losses) + 0.75 * losses[-1]) / 2
+    assert trainer.training_loss(next(iter(loader))).item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_snapshot_restores_the_best_and_ignores_the_rest() -> None:

@@ -89,6 +89,13 @@ class TrainConfig(BaseModel):
         gt=0,
         description="Weight of a spam text in the loss, ham being 1; for unbalanced data.",
     )
+    prefix_loss: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the loss that comes from reading the verdict at every token of a "
+        "training text instead of the last alone: each beginning of a text is an example too.",
+    )
     ignore_index: int = Field(-100, description="Label left out of the loss; the book tries 50256.")
     averaging: float = Field(
         0.0,
@@ -136,9 +143,11 @@ class TrainConfig(BaseModel):
         return self.token_dropout > 0 or self.recasing > 0
 
     @model_validator(mode="after")
-    def _augment_only_unpadded(self) -> "TrainConfig":
+    def _parts_fit_together(self) -> "TrainConfig":
         if self.augments and self.padding != "none":
             raise ValueError("token_dropout and recasing go with padding = 'none' only")
+        if self.prefix_loss and (self.trained != "all" or self.read_token != "last"):
+            raise ValueError("prefix_loss goes with trained = 'all' and read_token = 'last' only")
         return self
 
 

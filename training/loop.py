@@ -199,7 +199,7 @@ class _Trainer:
 
     def run_epoch(self) -> None:
         for number, batch in enumerate(self.train_loader, start=1):
-            loss = self.loss(self.model, batch)
+            loss = self.training_loss(batch)
             value = loss.item()
             self.passes += 1
             if not math.isfinite(value):
@@ -268,6 +268,25 @@ class _Trainer:
             ignore_index=self.config.ignore_index,
             label_smoothing=self.config.label_smoothing,
         )
+
+    def training_loss(self, batch: Batch) -> Tensor:
+        share = self.config.prefix_loss
+        if not share:
+            return self.loss(self.model, batch)
+        packed = batch.packed.to(self.device)
+        lengths = torch.tensor(packed.lengths, device=self.device)
+        with autocast(self.config.precision, self.device):
+            logits = self.model.score(self.model.transformer(packed)).float()  # (T, 2)
+        losses = F.cross_entropy(
+            logits,
+            batch.labels.to(self.device).repeat_interleave(lengths),
+            weight=self.class_weights,
+            label_smoothing=self.config.label_smoothing,
+            reduction="none",
+        )  # (T,)
+        # Each text weighs the same, however long.
+        everywhere = (losses / lengths.repeat_interleave(lengths)).sum() / len(lengths)
+        return share * everywhere + (1 - share) * losses[packed.last_rows].mean()
 
     @torch.no_grad()
     def mean_loss(self, batches: Iterable[Batch]) -> tuple[float, float]:
