@@ -1,0 +1,91 @@
+"""How many disguised spam texts are read as the plain ones: the model then sees no difference.
+
+    python -m benchmarks.disguises SMSSpamCollection
+
+Each spam text is sent as a raw message, once per disguise, and read as the service reads it. A text
+that is read otherwise may still get the same verdict. Writes results/disguises.json and prints it
+as the last line.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.environment import describe
+from model.fold import fold_text
+from model.mail import message_to_text
+
+RESULT = Path(__file__).parent / "results" / "disguises.json"
+GOOD_WORDS = "the minutes of the meeting on Tuesday are attached see you then " * 20
+
+_CYRILLIC = str.maketrans("aceopxyiAEOC", "асеорхуіАЕОС")
+_BOLD = {ord("a") + n: chr(0x1D41A + n) for n in range(26)}
+_FULLWIDTH = {code: chr(code + 0xFEE0) for code in range(0x21, 0x7F)}
+
+Disguise = Callable[[str], bytes]
+
+
+def plain(text: str) -> bytes:
+    """A message of one plain part."""
+    return b"Content-Type: text/plain; charset=utf-8\n\n" + text.encode("utf-8", "replace")
+
+
+def html(body: str) -> bytes:
+    """A message of one HTML part."""
+    return b"Content-Type: text/html; charset=utf-8\n\n" + body.encode("utf-8", "replace")
+
+
+def escape(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;")
+
+
+DISGUISES: dict[str, Disguise] = {
+    "zero-width spaces": lambda text: plain("\u200b".join(text)),
+    "soft hyphens": lambda text: plain("\u00ad".join(text)),
+    "combining strokes": lambda text: plain("\u0336".join(text)),
+    "bidi override": lambda text: plain("\u202e" + text.replace("\n", " ")[::-1]),
+    "fullwidth letters": lambda text: plain(text.translate(_FULLWIDTH)),
+    "mathematical letters": lambda text: plain(text.translate(_BOLD)),
+    "Cyrillic lookalikes": lambda text: plain(text.translate(_CYRILLIC)),
+    "words split by tags": lambda text: html("<b></b>".join(map(escape, text))),
+    "numeric entities": lambda text: html("".join(f"&#{ord(c)};" for c in text)),
+    "ZeroFont": lambda text: html(
+        "".join(f"{escape(c)}<i style='font-size:0'>dear friend</i>" for c in text)
+    ),
+    "hidden good words": lambda text: html(
+        f"<div style='display:none'>{GOOD_WORDS}</div>{escape(text)}"
+    ),
+    "white on white": lambda text: html(f"{escape(text)}<font color=white>{GOOD_WORDS}</font>"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("texts", type=Path, help="lines: label, tab, text")
+    lines = parser.parse_args().texts.read_text(encoding="utf-8").splitlines()
+    spam = [line.split("\t", 1)[1] for line in lines if line.startswith("spam\t")]
+    honest = [read(plain(text)) for text in spam]
+    result = {
+        "texts": len(spam),
+        "read_as_the_plain_one": {
+            name: sum(
+                read(disguise(text)) == expected
+                for text, expected in zip(spam, honest, strict=True)
+            )
+            for name, disguise in DISGUISES.items()
+        },
+        **describe("benchmarks.disguises"),
+    }
+    result["command"] = "python -m benchmarks.disguises SMSSpamCollection"
+    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(result))
+
+
+def read(raw: bytes) -> str:
+    """The text that the model gets of a raw message, blanks run together."""
+    return " ".join(fold_text(message_to_text(raw).text).split())
+
+
+if __name__ == "__main__":
+    main()
