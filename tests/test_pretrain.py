@@ -309,6 +309,20 @@ def test_held_back_loss_falls_well_below_guessing(recipe: Path, output_layer: st
     assert trainer.held_back_loss(trainer.texts.held_back["lines"]) < 7.5
 
 
+@pytest.mark.parametrize("output_layer", ["exact", "unigram"])
+def test_bfloat16_autocast_learns_as_float32_does(recipe: Path, output_layer: str) -> None:
+    losses = []
+    for precision in ("float32", "bfloat16"):
+        config = read_recipe(recipe, PretrainConfig, output_layer=output_layer, precision=precision)
+        trainer = Pretrainer(config, tiny_texts(), CPU)
+        some = islice(batches(trainer.texts.train, 128, config.seed), 12)
+        losses.append([trainer.step(batch) for batch in some])
+        assert {p.dtype for p in trainer.model.parameters()} == {torch.float32}
+    assert losses[0][-1] < losses[0][0] - 0.3
+    assert losses[0] == pytest.approx(losses[1], abs=0.05)
+    assert losses[0] != losses[1]
+
+
 def test_loss_that_is_not_finite_ends_the_run(recipe: Path) -> None:
     trainer = Pretrainer(read_recipe(recipe, PretrainConfig), tiny_texts(), CPU)
     with torch.no_grad():
@@ -381,7 +395,9 @@ def test_stopped_run_goes_on_with_resume_alone(
         (["absent.toml", "--data", "sms=x"], "cannot read the recipe"),
         (["{recipe}", "--data", "sms=absent"], "cannot read the corpus"),
         (["{recipe}", "--data", "mail=absent"], "holds no messages"),
-        (["{recipe}", "--data", "text={empty}"], "too small to learn from"),
+        (["{recipe}", "--data", "text={short}"], "too small to learn from"),
+        (["{recipe}", "--data", "sms={empty}"], "too small to learn from"),
+        (["{recipe}", "--data", "jsonl={empty}"], "too small to learn from"),
         (["{recipe}", "--data", "sms"], "is not KIND=PATH"),
         (["{recipe}", "--data", "sms={corpus}", "--device", "nonsense"], "device 'nonsense'"),
     ],
@@ -394,9 +410,11 @@ def test_what_cannot_be_done_exits_with_2_and_one_line(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    empty = tmp_path / "empty.txt"
-    empty.write_text("a")
-    filled = [a.format(recipe=recipe, corpus=corpus, empty=empty) for a in arguments]
+    short, empty = tmp_path / "short.txt", tmp_path / "empty"
+    short.write_text("a")
+    empty.write_text("")
+    names = {"recipe": recipe, "corpus": corpus, "short": short, "empty": empty}
+    filled = [a.format(**names) for a in arguments]
     assert pretrain.main([*filled, "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert message in error

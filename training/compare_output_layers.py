@@ -119,8 +119,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A fresh process each: peak memory is of the process, and never falls.
         with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
             for layer in options.layers:
-                print(f"{layer}: {config.steps} steps", flush=True)
                 rows.append(pool.apply(measure, (layer, config, texts)))
+                print(as_table(rows).splitlines()[-1], flush=True)
     except TrainingError as error:
         print(f"training.compare_output_layers: {error}", file=sys.stderr)
         return 2

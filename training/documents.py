@@ -100,7 +100,10 @@ def _read_parts(source: Source, split_seed: int) -> tuple[list[str], list[str]]:
         learnt = [text[:end] for text, end in zip(texts, ends, strict=True)]
         kept = [text[end:] for text, end in zip(texts, ends, strict=True)]
         return [text for text in learnt if text], [text for text in kept if text]
-    splits = cluster_split(_CORPORA[source.kind](source.path), TrainConfig(split_seed=split_seed))
+    examples = _CORPORA[source.kind](source.path)
+    if not examples:
+        return [], []
+    splits = cluster_split(examples, TrainConfig(split_seed=split_seed))
     return [e.text for e in splits.train], [e.text for e in splits.validation]
 
 
