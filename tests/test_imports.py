@@ -11,7 +11,7 @@ ALLOWED = {
     "model": {"model"},
     "app": {"app", "model"},
     "training": {"training", "model"},
-    "benchmarks": {"benchmarks", "model"},
+    "benchmarks": {"benchmarks", "model", "training"},
     "examples": set[str](),
 }
 WITHOUT_WEB_FRAMEWORK = ["batcher", "errors", "settings"]
