@@ -17,6 +17,8 @@ VOCAB_SIZE = 50257
 
 _RANKS_FILE = Path(__file__).with_name("r50k_base.tiktoken")
 _RANKS_SHA256 = "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930"
+# Of vocab.json as it is written here; others space it differently.
+_VOCAB_SHA256 = "141c90441406d2a71a00089fa4f021bd9bd17c16ae9aec33681c1f3661c2ae69"
 # How GPT-2 cuts text before merging: contractions, words, numbers, the rest, white space.
 _PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
 # The longest token is 128 bytes, so N tokens never hold more than 128 N characters.
@@ -93,8 +95,11 @@ def write_tokenizer_files(folder: Path, max_tokens: int) -> None:
 
 def is_gpt2_vocab(vocab_file: Path) -> bool:
     """Whether a ``vocab.json`` numbers the tokens as GPT-2 does."""
+    content = vocab_file.read_bytes()
+    if hashlib.sha256(content).hexdigest() == _VOCAB_SHA256:
+        return True
     try:
-        vocab = json.loads(vocab_file.read_text(encoding="utf-8"))
+        vocab = json.loads(content)
     except ValueError:
         return False
     return bool(vocab == _vocab())

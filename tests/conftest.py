@@ -1,6 +1,10 @@
 """Tiny random models and the real corpora, where they lie beside the checkout."""
 
+import atexit
+import functools
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,22 +61,30 @@ def tiny_classifier_model(
     return model.eval()
 
 
+@functools.cache
+def tiny_checkpoint(seed: int, read_token: ReadToken) -> Path:
+    """A tiny classifier with golden messages, made once for all tests; they get copies."""
+    private = tempfile.mkdtemp(prefix="spamgate-tests-")
+    atexit.register(shutil.rmtree, private, ignore_errors=True)
+    folder = Path(private) / "tiny"  # its copies are readable for others, such as a container
+    folder.mkdir()
+    save_classifier(folder, tiny_classifier_model(seed), read_token=read_token)
+    if read_token == "last":
+        predictions = Classifier.load(folder, device="cpu").classify([SPAM, HAM])
+        golden = [
+            GoldenMessage(text, prediction.spam_probability)
+            for text, prediction in zip([SPAM, HAM], predictions, strict=True)
+        ]
+        write_golden(folder, golden)
+    return folder
+
+
 @pytest.fixture
 def save_tiny(tmp_path: Path) -> Callable[..., Path]:
-    """Saves a tiny classifier with golden messages into a fresh folder and returns the folder."""
+    """Puts a tiny classifier with golden messages into a fresh folder and returns the folder."""
 
     def save(name: str = "tiny", *, seed: int = 0, read_token: ReadToken = "last") -> Path:
-        folder = tmp_path / name
-        folder.mkdir()
-        save_classifier(folder, tiny_classifier_model(seed), read_token=read_token)
-        if read_token == "last":
-            predictions = Classifier.load(folder, device="cpu").classify([SPAM, HAM])
-            golden = [
-                GoldenMessage(text, prediction.spam_probability)
-                for text, prediction in zip([SPAM, HAM], predictions, strict=True)
-            ]
-            write_golden(folder, golden)
-        return folder
+        return shutil.copytree(tiny_checkpoint(seed, read_token), tmp_path / name)
 
     return save
 

@@ -93,8 +93,9 @@ def test_what_a_client_left_behind_is_not_computed(save_tiny: Callable[..., Path
             model, queue = FakeModel(held=True), app.state.service.engine.batcher.queue
             replace_model(app, model)
             hang_up = asyncio.Event()
-            calls = [asyncio.create_task(raw_call(app, n, hang_up)) for n in range(5)]
-            await model.until_started()
+            calls = [asyncio.create_task(raw_call(app, 0, hang_up))]
+            await model.until_started()  # alone: what came with it would be in its batch
+            calls += [asyncio.create_task(raw_call(app, n, hang_up)) for n in range(1, 5)]
             while queue.texts < 4:
                 await asyncio.sleep(0)
             hang_up.set()

@@ -1,5 +1,7 @@
 """GPT-2's byte-level BPE: known ids, equality with transformers, and strings that break others."""
 
+import hashlib
+import json
 import random
 import sys
 import tempfile
@@ -83,6 +85,10 @@ def test_written_files_give_transformers_the_same_ids(tmp_path: Path) -> None:
 
 def test_foreign_vocabulary_is_recognised(tmp_path: Path) -> None:
     write_tokenizer_files(tmp_path, 1024)
-    assert is_gpt2_vocab(tmp_path / "vocab.json")
+    path = tmp_path / "vocab.json"
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == tokenizer._VOCAB_SHA256
+    assert is_gpt2_vocab(path)
+    path.write_text(json.dumps(json.loads(path.read_text())))  # the same, spelt otherwise
+    assert is_gpt2_vocab(path)
     (tmp_path / "vocab.json").write_text('{"a": 0}')
     assert not is_gpt2_vocab(tmp_path / "vocab.json")

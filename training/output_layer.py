@@ -76,8 +76,9 @@ class SampledSoftmax:
 
     Token i is drawn with chance p_i, each independently of the others and once for the whole batch,
     and counts 1 / p_i in the softmax's sum, so that the sum is right on average (and its logarithm,
-    hence the loss, a little low). Tokens frequent enough are always drawn and count exactly. (Bengio and Senécal, "Adaptive importance sampling to
-    accelerate training of a neural probabilistic language model", 2008, draw with replacement.)
+    hence the loss, a little low). Tokens frequent enough are always drawn and count exactly.
+    (Bengio and Senécal, "Adaptive importance sampling to accelerate training of a neural
+    probabilistic language model", 2008, draw with replacement.)
     """
 
     def __init__(self, frequencies: NDArray[np.float64], num_samples: int, seed: int) -> None:

@@ -1,0 +1,57 @@
+"""python -m benchmarks.tables: writes the figures in results/*.json into the README's tables.
+
+A test holds the README equal to them, so that no figure there comes from anywhere else.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+README = Path(__file__).parents[1] / "README.md"
+_BEGIN, _END = "<!-- figures -->\n", "<!-- /figures -->"
+
+
+def render() -> str:
+    """The Markdown between the README's two marks."""
+    service, starter = _read("service"), _read("starter")
+    single, batches = service["single_text"], service["batches_of_64"]
+    lines = [
+        f"The service with the starter on {service['hardware']} (`{service['command']}`):",
+        "",
+        "| figure | |",
+        "|---|---|",
+        f"| process start to first healthy answer | {service['startup_seconds']} s |",
+        f"| one text, one client, median | {single['p50_ms']} ms |",
+        f"| batches of 64 texts, one client | {batches['texts_per_second']:.0f} texts/s |",
+        f"| resident memory after load | {service['resident_mib']['after_load']:.0f} MiB |",
+        "",
+        "The starter beside bag-of-words models on the same splits, mean ± standard deviation over "
+        f"{len(starter['runs']['spamgate'])} seeds (`{starter['command']}`):",
+        "",
+        "| system | MCC | accuracy | spam caught | ham blocked |",
+        "|---|---|---|---|---|",
+    ]
+    for system, metrics in starter["mean_and_deviation"].items():
+        cells = [
+            "{:.4f} ± {:.4f}".format(*metrics[name])
+            for name in ("mcc", "accuracy", "spam_caught", "ham_blocked")
+        ]
+        lines.append(f"| {system} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def updated(readme: str) -> str:
+    """The README's text with the tables of today's results."""
+    before, _, rest = readme.partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    return before + _BEGIN + render() + _END + after
+
+
+def _read(name: str) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return result
+
+
+if __name__ == "__main__":
+    README.write_text(updated(README.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,94 @@
+"""The README is true: its commands exist, its request is answered, its figures are the measured."""
+
+import asyncio
+import json
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.settings import Settings
+from benchmarks.tables import updated
+from tests.serving import serving
+from training.evaluate import main as evaluate
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line for block in re.findall(r"```sh\n(.*?)```", README, re.S) for line in block.splitlines()
+]
+
+
+def test_every_script_and_file_that_it_names_exists() -> None:
+    for command in COMMANDS:
+        program = shlex.split(command)[0]
+        if program.startswith("scripts/"):
+            assert (ROOT / program).stat().st_mode & 0o111, program
+    for path in re.findall(r"(?:training/configs|scripts|checkpoints)/[\w./]+", README):
+        assert (ROOT / path.rstrip(".")).exists(), path
+
+
+def test_every_file_of_its_tree_exists() -> None:
+    tree = re.search(r"## A request's way\n\n```\n(.*?)```", README, re.S)
+    assert tree
+    folder = ""
+    for line in tree[1].splitlines():
+        if not line.startswith(" "):
+            folder = line.split()[0]
+            assert (ROOT / folder).is_dir(), folder
+        for name in re.findall(r"\b\w+\.py\b", line.replace("/", " / ")):
+            assert (ROOT / folder / name).exists(), f"{folder}{name}"
+
+
+@pytest.mark.parametrize(
+    "module", sorted(set(re.findall(r"python -m ((?:training|app)\b[\w.]*)", README)))
+)
+def test_every_module_that_it_runs_explains_itself(module: str) -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    assert "usage: python -m " + module in run.stdout
+
+
+def test_its_request_is_answered(save_tiny: Callable[..., Path]) -> None:
+    curl = next(shlex.split(command) for command in COMMANDS if command.startswith("curl"))
+    body = curl[curl.index("-d") + 1]
+    # curl's own content type for -d.
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+
+    async def ask() -> httpx.Response:
+        async with serving(save_tiny()) as client:
+            return await client.post("/classify", content=body, headers=headers)
+
+    response = asyncio.run(ask())
+    assert response.status_code == 200
+    assert len(response.json()["results"]) == len(json.loads(body)["texts"])
+
+
+def test_settings_table_has_real_names_and_defaults() -> None:
+    rows = re.findall(r"\| `SPAMGATE_(\w+)` \| `(.*?)` \|", README)
+    assert len(rows) >= 6
+    for name, default in rows:
+        assert str(Settings.model_fields[name.lower()].default).endswith(default)
+
+
+def test_figures_are_those_of_the_results() -> None:
+    assert updated(README) == README, "run python -m benchmarks.tables"
+
+
+def test_changelog_names_the_version_of_the_package() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    versions = re.findall(r"^## (\d+\.\d+\.\d+)", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert versions[0] == version
+
+
+def test_evaluate_takes_the_starter(sms_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate([str(ROOT / "checkpoints" / "starter"), "--data", str(sms_file), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["texts"] == 5574
