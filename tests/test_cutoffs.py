@@ -1,0 +1,88 @@
+"""Cut-offs keep their promise on further texts; the reliability table adds up."""
+
+import numpy as np
+import pytest
+
+from training.config import TrainingError
+from training.cutoffs import (
+    as_reliability_table,
+    decision_facts,
+    find_cutoffs,
+    reliability,
+    upper_quantile,
+)
+
+
+def probabilities(logits: np.ndarray) -> list[float]:
+    return (1 / (1 + np.exp(-logits))).tolist()
+
+
+def test_quantile_of_equally_spaced_values() -> None:
+    values = np.arange(1.0, 100.0)
+    assert upper_quantile(values, 0.1) == 90
+    assert upper_quantile(values[::-1], 0.105) == pytest.approx(89.5)
+    assert upper_quantile(values, 0.01) == 99
+
+
+@pytest.mark.parametrize("num_texts", [200, 450, 2000])
+@pytest.mark.parametrize("share", [0.001, 0.01])
+def test_share_above_the_quantile_is_the_promised_one(num_texts: int, share: float) -> None:
+    # Of exponential tails the share is known: exp(-x). The largest of 200 would be 5 times 0.001.
+    rng = np.random.default_rng(0)
+    found = [upper_quantile(rng.exponential(size=num_texts), share) for _ in range(400)]
+    assert np.exp(-np.array(found)).mean() == pytest.approx(share, rel=0.6)
+
+
+def test_quantile_goes_on_beyond_the_last_value() -> None:
+    values = np.random.default_rng(0).normal(size=500)
+    at = [upper_quantile(values, share) for share in (0.01, 1 / 501, 0.001, 0.0001)]
+    assert at == sorted(at)
+    assert at[1] == pytest.approx(values.max())
+    assert at[2] > values.max()
+
+
+def test_cutoffs_enclose_what_is_unsure() -> None:
+    rng = np.random.default_rng(0)
+    ham, spam = rng.normal(-4, 2, 4000), rng.normal(3, 2, 1000)
+    labels = [0] * 4000 + [1] * 1000
+    found = find_cutoffs(labels, probabilities(np.concatenate([ham, spam])))
+    assert 0 < found.ham_below < 0.5 < found.spam_from < 1
+    assert (np.array(probabilities(ham)) >= found.spam_from).mean() <= 0.001
+    assert (np.array(probabilities(ham)) >= found.blocks_1_percent).mean() <= 0.01
+    assert (np.array(probabilities(spam)) < found.ham_below).mean() <= 0.01
+    assert found.blocks_1_percent < found.blocks_0_1_percent == found.spam_from
+
+
+def test_cutoffs_of_separated_classes_meet_at_the_label() -> None:
+    found = find_cutoffs([0] * 2000 + [1] * 200, [0.001] * 2000 + [0.999] * 200)
+    assert (found.ham_below, found.spam_from) == (0.5, 0.5)
+    assert found.blocks_1_percent == pytest.approx(0.001)
+
+
+def test_certain_verdicts_give_finite_cutoffs() -> None:
+    found = find_cutoffs([0, 0, 0, 1, 1, 1], [0.0, 1.0, 0.0, 1.0, 0.0, 1.0])
+    assert 0 <= found.ham_below <= 0.5 <= found.spam_from <= 1
+
+
+def test_one_class_is_refused() -> None:
+    with pytest.raises(TrainingError, match="here are 3 and 1"):
+        find_cutoffs([0, 0, 0, 1], [0.1, 0.2, 0.3, 0.9])
+
+
+def test_reliability_bins_count_every_text_once() -> None:
+    labels, scores = [0, 0, 1, 1, 1], [0.0, 0.05, 0.1, 0.95, 1.0]
+    table = reliability(labels, scores)
+    assert [row.texts for row in table] == [2, 1, 0, 0, 0, 0, 0, 0, 0, 2]
+    assert (table[0].predicted, table[0].observed) == (pytest.approx(0.025), 0)
+    assert (table[9].predicted, table[9].observed) == (pytest.approx(0.975), 1)
+    assert table[5].predicted is None
+    lines = as_reliability_table(table).splitlines()
+    assert len(lines) == 12
+    assert lines[2] == "| 0.0 to 0.1 | 2 | 0.025 | 0.000 |"
+    assert lines[7] == "| 0.5 to 0.6 | 0 |  |  |"
+
+
+def test_facts_are_what_the_service_reads() -> None:
+    facts = decision_facts([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9])
+    assert {"ham_below", "spam_from"} <= set(facts["cutoffs"])  # type: ignore[arg-type]
+    assert len(facts["reliability"]) == 10  # type: ignore[arg-type]

@@ -1,0 +1,167 @@
+"""Cut-offs for a checkpoint's decisions, and how far its probabilities can be taken at their word.
+
+Both from texts that the model was not trained on, at the mix in which they come.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.config import TrainingError
+
+_Floats = NDArray[np.float64]
+
+# What may go wrong beyond the unsure band: ham called spam above it, spam called ham below it.
+_HAM_BLOCKED = 0.001
+_SPAM_MISSED = 0.01
+# The tail beyond the last text is drawn from this many.
+_TAIL_TEXTS = 10
+_LOGIT_BOUND = 1e-9
+
+
+@dataclass(frozen=True)
+class Cutoffs:
+    """Probabilities of spam at which decisions change; ``cutoffs`` of run.json.
+
+    Attributes:
+        ham_below: a text below it is ham. About 1 % of spam lies there; at most 0.5.
+        spam_from: a text from it on is spam. About 0.1 % of ham lies there; at least 0.5.
+        blocks_0_1_percent: from which on lies 0.1 % of ham, wherever that is.
+        blocks_1_percent: the same of 1 %.
+    """
+
+    ham_below: float
+    spam_from: float
+    blocks_0_1_percent: float
+    blocks_1_percent: float
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Texts whose probability of spam lies in one tenth.
+
+    Attributes:
+        low: the lower end, included.
+        high: the upper end, excluded but for 1.
+        texts: how many there are.
+        predicted: their mean probability of spam; None without texts.
+        observed: the share of them that is spam; None without texts.
+    """
+
+    low: float
+    high: float
+    texts: int
+    predicted: float | None
+    observed: float | None
+
+
+def find_cutoffs(labels: Sequence[int], spam_probabilities: Sequence[float]) -> Cutoffs:
+    """Cut-offs that keep the promised shares among further texts of the same kind, on average.
+
+    Args:
+        labels: 0 ham, 1 spam.
+        spam_probabilities: as the service would answer, one a text.
+
+    Raises:
+        TrainingError: fewer than two texts of a class.
+    """
+    truth, logits = np.asarray(labels), _logits(spam_probabilities)
+    ham, spam = logits[truth == 0], logits[truth == 1]
+    if min(len(ham), len(spam)) < 2:
+        raise TrainingError(
+            f"cut-offs need two ham and two spam at least, here are {len(ham)} and {len(spam)}."
+        )
+    return Cutoffs(
+        ham_below=min(0.5, _probability(-upper_quantile(-spam, _SPAM_MISSED))),
+        spam_from=max(0.5, _probability(upper_quantile(ham, _HAM_BLOCKED))),
+        blocks_0_1_percent=_probability(upper_quantile(ham, 0.001)),
+        blocks_1_percent=_probability(upper_quantile(ham, 0.01)),
+    )
+
+
+def upper_quantile(values: _Floats, share: float) -> float:
+    """The value that a further draw exceeds with this probability.
+
+    Of n values, a further one lies above the j-th largest with probability j / (n + 1), whatever
+    their distribution; between two of them the line is straight. A share below 1 / (n + 1) lies
+    beyond all of them: there the tail is taken to fall off exponentially, at the mean distance of
+    the ten largest from the next.
+
+    Args:
+        values: at least two, in any order; log-odds, whose tails are near exponential.
+        share: above 0, below 1.
+
+    >>> upper_quantile(np.arange(1.0, 100.0), 0.1)
+    90.0
+    """
+    falling = np.sort(values)[::-1]
+    rank = share * (len(values) + 1)
+    if rank >= 1:
+        return float(np.interp(rank, np.arange(1, len(values) + 1), falling))
+    tail = min(_TAIL_TEXTS, len(values) - 1)
+    mean_excess = float(np.mean(falling[:tail]) - falling[tail])
+    return float(falling[0]) - mean_excess * math.log(rank)
+
+
+def reliability(
+    labels: Sequence[int], spam_probabilities: Sequence[float], bins: int = 10
+) -> list[ReliabilityBin]:
+    """Predicted against observed spam in bins of equal width."""
+    truth = np.asarray(labels, dtype=np.float64)
+    scores = np.asarray(spam_probabilities, dtype=np.float64)
+    places = np.minimum((scores * bins).astype(int), bins - 1)
+    table = []
+    for n in range(bins):
+        here = places == n
+        texts = int(here.sum())
+        table.append(
+            ReliabilityBin(
+                low=n / bins,
+                high=(n + 1) / bins,
+                texts=texts,
+                predicted=float(scores[here].mean()) if texts else None,
+                observed=float(truth[here].mean()) if texts else None,
+            )
+        )
+    return table
+
+
+def as_reliability_table(table: Sequence[ReliabilityBin]) -> str:
+    """The bins as Markdown, for a model card."""
+    lines = ["| P(spam) | texts | mean predicted | share of spam |", "|---|---|---|---|"]
+    for row in table:
+        predicted = "" if row.predicted is None else f"{row.predicted:.3f}"
+        observed = "" if row.observed is None else f"{row.observed:.3f}"
+        lines.append(
+            f"| {row.low:.1f} to {row.high:.1f} | {row.texts} | {predicted} | {observed} |"
+        )
+    return "\n".join(lines)
+
+
+def decision_facts(labels: Sequence[int], spam_probabilities: Sequence[float]) -> dict[str, object]:
+    """What run.json holds for the service and the model card.
+
+    Returns:
+        ``cutoffs`` and ``reliability``.
+
+    Raises:
+        TrainingError: as for ``find_cutoffs``.
+    """
+    return {
+        "cutoffs": dataclasses.asdict(find_cutoffs(labels, spam_probabilities)),
+        "reliability": [dataclasses.asdict(row) for row in reliability(labels, spam_probabilities)],
+    }
+
+
+def _logits(probabilities: Sequence[float]) -> _Floats:
+    bounded = np.clip(np.asarray(probabilities, dtype=np.float64), _LOGIT_BOUND, 1 - _LOGIT_BOUND)
+    logits: _Floats = np.log(bounded / (1 - bounded))
+    return logits
+
+
+def _probability(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit))
