@@ -18,11 +18,11 @@ from model.checkpoint import (
     CheckpointError,
     load_base,
     load_classifier,
-    new_folder,
     save_classifier,
     save_language_model,
 )
 from model.classifier import Classifier, DeviceError, pick_device, pick_dtype
+from model.folders import new_folder
 from model.gpt2 import GPT2LMHeadModel
 from model.packing import pack
 from model.tokenizer import encode

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from model.checkpoint import write_json
+from model.folders import write_json
 from training.config import TrainConfig
 from training.data import Splits
 from training.evaluate import Metrics, as_table

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import torch
 
-from model.checkpoint import CheckpointError, write_json
+from model.checkpoint import CheckpointError
 from model.classifier import DeviceError, pick_device
+from model.folders import write_json
 from training.baselines import measure_baselines
 from training.config import TrainConfig, TrainingError, load_config
 from training.corpora import Example, find_sms_file, read_sms

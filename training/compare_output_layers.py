@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import Tensor
 
-from model.checkpoint import write_json
+from model.folders import write_json
 from model.packing import PackedBatch
 from training.config import ConfigError, TrainingError, read_recipe
 from training.documents import KINDS, Source, TextSplit, batches, read_sources

@@ -12,14 +12,9 @@ from pathlib import Path
 
 import torch
 
-from model.checkpoint import (
-    CheckpointError,
-    GoldenMessage,
-    new_folder,
-    save_classifier,
-    write_golden,
-)
+from model.checkpoint import CheckpointError, GoldenMessage, save_classifier, write_golden
 from model.classifier import Classifier, DeviceError, pick_device
+from model.folders import new_folder
 from training.card import GOLDEN_TEXTS, RunRecord, write_model_card, write_run_json
 from training.config import TrainConfig, TrainingError, load_config
 from training.corpora import find_sms_file, read_sms, read_sms_as_the_book, sha256_of

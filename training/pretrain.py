@@ -15,8 +15,9 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from model.checkpoint import CheckpointError, new_folder, save_language_model, write_json
+from model.checkpoint import CheckpointError, save_language_model
 from model.classifier import DeviceError, pick_device
+from model.folders import new_folder, write_json
 from training.config import TrainingError, read_recipe
 from training.documents import KINDS, Source, TextSplit, read_sources
 from training.pretrain_config import PretrainConfig

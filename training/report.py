@@ -20,9 +20,10 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from pydantic import ValidationError
 
-from model.checkpoint import CheckpointError, load_classifier, resolve
+from model.checkpoint import CheckpointError, load_classifier
 from model.classifier import DeviceError, pick_device
 from model.gpt2 import LABELS
+from model.hub import resolve
 from training.baselines import baseline_probabilities
 from training.config import TrainConfig, TrainingError
 from training.corpora import find_sms_file, read_sms, read_sms_as_the_book

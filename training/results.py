@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from model.checkpoint import write_json
+from model.folders import write_json
 from training.config import ConfigError, TrainConfig
 
 

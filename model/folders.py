@@ -1,0 +1,49 @@
+"""What every folder of files has in common: JSON, and a name that stands for something whole."""
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message says which file, what it holds, what to do."""
+
+
+@contextlib.contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """Yields an empty folder beside ``target`` that takes its name once all is written.
+
+    Raises:
+        CheckpointError: if ``target`` exists; nothing is ever overwritten.
+    """
+    if target.exists():
+        raise CheckpointError(f"{target} exists already: give another name, or remove it first.")
+    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        partial.rename(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing: a checkpoint folder holds it.") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} holds a {type(value).__name__}, not a JSON object.")
+    return value
+
+
+def write_json(path: Path, value: object) -> None:
+    """Writes indented JSON with a final newline."""
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    path.write_text(text, encoding="utf-8", newline="\n")

@@ -1,0 +1,39 @@
+"""Where a checkpoint lies: a folder here, or a hub's repository, downloaded once."""
+
+import re
+from pathlib import Path
+
+from model.folders import CheckpointError
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_FILES = ["*.safetensors", "model.safetensors.index.json", "*.json", "merges.txt"]
+
+
+def resolve(source: str | Path) -> Path:
+    """The local folder of a checkpoint; of a hub id, its safetensors and JSON files are downloaded.
+
+    Raises:
+        CheckpointError: neither a folder nor a hub id, or the hub does not have it.
+    """
+    folder = Path(source)
+    if folder.is_dir():
+        return folder
+    if not HUB_ID.fullmatch(str(source)):
+        raise CheckpointError(
+            f"no checkpoint folder at {source!s}. Give a folder that holds config.json and "
+            "model.safetensors, or a hub id such as openai-community/gpt2."
+        )
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise CheckpointError(
+            f"{source!s} is not a folder here, and to ask a hub for it the package huggingface_hub "
+            "is needed: pip install -e '.[train]'"
+        ) from error
+    try:
+        return Path(huggingface_hub.snapshot_download(str(source), allow_patterns=_HUB_FILES))
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"{source!s} is not a folder here, and the hub did not give it: {reason}"
+        ) from error
