@@ -18,12 +18,10 @@ from app.mail import (
     MailVerdict,
     classify_mails,
     classify_texts,
-    known_cutoffs,
     read_message,
 )
 from app.problems import SCOPE_KEY
 from app.routes import TheService, TimeoutMs, ended_by_disconnect
-from app.service import Service
 from model.gpt2 import LABELS
 from model.mail import MailText
 
@@ -82,13 +80,12 @@ async def check(
     looked at."""
     raw, _ = await read_message(request)
     [verdict] = await classify_mails(request, service, [raw], timeout_ms=timeout_ms)
-    required = _required_score(service)
     return {
         "is_skipped": False,
         "score": verdict.score,
-        "required_score": required,
+        "required_score": verdict.required_score,
         "action": _ACTIONS[verdict.decision],
-        "thresholds": {"add header": required},
+        "thresholds": {"add header": verdict.required_score},
         "symbols": {
             SYMBOL: {
                 "name": SYMBOL,
@@ -149,11 +146,6 @@ async def classify(
 
 
 router.include_router(_json_router)
-
-
-def _required_score(service: Service) -> float:
-    """The score at the cut-off from which a message is spam."""
-    return round(service.settings.score_weight * (2 * known_cutoffs(service).spam_from - 1), 4)
 
 
 def _mail_in_chat(body: dict[str, Any]) -> MailText:

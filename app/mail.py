@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
+from app.decision import Cutoffs, Decision, score_of
 from app.errors import (
     AccessDenied,
     DeadlineExpired,
@@ -29,8 +30,6 @@ from app.service import EXPLAINED_CHARACTERS, Service
 from model.classifier import Prediction
 from model.mail import MailText, message_to_text
 
-Decision = Literal["ham", "unsure", "spam"]
-
 CLASSIFY_ERRORS = error_responses(
     AccessDenied,
     MalformedBody,
@@ -43,24 +42,6 @@ CLASSIFY_ERRORS = error_responses(
     DeadlineExpired,
 )
 
-# Where the checkpoint's run.json says nothing under "cutoffs".
-_HAM_BELOW = 0.2
-_SPAM_FROM = 0.8
-
-
-@dataclass(frozen=True)
-class Cutoffs:
-    """Below the first a message is ham, from the second on it is spam, between them unsure."""
-
-    ham_below: float
-    spam_from: float
-
-    def decide(self, spam_probability: float) -> Decision:
-        """The decision on a probability of spam."""
-        if spam_probability >= self.spam_from:
-            return "spam"
-        return "ham" if spam_probability < self.ham_below else "unsure"
-
 
 @dataclass(frozen=True)
 class MailVerdict:
@@ -72,6 +53,7 @@ class MailVerdict:
         prediction: on all of it.
         windows: parts of the text that went through the model.
         score: weight * (2 * P(spam) - 1).
+        required_score: the score from which on it is spam.
         decision: by the cut-offs.
     """
 
@@ -80,6 +62,7 @@ class MailVerdict:
     prediction: Prediction
     windows: int
     score: float
+    required_score: float
     decision: Decision
 
 
@@ -191,16 +174,13 @@ async def classify_message(
         raws = _messages_in(body)
     else:
         raws = [body]
-    known = known_cutoffs(service)
     verdicts = await classify_mails(
         request,
         service,
         raws,
         timeout_ms=timeout_ms,
-        cutoffs=Cutoffs(
-            known.ham_below if ham_below is None else ham_below,
-            known.spam_from if spam_from is None else spam_from,
-        ),
+        ham_below=ham_below,
+        spam_from=spam_from,
         weight=weight,
     )
     results = [MessageResult.of(verdict) for verdict in verdicts]
@@ -217,13 +197,20 @@ async def classify_mails(
     raws: list[bytes],
     *,
     timeout_ms: int | None = None,
-    cutoffs: Cutoffs | None = None,
+    ham_below: float | None = None,
+    spam_from: float | None = None,
     weight: float | None = None,
 ) -> list[MailVerdict]:
     """Verdicts on raw messages; the settings and the checkpoint say what the caller does not."""
     mails = await asyncio.to_thread(lambda: [message_to_text(raw) for raw in raws])
     return await classify_texts(
-        request, service, mails, timeout_ms=timeout_ms, cutoffs=cutoffs, weight=weight
+        request,
+        service,
+        mails,
+        timeout_ms=timeout_ms,
+        ham_below=ham_below,
+        spam_from=spam_from,
+        weight=weight,
     )
 
 
@@ -233,7 +220,8 @@ async def classify_texts(
     mails: list[MailText],
     *,
     timeout_ms: int | None = None,
-    cutoffs: Cutoffs | None = None,
+    ham_below: float | None = None,
+    spam_from: float | None = None,
     weight: float | None = None,
 ) -> list[MailVerdict]:
     """Verdicts on texts that have been taken out of their messages already."""
@@ -242,7 +230,10 @@ async def classify_texts(
         verdicts = await service.classify_long(
             [mail.text for mail in mails], timeout_ms and timeout_ms / 1000
         )
-    cutoffs = cutoffs or known_cutoffs(service)
+    cutoffs = Cutoffs(
+        verdicts.cutoffs.ham_below if ham_below is None else ham_below,
+        verdicts.cutoffs.spam_from if spam_from is None else spam_from,
+    )
     weight = weight or service.settings.score_weight
     return [
         MailVerdict(
@@ -250,7 +241,8 @@ async def classify_texts(
             mail=mail,
             prediction=prediction,
             windows=windows,
-            score=round(weight * (2 * prediction.spam_probability - 1), 4),
+            score=score_of(prediction.spam_probability, weight),
+            required_score=score_of(cutoffs.spam_from, weight),
             decision=cutoffs.decide(prediction.spam_probability),
         )
         for mail, prediction, windows in zip(
@@ -275,17 +267,6 @@ def _is_local(request: Request) -> bool:
         return request.client is not None and ip_address(request.client.host).is_loopback
     except ValueError:
         return False
-
-
-def known_cutoffs(service: Service) -> Cutoffs:
-    """The cut-offs that the checkpoint was given when it was made."""
-    run = service.engine.classifier.run if service.engine else None
-    stated = run.get("cutoffs") if isinstance(run, dict) else None
-    if not isinstance(stated, dict):
-        return Cutoffs(_HAM_BELOW, _SPAM_FROM)
-    return Cutoffs(
-        float(stated.get("ham_below", _HAM_BELOW)), float(stated.get("spam_from", _SPAM_FROM))
-    )
 
 
 async def read_message(request: Request) -> tuple[bytes, bool]:

@@ -172,6 +172,9 @@ async def info(request: Request, service: TheService) -> InfoResponse:
         max_queue_tokens=settings.max_queue_tokens,
         max_pending_texts=settings.max_pending_texts,
         timeout_seconds=settings.timeout_seconds,
+        spam_prior=classifier.spam_prior,
+        ham_below=service.engine.cutoffs.ham_below,
+        spam_from=service.engine.cutoffs.spam_from,
         run=classifier.run,
         version=request.app.version,
     )

@@ -94,6 +94,12 @@ class InfoResponse(BaseModel):
     max_queue_tokens: int
     max_pending_texts: int
     timeout_seconds: float
+    spam_prior: Annotated[
+        float | None,
+        Field(description="Share of spam that the probabilities assume; null: not known."),
+    ] = None
+    ham_below: Annotated[float, Field(description="Cut-off of mail: ham below it.")]
+    spam_from: Annotated[float, Field(description="Cut-off of mail: spam from it on.")]
     run: Annotated[
         dict[str, JsonValue] | None,
         Field(description="`run.json` of the checkpoint: how it was made and how good it is."),

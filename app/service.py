@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import torch
 
 from app.batcher import DynamicBatcher, Limits
+from app.decision import Cutoffs
 from app.errors import NotReady, QueueFull, ReloadFailed, TooManyTexts
 from app.metrics import Metrics
 from app.settings import Settings
@@ -46,11 +47,13 @@ class Verdicts:
     Attributes:
         model: its name.
         predictions: one a text.
+        cutoffs: by which that model decides.
         windows: how many parts of each text were read; empty where only the beginning is read.
     """
 
     model: str
     predictions: list[Prediction]
+    cutoffs: Cutoffs
     windows: list[int] = field(default_factory=list)
 
 
@@ -61,6 +64,7 @@ class Engine:
 
     classifier: Classifier
     batcher: DynamicBatcher
+    cutoffs: Cutoffs
 
 
 class Service:
@@ -179,9 +183,9 @@ class Service:
             return [classifier.encode(text) for text in texts]
 
         is_short = sum(map(len, texts)) <= _INLINE_CHARACTERS
-        model, predictions = await self._predict(len(texts), encode, is_short, timeout_seconds)
+        engine, predictions = await self._predict(len(texts), encode, is_short, timeout_seconds)
         self.metrics.count_verdicts(predictions)
-        return Verdicts(model, predictions)
+        return Verdicts(engine.classifier.name, predictions, engine.cutoffs)
 
     async def classify_long(
         self, texts: Sequence[str], timeout_seconds: float | None = None
@@ -196,14 +200,15 @@ class Service:
                 windowed.append(encode_windows(folded, classifier.max_tokens, most))
             return [part for text in windowed for part in text.parts]
 
-        model, predictions = await self._predict(len(texts), encode, False, timeout_seconds)
+        engine, predictions = await self._predict(len(texts), encode, False, timeout_seconds)
         parts = iter(predictions)
         joined = [
             join_predictions([next(parts) for _ in text.parts], truncated=text.truncated)
             for text in windowed
         ]
         self.metrics.count_verdicts(joined)
-        return Verdicts(model, joined, [len(text.parts) for text in windowed])
+        windows = [len(text.parts) for text in windowed]
+        return Verdicts(engine.classifier.name, joined, engine.cutoffs, windows)
 
     async def explain(
         self, text: str, timeout_seconds: float | None = None
@@ -228,7 +233,7 @@ class Service:
         encode: Callable[[Classifier], list[EncodedText]],
         is_short: bool,
         timeout_seconds: float | None,
-    ) -> tuple[str, list[Prediction]]:
+    ) -> tuple[Engine, list[Prediction]]:
         self._check(num_texts)
         timeout_seconds = timeout_seconds or self.settings.timeout_seconds
         begin = time.monotonic()
@@ -244,7 +249,7 @@ class Service:
             predictions = await engine.batcher.submit(encoded, timeout_seconds - elapsed)
         finally:
             self._pending_texts -= num_texts
-        return engine.classifier.name, predictions
+        return engine, predictions
 
     def render_metrics(self) -> bytes:
         """The metrics in the text format of Prometheus."""
@@ -296,7 +301,7 @@ class Service:
             metrics=self.metrics,
             on_failure=lambda reason: self._fail(reason, MODEL_FAILED),
         )
-        self.engine = Engine(classifier, batcher)
+        self.engine = Engine(classifier, batcher, Cutoffs.of(classifier))
         dtype = str(classifier.dtype).removeprefix("torch.")
         self.metrics.set_model(classifier.name, str(classifier.device), dtype)
         _log.info("model in use", extra={"model": classifier.name, "dtype": dtype})
@@ -317,6 +322,9 @@ def _load(settings: Settings, checkpoint: str) -> Classifier:
     classifier.max_batch_tokens = settings.max_batch_tokens or _tokens_in(
         classifier, _BATCH_SECONDS
     )
+    if settings.spam_prior is not None:
+        classifier.assume_spam_prior(settings.spam_prior)
+    Cutoffs.of(classifier)  # what cannot be used is refused now, not at the first request
     return classifier
 
 

@@ -77,6 +77,13 @@ class Settings(BaseSettings):
         description="windows of 256 tokens read of a long mail besides its beginning; each costs "
         "time, 0 leaves the rest of the mail unread",
     )
+    spam_prior: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="share of spam in what is classified here, where it is not that of the "
+        "training texts; probabilities are shifted to it, cut-offs along with them",
+    )
     score_weight: float = Field(
         5.0, gt=0, description="mail filters get the score weight * (2 * P(spam) - 1)"
     )

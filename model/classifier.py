@@ -1,6 +1,7 @@
 """The one door to the model: texts in, predictions out."""
 
 import logging
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -92,6 +93,8 @@ class Classifier:
         self.dtype = dtype
         self.max_tokens = checkpoint.model.config.n_positions
         self.max_batch_tokens = max_batch_tokens
+        self.spam_prior = _spam_prior(checkpoint)
+        self.log_odds_shift = 0.0
         stored_as = torch.float32 if dtype == torch.int8 else dtype
         self._model = checkpoint.model.to(device=device, dtype=stored_as).requires_grad_(False)
         if dtype == torch.int8:
@@ -153,6 +156,27 @@ class Classifier:
             times.append(time.perf_counter() - begin)
         return min(times)
 
+    def assume_spam_prior(self, spam_prior: float) -> None:
+        """Makes all further verdicts those for texts of which this share is spam.
+
+        The log-odds of spam move by logit(spam_prior) - logit(the share in training); the order of
+        the texts stays. Source: Saerens et al., "Adjusting the Outputs of a Classifier to New a
+        Priori Probabilities", 2002.
+
+        Args:
+            spam_prior: above 0, below 1.
+
+        Raises:
+            CheckpointError: run.json does not say what share was spam in training.
+        """
+        if self.spam_prior is None:
+            raise CheckpointError(
+                f"{self.name}: run.json has no spam_prior between 0 and 1, the share of spam among "
+                "its training texts, so its verdicts cannot be moved to another share."
+            )
+        self.log_odds_shift += _logit(spam_prior) - _logit(self.spam_prior)
+        self.spam_prior = spam_prior
+
     def encode(self, text: str) -> EncodedText:
         """Tokens of any string; cut after the model's longest text. Never raises."""
         return EncodedText(*encode(text, self.max_tokens))
@@ -205,9 +229,20 @@ class Classifier:
 
     @torch.inference_mode()
     def _forward(self, token_lists: list[list[int]]) -> list[list[float]]:
-        logits = self._model(pack(token_lists).to(self.device))  # (B, 2)
-        probabilities: list[list[float]] = torch.softmax(logits.float(), dim=-1).tolist()
+        logits = self._model(pack(token_lists).to(self.device)).float()  # (B, 2)
+        logits[:, 1] += self.log_odds_shift
+        probabilities: list[list[float]] = torch.softmax(logits, dim=-1).tolist()
         return probabilities
+
+
+def _spam_prior(checkpoint: Checkpoint) -> float | None:
+    """The share of spam among the training texts, where run.json states one."""
+    stated = (checkpoint.run or {}).get("spam_prior")
+    return stated if isinstance(stated, float) and 0 < stated < 1 else None
+
+
+def _logit(probability: float) -> float:
+    return math.log(probability / (1 - probability))
 
 
 def pick_device(name: str) -> torch.device:

@@ -1,0 +1,67 @@
+"""Ham, unsure or spam: the decision on a probability, by two cut-offs. Knows nothing of HTTP."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from model.checkpoint import CheckpointError
+from model.classifier import Classifier
+
+Decision = Literal["ham", "unsure", "spam"]
+
+# Where the checkpoint's run.json says nothing under "cutoffs".
+_HAM_BELOW = 0.2
+_SPAM_FROM = 0.8
+
+
+@dataclass(frozen=True)
+class Cutoffs:
+    """Below the first a message is ham, from the second on it is spam, between them unsure."""
+
+    ham_below: float
+    spam_from: float
+
+    @classmethod
+    def of(cls, classifier: Classifier) -> "Cutoffs":
+        """The cut-offs that the checkpoint was given when it was made.
+
+        They promise shares of ham and of spam that go the wrong way, which another mix does not
+        change: where the classifier assumes another prior, they move along with its verdicts.
+
+        Raises:
+            CheckpointError: ``cutoffs`` of run.json is not what ``training.cutoffs`` writes.
+        """
+        stated = (classifier.run or {}).get("cutoffs")
+        if stated is None:
+            return cls(_HAM_BELOW, _SPAM_FROM)
+        try:
+            ham_below, spam_from = float(stated["ham_below"]), float(stated["spam_from"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f'{classifier.name}: "cutoffs" of run.json must hold the numbers ham_below and '
+                "spam_from."
+            ) from error
+        if not 0 <= ham_below <= spam_from <= 1:
+            raise CheckpointError(
+                f"{classifier.name}: run.json has the cut-offs {ham_below} and {spam_from}; they "
+                "must not fall and lie within 0 and 1."
+            )
+        if shift := classifier.log_odds_shift:
+            return cls(_shifted(ham_below, shift), _shifted(spam_from, shift))
+        return cls(ham_below, spam_from)
+
+    def decide(self, spam_probability: float) -> Decision:
+        """The decision on a probability of spam."""
+        if spam_probability >= self.spam_from:
+            return "spam"
+        return "ham" if spam_probability < self.ham_below else "unsure"
+
+
+def score_of(spam_probability: float, weight: float) -> float:
+    """The score that mail filters add up: weight * (2 * P(spam) - 1), to four digits."""
+    return round(weight * (2 * spam_probability - 1), 4)
+
+
+def _shifted(probability: float, log_odds: float) -> float:
+    odds = probability * math.exp(log_odds)
+    return odds / (odds + 1 - probability)
