@@ -67,21 +67,36 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, batch: PackedBatch, last_only: bool) -> Tensor:
         """Maps (T, C) to (T, C), or to (B, C) for the last tokens alone."""
-        projected = self.project(x, batch, last_only)
-        q, k, v = (t.reshape(len(t), self.n_head, -1) for t in projected)  # (T or B, H, D)
-        out: Tensor = self.c_proj(packed_attention(q, k, v, batch).flatten(1))
+        attended = self.attend_last(x, batch) if last_only else self.attend(x, batch)
+        out: Tensor = self.c_proj(attended)
         return out
 
-    def project(self, x: Tensor, batch: PackedBatch, last_only: bool) -> tuple[Tensor, ...]:
-        """Queries (T, C), of the last tokens alone (B, C); keys (T, C); values (T, C)."""
-        if not last_only:
-            qkv: Tensor = self.c_attn(x)
-            return qkv.chunk(3, dim=-1)
-        # Keys and values come from every token, the query from the last one of each text.
-        C = x.shape[-1]
-        weight, bias = self.c_attn.weight, self.c_attn.bias
-        q = F.linear(x[batch.last_rows], weight[:C], bias[:C])
-        return q, *F.linear(x, weight[C:], bias[C:]).chunk(2, dim=-1)
+    def attend(self, x: Tensor, batch: PackedBatch) -> Tensor:
+        """What each token takes from its text before ``c_proj``: (T, C)."""
+        q, k, v = (t.view(len(x), self.n_head, -1) for t in self.c_attn(x).chunk(3, dim=-1))
+        return packed_attention(q, k, v, batch).flatten(1)  # (T, H, D) -> (T, C)
+
+    def attend_last(self, x: Tensor, batch: PackedBatch) -> Tensor:
+        """What the last token of each text takes from it before ``c_proj``: (B, C)."""
+        C, H = x.shape[-1], self.n_head
+        q_weight, k_weight, v_weight = torch.split(self.c_attn.weight, C)
+        q_bias, k_bias, v_bias = torch.split(self.c_attn.bias, C)
+        q = F.linear(x[batch.last_rows], q_weight, q_bias).view(-1, H, C // H)
+        if x.is_cuda:
+            k, v = F.linear(x, k_weight, k_bias), F.linear(x, v_weight, v_bias)
+            k, v = (t.view(len(x), H, -1) for t in (k, v))
+            return packed_attention(q, k, v, batch).flatten(1)
+        # q (K x) = (q K) x and sum a (V x) = V (sum a x): projecting the one query and the one sum
+        # of a text costs a fraction of projecting its tokens. The keys' bias adds the same to every
+        # score of a text, and the values' bias the same to every sum.
+        q = torch.einsum("bhd,hdc->bhc", q, k_weight.view(H, -1, C)) / math.sqrt(C // H)
+        sums = torch.stack(
+            [
+                (q_text @ x_text.t()).softmax(-1) @ x_text
+                for q_text, x_text in zip(q, torch.split(x, list(batch.lengths)), strict=True)
+            ]
+        )  # (B, H, C)
+        return torch.einsum("bhc,hdc->bhd", sums, v_weight.view(H, -1, C)).flatten(1) + v_bias
 
 
 class MLP(nn.Module):

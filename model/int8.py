@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from model.gpt2 import Attention, Block, GPT2ForSequenceClassification
-from model.packing import PackedBatch
+from model.packing import PackedBatch, packed_attention
 
 _LEVELS = 127
 _ZERO = 128  # activations are stored unsigned, with this for 0
@@ -71,12 +71,19 @@ class Int8Attention(Attention):
             self._qkv = Int8Linear(weight, bias)
         self.add_module("c_proj", _convert(attention.c_proj))
 
-    def project(self, x: Tensor, batch: PackedBatch, last_only: bool) -> tuple[Tensor, ...]:
-        """As in ``Attention``, with the ``last_only`` that was given when it was made."""
-        if last_only:
-            return self._q(x[batch.last_rows]), *self._kv(x).chunk(2, dim=-1)
-        qkv: Tensor = self._qkv(x)
-        return qkv.chunk(3, dim=-1)
+    def attend(self, x: Tensor, batch: PackedBatch) -> Tensor:
+        """As in ``Attention``."""
+        q, k, v = self._qkv(x).chunk(3, dim=-1)
+        return self._heads(q, k, v, batch)
+
+    def attend_last(self, x: Tensor, batch: PackedBatch) -> Tensor:
+        """As in ``Attention``."""
+        k, v = self._kv(x).chunk(2, dim=-1)
+        return self._heads(self._q(x[batch.last_rows]), k, v, batch)
+
+    def _heads(self, q: Tensor, k: Tensor, v: Tensor, batch: PackedBatch) -> Tensor:
+        q, k, v = (t.reshape(len(t), self.n_head, -1) for t in (q, k, v))
+        return packed_attention(q, k, v, batch).flatten(1)
 
 
 def is_supported() -> bool:

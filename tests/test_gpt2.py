@@ -1,6 +1,9 @@
 """The network against transformers' on random weights: logits, gradients, the last token alone."""
 
+import copy
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -18,6 +21,9 @@ from model.gpt2 import (
 from model.packing import PackedBatch, pack
 from model.tokenizer import ENDOFTEXT, encode
 from tests.conftest import AWKWARD_TEXTS, TINY, randomize, tiny_classifier_model
+from training.config import TrainConfig
+from training.freeze import freeze
+from training.lora import merge_lora
 
 TOKENS = [encode(text, 64)[0] for text in AWKWARD_TEXTS]
 
@@ -77,20 +83,63 @@ def test_book_padding_read_at_a_fixed_position_agrees_with_transformers(tmp_path
         torch.testing.assert_close(ours(pack(texts)), reference, atol=1e-5, rtol=1e-5)
 
 
-def test_gradients_agree_with_transformers(tmp_path: Path) -> None:
-    ours = tiny_classifier_model()
-    theirs = load_theirs(tmp_path, ours)
+LABELS = torch.arange(len(TOKENS) - 1) % 2
+
+
+def gradients(model: GPT2ForSequenceClassification) -> dict[str, Tensor | None]:
+    """Ours, after one backward pass over the texts that transformers can read, too."""
     texts = [tokens for tokens in TOKENS if tokens != [ENDOFTEXT]]
-    labels = torch.arange(len(texts)) % 2
+    torch.nn.functional.cross_entropy(model(pack(texts)), LABELS).backward()
+    return {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+def their_gradients(folder: Path, model: GPT2ForSequenceClassification) -> dict[str, Tensor]:
+    """Theirs of all weights, turned into our shapes."""
+    theirs = load_theirs(folder, model)
+    texts = [tokens for tokens in TOKENS if tokens != [ENDOFTEXT]]
     input_ids, attention_mask = padded(texts)
-    theirs(input_ids=input_ids, attention_mask=attention_mask, labels=labels).loss.backward()
-    torch.nn.functional.cross_entropy(ours(pack(texts)), labels).backward()
-    gradients = {name: p.grad for name, p in ours.named_parameters()}
-    for name, parameter in theirs.named_parameters():
-        reference = parameter.grad
-        if name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight")):
-            reference = reference.t()
-        torch.testing.assert_close(gradients[name], reference, atol=1e-5, rtol=1e-4, msg=name)
+    theirs(input_ids=input_ids, attention_mask=attention_mask, labels=LABELS).loss.backward()
+    conv1d = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
+    return {
+        name: parameter.grad.t() if name.endswith(conv1d) else parameter.grad
+        for name, parameter in theirs.named_parameters()
+    }
+
+
+@pytest.mark.parametrize(
+    ("trained", "count"), [("head", 1), ("last_block", 15), ("last_two_blocks", 27), ("all", 41)]
+)
+def test_gradients_of_each_trained_part_agree_with_transformers(
+    trained: Literal["head", "last_block", "last_two_blocks", "all"], count: int, tmp_path: Path
+) -> None:
+    ours = tiny_classifier_model(config=replace(TINY, n_layer=3))
+    freeze(ours, TrainConfig(trained=trained))
+    computed = {name: grad for name, grad in gradients(ours).items() if grad is not None}
+    assert len(computed) == count
+    reference = their_gradients(tmp_path, ours)
+    for name, grad in computed.items():
+        torch.testing.assert_close(grad, reference[name], atol=1e-5, rtol=1e-5, msg=name)
+
+
+def test_gradients_of_lora_agree_with_transformers_on_the_merged_weights(tmp_path: Path) -> None:
+    """For W + alpha (A B)^T: dA = alpha dW^T B^T and dB = alpha A^T dW^T."""
+    ours = tiny_classifier_model()
+    freeze(ours, TrainConfig(trained="lora", lora_rank=4, lora_alpha=2.0))
+    factors = {name: p.detach() for name, p in ours.named_parameters() if p.requires_grad}
+    for name, factor in factors.items():
+        if name.endswith(".B"):
+            factor.normal_(0, 0.1)
+    computed = gradients(ours)
+    merged = copy.deepcopy(ours)
+    merge_lora(merged)
+    reference = their_gradients(tmp_path, merged)
+    for name in factors:
+        layer, _, factor_name = name.rpartition(".")
+        dW = reference[f"{layer}.weight"]
+        A, B = factors[f"{layer}.A"], factors[f"{layer}.B"]
+        expected = 2.0 * (dW.t() @ B.t() if factor_name == "A" else A.t() @ dW.t())
+        torch.testing.assert_close(computed[name], expected, atol=1e-5, rtol=1e-5, msg=name)
+    assert len(factors) == 2 * (2 * 4 + 1)
 
 
 def test_language_model_logits_agree_with_transformers() -> None:
