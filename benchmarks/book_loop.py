@@ -1,6 +1,6 @@
 """The book's training loop, written plainly: the yardstick of ``benchmarks.training``.
 
-Every text padded to the longest, attention as matrix products under a triangular mask, every block
+Every text padded to one length, attention as matrix products under a triangular mask, every block
 computed in every epoch and evaluation, for every token. Reads the last real token, so that its
 losses can be compared with ours to rounding.
 """
@@ -69,7 +69,8 @@ class PaddedClassifier(nn.Module):
 def book_loop(config: TrainConfig, splits: Splits) -> list[tuple[float, float]]:
     """Trains as the book does; the printed (train loss, validation loss) pairs.
 
-    Ends, as the book, with the accuracy over the whole of each part.
+    Ends, as the book, with the accuracy over the whole of each part. Pads to ``max_tokens``: in the
+    book 120, the longest of its training texts.
     """
     torch.manual_seed(config.seed)
     model = PaddedClassifier(load_base(config.base))
@@ -78,9 +79,8 @@ def book_loop(config: TrainConfig, splits: Splits) -> list[tuple[float, float]]:
         for part in (model.blocks[-1], model.backbone.ln_f, model.score):
             part.requires_grad_(True)
     parts = [tokenize(part, config.max_tokens) for part in vars(splits).values()]
-    length = max(len(tokens) for tokens, _ in parts[0])
     torch.manual_seed(config.seed)
-    loaders = [_loader(part, length, config, training=part is parts[0]) for part in parts]
+    loaders = [_loader(part, config, training=part is parts[0]) for part in parts]
     torch.manual_seed(config.seed)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
@@ -105,11 +105,11 @@ def book_loop(config: TrainConfig, splits: Splits) -> list[tuple[float, float]]:
     return printed
 
 
-def _loader(part: list[TokenizedExample], length: int, config: TrainConfig, *, training: bool):
+def _loader(part: list[TokenizedExample], config: TrainConfig, *, training: bool):
     rows = []
     for tokens, label in part:
-        kept = tokens[:length]
-        rows.append((torch.tensor(kept + [ENDOFTEXT] * (length - len(kept))), len(kept) - 1, label))
+        padding = [ENDOFTEXT] * (config.max_tokens - len(tokens))
+        rows.append((torch.tensor(tokens + padding), len(tokens) - 1, label))
     dataset: Any = rows
     return DataLoader(dataset, config.batch_size, shuffle=training, drop_last=training)
 

@@ -75,16 +75,20 @@ def finetune(
     outcome = _train(model, splits, parts, caches, config, device)
     merge_lora(model)
     finalize(model, getattr(torch, config.storage_dtype))
+    if config.storage_dtype != "float32":
+        caches = {}  # the frozen blocks were rounded just now
     temperature = 1.0
     if config.calibrate:
-        logits, labels = predict(model, parts["validation"], config, device)
+        logits, labels = predict(
+            model, parts["validation"], config, device, caches.get("validation")
+        )
         temperature = fit_temperature(logits, labels)
         with torch.no_grad():
             model.score.weight.div_(temperature)
         finalize(model, getattr(torch, config.storage_dtype))
     metrics = {}
     for name, part in parts.items():
-        logits, labels = predict(model, part, config, device)
+        logits, labels = predict(model, part, config, device, caches.get(name))
         metrics[name] = measure(labels.tolist(), logits.softmax(-1)[:, 1].tolist())
     return TrainedClassifier(
         model.cpu(), read_token, splits, outcome, metrics, temperature, trained_parameters
@@ -196,10 +200,17 @@ def predict(
     part: Sequence[TokenizedExample],
     config: TrainConfig,
     device: torch.device,
+    cache: ActivationCache | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (N, 2) and labels (N,) of all texts of a part, on the CPU, in float32."""
+    """Logits (N, 2) and labels (N,) of all texts of a part, on the CPU, at the recipe's precision.
+
+    ``cache`` holds the part's activations, where the model's lower blocks still give the same.
+    """
+    num_blocks = cache.num_blocks if cache else 0
     logits, labels = [], []
-    for batch in make_loader(part, _EVALUATION_BATCH, causal=config.causal_mask):
-        logits.append(model(batch.packed.to(device)).float().cpu())
+    for batch in make_loader(part, _EVALUATION_BATCH, causal=config.causal_mask, cache=cache):
+        hidden = None if batch.hidden is None else batch.hidden.to(device)
+        with autocast(config.precision, device):
+            logits.append(model(batch.packed.to(device), hidden, num_blocks).float().cpu())
         labels.append(batch.labels)
     return torch.cat(logits), torch.cat(labels)
