@@ -170,7 +170,7 @@ def stuck_service() -> Iterator[int]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Stuck)
     server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=[0.01], daemon=True)
     thread.start()
     try:
         yield int(server.server_address[1])

@@ -200,7 +200,7 @@ def test_a_training_run_takes_feedback_in(
         store.add(report(f"d{number}", "spam", "joe", f"told text number {number} of joe"))
     store.close()
     corpus, recipe = tmp_path / "SMSSpamCollection", tmp_path / "tiny.toml"
-    corpus.write_text("\n".join(synthetic_lines()) + "\n")
+    corpus.write_text("\n".join(synthetic_lines(80)) + "\n")
     recipe.write_text(TINY_RECIPE)
     arguments = [str(recipe), "--data", str(corpus), "--epochs", "1"]
 

@@ -36,7 +36,7 @@ def service(decision: str, asked: list[bytes]) -> Iterator[int]:
             """Nothing: tests are quiet."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=[0.01])
     thread.start()
     try:
         yield int(server.server_address[1])

@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.__main__ import main
 from tests.conftest import HAM, SPAM
 
 ROOT = Path(__file__).parents[1]
@@ -109,12 +110,18 @@ def test_at_sigterm_accepted_work_is_finished_and_new_work_refused(
         (["--port", "70000"], "port is '70000'"),
     ],
 )
-def test_a_service_that_cannot_start_says_why_and_exits_with_2(
-    save_tiny: Callable[..., Path], flags: list[str], words: str
+def test_a_service_that_cannot_start_says_why_and_returns_2(
+    save_tiny: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    flags: list[str],
+    words: str,
 ) -> None:
-    process = start("--checkpoint", str(save_tiny()), "--port", "0", *flags)
-    _, errors = process.communicate(timeout=DEADLINE_SECONDS)
-    assert process.returncode == 2
+    monkeypatch.setattr("app.__main__.configure_logs", lambda level: None)
+    arguments = ["--checkpoint", str(save_tiny()), "--port", "0", *flags]
+    monkeypatch.setattr(sys, "argv", ["app", *arguments])
+    assert main() == 2
+    errors = capsys.readouterr().err
     lines = [line for line in errors.splitlines() if line.startswith("spamgate: ")]
     assert len(lines) == 1
     assert words in lines[0]
@@ -130,3 +137,4 @@ def test_altered_golden_answers_refuse_the_start(save_tiny: Callable[..., Path])
     _, errors = process.communicate(timeout=DEADLINE_SECONDS)
     assert process.returncode == 2
     assert "golden message 0" in errors
+    assert "Traceback" not in errors

@@ -3,6 +3,7 @@
 import html
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,14 +18,14 @@ from training.report import load_run, worst_mistakes
 CPU = torch.device("cpu")
 
 
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every eighth label is wrong, so that there are errors to report; all texts need escaping."""
     lines = [f"{line} <b>&" for line in synthetic_lines(200)]
     for number in range(0, len(lines), 8):
         label, _, text = lines[number].partition("\t")
         lines[number] = f"{'ham' if label == 'spam' else 'spam'}\t{text}"
-    path = tmp_path / "SMSSpamCollection"
+    path = tmp_path_factory.mktemp("corpus") / "SMSSpamCollection"
     path.write_text("\n".join(lines) + "\n")
     return path
 
@@ -35,6 +36,17 @@ def make_run(tmp_path: Path, corpus: Path, extra: str = "") -> Path:
     out = tmp_path / "run"
     assert finetune.main([str(recipe), "--data", str(corpus), "--out", str(out)]) == 0
     return out
+
+
+@pytest.fixture(scope="module")
+def plain_run(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Path:
+    return make_run(tmp_path_factory.mktemp("plain"), corpus)
+
+
+@pytest.fixture
+def out(plain_run: Path, tmp_path: Path) -> Path:
+    """A finished run's folder, a copy to write into."""
+    return shutil.copytree(plain_run, tmp_path / "run")
 
 
 class Assets(HTMLParser):
@@ -52,10 +64,18 @@ class Assets(HTMLParser):
 
 @pytest.mark.parametrize(
     "extra",
-    ["", 'selection = "book"\npadding = "longest"\n', 'read_token = "mean"\ncausal_mask = false\n'],
+    ['selection = "book"\npadding = "longest"\n', 'read_token = "mean"\ncausal_mask = false\n'],
 )
-def test_report_repeats_the_runs_own_figures(tmp_path: Path, corpus: Path, extra: str) -> None:
-    run = load_run(make_run(tmp_path, corpus, extra), corpus, CPU)
+def test_report_repeats_the_figures_of_any_recipe(tmp_path: Path, corpus: Path, extra: str) -> None:
+    check_figures(make_run(tmp_path, corpus, extra), corpus)
+
+
+def test_report_repeats_the_runs_own_figures(out: Path, corpus: Path) -> None:
+    check_figures(out, corpus)
+
+
+def check_figures(out: Path, corpus: Path) -> None:
+    run = load_run(out, corpus, CPU)
     recorded = run.facts["metrics"]["test"]
     again = measure(run.labels, run.spam_probabilities)
     assert again.loss == pytest.approx(recorded["loss"], abs=1e-6)
@@ -64,9 +84,8 @@ def test_report_repeats_the_runs_own_figures(tmp_path: Path, corpus: Path, extra
 
 
 def test_page_is_whole_and_shows_no_text_unless_asked(
-    tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+    out: Path, tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = make_run(tmp_path, corpus)
     facts = json.loads((out / "run.json").read_text())
     run = load_run(out, corpus, CPU)
     mistakes = worst_mistakes(run, show_texts=True)
@@ -87,6 +106,8 @@ def test_page_is_whole_and_shows_no_text_unless_asked(
     assert "TF-IDF + linear SVM" in page
     assert f"{facts['metrics']['test']['accuracy']:.2%}" in page
     assert "&lt;b&gt;" not in page
+    # The same run gives the same page.
+    assert page == report.render(load_run(out, corpus, CPU), show_texts=False)
 
     shown = tmp_path / "shown.html"
     arguments = [str(out), "--data", str(corpus), "--show-texts", "--out", str(shown)]
@@ -97,16 +118,9 @@ def test_page_is_whole_and_shows_no_text_unless_asked(
         assert mistake.text not in shown.read_text()
 
 
-def test_same_run_gives_the_same_page(tmp_path: Path, corpus: Path) -> None:
-    out = make_run(tmp_path, corpus)
-    pages = [report.render(load_run(out, corpus, CPU), show_texts=False) for _ in range(2)]
-    assert pages[0] == pages[1]
-
-
 def test_what_cannot_be_reported_is_one_clear_line(
-    tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+    out: Path, tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = make_run(tmp_path, corpus)
     other = tmp_path / "other"
     other.write_text(corpus.read_text() + "ham\tone more\n")
     cases = [

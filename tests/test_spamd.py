@@ -35,7 +35,7 @@ def service(answer: dict[str, object], status: int = 200) -> Iterator[tuple[str,
             """Nothing: tests are quiet."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=[0.01])
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}", bodies

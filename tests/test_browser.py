@@ -1,0 +1,116 @@
+"""The docs page and the page at / in a real browser: they work, and ask nothing elsewhere."""
+
+import asyncio
+import os
+import re
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from app.main import create_app
+from tests.conftest import SPAM, tiny_checkpoint
+from tests.mail_programs import SPAM_MAIL
+from tests.serving import make_settings
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PHONE, DESK = (375, 700), (1200, 1600)
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a chromium on the PATH")
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """Of a service in a thread of this process: a browser needs a socket, not a process."""
+    app = create_app(make_settings(tiny_checkpoint(0, "last")))
+    server = uvicorn.Server(uvicorn.Config(app, ws="none", log_config=None))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield started
+        started.close()
+
+
+def open_page(browser: Any, url: str, size: tuple[int, int]) -> tuple[Any, list[str], list[str]]:
+    """A page of this size, what it asks for, and what the browser complains about."""
+    page = browser.new_page(viewport={"width": size[0], "height": size[1]})
+    requested: list[str] = []
+    complaints: list[str] = []
+    page.on("request", lambda request: requested.append(request.url))
+    page.on("console", lambda message: complaints.append(message.text))
+    page.goto(url)
+    return page, requested, complaints
+
+
+def keep_screenshot(page: Any, name: str) -> None:
+    """Where SPAMGATE_SCREENSHOTS names a folder."""
+    if folder := os.environ.get("SPAMGATE_SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+
+def test_the_documented_example_executes_unedited(browser: Any, address: str) -> None:
+    page, requested, _ = open_page(browser, f"{address}/docs", DESK)
+    page.click("[id^='operations-'][id$='classify_classify_post'] .opblock-summary-control")
+    page.get_by_role("button", name="Try it out").click()
+    page.get_by_role("button", name="Execute").click()
+    status = page.locator(".live-responses-table tbody .response-col_status").first
+    status.wait_for()
+    answer = page.locator(".live-responses-table tbody .highlight-code").first.inner_text()
+    keep_screenshot(page, "docs")
+    assert status.inner_text().split()[0] == "200"
+    assert '"label"' in answer
+    assert len(requested) >= 4
+    assert all(url.startswith((address, "data:")) for url in requested), requested
+    page.close()
+
+
+@pytest.mark.parametrize(("name", "size"), [("phone", PHONE), ("desk", DESK)])
+def test_a_message_is_checked_and_explained(
+    browser: Any, address: str, tmp_path: Path, name: str, size: tuple[int, int]
+) -> None:
+    from playwright.sync_api import expect
+
+    eml = tmp_path / "winner.eml"
+    eml.write_bytes(SPAM_MAIL)
+    page, requested, complaints = open_page(browser, f"{address}/", size)
+    page.fill("#message", f"Subject: <b>Winner</b>\n\n{SPAM}")
+    page.get_by_role("button", name="Check").click()
+    page.locator("#result").wait_for()
+    assert "% spam" in page.inner_text("#decision")
+    assert page.inner_text("#text").split() == f"<b>Winner</b> {SPAM}".split()
+    assert page.locator("#text span").count() > 5
+    # Nothing is wider than the screen.
+    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    keep_screenshot(page, f"page-{name}")
+    page.set_input_files("#file", eml)
+    page.get_by_role("button", name="Check").click()
+    # Not wait_for_function: it polls with eval, which the page's own policy forbids.
+    expect(page.locator("#text")).to_have_text(re.compile(r"^\s*Winner"))
+    assert complaints == []
+    assert all(url.startswith((address, "data:")) for url in requested), requested
+    page.close()
