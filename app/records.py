@@ -1,0 +1,221 @@
+"""Files of messages, one record after the other: texts, CSV, JSON lines, mbox, Maildir, .eml.
+
+Reads in one pass and holds one record at a time. What a record holds is never a reason to stop: one
+that is not what its format says comes with a reason instead of a text.
+"""
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from model.mail import MAX_MESSAGE_BYTES, message_to_text
+
+Format = Literal["txt", "csv", "jsonl", "mbox", "maildir", "eml"]
+
+_SUFFIXES: dict[str, Format] = {
+    ".txt": "txt",
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".mbox": "mbox",
+    ".eml": "eml",
+}
+# A line or field longer than this is cut, or is a bad record where half of it means nothing.
+_MAX_LINE_BYTES = 4 << 20
+_READ_BYTES = 1 << 16
+
+
+class SourceError(ValueError):
+    """A file that cannot be read at all; the message says which and what to do."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file or folder of the command line, and how it is read."""
+
+    path: Path
+    format: Format
+
+    @property
+    def size(self) -> int:
+        """In bytes, all files of a Maildir together."""
+        return sum(path.stat().st_size for path in _files(self))
+
+
+@dataclass(frozen=True)
+class Record:
+    """One message of a source.
+
+    Attributes:
+        source: the path of its file.
+        position: in the file, from 1: of the line, the row below the header or the message.
+        size: bytes of the file that it takes.
+        text: as the model reads it; None for a bad record.
+        problem: why it is bad. Repeats nothing of the record.
+        is_cut: whether more stood there than is read.
+    """
+
+    source: str
+    position: int
+    size: int
+    text: str | None
+    problem: str = ""
+    is_cut: bool = False
+
+
+def open_source(path: Path, given: Format | None, column: str) -> Source:
+    """Checks that a path can be read, and how.
+
+    Args:
+        path: of the command line.
+        given: the format, where the file's name does not tell.
+        column: the column that a CSV file must have.
+
+    Raises:
+        SourceError: it cannot.
+    """
+    if path.is_dir():
+        if not any((path / name).is_dir() for name in ("cur", "new")):
+            raise SourceError(f"{path} is a folder but no Maildir: it has neither cur nor new.")
+        return Source(path, "maildir")
+    try:
+        with path.open("rb") as file:
+            start = file.read(5)
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror}.") from error
+    found = given or _SUFFIXES.get(path.suffix.lower()) or ("mbox" if start == b"From " else None)
+    if found is None or found == "maildir":
+        raise SourceError(
+            f"the name of {path} does not tell its format. Say --format txt, csv, jsonl, mbox or "
+            "eml."
+        )
+    if found == "csv":
+        columns = _csv_columns(path)
+        if column not in columns:
+            raise SourceError(
+                f"{path} has no column {column!r}; it has {', '.join(columns) or 'none'}. Say "
+                "--column."
+            )
+    return Source(path, found)
+
+
+def read_records(source: Source, column: str) -> Iterator[Record]:
+    """All records of a source, in an order that stays.
+
+    Raises:
+        OSError: the file went away, or the disk fails.
+    """
+    if source.format == "csv":
+        yield from _read_csv(source.path, column)
+        return
+    for path in _files(source):
+        try:
+            with path.open("rb") as file:
+                yield from _read_file(str(path), file, source.format, column)
+        except FileNotFoundError:  # a message of a Maildir that was moved meanwhile
+            yield Record(str(path), 1, 0, None, "the file is gone")
+
+
+def _files(source: Source) -> list[Path]:
+    if source.format != "maildir":
+        return [source.path]
+    folders = [source.path / name for name in ("cur", "new")]
+    found = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
+    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
+
+
+def _read_file(name: str, file: BinaryIO, format: Format, column: str) -> Iterator[Record]:
+    if format in ("eml", "maildir"):
+        raw = file.read(MAX_MESSAGE_BYTES + 1)
+        yield _mail_record(name, 1, raw, len(raw))
+    elif format == "mbox":
+        yield from _read_mbox(name, file)
+    else:
+        for position, line, size in _lines(file):
+            is_cut = size > len(line)
+            content = line.rstrip(b"\r\n")
+            if not content.strip():
+                continue
+            if format == "txt":
+                text = content.decode("utf-8", "replace")
+                yield Record(name, position, size, text, is_cut=is_cut)
+            else:
+                text_or_none, problem = _json_text(content, column, is_cut)
+                yield Record(name, position, size, text_or_none, problem)
+
+
+def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes, int]]:
+    """Number, content up to a bound, and length of each line."""
+    position = 0
+    while line := file.readline(_MAX_LINE_BYTES):
+        position += 1
+        size = len(line)
+        end = line
+        while not end.endswith(b"\n") and (end := file.readline(_READ_BYTES)):
+            size += len(end)
+        yield position, line, size
+
+
+def _json_text(line: bytes, column: str, is_cut: bool) -> tuple[str | None, str]:
+    if is_cut:
+        return None, f"longer than {_MAX_LINE_BYTES} bytes"
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None, "not JSON"
+    text = value.get(column) if isinstance(value, dict) else None
+    if not isinstance(text, str):
+        return None, f"not an object with a text under {column!r}"
+    return text, ""
+
+
+def _read_csv(path: Path, column: str) -> Iterator[Record]:
+    csv.field_size_limit(_MAX_LINE_BYTES)
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        rows = csv.DictReader(file)
+        position = 0
+        while True:
+            position += 1
+            try:
+                row = next(rows)
+            except StopIteration:
+                return
+            except csv.Error:
+                yield Record(str(path), position, 0, None, "not a row of CSV")
+                continue
+            text = row.get(column)
+            size = sum(len(value) + 1 for value in row.values() if isinstance(value, str))
+            problem = "" if isinstance(text, str) else f"no value in column {column!r}"
+            yield Record(str(path), position, size, text, problem)
+
+
+def _csv_columns(path: Path) -> list[str]:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        try:
+            return list(csv.DictReader(file).fieldnames or [])
+        except csv.Error as error:
+            raise SourceError(f"{path} is not CSV: {error}.") from error
+
+
+def _read_mbox(name: str, file: BinaryIO) -> Iterator[Record]:
+    """Messages between ``From `` lines that begin the file or follow a blank line."""
+    raw, size, position = bytearray(), 0, 0
+    after_blank = True
+    for _, line, length in _lines(file):
+        if after_blank and line.startswith(b"From ") and size:
+            position += 1
+            yield _mail_record(name, position, bytes(raw), size)
+            raw, size = bytearray(), 0
+        size += length
+        raw += line[: max(0, MAX_MESSAGE_BYTES + 1 - len(raw))]
+        after_blank = not line.strip()
+    if raw.strip():
+        yield _mail_record(name, position + 1, bytes(raw), size)
+
+
+def _mail_record(name: str, position: int, raw: bytes, size: int) -> Record:
+    mail = message_to_text(raw)
+    return Record(name, position, size, mail.text, is_cut=mail.truncated)

@@ -1,0 +1,205 @@
+"""Archives of every kind scored, resumed, and told apart from what cannot be read."""
+
+import json
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app import bulk, records
+from app.bulk import chunks, main
+from app.records import open_source, read_records
+from model.classifier import Classifier
+from model.fold import fold_text
+from model.mail import message_to_text
+from model.windows import encode_windows, join_predictions
+from tests.conftest import AWKWARD_TEXTS, HAM, SPAM
+
+MAIL = f"From: a@example.org\nSubject: Winner\n\n{SPAM}\n".encode()
+
+
+@pytest.fixture
+def score(save_tiny: Callable[..., Path], tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
+    """Scores files with one tiny checkpoint; the results so far."""
+    checkpoint = save_tiny()
+
+    def run(*files: Path, code: int = 0, flags: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+        out = tmp_path / "out.jsonl"
+        common = ["--out", str(out), "--checkpoint", str(checkpoint), "--device", "cpu"]
+        assert main([*map(str, files), *common, *flags]) == code
+        return [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+
+    return run
+
+
+def written(path: Path, content: bytes | str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(
+        content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
+    )
+    return path
+
+
+def expected(folder: Path, text: str) -> float:
+    classifier = Classifier.load(folder, "cpu", "float32")
+    windowed = encode_windows(fold_text(text), classifier.max_tokens, 8)
+    joined = join_predictions(classifier.predict(windowed.parts), truncated=windowed.truncated)
+    return joined.spam_probability
+
+
+def test_texts_are_scored_in_their_order_whatever_their_length(
+    score: Callable[..., list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    texts = [HAM, "word " * 900, SPAM, "short", "prize " * 400]
+    path = written(tmp_path / "a.txt", "\n".join(texts[:3]) + "\n\n" + "\n".join(texts[3:]))
+    results = score(path)
+    assert [result["position"] for result in results] == [1, 2, 3, 5, 6]
+    assert {result["source"] for result in results} == {str(path)}
+    for result, text in zip(results, texts, strict=True):
+        spam = expected(tmp_path / "tiny", text)
+        assert result["probabilities"]["spam"] == pytest.approx(spam, abs=1e-5)
+        assert result["score"] == pytest.approx(5 * (2 * spam - 1), abs=1e-3)
+        assert result["label"] == ("spam" if spam > 0.5 else "ham")
+        assert "text" not in result
+    assert [result["windows"] > 1 for result in results] == [False, True, False, False, True]
+    assert SPAM not in (tmp_path / "out.jsonl").read_text()
+
+
+def test_every_format_gives_the_same_verdict(
+    score: Callable[..., list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    text = message_to_text(MAIL).text
+    files = [
+        written(tmp_path / "a.csv", f'id,text\n1,"{text}"\n2,"{text}"\n'),
+        written(tmp_path / "a.jsonl", json.dumps({"text": text}) + "\n"),
+        written(tmp_path / "a.eml", MAIL),
+        written(tmp_path / "a.mbox", b"From a Tue\n" + MAIL + b"\nFrom b Tue\n" + MAIL),
+        written(tmp_path / "box" / "new" / "2", MAIL).parents[1],
+        written(tmp_path / "plain", b"From a Tue\n" + MAIL),
+    ]
+    written(tmp_path / "box" / "cur" / "1:2,S", MAIL)
+    written(tmp_path / "box" / "tmp" / "3", MAIL)
+    results = score(*files)
+    names = [Path(result["source"]).name for result in results]
+    assert names == ["a.csv"] * 2 + ["a.jsonl", "a.eml"] + ["a.mbox"] * 2 + ["1:2,S", "2", "plain"]
+    assert [result["position"] for result in results] == [1, 2, 1, 1, 1, 2, 1, 1, 1]
+    spam = [result["probabilities"]["spam"] for result in results]
+    assert spam == pytest.approx([expected(tmp_path / "tiny", text)] * len(results), abs=1e-5)
+
+
+def test_bad_records_are_told_and_stop_nothing(
+    score: Callable[..., list[dict[str, Any]]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(records, "_MAX_LINE_BYTES", 2000)
+    lines = [
+        json.dumps({"text": SPAM}),
+        "{not json " + SPAM,
+        '{"other": 1}',
+        '["list"]',
+        '{"text": 5}',
+        "[" * 1500,
+        json.dumps({"text": "x" * 3000}),
+        "\udcff\udcfe",
+        json.dumps({"text": HAM}),
+    ]
+    jsonl = written(tmp_path / "a.jsonl", "\n".join(lines))
+    csv = written(tmp_path / "a.csv", f'id,text\n1\n2,"{"y" * 3000}"\n3,{HAM!r}\n')
+    results = score(jsonl, csv)
+    assert [result.get("error", "") != "" for result in results[:9]] == [False] + [True] * 7 + [
+        False
+    ]
+    assert results[-1]["position"] >= 3
+    assert "error" in results[9]
+    assert "error" not in results[-1]
+    assert "3 scored, 9 bad records" in capsys.readouterr().out
+    assert SPAM not in (tmp_path / "out.jsonl").read_text()
+
+
+def test_interrupted_run_goes_on_without_scoring_again(
+    score: Callable[..., list[dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [
+        written(tmp_path / f"{n}.txt", "".join(f"text {n} {line}\n" for line in range(10)))
+        for n in range(3)
+    ]
+    out = tmp_path / "out.jsonl"
+    whole = score(*files)
+    out.unlink()
+    monkeypatch.setattr(bulk, "_CHUNK_RECORDS", 4)
+    original, seen = bulk.Scorer.score, []
+
+    def interrupted(self: bulk.Scorer, chunk: list[records.Record]) -> list[dict[str, Any]]:
+        seen.append(len(chunk))
+        if len(seen) == 5:
+            raise KeyboardInterrupt
+        return original(self, chunk)
+
+    monkeypatch.setattr(bulk.Scorer, "score", interrupted)
+    assert len(score(*files, code=130)) == 16
+    with out.open("a") as file:
+        file.write('{"source": "half a li')
+    seen.clear()
+    resumed = score(*files)
+    assert sum(seen) == 14
+    places = [(result["source"], result["position"]) for result in resumed]
+    assert places == [(result["source"], result["position"]) for result in whole]
+    seen.clear()
+    assert score(*files) == resumed
+    assert seen == []
+
+
+def test_cutoffs_texts_and_column_are_as_told(
+    score: Callable[..., list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    path = written(
+        tmp_path / "a.jsonl", "".join(json.dumps({"sms": t}) + "\n" for t in AWKWARD_TEXTS)
+    )
+    flags = ("--column", "sms", "--keep-text", "--ham-below", "0", "--spam-from", "0")
+    results = score(path, flags=flags)
+    assert [result["text"] for result in results] == AWKWARD_TEXTS
+    assert {result["decision"] for result in results} == {"spam"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("absent.txt", None, "cannot read"),
+        ("a.csv", "id,body\n1,x\n", "has no column 'text'; it has id, body"),
+        ("a.csv", "", "it has none"),
+        ("a.bin", "x", "does not tell its format"),
+        ("folder/x.txt", "x", "no Maildir"),
+        ("out.jsonl", '{"text": "x"}\n', "holds no results of app.bulk"),
+        ("out.jsonl", '{"source": "a", "position": 1, "model": "m"}\n', "holds results of m"),
+    ],
+)
+def test_what_cannot_be_read_is_one_line_and_code_2(
+    score: Callable[..., list[dict[str, Any]]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    content: str | None,
+    message: str,
+) -> None:
+    path = tmp_path / name
+    if content is not None:
+        written(path, content)
+    score(tmp_path / "folder" if "folder" in name else path, code=2)
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.txt", ("word " * 40 + "\n") * 40_000)  # 8 MB
+    source = open_source(path, None, "text")
+    tracemalloc.start()
+    num_records = sum(len(chunk) for chunk in chunks(read_records(source, "text")))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert num_records == 40_000
+    assert peak < 2 << 20
