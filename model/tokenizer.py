@@ -77,6 +77,15 @@ def decode(token_ids: Sequence[int]) -> str:
     return _encoding().decode(list(token_ids), errors="replace")
 
 
+def token_bytes(token_id: int) -> bytes:
+    """The bytes that a token stands for; those of ENDOFTEXT are its name.
+
+    >>> token_bytes(995)
+    b' world'
+    """
+    return _encoding().decode_single_token_bytes(token_id)
+
+
 def write_tokenizer_files(folder: Path, max_tokens: int) -> None:
     """Writes ``vocab.json``, ``merges.txt`` and ``tokenizer_config.json`` for other programs."""
     settings = {

@@ -23,9 +23,9 @@ from tests.conftest import TINY
 from tests.test_training import synthetic_lines
 from training import finetune, pretrain
 from training.config import TrainConfig, TrainingError, read_recipe
-from training.corpora import CorpusError, read_jsonl, read_mail_folder, read_sms
+from training.corpora import CorpusError, Source, read_jsonl, read_mail_folder, read_sms
 from training.data import cluster_split
-from training.documents import Source, TextSplit, batches, read_sources, windows
+from training.documents import TextSplit, batches, read_sources, windows
 from training.generate import generate, next_token_logits
 from training.output_layer import (
     SampledSoftmax,

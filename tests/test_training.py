@@ -25,7 +25,6 @@ from model.packing import pack
 from model.tokenizer import ENDOFTEXT, encode
 from tests.conftest import TINY, tiny_classifier_model
 from training import compare, corpora, evaluate, finetune, run
-from training.augment import Augmenter
 from training.calibration import fit_temperature
 from training.config import ConfigError, TrainConfig, TrainingError, load_config
 from training.corpora import (
@@ -295,28 +294,6 @@ def test_training_loader_shuffles_and_leaves_out_the_small_batch() -> None:
     for batch in batches:
         assert (batch.packed.input_ids % 2).tolist() == batch.labels.tolist()
     assert [len(batch.labels) for batch in make_loader(examples, 8)] == [8, 8, 4]
-
-
-def test_token_dropout_leaves_out_about_its_share_and_never_all() -> None:
-    torch.manual_seed(0)
-    augmenter = Augmenter(["word " * 99, "a"], 1024, recasing=0.0, token_dropout=0.3)
-    long = [len(augmenter(0)) for _ in range(50)]
-    assert sum(long) / 50 == pytest.approx(70, abs=2)
-    assert len(set(long)) > 1
-    assert {tuple(augmenter(1)) for _ in range(20)} == {(64,)}
-
-
-def test_recasing_changes_about_its_share_of_texts_and_only_their_case() -> None:
-    torch.manual_seed(0)
-    text = "Win a PRIZE now"
-    augmenter = Augmenter([text], 1024, recasing=0.4, token_dropout=0.0)
-    forms = {
-        tuple(encode(form, 64)[0]): form
-        for form in (text, text.lower(), text.upper(), text.title())
-    }
-    drawn = [forms[tuple(augmenter(0))] for _ in range(500)]
-    assert set(drawn) == set(forms.values())
-    assert drawn.count(text) / 500 == pytest.approx(0.6, abs=0.07)
 
 
 # Freezing and the loop

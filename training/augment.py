@@ -1,44 +1,138 @@
 """Training texts made anew each time they are read, so that a network sees no text twice."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 
 from model.tokenizer import encode
+from training.config import TrainConfig
+from training.corpora import Example
 
 _RECASED = (str.lower, str.lower, str.upper, str.title)
+_LEET = str.maketrans("aeiosAEIOS", "4310543105")
+_SEPARATORS = (".", "-", "_", "*", " ", "/")
+# Words of obfuscated texts that are disguised; shorter ones are left alone, as spammers do.
+_DISGUISED_WORDS = 0.5
+_LONG_WORD = 4
+# Of long texts, how often the window begins where the text does.
+_FROM_THE_START = 0.5
+# Tokens of the other text where two are joined: enough to look like a text of its own.
+_JOINED_TOKENS = 128
+# No tokenizer is given more of a text than a window can hold.
+_CHARACTERS_A_TOKEN = 8
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A training text as it is read this time.
+
+    Attributes:
+        tokens: at least one.
+        label: 0 ham, 1 spam.
+        onset: number of the token from which the label holds; what stands before is ham.
+    """
+
+    tokens: list[int]
+    label: int
+    onset: int = 0
 
 
 class Augmenter:
-    """Token ids of a training text, changed at random; draws from torch's global generator.
+    """Readings of the training texts, changed at random; draws from torch's global generator.
 
     Recasing matters: to GPT-2's tokenizer ``FREE``, ``Free`` and ``free`` have nothing in common.
+    Joining teaches that good words before or behind do not redeem a spam.
     """
 
-    def __init__(
-        self, texts: Sequence[str], max_tokens: int, *, recasing: float, token_dropout: float
-    ) -> None:
-        """Keeps the texts and their tokens.
+    def __init__(self, examples: Sequence[Example], config: TrainConfig) -> None:
+        """Keeps the training part, and the recipe for what may happen to a text and how often."""
+        self._examples = examples
+        self._ham = [example.text for example in examples if example.label == 0]
+        self._max_tokens = config.max_tokens
+        self._config = config
 
-        Args:
-            texts: the training part.
-            max_tokens: texts are cut after this many tokens.
-            recasing: chance of a text to be put in lower case, capitals or title case.
-            token_dropout: chance of each token to be left out.
-        """
-        self._texts = texts
-        self._tokens = [encode(text, max_tokens)[0] for text in texts]
-        self._max_tokens = max_tokens
-        self._recasing = recasing
-        self._token_dropout = token_dropout
+    def __call__(self, index: int) -> Reading:
+        """The text with this number, anew."""
+        example = self._examples[index]
+        tokens = self._drop(self._window(self._respell(example.text)))
+        if not self._happens(self._config.joining) or not self._ham:
+            return Reading(tokens, example.label)
+        good = self._respell(self._ham[_below(len(self._ham))])
+        others = self._drop(self._cut(encode(good, self._max_tokens)[0], _JOINED_TOKENS))
+        if torch.rand(()) < 0.5:
+            tokens, onset = others + tokens, len(others)
+        else:
+            tokens, onset = tokens + others, 0
+        tokens = tokens[: self._max_tokens]
+        return Reading(tokens, example.label, min(onset, len(tokens) - 1))
 
-    def __call__(self, index: int) -> list[int]:
-        """At least one token of the text with this number."""
-        tokens = self._tokens[index]
-        if self._recasing and torch.rand(()) < self._recasing:
-            recase = _RECASED[int(torch.randint(len(_RECASED), ()))]
-            tokens = encode(recase(self._texts[index]), self._max_tokens)[0]
-        if not self._token_dropout:
+    def _respell(self, text: str) -> str:
+        if self._happens(self._config.recasing):
+            text = _RECASED[_below(len(_RECASED))](text)
+        if self._happens(self._config.respacing):
+            text = respace(text, keep_punctuation=bool(torch.rand(()) < 0.7))
+        if self._happens(self._config.obfuscation):
+            text = " ".join(map(_disguise, text.split(" ")))
+        return text
+
+    def _window(self, text: str) -> list[int]:
+        """All tokens of the text, or those of a random passage where it is longer than one."""
+        size = self._config.window_tokens
+        if not size:
+            return encode(text, self._max_tokens)[0]
+        # Of a very long text a stretch first, so that a megabyte is not tokenized for a window.
+        most = _CHARACTERS_A_TOKEN * self._max_tokens
+        if len(text) > most and torch.rand(()) >= _FROM_THE_START:
+            start = _below(len(text) - most)
+            text = text[start : start + most]
+        # Mostly short passages, now and then a long one: cost, and every position is learnt.
+        longest = self._max_tokens if torch.rand(()) < 0.15 else size
+        tokens = encode(text, self._max_tokens)[0]
+        return self._cut(tokens, longest)
+
+    def _cut(self, tokens: list[int], size: int) -> list[int]:
+        if len(tokens) <= size:
             return tokens
-        keep = (torch.rand(len(tokens)) >= self._token_dropout).tolist()
+        start = 0 if torch.rand(()) < _FROM_THE_START else _below(len(tokens) - size + 1)
+        return tokens[start : start + size]
+
+    def _drop(self, tokens: list[int]) -> list[int]:
+        """Without some tokens: none to twice the recipe's share, by chance."""
+        if not self._config.token_dropout:
+            return tokens
+        share = 2 * self._config.token_dropout * float(torch.rand(()))
+        keep = (torch.rand(len(tokens)) >= share).tolist()
         return [token for token, kept in zip(tokens, keep, strict=True) if kept] or tokens[-1:]
+
+    def _happens(self, chance: float) -> bool:
+        return chance > 0 and float(torch.rand(())) < chance
+
+
+def respace(text: str, *, keep_punctuation: bool) -> str:
+    """Lower case with blanks around punctuation, or without it: as published corpora often are.
+
+    >>> respace("Call now: 50% off!", keep_punctuation=True)
+    'call now : 50 % off !'
+    """
+    apart = re.sub(r"([^\w\s])", r" \1 " if keep_punctuation else " ", text.lower())
+    return re.sub(r"[^\S\n]+", " ", apart).strip()
+
+
+def _disguise(word: str) -> str:
+    if len(word) < _LONG_WORD or torch.rand(()) >= _DISGUISED_WORDS:
+        return word
+    separator = _SEPARATORS[_below(len(_SEPARATORS))]
+    place = 1 + _below(len(word) - 1)
+    ways: tuple[Callable[[], str], ...] = (
+        lambda: word.translate(_LEET),
+        lambda: separator.join(word),
+        lambda: word[:place] + separator + word[place:],
+        lambda: word[:place] + word[place - 1] + word[place:],
+    )
+    return ways[_below(len(ways))]()
+
+
+def _below(bound: int) -> int:
+    return int(torch.randint(bound, ()))

@@ -22,7 +22,8 @@ from torch import Tensor
 from model.folders import write_json
 from model.packing import PackedBatch
 from training.config import ConfigError, TrainingError, read_recipe
-from training.documents import KINDS, Source, TextSplit, batches, read_sources
+from training.corpora import KINDS, Source
+from training.documents import TextSplit, batches, read_sources
 from training.pretrain_config import PretrainConfig
 from training.pretrain_loop import Pretrainer
 

@@ -6,6 +6,14 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+_AUGMENTATIONS = (
+    "token_dropout",
+    "recasing",
+    "respacing",
+    "obfuscation",
+    "joining",
+    "window_tokens",
+)
 _Recipe = TypeVar("_Recipe", bound=BaseModel)
 
 
@@ -25,12 +33,15 @@ class TrainConfig(BaseModel):
     seed: int = Field(123, ge=0, description="Of the head, the order of texts and the dropout.")
 
     # Data
+    corpora: tuple[Literal["sms", "jsonl", "mail"], ...] = Field(
+        ("sms",), min_length=1, description="What it is trained on: the kinds that --data gives."
+    )
     data_urls: tuple[str, ...] = Field((), description="Zip files to try in order without --data.")
     data_sha256: str = Field("", description="Of the unpacked file; empty accepts any file.")
     selection: Literal["all", "book"] = Field(
         "all",
-        description="all: every distinct text, near-duplicates kept on one side of the split. "
-        "book: the book's balanced draw and its split in order.",
+        description="all: every distinct text, disguised letters made plain, near-duplicates kept "
+        "on one side of the split. book: the book's balanced draw and its split in order.",
     )
     split_seed: int = Field(123, ge=0, description="Of the split; apart from the training's seed.")
     train_fraction: float = Field(0.7, gt=0, lt=1, description="Share of texts trained on.")
@@ -76,6 +87,9 @@ class TrainConfig(BaseModel):
         description="auto: bfloat16 autocast where the processor computes in it, else float32.",
     )
     learning_rate: float = Field(5e-5, gt=0, description="AdamW's, at its peak.")
+    embedding_rate: float = Field(
+        1.0, ge=0, description="Of the token embeddings, as a share of learning_rate."
+    )
     weight_decay: float = Field(0.1, ge=0, description="AdamW's, on every trained tensor.")
     schedule: Literal["constant", "cosine"] = Field(
         "constant", description="cosine: linear warm-up, then down to zero along half a cosine."
@@ -113,7 +127,11 @@ class TrainConfig(BaseModel):
         False, description="Fit a temperature on the validation part and fold it into the head."
     )
     token_dropout: float = Field(
-        0.0, ge=0, lt=1, description="Chance of each training token to be left out, anew each time."
+        0.0,
+        ge=0,
+        le=0.5,
+        description="Chance of each training token to be left out, anew each time; from text to "
+        "text anything up to its double.",
     )
     recasing: float = Field(
         0.0,
@@ -121,10 +139,35 @@ class TrainConfig(BaseModel):
         le=1,
         description="Chance of a training text to be put in lower case, capitals or title case.",
     )
+    respacing: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Chance of a training text to be written as published corpora often are: lower "
+        "case, blanks around punctuation or none of it.",
+    )
+    obfuscation: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Chance of a training text to get half of its words disguised.",
+    )
+    joining: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Chance of a training text to get a ham text's words in front or behind.",
+    )
+    window_tokens: int = Field(
+        0,
+        ge=0,
+        description="Longer training texts are mostly read by passages of this many tokens; 0: up "
+        "to max_tokens from their beginning.",
+    )
     cached_activations: bool = Field(
         True,
         description="Compute the frozen blocks once instead of once an epoch; changes no result "
-        "beyond rounding. Off where texts change (token_dropout, recasing) or nothing is frozen.",
+        "beyond rounding. Off where texts change from reading to reading or nothing is frozen.",
     )
     cache_memory_bytes: int = Field(
         4 << 30, ge=0, description="Of those activations; what is more goes to a file on disk."
@@ -140,12 +183,12 @@ class TrainConfig(BaseModel):
     @property
     def augments(self) -> bool:
         """Whether training texts change from one reading to the next."""
-        return self.token_dropout > 0 or self.recasing > 0
+        return any(getattr(self, name) > 0 for name in _AUGMENTATIONS)
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> "TrainConfig":
         if self.augments and self.padding != "none":
-            raise ValueError("token_dropout and recasing go with padding = 'none' only")
+            raise ValueError(f"{', '.join(_AUGMENTATIONS)} go with padding = 'none' only")
         if self.prefix_loss and (self.trained != "all" or self.read_token != "last"):
             raise ValueError("prefix_loss goes with trained = 'all' and read_token = 'last' only")
         return self

@@ -9,13 +9,13 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from model.gpt2 import LABELS
 from model.mail import message_to_text
-from training.config import TrainingError
+from training.config import TrainConfig, TrainingError
 
 SMS_FILE = "SMSSpamCollection"
 _CACHE = Path.home() / ".cache" / "spamgate"
@@ -33,6 +33,26 @@ class Example:
     text: str
     label: int
     source: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """A place to read texts from: ``kind`` says how, one of ``KINDS``."""
+
+    kind: str
+    path: Path
+
+    @classmethod
+    def parse(cls, text: str) -> "Source":
+        """Reads ``KIND=PATH``.
+
+        Raises:
+            CorpusError: not of that form.
+        """
+        kind, _, path = text.partition("=")
+        if kind not in KINDS or not path:
+            raise CorpusError(f"{text!r} is not KIND=PATH with KIND one of {', '.join(KINDS)}.")
+        return cls(kind, Path(path))
 
 
 def find_sms_file(data: Path | None, urls: Sequence[str], sha256: str) -> Path:
@@ -134,6 +154,56 @@ def read_mail_folder(folder: Path) -> list[Example]:
     return [example for example in examples if example.text]
 
 
+# How each kind of --data is read.
+CORPORA: dict[str, Callable[[Path], list[Example]]] = {
+    "sms": lambda path: read_sms(find_sms_file(path, (), "")),
+    "jsonl": read_jsonl,
+    "mail": read_mail_folder,
+}
+# Besides these, text without labels: a file, or a folder of .txt files.
+KINDS = (*CORPORA, "text")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Labelled texts, and the SHA-256 of every place they were read from."""
+
+    examples: list[Example]
+    sha256: dict[str, str]
+
+
+def read_corpora(places: Sequence[str], config: TrainConfig) -> Corpus:
+    """The texts of a recipe.
+
+    Args:
+        places: ``KIND=PATH`` for each of the recipe's corpora; a bare path is the SMS collection's;
+            none at all downloads that.
+        config: names the corpora, and the SMS collection's hash and publishers.
+
+    Raises:
+        CorpusError: other corpora than the recipe's, or one that cannot be read.
+    """
+    sources = [Source.parse(place if "=" in place else f"sms={place}") for place in places]
+    given = sorted({source.kind for source in sources})
+    if (sources or config.corpora != ("sms",)) and given != sorted(config.corpora):
+        raise CorpusError(
+            f"this recipe is for {', '.join(config.corpora)}: give --data KIND=PATH for each; "
+            f"given: {', '.join(given) or 'none'}."
+        )
+    wanted: list[tuple[str, Path | None]] = [(s.kind, s.path) for s in sources]
+    examples: list[Example] = []
+    sha256: dict[str, str] = {}
+    for kind, path in wanted or [("sms", None)]:
+        if path is None or kind == "sms":
+            path = find_sms_file(path, config.data_urls, config.data_sha256)
+            read = read_sms_as_the_book if config.selection == "book" else read_sms
+            examples += read(path)
+        else:
+            examples += CORPORA[kind](path)
+        sha256[path.name] = sha256_of(path)
+    return Corpus(examples, sha256)
+
+
 def read_text(path: Path) -> str:
     """The text of a UTF-8 file, gzipped if named .gz.
 
@@ -154,8 +224,12 @@ def read_text(path: Path) -> str:
 
 
 def sha256_of(path: Path) -> str:
-    """Hex digest of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """Hex digest of a file, or over the names and digests of all files in a folder."""
+    if not path.is_dir():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    lines = (f"{sha256_of(file)}  {file.relative_to(path).as_posix()}\n" for file in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _example(label: str, text: str, path: Path, number: int) -> Example:

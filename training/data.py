@@ -1,8 +1,10 @@
 """Examples to batches: duplicates, splits that do not leak, tokens, loaders."""
 
+import hashlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,11 @@ from sklearn.feature_extraction.text import CountVectorizer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from model.fold import fold_text
 from model.packing import PackedBatch, pack
 from model.tokenizer import ENDOFTEXT, encode
 from training.activations import ActivationCache
+from training.augment import Reading
 from training.config import TrainConfig, TrainingError
 from training.corpora import Example
 
@@ -33,11 +37,13 @@ class Batch:
     Attributes:
         packed: the texts.
         labels: int64 (B,), 0 ham, 1 spam.
+        token_labels: int64 (T,), what each token's reading of the text so far should say.
         hidden: (T, C), the activations that enter the first trained block, where they are kept.
     """
 
     packed: PackedBatch
     labels: Tensor
+    token_labels: Tensor
     hidden: Tensor | None = None
 
 
@@ -97,24 +103,33 @@ def book_split(examples: Sequence[Example], config: TrainConfig) -> Splits:
 
 
 def cluster_split(examples: Sequence[Example], config: TrainConfig) -> Splits:
-    """Every distinct text, near-duplicates on one side, the same share of spam in each part."""
-    distinct = drop_duplicates(examples)
+    """Every distinct text, near-duplicates on one side, the same shares of ham and spam and of each
+    corpus in every part.
+
+    Letters are made plain first, as for the service, so that no disguise hides a duplicate. Where a
+    cluster goes is drawn from a hash of its text: the same for a base as for the classifier made
+    from it, in whatever order and with whatever other corpora both read it.
+    """
+    distinct = drop_duplicates([replace(e, text=fold_text(e.text)) for e in examples])
     clusters = near_duplicate_clusters([e.text for e in distinct])
-    rng = np.random.default_rng(config.split_seed)
     members: dict[int, list[Example]] = {}
     for example, cluster in zip(distinct, clusters.tolist(), strict=True):
         members.setdefault(cluster, []).append(example)
+    strata: dict[tuple[str, int], list[tuple[bytes, list[Example]]]] = {}
+    for group in members.values():
+        first = min(group, key=lambda e: (e.source, e.label, e.text))  # hardly any holds two labels
+        place = hashlib.sha256(f"{config.split_seed} {first.text}".encode("utf-8", "replace"))
+        strata.setdefault((first.source, first.label), []).append((place.digest(), group))
     parts: tuple[list[Example], list[Example], list[Example]] = ([], [], [])
-    for label in (0, 1):
-        # A cluster goes with its first text's label; hardly any holds both.
-        same = [group for group in members.values() if group[0].label == label]
-        total = sum(map(len, same))
+    for stratum in strata.values():
+        total = sum(len(group) for _, group in stratum)
         bounds = np.cumsum([config.train_fraction, config.validation_fraction]) * total
         placed = 0
-        for number in rng.permutation(len(same)):
+        for _, group in sorted(stratum, key=itemgetter(0)):
             part = int(np.searchsorted(bounds, placed, side="right"))
-            parts[part].extend(same[number])
-            placed += len(same[number])
+            parts[part].extend(group)
+            placed += len(group)
+    rng = np.random.default_rng(config.split_seed)
     train, validation, test = ([part[i] for i in rng.permutation(len(part))] for part in parts)
     return Splits(train, validation, test)
 
@@ -159,7 +174,7 @@ def make_loader(
     *,
     training: bool = False,
     causal: bool = True,
-    augment: Callable[[int], list[int]] | None = None,
+    augment: Callable[[int], Reading] | None = None,
     cache: ActivationCache | None = None,
 ) -> DataLoader[Any]:
     """Batches of examples; for training shuffled, without a smaller last one.
@@ -171,14 +186,23 @@ def make_loader(
         batch_size: texts a batch.
         training: see above.
         causal: whether a token sees only what stands before it.
-        augment: gives other tokens for the text of a number; not together with ``cache``.
+        augment: reads the text of a number anew; not together with ``cache``.
         cache: the examples' activations, where the lower blocks are frozen.
     """
 
     def collate(indices: list[int]) -> Batch:
-        texts = [augment(i) if augment else examples[i][0] for i in indices]
-        labels = torch.tensor([examples[i][1] for i in indices])
-        return Batch(pack(texts, causal=causal), labels, cache.gather(indices) if cache else None)
+        readings = [augment(i) if augment else Reading(*examples[i]) for i in indices]
+        token_labels = [
+            reading.label * (place >= reading.onset)
+            for reading in readings
+            for place in range(len(reading.tokens))
+        ]
+        return Batch(
+            pack([reading.tokens for reading in readings], causal=causal),
+            torch.tensor([reading.label for reading in readings]),
+            torch.tensor(token_labels),
+            cache.gather(indices) if cache else None,
+        )
 
     return DataLoader(
         range(len(examples)),  # type: ignore[arg-type]  # any sequence serves as a dataset

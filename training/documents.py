@@ -1,6 +1,6 @@
 """Texts without labels for pretraining: sources to documents, documents to windows of tokens."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,15 +9,7 @@ from numpy.typing import NDArray
 
 from model.tokenizer import ENDOFTEXT, VOCAB_SIZE, encode
 from training.config import TrainConfig
-from training.corpora import (
-    CorpusError,
-    Example,
-    find_sms_file,
-    read_jsonl,
-    read_mail_folder,
-    read_sms,
-    read_text,
-)
+from training.corpora import CORPORA, CorpusError, Source, read_text
 from training.data import cluster_split
 
 # Of plain text, which has no documents to hold back: its end.
@@ -25,35 +17,8 @@ _HELD_BACK = 0.1
 # The tokenizer is given this much at once, since it cannot take endless runs of one character.
 _PIECE_CHARACTERS = 100_000
 
-_CORPORA: dict[str, Callable[[Path], list[Example]]] = {
-    "sms": lambda path: read_sms(find_sms_file(path, (), "")),
-    "jsonl": read_jsonl,
-    "mail": read_mail_folder,
-}
-KINDS = (*_CORPORA, "text")
-
 Window = list[int]
 """n + 1 tokens: the first n are read, the last n are to be guessed."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """A place to read from: ``kind`` is one of ``KINDS``."""
-
-    kind: str
-    path: Path
-
-    @classmethod
-    def parse(cls, text: str) -> "Source":
-        """Reads ``KIND=PATH``.
-
-        Raises:
-            CorpusError: not of that form.
-        """
-        kind, _, path = text.partition("=")
-        if kind not in KINDS or not path:
-            raise CorpusError(f"{text!r} is not KIND=PATH with KIND one of {', '.join(KINDS)}.")
-        return cls(kind, Path(path))
 
 
 @dataclass(frozen=True)
@@ -100,7 +65,7 @@ def _read_parts(source: Source, split_seed: int) -> tuple[list[str], list[str]]:
         learnt = [text[:end] for text, end in zip(texts, ends, strict=True)]
         kept = [text[end:] for text, end in zip(texts, ends, strict=True)]
         return [text for text in learnt if text], [text for text in kept if text]
-    examples = _CORPORA[source.kind](source.path)
+    examples = CORPORA[source.kind](source.path)
     if not examples:
         return [], []
     splits = cluster_split(examples, TrainConfig(split_seed=split_seed))

@@ -17,7 +17,7 @@ from model.classifier import Classifier, DeviceError, pick_device
 from model.folders import new_folder
 from training.card import GOLDEN_TEXTS, RunRecord, write_model_card, write_run_json
 from training.config import TrainConfig, TrainingError, load_config
-from training.corpora import find_sms_file, read_sms, read_sms_as_the_book, sha256_of
+from training.corpora import CORPORA, read_corpora, sha256_of
 from training.evaluate import as_table
 from training.feedback import read_feedback
 from training.plots import plot_accuracies, plot_losses
@@ -58,7 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one recipe. Returns the exit code: 0, 2 for anything that cannot be done, 130 Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m training.finetune", description=__doc__)
     parser.add_argument("recipe", type=Path, help="TOML file, see training/configs/")
-    parser.add_argument("--data", type=Path, help="the SMS collection; without it, downloaded")
+    parser.add_argument(
+        "--data",
+        action="append",
+        default=[],
+        metavar="[KIND=]PATH",
+        help="what to train on, once for each of the recipe's corpora; KIND is one of "
+        f"{', '.join(CORPORA)} (default: sms); without it, the SMS collection is downloaded",
+    )
     parser.add_argument("--feedback", type=Path, help="labels of POST /feedback, to be mixed in")
     parser.add_argument("--out", type=Path, help="new folder (default: runs/NAME_OF_RECIPE)")
     parser.add_argument("--base", help="folder or hub id, instead of the recipe's")
@@ -85,9 +92,8 @@ def _run(options: argparse.Namespace) -> int:
     if out.exists():  # found now rather than after the training
         raise CheckpointError(f"{out} exists already: give another --out, or remove it first.")
     device = pick_device(options.device)
-    data = find_sms_file(options.data, config.data_urls, config.data_sha256)
-    read = read_sms_as_the_book if config.selection == "book" else read_sms
-    examples, sources = read(data), {data.name: sha256_of(data)}
+    corpus = read_corpora(options.data, config)
+    examples, sources = corpus.examples, corpus.sha256
     if options.feedback:
         feedback = read_feedback(options.feedback)
         print(feedback.summary())

@@ -143,9 +143,8 @@ class _Trainer:
         self.config = config
         self.device = device
         self.num_cached_blocks = num_cached_blocks
-        trained = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
-            trained, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+            _parameter_groups(model, config), weight_decay=config.weight_decay, fused=True
         )
         total_steps = config.epochs * math.ceil(len(train_loader) / config.accumulation_steps)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
@@ -279,7 +278,7 @@ class _Trainer:
             logits = self.model.score(self.model.transformer(packed)).float()  # (T, 2)
         losses = F.cross_entropy(
             logits,
-            batch.labels.to(self.device).repeat_interleave(lengths),
+            batch.token_labels.to(self.device),
             weight=self.class_weights,
             label_smoothing=self.config.label_smoothing,
             reduction="none",
@@ -308,6 +307,20 @@ class _Trainer:
             right += int((verdicts == batch.labels).sum())
             total += len(batch.labels)
         return right / total
+
+
+def _parameter_groups(
+    model: GPT2ForSequenceClassification, config: TrainConfig
+) -> list[dict[str, Any]]:
+    """What learns, and how fast: the token embeddings apart where their rate is another."""
+    embeddings = model.transformer.wte.weight
+    trained = [p for p in model.parameters() if p.requires_grad]
+    if config.embedding_rate == 1 or not embeddings.requires_grad:
+        return [{"params": trained, "lr": config.learning_rate}]
+    return [
+        {"params": [embeddings], "lr": config.embedding_rate * config.learning_rate},
+        {"params": [p for p in trained if p is not embeddings], "lr": config.learning_rate},
+    ]
 
 
 def _schedule(config: TrainConfig, total_steps: int) -> Callable[[int], float]:

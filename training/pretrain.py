@@ -19,7 +19,8 @@ from model.checkpoint import CheckpointError, save_language_model
 from model.classifier import DeviceError, pick_device
 from model.folders import new_folder, write_json
 from training.config import TrainingError, read_recipe
-from training.documents import KINDS, Source, TextSplit, read_sources
+from training.corpora import KINDS, Source
+from training.documents import TextSplit, read_sources
 from training.pretrain_config import PretrainConfig
 from training.pretrain_loop import Pretrainer, saved_steps
 

@@ -15,6 +15,9 @@ class PretrainConfig(BaseModel):
         123, ge=0, description="As in the fine-tuning recipe, so that its test texts stay unread."
     )
 
+    base: str = Field(
+        "", description="Folder to go on from, whose sizes hold then; empty: random weights."
+    )
     n_layer: int = Field(4, ge=1, description="Blocks.")
     n_head: int = Field(4, ge=1, description="Attention heads; divides n_embd.")
     n_embd: int = Field(128, ge=1, description="Width.")
@@ -23,6 +26,9 @@ class PretrainConfig(BaseModel):
     steps: int = Field(1000, ge=1, description="Optimizer steps.")
     batch_tokens: int = Field(4096, ge=2, description="Tokens a step; at least n_positions.")
     learning_rate: float = Field(2e-3, gt=0, description="AdamW's, at its peak.")
+    embedding_rate: float = Field(
+        1.0, ge=0, description="Of the token embeddings, as a share of learning_rate."
+    )
     weight_decay: float = Field(0.1, ge=0, description="AdamW's, on matrices.")
     warmup_fraction: float = Field(
         0.05, ge=0, lt=1, description="Share of steps with a rising rate; then half a cosine to 0."

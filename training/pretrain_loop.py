@@ -61,11 +61,7 @@ class Pretrainer:
         self.seconds = 0.0
         self.history: list[LanguagePoint] = []
         torch.manual_seed(config.seed)
-        sizes = {name: getattr(config, name) for name in ("n_layer", "n_head", "n_embd")}
-        gpt2 = GPT2Config(**sizes, n_positions=config.n_positions)
-        model = GPT2LMHeadModel(gpt2)
-        init_weights(model, gpt2)
-        self._adopt(model)
+        self._adopt(load_language_model(config.base) if config.base else random_model(config))
         self._sampled = None
         if config.output_layer != "exact":
             frequencies = token_frequencies(config.output_layer, texts.counts())
@@ -107,7 +103,7 @@ class Pretrainer:
         """One optimizer step; returns its loss, an estimate where the output layer is sampled."""
         batch, targets = self._tensors(windows)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate()
+            group["lr"] = self.learning_rate() * group["factor"]
         with autocast(self.config.precision, self.device):
             loss = self.loss(batch, targets)
         self.optimizer.zero_grad()
@@ -234,11 +230,14 @@ class Pretrainer:
 
     def _adopt(self, model: GPT2LMHeadModel) -> None:
         self.model = model.to(self.device)
-        matrices = [p for p in self.model.parameters() if p.ndim > 1]
+        embeddings = self.model.transformer.wte.weight
+        matrices = [p for p in self.model.parameters() if p.ndim > 1 and p is not embeddings]
         vectors = [p for p in self.model.parameters() if p.ndim == 1]
+        decay = self.config.weight_decay
         groups: list[dict[str, Any]] = [
-            {"params": matrices, "weight_decay": self.config.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
+            {"params": [embeddings], "weight_decay": decay, "factor": self.config.embedding_rate},
+            {"params": matrices, "weight_decay": decay, "factor": 1.0},
+            {"params": vectors, "weight_decay": 0.0, "factor": 1.0},
         ]
         self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), fused=True)
 
@@ -265,6 +264,15 @@ class Pretrainer:
             self.save(newest)
         for older in saved_steps(save_to)[:-1]:
             shutil.rmtree(older)
+
+
+def random_model(config: PretrainConfig) -> GPT2LMHeadModel:
+    """A network of the recipe's sizes with fresh weights, from torch's global generator."""
+    sizes = {name: getattr(config, name) for name in ("n_layer", "n_head", "n_embd")}
+    gpt2 = GPT2Config(**sizes, n_positions=config.n_positions)
+    model = GPT2LMHeadModel(gpt2)
+    init_weights(model, gpt2)
+    return model
 
 
 def saved_steps(folder: Path) -> list[Path]:

@@ -167,12 +167,7 @@ def _train(
 ) -> Outcome:
     augment = None
     if config.augments:
-        augment = Augmenter(
-            [example.text for example in splits.train],
-            config.max_tokens,
-            recasing=config.recasing,
-            token_dropout=config.token_dropout,
-        )
+        augment = Augmenter(splits.train, config)
     # The book seeds before the head is made, before the loaders and before the training.
     torch.manual_seed(config.seed)
     train_loader = make_loader(

@@ -1,0 +1,91 @@
+"""Training texts as they are read anew: each change as often as asked, labels where they hold."""
+
+import pytest
+import torch
+
+from model.tokenizer import decode, encode
+from training.augment import Augmenter, respace
+from training.config import TrainConfig
+from training.corpora import Example
+from training.data import make_loader
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+def make_augmenter(*texts: tuple[str, int], max_tokens: int = 1024, **chances: float) -> Augmenter:
+    examples = [Example(text, label, "sms") for text, label in texts]
+    return Augmenter(examples, TrainConfig(max_tokens=max_tokens, **chances))  # type: ignore[arg-type]
+
+
+def test_without_any_chance_a_text_stays_as_it_is() -> None:
+    reading = make_augmenter(("Win a PRIZE now", 1))(0)
+    assert (reading.tokens, reading.label, reading.onset) == (encode("Win a PRIZE now", 9)[0], 1, 0)
+
+
+def test_token_dropout_leaves_out_about_its_share_and_never_all() -> None:
+    augmenter = make_augmenter(("word " * 99, 0), ("a", 0), token_dropout=0.3)
+    long = [len(augmenter(0).tokens) for _ in range(400)]
+    assert sum(long) / 400 == pytest.approx(70, abs=3)
+    assert min(long) < 55  # from text to text more or less
+    assert max(long) > 85
+    assert {tuple(augmenter(1).tokens) for _ in range(20)} == {(64,)}
+
+
+def test_recasing_changes_about_its_share_of_texts_and_only_their_case() -> None:
+    text = "Win a PRIZE now"
+    augmenter = make_augmenter((text, 1), recasing=0.4)
+    drawn = [decode(augmenter(0).tokens) for _ in range(500)]
+    assert set(drawn) == {text, text.lower(), text.upper(), text.title()}
+    assert drawn.count(text) / 500 == pytest.approx(0.6, abs=0.07)
+
+
+def test_respacing_is_how_published_corpora_look() -> None:
+    assert (
+        respace("Call  now: 50% off!\nNow", keep_punctuation=True) == "call now : 50 % off ! \nnow"
+    )
+    assert respace("Call now: 50% off!", keep_punctuation=False) == "call now 50 off"
+    drawn = {decode(make_augmenter(("Hi, Bob", 0), respacing=1.0)(0).tokens) for _ in range(20)}
+    assert drawn == {"hi , bob", "hi bob"}
+
+
+def test_obfuscation_disguises_long_words_only() -> None:
+    augmenter = make_augmenter(("viagra to go", 1), obfuscation=1.0)
+    drawn = [decode(augmenter(0).tokens) for _ in range(200)]
+    assert all(text.endswith(" to go") for text in drawn)
+    assert {"v14gr4 to go", "v.i.a.g.r.a to go", "viagra to go"} <= set(drawn)
+
+
+def test_a_joined_text_is_spam_from_where_the_spam_begins() -> None:
+    augmenter = make_augmenter(("win cash", 1), ("see you at home", 0), joining=1.0)
+    readings = [augmenter(0) for _ in range(50)]
+    drawn = {decode(reading.tokens) for reading in readings}
+    assert drawn == {"see you at homewin cash", "win cashsee you at home"}
+    for reading in readings:
+        assert decode(reading.tokens[reading.onset :]).startswith("win cash")
+        assert reading.label == 1
+    loader = make_loader([([0], 1)], 1, augment=lambda index: readings[0])
+    batch = next(iter(loader))
+    expected = [int(place >= readings[0].onset) for place in range(len(readings[0].tokens))]
+    assert batch.token_labels.tolist() == expected
+
+
+def test_joined_texts_are_cut_to_what_the_model_reads() -> None:
+    augmenter = make_augmenter(("win cash", 1), ("home " * 99, 0), max_tokens=8, joining=1.0)
+    for reading in (augmenter(0) for _ in range(20)):
+        assert len(reading.tokens) <= 8
+        assert 0 <= reading.onset < len(reading.tokens)
+
+
+def test_windows_are_passages_from_anywhere_and_now_and_then_all_of_it() -> None:
+    text = " ".join(str(number) for number in range(100, 1000))
+    augmenter = make_augmenter((text, 0), max_tokens=64, window_tokens=16)
+    readings = [augmenter(0).tokens for _ in range(300)]
+    assert {len(tokens) for tokens in readings} == {16, 64}
+    long = sum(len(tokens) == 64 for tokens in readings)
+    assert long / 300 == pytest.approx(0.15, abs=0.06)
+    starts = {int(decode(tokens).split()[0]) for tokens in readings}
+    assert 100 in starts
+    assert len(starts) > 50
