@@ -48,8 +48,9 @@ def padded(token_lists: list[list[int]]) -> tuple[Tensor, Tensor]:
     return ids, mask
 
 
-def assert_padded_packed_and_single_agree(folder: Path, config: GPT2Config) -> None:
-    ours = tiny_classifier_model(config=config, head_bias=True)
+def assert_padded_packed_and_single_agree(
+    folder: Path, ours: GPT2ForSequenceClassification
+) -> None:
     # transformers finds the last token by its id, so the empty text (ENDOFTEXT alone) is left out.
     texts = [tokens for tokens in TOKENS if tokens != [ENDOFTEXT]]
     with torch.no_grad():
@@ -64,12 +65,18 @@ def assert_padded_packed_and_single_agree(folder: Path, config: GPT2Config) -> N
 
 
 def test_padded_packed_and_single_logits_agree_with_transformers(tmp_path: Path) -> None:
-    assert_padded_packed_and_single_agree(tmp_path, TINY)
+    assert_padded_packed_and_single_agree(tmp_path, tiny_classifier_model(head_bias=True))
 
 
 @pytest.mark.slow
 def test_124m_logits_agree_with_transformers(tmp_path: Path) -> None:
-    assert_padded_packed_and_single_agree(tmp_path, PUBLISHED_SIZES["gpt2"])
+    """Matrices as small as GPT-2's own: larger ones saturate each softmax, and rounding grows."""
+    ours = tiny_classifier_model(config=PUBLISHED_SIZES["gpt2"], head_bias=True)
+    with torch.no_grad():
+        for parameter in ours.parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(0.2)  # from 0.2 to a standard deviation of 0.04
+    assert_padded_packed_and_single_agree(tmp_path, ours)
 
 
 def test_book_padding_read_at_a_fixed_position_agrees_with_transformers(tmp_path: Path) -> None:
