@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import nn
 
 from model import int8
 from model.checkpoint import Checkpoint, CheckpointError, load_classifier
+from model.fold import fold_text
 from model.packing import pack
 from model.tokenizer import encode
 
@@ -99,6 +101,8 @@ class Classifier:
         self._model = checkpoint.model.to(device=device, dtype=stored_as).requires_grad_(False)
         if dtype == torch.int8:
             int8.quantize(self._model)
+        elif device.type == "cpu":
+            _store_by_column(self._model)
 
     @classmethod
     def load(cls, source: str | Path, device: str = "auto", dtype: str = "auto") -> "Classifier":
@@ -179,7 +183,7 @@ class Classifier:
 
     def encode(self, text: str) -> EncodedText:
         """Tokens of any string; cut after the model's longest text. Never raises."""
-        return EncodedText(*encode(text, self.max_tokens))
+        return EncodedText(*encode(fold_text(text), self.max_tokens))
 
     def predict(self, texts: Sequence[EncodedText]) -> list[Prediction]:
         """Verdicts in the order of the texts, whatever batches they were computed in."""
@@ -243,6 +247,16 @@ def _spam_prior(checkpoint: Checkpoint) -> float | None:
 
 def _logit(probability: float) -> float:
     return math.log(probability / (1 - probability))
+
+
+def _store_by_column(model: nn.Module) -> None:
+    """Turns the memory of every linear layer's weights, in place; their shape and values stay.
+
+    On few tokens the matrix product is up to four times as fast by columns.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            module.weight.data = module.weight.data.t().contiguous().t()
 
 
 def pick_device(name: str) -> torch.device:

@@ -3,12 +3,18 @@
 Knows tensors, nothing of words or labels. T tokens in the batch, B sequences, H heads, D head size.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+# Shorter texts than this share one rectangle: a call costs more than their padding.
+_SHORTEST_RECTANGLE = 16
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,11 @@ class PackedBatch:
         """int64 (B,): the row of each text's last token, where the verdict is read."""
         return self.cu_seqlens[1:].long() - 1
 
+    @cached_property
+    def rectangles(self) -> "Rectangles":
+        """The texts laid out for ``rectangular_attention``."""
+        return Rectangles.of(self.lengths)
+
     def to(self, device: torch.device) -> "PackedBatch":
         """Returns the batch on ``device``; the copy does not block where the memory is pinned."""
         return PackedBatch(
@@ -61,12 +72,12 @@ def pack(texts: Sequence[Sequence[int]], *, causal: bool = True) -> PackedBatch:
     lengths = tuple(len(text) for text in texts)
     if not lengths or min(lengths) == 0:
         raise ValueError("pack() takes at least one text, and each text at least one token.")
-    cu_seqlens = torch.zeros(len(lengths) + 1, dtype=torch.int32)
-    cu_seqlens[1:] = torch.tensor(lengths).cumsum(0)
+    ends = np.cumsum(lengths)
+    starts = ends - lengths
     return PackedBatch(
         input_ids=torch.tensor([token for text in texts for token in text], dtype=torch.int64),
-        position_ids=torch.cat([torch.arange(length) for length in lengths]),
-        cu_seqlens=cu_seqlens,
+        position_ids=torch.from_numpy(np.arange(ends[-1]) - np.repeat(starts, lengths)),
+        cu_seqlens=torch.from_numpy(np.concatenate(([0], ends)).astype(np.int32)),
         lengths=lengths,
         causal=causal,
     )
@@ -87,7 +98,9 @@ def packed_attention(q: Tensor, k: Tensor, v: Tensor, batch: PackedBatch) -> Ten
     """
     if q.is_cuda and q.dtype in (torch.bfloat16, torch.float16):
         return varlen_attention(q, k, v, batch)
-    return reference_attention(q, k, v, batch)
+    if q.is_cuda or q.requires_grad or len(batch.lengths) == 1 or not batch.causal:
+        return reference_attention(q, k, v, batch)
+    return rectangular_attention(q, k, v, batch)
 
 
 def reference_attention(q: Tensor, k: Tensor, v: Tensor, batch: PackedBatch) -> Tensor:
@@ -111,6 +124,112 @@ def reference_attention(q: Tensor, k: Tensor, v: Tensor, batch: PackedBatch) -> 
         )
     ]
     return torch.cat(parts)
+
+
+@dataclass(frozen=True)
+class Rectangles:
+    """The rows of a packed batch again, in rectangles of texts whose lengths share a power of two.
+
+    R rows in all rectangles. A text shorter than its rectangle is followed by copies of row 0.
+
+    Attributes:
+        shapes: texts b and length L of each rectangle.
+        rows: int64 (R,), where each row of a rectangle stands in the batch.
+        places: int64 (T,), where each row of the batch stands in the rectangles.
+        texts: int64 (B,), the text of each line of the rectangles.
+        lines: int64 (B,), the line of each text.
+        is_real: for each rectangle bool (b, 1, 1, L), False behind the end of a text.
+    """
+
+    shapes: tuple[tuple[int, int], ...]
+    rows: Tensor
+    places: Tensor
+    texts: Tensor
+    lines: Tensor
+    is_real: tuple[Tensor, ...]
+
+    @classmethod
+    def of(cls, lengths: Sequence[int]) -> "Rectangles":
+        """The rectangles of a batch of texts of these lengths."""
+        sizes = np.array(lengths)
+        starts = np.cumsum(sizes) - sizes
+        texts = np.argsort(sizes, kind="stable")
+        powers = np.ceil(np.log2(np.maximum(sizes[texts], _SHORTEST_RECTANGLE)))
+        shapes, rows, is_real = [], [], []
+        for members in np.split(texts, np.flatnonzero(np.diff(powers)) + 1):
+            columns = np.arange(sizes[members[-1]])
+            real = columns < sizes[members][:, None]  # (b, L)
+            rows.append(np.where(real, starts[members][:, None] + columns, 0).ravel())
+            shapes.append(real.shape)
+            is_real.append(real)
+        all_rows = np.concatenate(rows)
+        places = np.empty(sizes.sum(), dtype=np.int64)
+        real_rows = np.concatenate([real.ravel() for real in is_real])
+        places[all_rows[real_rows]] = np.flatnonzero(real_rows)
+        return cls(
+            tuple(shapes),
+            torch.from_numpy(all_rows),
+            torch.from_numpy(places),
+            torch.from_numpy(texts),
+            torch.from_numpy(np.argsort(texts)),
+            tuple(torch.from_numpy(real)[:, None, None] for real in is_real),
+        )
+
+
+def rectangular_attention(q: Tensor, k: Tensor, v: Tensor, batch: PackedBatch) -> Tensor:
+    """The same in a few calls for all texts of a batch, for inference on a CPU.
+
+    What it costs to call a kernel once for every text is more than what a short text itself costs.
+    No token looks at the padding behind its text, so nothing changes.
+    """
+    layout = batch.rectangles
+    last_only = _is_last_only(q, batch)
+    areas = [b * L for b, L in layout.shapes]
+    heights = [b for b, _ in layout.shapes]
+    q_areas = heights if last_only else areas
+    q = q.index_select(0, layout.texts if last_only else layout.rows)
+    parts = []
+    for (b, L), q_part, k_part, v_part, is_real in zip(
+        layout.shapes,
+        torch.split(q, q_areas),
+        torch.split(k.index_select(0, layout.rows), areas),
+        torch.split(v.index_select(0, layout.rows), areas),
+        layout.is_real,
+        strict=True,
+    ):
+        out = F.scaled_dot_product_attention(
+            # (b * L, H, D) -> (b, H, L, D)
+            q_part.view(b, -1, *q.shape[1:]).transpose(1, 2),
+            k_part.view(b, L, *k.shape[1:]).transpose(1, 2),
+            v_part.view(b, L, *v.shape[1:]).transpose(1, 2),
+            attn_mask=is_real if last_only else None,
+            is_causal=not last_only,
+        )
+        parts.append(out.transpose(1, 2).flatten(0, 1))
+    return torch.cat(parts).index_select(0, layout.lines if last_only else layout.places)
+
+
+def weighted_sums(q: Tensor, x: Tensor, batch: PackedBatch) -> Tensor:
+    """Sums (B, H, C) of each text's rows of ``x`` (T, C), weighted by softmax of q x.
+
+    Args:
+        q: (B, H, C), the queries of each text.
+        x: (T, C).
+        batch: the layout of x.
+    """
+    if len(batch.lengths) == 1:
+        return (q @ x.t()).softmax(-1) @ x
+    layout = batch.rectangles
+    q_parts = torch.split(q.index_select(0, layout.texts), [b for b, _ in layout.shapes])
+    x_parts = torch.split(x.index_select(0, layout.rows), [b * L for b, L in layout.shapes])
+    sums = []
+    for (b, L), q_part, x_part, is_real in zip(
+        layout.shapes, q_parts, x_parts, layout.is_real, strict=True
+    ):
+        rows = x_part.view(b, L, -1)
+        scores = q_part @ rows.transpose(1, 2)  # (b, H, L)
+        sums.append(scores.where(is_real[:, 0], -math.inf).softmax(-1) @ rows)
+    return torch.cat(sums).index_select(0, layout.lines)
 
 
 def varlen_attention(q: Tensor, k: Tensor, v: Tensor, batch: PackedBatch) -> Tensor:

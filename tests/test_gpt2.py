@@ -17,6 +17,7 @@ from model.gpt2 import (
     GPT2ForSequenceClassification,
     GPT2LMHeadModel,
     fold_head_bias,
+    gelu,
 )
 from model.packing import PackedBatch, pack
 from model.tokenizer import ENDOFTEXT, encode
@@ -219,3 +220,10 @@ def test_published_sizes_have_their_published_parameter_counts() -> None:
 def test_head_count_must_divide_the_width() -> None:
     with pytest.raises(ValueError, match="n_head = 3 does not divide n_embd = 32"):
         GPT2Config(n_head=3, n_embd=32)
+
+
+def test_gelu_of_inference_is_that_of_training() -> None:
+    x = torch.cat([torch.linspace(-12, 12, 999), torch.tensor([0.0, 1e4, -1e4])])
+    expected = torch.nn.functional.gelu(x, approximate="tanh")
+    torch.testing.assert_close(gelu(x.clone().requires_grad_()), expected)
+    torch.testing.assert_close(gelu(x.clone()), expected)

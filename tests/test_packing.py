@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from model.packing import pack, packed_attention, reference_attention, varlen_attention
+from model.packing import (
+    pack,
+    packed_attention,
+    rectangular_attention,
+    reference_attention,
+    varlen_attention,
+    weighted_sums,
+)
 
 
 def test_layout_of_two_texts() -> None:
@@ -35,6 +42,26 @@ def test_attention_equals_its_formula_text_by_text() -> None:
                 expected = scores.softmax(0) @ v[start : row + 1, head]
                 torch.testing.assert_close(result[row, head], expected)
     torch.testing.assert_close(last, result[batch.last_rows])
+
+
+@pytest.mark.parametrize("last_only", [False, True])
+@pytest.mark.parametrize(
+    "lengths", [(5, 1, 70, 3, 64, 5, 200), (1, 2), (1, 1), (40, 9), (7, 7, 7), (33,)], ids=str
+)
+def test_rectangles_change_nothing(lengths: tuple[int, ...], last_only: bool) -> None:
+    torch.manual_seed(0)
+    batch = pack([[0] * n for n in lengths])
+    q, k, v = torch.randn(3, sum(lengths), 2, 8)
+    q = q[batch.last_rows] if last_only else q
+    torch.testing.assert_close(
+        rectangular_attention(q, k, v, batch), reference_attention(q, k, v, batch)
+    )
+    x = torch.randn(sum(lengths), 6)
+    queries = torch.randn(len(lengths), 3, 6)
+    by_text = [(a @ t.T).softmax(-1) @ t for a, t in zip(queries, x.split(lengths), strict=True)]
+    torch.testing.assert_close(weighted_sums(queries, x, batch), torch.stack(by_text))
+    assert sum(b for b, _ in batch.rectangles.shapes) == len(lengths)
+    assert len(batch.rectangles.rows) <= max(2 * sum(lengths), 16 * len(lengths))
 
 
 @pytest.mark.gpu
