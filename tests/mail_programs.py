@@ -104,7 +104,12 @@ def listens(port: int) -> bool:
 
 @contextlib.contextmanager
 def process(
-    command: Sequence[object], log: Path, *, port: int | None = None, **options: object
+    command: Sequence[object],
+    log: Path,
+    *,
+    port: int | None = None,
+    seconds: float = 60,
+    **options: object,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A program in its own process group until the block ends, once it listens on ``port``."""
     with log.open("ab") as output:
@@ -123,7 +128,7 @@ def process(
                     raise RuntimeError(f"{command[0]} ended: {log.read_text(errors='replace')}")
                 return listens(port)
 
-            wait_until(is_up, f"{command[0]} on port {port}")
+            wait_until(is_up, f"{command[0]} on port {port}", seconds)
         yield started
     finally:
         with contextlib.suppress(ProcessLookupError):

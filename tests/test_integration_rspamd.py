@@ -1,5 +1,7 @@
 """rspamd, the real one: the rule of examples/rspamd, and the gpt plugin that rspamd ships."""
 
+import atexit
+import functools
 import json
 import os
 import re
@@ -44,6 +46,14 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         yield port
 
 
+@functools.cache
+def compiled_patterns() -> str:
+    """A folder where rspamd keeps what it compiles at its start, so that it does so once."""
+    folder = tempfile.mkdtemp(prefix="spamgate-patterns-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 @contextmanager
 def rspamd(service_port: int, *, plugin: bool = False) -> Iterator[int]:
     """rspamd with one worker and the example's files; the worker's port."""
@@ -62,6 +72,7 @@ def rspamd(service_port: int, *, plugin: bool = False) -> Iterator[int]:
             (local / f"worker-{worker}.inc").write_text(free)
         (local / "options.inc").write_text(
             'dns { nameserver = ["127.0.0.1:1"]; timeout = 0.1s; }\n'
+            f'hs_cache_dir = "{compiled_patterns()}";\n'
         )
         (local / "redis.conf").write_text(f'servers = "127.0.0.1:{redis_port}";\n')
         shutil.copy(EXAMPLE / "local.d" / "groups.conf", local)
@@ -89,7 +100,13 @@ def rspamd(service_port: int, *, plugin: bool = False) -> Iterator[int]:
         environment = {**os.environ, "PATH": os.environ["PATH"] + ":/usr/sbin"}
         with (
             process([*redis, "--dir", folder], folder / "redis.out", port=redis_port),
-            process([*command, *variables], folder / "rspamd.out", port=port, env=environment),
+            process(
+                [*command, *variables],
+                folder / "rspamd.out",
+                port=port,
+                seconds=240,  # it compiles thousands of patterns
+                env=environment,
+            ),
         ):
             yield port
 
