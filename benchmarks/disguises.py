@@ -23,6 +23,8 @@ _CYRILLIC = str.maketrans("aceopxyiAEOC", "асеорхуіАЕОС")
 _BOLD = {ord("a") + n: chr(0x1D41A + n) for n in range(26)}
 _FULLWIDTH = {code: chr(code + 0xFEE0) for code in range(0x21, 0x7F)}
 
+_LEET = str.maketrans("aeiostAEIOST", "@310$7@310$7")
+
 Disguise = Callable[[str], bytes]
 
 
@@ -40,14 +42,42 @@ def escape(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
+def every_second_long_word(text: str, change: Callable[[str], str]) -> str:
+    """The text with every second word of four letters or more changed."""
+    words = text.split(" ")
+    long = [n for n, word in enumerate(words) if len(word) >= 4]
+    for n in long[::2]:
+        words[n] = change(words[n])
+    return " ".join(words)
+
+
+# Undone by the decoder and by folding.
+FOLDED: dict[str, Callable[[str], str]] = {
+    "zero-width spaces": lambda text: "\u200b".join(text),
+    "soft hyphens": lambda text: "\u00ad".join(text),
+    "combining strokes": lambda text: "\u0336".join(text),
+    "bidi override": lambda text: "\u202e" + text.replace("\n", " ")[::-1],
+    "fullwidth letters": lambda text: text.translate(_FULLWIDTH),
+    "mathematical letters": lambda text: text.translate(_BOLD),
+    "Cyrillic lookalikes": lambda text: text.translate(_CYRILLIC),
+}
+# Left for the model to see through: honest texts hold such things, too.
+UNFOLDED: dict[str, Callable[[str], str]] = {
+    "leet": lambda text: every_second_long_word(text, lambda word: word.translate(_LEET)),
+    "spaced words": lambda text: every_second_long_word(text, " ".join),
+    "dotted words": lambda text: every_second_long_word(text, ".".join),
+    "lower case": str.lower,
+    "upper case": str.upper,
+}
+
+
+def as_message(disguise: Callable[[str], str]) -> Disguise:
+    """The disguise as a raw message."""
+    return lambda text: plain(disguise(text))
+
+
 DISGUISES: dict[str, Disguise] = {
-    "zero-width spaces": lambda text: plain("\u200b".join(text)),
-    "soft hyphens": lambda text: plain("\u00ad".join(text)),
-    "combining strokes": lambda text: plain("\u0336".join(text)),
-    "bidi override": lambda text: plain("\u202e" + text.replace("\n", " ")[::-1]),
-    "fullwidth letters": lambda text: plain(text.translate(_FULLWIDTH)),
-    "mathematical letters": lambda text: plain(text.translate(_BOLD)),
-    "Cyrillic lookalikes": lambda text: plain(text.translate(_CYRILLIC)),
+    **{name: as_message(disguise) for name, disguise in FOLDED.items()},
     "words split by tags": lambda text: html("<b></b>".join(map(escape, text))),
     "numeric entities": lambda text: html("".join(f"&#{ord(c)};" for c in text)),
     "ZeroFont": lambda text: html(

@@ -1,0 +1,170 @@
+"""How many verdicts on spam are turned by disguises and by good words, on a checkpoint's own test
+part; and what reading mail in windows costs in ham.
+
+    python -m benchmarks.robustness CHECKPOINT --data sms=SMSSpamCollection --data mail=FOLDER
+
+The texts that the checkpoint's recipe keeps for the test are drawn again from its corpora. SMS and
+other texts go the way of POST /classify, mail that of POST /classify/message, in windows. Writes
+results/robustness.json and prints it as the last line.
+"""
+
+import argparse
+import json
+import random
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.disguises import FOLDED, UNFOLDED
+from benchmarks.environment import describe
+from model.checkpoint import CheckpointError
+from model.classifier import Classifier
+from model.fold import fold_text
+from model.windows import encode_windows, join_predictions
+from training.config import TrainConfig, TrainingError
+from training.corpora import Example, read_corpora
+from training.data import split_examples
+
+RESULT = Path(__file__).parent / "results" / "robustness.json"
+GOOD_WORDS = (50, 200, 500, 2000)
+# The service's default of SPAMGATE_MAX_WINDOWS.
+MAX_WINDOWS = 8
+# Texts whose windows are held at once.
+_AT_ONCE = 64
+
+Read = Callable[[Sequence[str]], list[float]]
+"""P(spam) of texts."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A checkpoint, asked as the service's two endpoints ask it."""
+
+    classifier: Classifier
+
+    def as_text(self, texts: Sequence[str]) -> list[float]:
+        """By POST /classify."""
+        return [prediction.spam_probability for prediction in self.classifier.classify(texts)]
+
+    def as_mail(self, texts: Sequence[str], max_windows: int = MAX_WINDOWS) -> list[float]:
+        """By POST /classify/message, once its decoder is done."""
+        probabilities: list[float] = []
+        for start in range(0, len(texts), _AT_ONCE):
+            windowed = [
+                encode_windows(fold_text(text), self.classifier.max_tokens, max_windows)
+                for text in texts[start : start + _AT_ONCE]
+            ]
+            parts = [part for text in windowed for part in text.parts]
+            predictions = iter(self.classifier.predict(parts))
+            for text in windowed:
+                own = [next(predictions) for _ in text.parts]
+                joined = join_predictions(own, truncated=text.truncated)
+                probabilities.append(joined.spam_probability)
+        return probabilities
+
+
+def measure(read: Read, spam: Sequence[str], ham: Sequence[str], cutoff: float) -> dict[str, Any]:
+    """Shares of the spam texts whose verdict a change turns, at 0.5 and at the cut-off.
+
+    Args:
+        read: how texts are read.
+        spam: the texts that are changed.
+        ham: where the good words come from.
+        cutoff: from which probability on mail is spam.
+    """
+    plain = read(spam)
+    rng = random.Random(0)
+    words = " ".join(rng.sample(list(ham), len(ham))).split()
+    changes: dict[str, Callable[[str], str]] = {**FOLDED, **UNFOLDED}
+    for number in GOOD_WORDS:
+        # Another stretch of ham for each length; all texts get the same.
+        first = rng.randrange(max(1, len(words) - number))
+        good = " ".join(words[first : first + number])
+        changes[f"{number} good words in front"] = lambda text, good=good: f"{good}\n{text}"  # type: ignore[misc]
+        changes[f"{number} good words behind"] = lambda text, good=good: f"{text}\n{good}"  # type: ignore[misc]
+    return {
+        "spam": len(spam),
+        "caught": share(p > 0.5 for p in plain),
+        "caught_at_cutoff": share(p >= cutoff for p in plain),
+        "turned": {
+            name: compare(plain, read([change(text) for text in spam]), cutoff)
+            for name, change in changes.items()
+        },
+    }
+
+
+def compare(plain: Sequence[float], changed: Sequence[float], cutoff: float) -> dict[str, float]:
+    """How many verdicts are others, and how much of the spam is still caught."""
+    pairs = list(zip(plain, changed, strict=True))
+    return {
+        "turned": share((old > 0.5) != (new > 0.5) for old, new in pairs),
+        "turned_at_cutoff": share((old >= cutoff) != (new >= cutoff) for old, new in pairs),
+        "caught": share(new > 0.5 for _, new in pairs),
+    }
+
+
+def windows_on_ham(reader: Reader, ham: Sequence[str], cutoff: float) -> dict[str, Any]:
+    """Ham that is blocked with windows and with the beginning alone."""
+    costs: dict[str, Any] = {"ham": len(ham)}
+    for name, number in (("beginning alone", 0), ("with windows", MAX_WINDOWS)):
+        found = reader.as_mail(ham, number)
+        costs[name] = {
+            "blocked": share(p > 0.5 for p in found),
+            "blocked_at_cutoff": share(p >= cutoff for p in found),
+        }
+    return costs
+
+
+def share(flags: Iterable[bool]) -> float:
+    """Of true ones."""
+    known = list(flags)
+    return round(sum(known) / max(1, len(known)), 5)
+
+
+def test_part(classifier: Classifier, places: Sequence[str]) -> list[Example]:
+    """The texts that the checkpoint's recipe keeps for the test."""
+    if classifier.run is None:
+        raise CheckpointError(f"{classifier.name} has no run.json, which says what it trained on.")
+    config = TrainConfig.model_validate(classifier.run["recipe"])
+    return split_examples(read_corpora(places, config).examples, config).test
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("checkpoint", help="folder of a classifier with its run.json")
+    parser.add_argument("--data", action="append", default=[], help="KIND=PATH of each corpus")
+    parser.add_argument("--most", type=int, default=300, help="spam texts of a corpus (300)")
+    parser.add_argument("--out", type=Path, default=RESULT)
+    options = parser.parse_args()
+    try:
+        classifier = Classifier.load(options.checkpoint, "cpu", "float32")
+        examples = test_part(classifier, options.data)
+    except (CheckpointError, TrainingError) as error:
+        print(f"benchmarks.robustness: {error}", file=sys.stderr)
+        return 2
+    stated = (classifier.run or {}).get("cutoffs") or {}
+    cutoff = float(stated.get("spam_from", 0.8))
+    reader = Reader(classifier)
+    result: dict[str, Any] = {"model": classifier.name, "cutoff": cutoff, "corpora": {}}
+    for source in sorted({example.source for example in examples}):
+        ham, spam = (
+            [e.text for e in examples if e.source == source and e.label == label]
+            for label in (0, 1)
+        )
+        is_mail = source == "mail"
+        read = reader.as_mail if is_mail else reader.as_text
+        figures = measure(read, spam[: options.most], ham, cutoff)
+        if is_mail:
+            figures["windows"] = windows_on_ham(reader, ham, cutoff)
+        result["corpora"][source] = figures
+    result |= describe("benchmarks.robustness")
+    result["command"] = "python -m benchmarks.robustness CHECKPOINT --data KIND=PATH ..."
+    options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""The benchmark of disguises and good words counts what it says, on both of the service's ways."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from benchmarks.disguises import FOLDED, UNFOLDED
+from benchmarks.robustness import Reader, compare, measure, windows_on_ham
+from model.classifier import Classifier
+from model.fold import fold_text
+from tests.conftest import HAM, SPAM
+
+
+@pytest.fixture
+def reader(save_tiny: Callable[..., Path]) -> Reader:
+    return Reader(Classifier.load(save_tiny(), "cpu", "float32"))
+
+
+@pytest.mark.parametrize("name", FOLDED)
+def test_folded_disguises_are_undone(name: str) -> None:
+    assert fold_text(FOLDED[name]("Claim your prize now")) == "Claim your prize now"
+
+
+@pytest.mark.parametrize("name", UNFOLDED)
+def test_other_disguises_change_what_is_read(name: str) -> None:
+    assert fold_text(UNFOLDED[name](SPAM)) != SPAM
+
+
+def test_shares_are_of_turned_verdicts() -> None:
+    found = compare([0.9, 0.6, 0.4, 0.1], [0.9, 0.4, 0.6, 0.7], cutoff=0.65)
+    assert found == {"turned": 0.75, "turned_at_cutoff": 0.25, "caught": 0.75}
+
+
+def test_good_words_defeat_a_reader_of_shares_and_disguises_one_of_words() -> None:
+    def read(texts: Sequence[str]) -> list[float]:
+        return [text.split().count("prize") / len(text.split()) for text in texts]
+
+    turned = measure(read, ["prize prize prize"], [HAM] * 200, cutoff=0.3)["turned"]
+    assert turned["50 good words in front"]["turned"] == 1
+    assert turned["2000 good words behind"]["caught"] == 0
+    assert turned["lower case"]["turned"] == 0
+    assert turned["leet"]["turned_at_cutoff"] == 0
+    assert turned["upper case"]["turned"] == 1
+
+
+def test_both_ways_agree_on_short_texts_and_windows_only_raise(reader: Reader) -> None:
+    short = [SPAM, HAM, "", "\u200bH\u0435llo"]
+    assert reader.as_text(short) == pytest.approx(reader.as_mail(short), abs=1e-5)
+    long = [f"{HAM} " * 60 + SPAM, f"{SPAM} " * 80]
+    alone, windowed = reader.as_mail(long, 0), reader.as_mail(long)
+    assert all(new >= old - 1e-6 for old, new in zip(alone, windowed, strict=True))
+    costs = windows_on_ham(reader, long, cutoff=0.0)
+    assert costs["with windows"]["blocked"] >= costs["beginning alone"]["blocked"]
+    assert costs["with windows"]["blocked_at_cutoff"] == 1
