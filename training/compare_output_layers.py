@@ -21,7 +21,8 @@ from torch import Tensor
 
 from model.folders import write_json
 from model.packing import PackedBatch
-from training.config import ConfigError, TrainingError, read_recipe
+from training.command import exit_code
+from training.config import ConfigError, read_recipe
 from training.corpora import KINDS, Source
 from training.documents import TextSplit, batches, read_sources
 from training.pretrain_config import PretrainConfig
@@ -110,21 +111,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--layers", nargs="+", default=_LAYERS, help=f"of {' '.join(_LAYERS)}")
     parser.add_argument("--out", type=Path, help="JSON file (default: none)")
     options = parser.parse_args(arguments)
+    return exit_code("training.compare_output_layers", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    config = read_recipe(options.recipe, PretrainConfig, steps=options.steps)
+    for layer in options.layers:
+        with_layer(layer, config)  # found wrong now rather than after the others
+    sources = [Source.parse(text) for text in options.data]
+    texts = read_sources(sources, config.split_seed, config.n_positions)
     rows = []
-    try:
-        config = read_recipe(options.recipe, PretrainConfig, steps=options.steps)
+    # A fresh process each: peak memory is of the process, and never falls.
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         for layer in options.layers:
-            with_layer(layer, config)  # found wrong now rather than after the others
-        sources = [Source.parse(text) for text in options.data]
-        texts = read_sources(sources, config.split_seed, config.n_positions)
-        # A fresh process each: peak memory is of the process, and never falls.
-        with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-            for layer in options.layers:
-                rows.append(pool.apply(measure, (layer, config, texts)))
-                print(as_table(rows).splitlines()[-1], flush=True)
-    except TrainingError as error:
-        print(f"training.compare_output_layers: {error}", file=sys.stderr)
-        return 2
+            rows.append(pool.apply(measure, (layer, config, texts)))
+            print(as_table(rows).splitlines()[-1], flush=True)
     print(as_table(rows))
     if options.out:
         write_json(options.out, {"steps": config.steps, "rows": rows})

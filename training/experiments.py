@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
-from model.checkpoint import CheckpointError
-from model.classifier import DeviceError, pick_device
-from training.config import ConfigError, TrainConfig, TrainingError, load_config
+from model.classifier import pick_device
+from training.command import add_device, exit_code
+from training.config import ConfigError, TrainConfig, load_config
 from training.corpora import Example, find_sms_file, read_sms_as_the_book
 from training.results import Results
 from training.run import finetune
@@ -178,15 +178,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=3, help="how many, from 123 (default: 3)")
     parser.add_argument("--epochs", type=int, help="instead of the book's five")
     parser.add_argument("--out", type=Path, default=Path("runs/experiments"), help="folder")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: auto)")
+    add_device(parser)
     options = parser.parse_args(arguments)
+    return exit_code("training.experiments", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    rows = parse_rows(options.rows)
+    results = Results.open(options.out / "results.json")
     try:
-        rows = parse_rows(options.rows)
-        results = Results.open(options.out / "results.json")
         _run_missing(rows, results, options)
-    except (TrainingError, CheckpointError, DeviceError) as error:
-        print(f"training.experiments: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print(f"interrupted: run again to go on from {options.out}", file=sys.stderr)
         return 130

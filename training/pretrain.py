@@ -6,7 +6,6 @@ it, in ``OUT.unfinished``: after Ctrl-C or a crash the same command with ``--res
 """
 
 import argparse
-import errno
 import platform
 import shutil
 import sys
@@ -16,9 +15,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 from model.checkpoint import CheckpointError, save_language_model
-from model.classifier import DeviceError, pick_device
+from model.classifier import pick_device
 from model.folders import new_folder, write_json
-from training.config import TrainingError, read_recipe
+from training.command import add_device, exit_code
+from training.config import read_recipe
 from training.corpora import KINDS, Source
 from training.documents import TextSplit, read_sources
 from training.pretrain_config import PretrainConfig
@@ -42,17 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, help="folder to write (default: runs/RECIPE)")
     parser.add_argument("--resume", action="store_true", help="go on with a stopped run")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: auto)")
+    add_device(parser)
     options = parser.parse_args(arguments)
-    try:
-        return _run(options)
-    except (TrainingError, CheckpointError, DeviceError) as error:
-        print(f"training.pretrain: {error}", file=sys.stderr)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        print("training.pretrain: no space left on the disk.", file=sys.stderr)
-    return 2
+    return exit_code("training.pretrain", lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> int:

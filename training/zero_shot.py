@@ -10,11 +10,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from model.checkpoint import CheckpointError, load_language_model
-from model.classifier import DeviceError, pick_device
+from model.checkpoint import load_language_model
+from model.classifier import pick_device
 from model.gpt2 import GPT2LMHeadModel
 from model.tokenizer import decode, encode
 from training.card import GOLDEN_TEXTS
+from training.command import add_device, exit_code
 from training.config import TrainConfig, TrainingError
 from training.corpora import Example, find_sms_file, read_sms_as_the_book
 from training.data import split_examples
@@ -118,15 +119,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--base", required=True, help="language model: folder or hub id")
     parser.add_argument("--data", type=Path, required=True, help="the SMS collection")
     parser.add_argument("--texts", type=int, help="how many test texts (default: all 300)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: auto)")
+    add_device(parser)
     options = parser.parse_args(arguments)
-    try:
-        texts = read_test_texts(options.data, options.texts)
-        model = load_language_model(options.base).eval().to(pick_device(options.device))
-        longest = longest_prompt(model)
-    except (TrainingError, CheckpointError, DeviceError) as error:
-        print(f"training.zero_shot: {error}", file=sys.stderr)
-        return 2
+    return exit_code("training.zero_shot", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    texts = read_test_texts(options.data, options.texts)
+    model = load_language_model(options.base).eval().to(pick_device(options.device))
+    longest = longest_prompt(model)
     print_answers(model, longest)
     labels = [e.label for e in texts]
     figures = {}
