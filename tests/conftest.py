@@ -16,9 +16,16 @@ import pytest
 import torch
 from torch import nn
 
-from model.checkpoint import GoldenMessage, ReadToken, save_classifier, write_golden
+from model.checkpoint import (
+    GoldenMessage,
+    ReadToken,
+    save_classifier,
+    save_language_model,
+    write_golden,
+)
 from model.classifier import Classifier
-from model.gpt2 import GPT2Config, GPT2ForSequenceClassification, init_weights
+from model.gpt2 import GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel, init_weights
+from tests.tiny_training import TINY_RECIPE, synthetic_lines
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -96,3 +103,29 @@ def sms_file() -> Path:
     if not path.exists():
         pytest.skip(f"the SMS Spam Collection is not at {path}")
     return path
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    path = tmp_path / "SMSSpamCollection"
+    path.write_text("\n".join(synthetic_lines()) + "\n")
+    return path
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY_RECIPE)
+    return path
+
+
+@pytest.fixture
+def tiny_base(tmp_path: Path) -> Path:
+    """A random language model in the published form, in place of OpenAI's weights."""
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(TINY)
+    init_weights(model, TINY)
+    folder = tmp_path / "base"
+    folder.mkdir()
+    save_language_model(folder, model)
+    return folder

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.test_pretrain import TINY_RECIPE, tiny_texts
-from tests.test_training import synthetic_lines
+from tests.tiny_training import synthetic_lines
 from training import compare_output_layers
 from training.compare_output_layers import measure
 from training.config import read_recipe

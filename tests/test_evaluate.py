@@ -1,12 +1,16 @@
 """The figures: against scikit-learn, worked by hand, weighed, and with intervals."""
 
 import dataclasses
+import json
 import math
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, log_loss, matthews_corrcoef, roc_auc_score
 
+from training import evaluate
 from training.config import TrainingError
 from training.evaluate import FIGURES, Metrics, as_long_table, measure, measure_with_intervals
 
@@ -138,3 +142,26 @@ def test_long_table_has_every_metric_and_system() -> None:
     assert len(lines) == 3 + len(FIGURES)
     assert lines[2] == "| texts | 14 | 14 |"
     assert lines[4].startswith("| SC%, spam caught | 75.00% (")
+
+
+def test_metrics_of_a_worked_example() -> None:
+    metrics = measure([0, 0, 0, 0, 1, 1], [0.1, 0.2, 0.3, 0.9, 0.8, 0.4])
+    assert metrics.accuracy == pytest.approx(4 / 6)
+    assert (metrics.spam_caught, metrics.ham_blocked) == (0.5, 0.25)
+    assert metrics.mcc == pytest.approx((1 * 3 - 1 * 1) / np.sqrt(2 * 2 * 4 * 4))
+    assert metrics.roc_auc == pytest.approx(6 / 8)
+    with pytest.raises(TrainingError, match="ham and spam"):
+        measure([1, 1], [0.5, 0.5])
+
+
+def test_evaluate_prints_figures_and_refuses_bad_input(
+    corpus: Path, save_tiny: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = save_tiny()
+    assert evaluate.main([str(folder), "--data", str(corpus), "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["texts"] == 300
+    assert evaluate.main([str(folder), "--data", str(corpus)]) == 0
+    assert "| 300 |" in capsys.readouterr().out
+    assert evaluate.main(["absent", "--data", str(corpus)]) == 2
+    assert "no checkpoint folder" in capsys.readouterr().err

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_training import corpus, tiny_base  # noqa: F401  # fixtures
 from training import experiments
 from training.config import ConfigError
 from training.experiments import ROWS, as_table, main, parse_rows, row_config
 from training.results import Results
 
 
-def run(rows: str, corpus: Path, base: Path, out: Path, seeds: int = 1) -> int:  # noqa: F811
+def run(rows: str, corpus: Path, base: Path, out: Path, seeds: int = 1) -> int:
     return main(
         [rows, "--data", str(corpus), "--base", str(base), "--out", str(out)]
         + ["--seeds", str(seeds), "--epochs", "1"]
@@ -30,8 +29,8 @@ def any_corpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_all_rows_run_and_stand_beside_the_book(
-    corpus: Path,  # noqa: F811
-    tiny_base: Path,  # noqa: F811
+    corpus: Path,
+    tiny_base: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -50,8 +49,8 @@ def test_all_rows_run_and_stand_beside_the_book(
 
 
 def test_interrupted_table_goes_on_where_it_stopped(
-    corpus: Path,  # noqa: F811
-    tiny_base: Path,  # noqa: F811
+    corpus: Path,
+    tiny_base: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -80,7 +79,7 @@ def test_interrupted_table_goes_on_where_it_stopped(
     assert "| 1 | the chapter |" in (out / "results.md").read_text()
 
 
-def test_larger_sizes_come_from_their_own_bases(tiny_base: Path) -> None:  # noqa: F811
+def test_larger_sizes_come_from_their_own_bases(tiny_base: Path) -> None:
     xl = ROWS[7]
     assert row_config(xl, "openai-community/gpt2", 1).base == "openai-community/gpt2-xl"
     assert row_config(xl, str(tiny_base), 1).base == str(tiny_base)

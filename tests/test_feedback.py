@@ -14,7 +14,7 @@ from app.errors import FeedbackFull
 from app.feedback import FeedbackStore, Report, digest_of
 from tests.conftest import HAM, SPAM
 from tests.serving import serving
-from tests.test_training import TINY_RECIPE, synthetic_lines
+from tests.tiny_training import TINY_RECIPE, synthetic_lines
 from training import finetune
 from training.corpora import CorpusError
 from training.feedback import read_feedback

@@ -20,7 +20,7 @@ from model.gpt2 import GPT2LMHeadModel, init_weights
 from model.packing import pack
 from model.tokenizer import ENDOFTEXT, decode, encode
 from tests.conftest import TINY
-from tests.test_training import synthetic_lines
+from tests.tiny_training import synthetic_lines
 from training import finetune, pretrain
 from training.config import TrainConfig, TrainingError, read_recipe
 from training.corpora import CorpusError, Source, read_jsonl, read_mail_folder, read_sms

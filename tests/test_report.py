@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.test_training import TINY_RECIPE, synthetic_lines
+from tests.tiny_training import TINY_RECIPE, synthetic_lines
 from training import finetune, report
 from training.evaluate import measure
 from training.report import load_run, worst_mistakes

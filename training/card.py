@@ -41,6 +41,7 @@ class RunRecord:
     examples_per_second: float
     interrupted: bool
     history: dict[str, Any]
+    seeds: list[dict[str, Any]]
 
     @classmethod
     def of(
@@ -49,6 +50,7 @@ class RunRecord:
         outcome: Outcome,
         metrics: dict[str, Metrics],
         data_sha256: dict[str, str],
+        seeds: list[dict[str, Any]],
     ) -> "RunRecord":
         """Gathers the record from a run's results."""
         return cls(
@@ -61,6 +63,7 @@ class RunRecord:
             examples_per_second=round(outcome.examples_per_second, 1),
             interrupted=outcome.interrupted,
             history=dataclasses.asdict(outcome.history),
+            seeds=seeds,
         )
 
 

@@ -1,11 +1,11 @@
 """python -m training.finetune RECIPE.toml: a pretrained GPT-2 becomes a spam classifier.
 
 The recipe is a TOML file with the fields of TrainConfig. The result is a checkpoint folder that
-the service takes, with run.json, plots and a model card beside the weights.
+the service takes, with run.json, plots and a model card beside the weights. Under torchrun several
+processes share the work.
 """
 
 import argparse
-import errno
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,15 +13,19 @@ from pathlib import Path
 import torch
 
 from model.checkpoint import CheckpointError, GoldenMessage, save_classifier, write_golden
-from model.classifier import Classifier, DeviceError, pick_device
+from model.classifier import Classifier, pick_device
 from model.folders import new_folder
 from training.card import GOLDEN_TEXTS, RunRecord, write_model_card, write_run_json
-from training.config import TrainConfig, TrainingError, load_config
+from training.command import add_device, exit_code
+from training.config import TrainConfig, load_config
 from training.corpora import CORPORA, read_corpora, sha256_of
 from training.evaluate import as_table
 from training.feedback import read_feedback
+from training.parallel import is_first, processes
 from training.plots import plot_accuracies, plot_losses
-from training.run import TrainedClassifier, finetune
+from training.run import TrainedClassifier
+from training.seeds import as_table as as_seeds_table
+from training.seeds import finetune_seeds
 
 
 def save_run(out: Path, config: TrainConfig, run: TrainedClassifier, record: RunRecord) -> None:
@@ -70,18 +74,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="new folder (default: runs/NAME_OF_RECIPE)")
     parser.add_argument("--base", help="folder or hub id, instead of the recipe's")
     parser.add_argument("--seed", type=int, help="instead of the recipe's")
+    parser.add_argument(
+        "--seeds", type=int, default=1, help="train with so many, keep the best by validation loss"
+    )
     parser.add_argument("--epochs", type=int, help="instead of the recipe's")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: auto)")
+    add_device(parser)
     options = parser.parse_args(arguments)
-    try:
-        return _run(options)
-    except (TrainingError, CheckpointError, DeviceError) as error:
-        print(f"training.finetune: {error}", file=sys.stderr)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        print("training.finetune: no space left on the disk; nothing was saved.", file=sys.stderr)
-    return 2
+    return exit_code("training.finetune", lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -91,7 +90,13 @@ def _run(options: argparse.Namespace) -> int:
     out: Path = options.out or Path("runs") / options.recipe.stem
     if out.exists():  # found now rather than after the training
         raise CheckpointError(f"{out} exists already: give another --out, or remove it first.")
-    device = pick_device(options.device)
+    with processes(pick_device(options.device)) as device:
+        return _train_and_save(options, config, out, device)
+
+
+def _train_and_save(
+    options: argparse.Namespace, config: TrainConfig, out: Path, device: torch.device
+) -> int:
     corpus = read_corpora(options.data, config)
     examples, sources = corpus.examples, corpus.sha256
     if options.feedback:
@@ -99,9 +104,13 @@ def _run(options: argparse.Namespace) -> int:
         print(feedback.summary())
         examples = [*examples, *feedback.examples]
         sources[options.feedback.name] = sha256_of(options.feedback)
-    run = finetune(config, examples, device)
-    record = RunRecord.of(run.splits, run.outcome, run.metrics, sources)
-    save_run(out, config, run, record)
+    config, run, seeds = finetune_seeds(config, options.seeds, examples, device)
+    told = [vars(result) for result in seeds]
+    record = RunRecord.of(run.splits, run.outcome, run.metrics, sources, told)
+    if is_first():
+        save_run(out, config, run, record)
+    if len(seeds) > 1:
+        print(f"{as_seeds_table(seeds)}\nkept seed {config.seed}, by validation loss")
     print(as_table(run.metrics))
     print(
         f"best snapshot: step {run.outcome.snapshot.step}, validation loss "

@@ -18,6 +18,14 @@ from tqdm import tqdm
 from model.gpt2 import GPT2ForSequenceClassification
 from training.config import TrainConfig, TrainingError
 from training.data import Batch
+from training.parallel import (
+    check_batch_size,
+    is_first,
+    of_first,
+    share_of,
+    sum_gradients,
+    sum_over_processes,
+)
 
 
 @dataclass(frozen=True)
@@ -137,6 +145,7 @@ class _Trainer:
     ) -> None:
         if len(train_loader) == 0:
             raise TrainingError(f"fewer training texts than one batch of {config.batch_size}.")
+        check_batch_size(config.batch_size)
         self.model = model
         self.train_loader = train_loader
         self.validation_loader = validation_loader
@@ -163,6 +172,7 @@ class _Trainer:
             total=config.epochs * len(train_loader) * config.batch_size,
             unit=" examples",
             smoothing=0.05,
+            disable=not is_first(),
         )
 
     @property
@@ -199,7 +209,7 @@ class _Trainer:
     def run_epoch(self) -> None:
         for number, batch in enumerate(self.train_loader, start=1):
             loss = self.training_loss(batch)
-            value = loss.item()
+            value = sum_over_processes(loss.detach().clone()).item()
             self.passes += 1
             if not math.isfinite(value):
                 raise TrainingError(
@@ -215,6 +225,7 @@ class _Trainer:
                 self.evaluate()
 
     def step(self) -> None:
+        sum_gradients(self.model.parameters())
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.scheduler.step()
@@ -233,7 +244,7 @@ class _Trainer:
             f"epoch {epoch:5.2f}  step {self.passes:6d}  train loss {train_loss:.3f}  "
             f"validation loss {validation_loss:.3f}"
         )
-        if self.snapshot.offer(self.evaluated_model, self.passes, whole):
+        if self.snapshot.offer(self.evaluated_model, self.passes, of_first(whole)):
             self.evaluations_without_gain = 0
             return
         self.evaluations_without_gain += 1
@@ -269,9 +280,19 @@ class _Trainer:
         )
 
     def training_loss(self, batch: Batch) -> Tensor:
-        share = self.config.prefix_loss
-        if not share:
-            return self.loss(self.model, batch)
+        """This process's part of a batch's mean loss; the parts of all processes add up to it."""
+        share = share_of(batch)
+        if self.config.prefix_loss:
+            return self.loss_everywhere(share) * (len(share.labels) / len(batch.labels))
+        return self.loss(self.model, share) * (self.weight(share) / self.weight(batch))
+
+    def weight(self, batch: Batch) -> Tensor:
+        """What the batch's texts weigh together in a mean loss."""
+        counted = batch.labels[batch.labels != self.config.ignore_index]
+        return self.class_weights[counted.to(self.device)].sum()
+
+    def loss_everywhere(self, batch: Batch) -> Tensor:
+        """The recipe's mixture of the losses at every token and at the last ones."""
         packed = batch.packed.to(self.device)
         lengths = torch.tensor(packed.lengths, device=self.device)
         with autocast(self.config.precision, self.device):
@@ -285,6 +306,7 @@ class _Trainer:
         )  # (T,)
         # Each text weighs the same, however long.
         everywhere = (losses / lengths.repeat_interleave(lengths)).sum() / len(lengths)
+        share = self.config.prefix_loss
         return share * everywhere + (1 - share) * losses[packed.last_rows].mean()
 
     @torch.no_grad()

@@ -1,0 +1,46 @@
+"""Recipes: those that ship are valid, wrong ones say what is wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from training.config import ConfigError, load_config
+
+CONFIGS = Path(__file__).parents[1] / "training" / "configs"
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
+def test_shipped_recipes_are_valid(path: Path) -> None:
+    assert load_config(path).data_sha256
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("learning_rat = 1", "learning_rat: Extra inputs"),
+        ("epochs = 0", "epochs: .*greater than or equal to 1.*got 0"),
+        ("trained = 'some'", "trained: .*'last_block'"),
+        ("epochs =", "cannot read the recipe"),
+        ("padding = 'longest'\nrecasing = 0.1", "padding = 'none' only"),
+        ("prefix_loss = 0.5", "prefix_loss goes with trained = 'all'"),
+    ],
+)
+def test_wrong_recipe_is_a_clear_error(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_config(path)
+
+
+def test_book_recipes_hold_the_books_numbers() -> None:
+    for name, trained in (("book_last_block", "last_block"), ("book_all_layers", "all")):
+        config = load_config(CONFIGS / f"{name}.toml")
+        assert (config.trained, config.padding, config.selection) == (trained, "longest", "book")
+        assert (config.seed, config.split_seed, config.epochs, config.batch_size) == (
+            123,
+            123,
+            5,
+            8,
+        )
+        assert (config.learning_rate, config.weight_decay) == (5e-5, 0.1)
+        assert config.base == "openai-community/gpt2"

@@ -1,0 +1,84 @@
+"""Corpora: read as they were written, refused where they are not what they should be."""
+
+import zipfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from training import corpora
+from training.corpora import (
+    CorpusError,
+    find_sms_file,
+    read_sms,
+    read_sms_as_the_book,
+    sha256_of,
+)
+
+
+def test_sms_file_reads_as_its_authors_wrote_it(sms_file: Path) -> None:
+    examples = read_sms(sms_file)
+    assert (len(examples), sum(e.label for e in examples)) == (5574, 747)
+
+
+def test_book_reads_two_rows_less(sms_file: Path) -> None:
+    examples = read_sms_as_the_book(sms_file)
+    assert (len(examples), sum(e.label for e in examples)) == (5572, 747)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"ham\tfine\nmaybe\tunsure\n", "line 2: expected ham or spam"),
+        (b"ham\tfine\nspam\n", "line 2: expected ham or spam"),
+        (b"ham\t\xff\n", "not UTF-8 at byte 4"),
+    ],
+)
+def test_unreadable_corpus_is_a_clear_error(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "corpus"
+    path.write_bytes(content)
+    with pytest.raises(CorpusError, match=message):
+        read_sms(path)
+
+
+def test_missing_and_altered_files_are_clear_errors(tmp_path: Path, corpus: Path) -> None:
+    with pytest.raises(CorpusError, match="cannot read the corpus"):
+        find_sms_file(tmp_path / "none", (), "")
+    with pytest.raises(CorpusError, match=f"its SHA-256 is {sha256_of(corpus)}, expected 00"):
+        find_sms_file(corpus, (), "00")
+    assert find_sms_file(corpus.parent, (), sha256_of(corpus)) == corpus
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    """Serves a folder without a line for each request."""
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_download_tries_each_url_and_checks_the_inner_file(
+    tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    monkeypatch.setattr(corpora, "_CACHE", cache)
+    with zipfile.ZipFile(tmp_path / "sms.zip", "w") as archive:
+        archive.write(corpus, "SMSSpamCollection")
+    handler = partial(QuietHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        site = f"http://127.0.0.1:{server.server_port}"
+        urls = [f"{site}/absent.zip", f"{site}/sms.zip"]
+        with pytest.raises(CorpusError, match="expected 00"):
+            find_sms_file(None, urls, "00")
+        assert not cache.exists()
+        found = find_sms_file(None, urls, sha256_of(corpus))
+        server.shutdown()
+        thread.join()
+    assert found.read_bytes() == corpus.read_bytes()
+    assert find_sms_file(None, (), sha256_of(corpus)) == found  # from the cache, no URL asked
+    found.unlink()
+    with pytest.raises(CorpusError, match="could not be downloaded.*--data"):
+        find_sms_file(None, urls, "")

@@ -1,0 +1,102 @@
+"""Splits that do not leak, and batches."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model.tokenizer import ENDOFTEXT
+from training.config import TrainConfig, TrainingError
+from training.corpora import (
+    Example,
+    read_sms,
+    read_sms_as_the_book,
+)
+from training.data import (
+    cluster_split,
+    drop_duplicates,
+    make_loader,
+    near_duplicate_clusters,
+    pad_to,
+    split_examples,
+    tokenize,
+)
+
+
+def test_book_split_is_the_books(sms_file: Path) -> None:
+    """1,045 / 149 / 300 texts, the longest training text of 120 tokens."""
+    splits = split_examples(read_sms_as_the_book(sms_file), TrainConfig(selection="book"))
+    assert [len(part) for part in vars(splits).values()] == [1045, 149, 300]
+    assert sum(count["spam"] for count in splits.counts().values()) == 747
+    assert max(len(tokens) for tokens, _ in tokenize(splits.train, 1024)) == 120
+
+
+def test_near_duplicates_share_a_cluster() -> None:
+    texts = [
+        "You have won a prize of 100 pounds call now",
+        "You have won a prize of 100 pounds call today",
+        "See you at the station at nine then",
+        "ok",
+        "OK!",
+    ]
+    clusters = near_duplicate_clusters(texts).tolist()
+    assert clusters[0] == clusters[1]
+    assert clusters[3] == clusters[4]
+    assert len(set(clusters)) == 3
+
+
+def test_equal_texts_are_kept_once() -> None:
+    texts = ["Call now!", "call  NOW", "...", "?!", "other"]
+    kept = drop_duplicates([Example(text, 0, "sms") for text in texts])
+    assert [e.text for e in kept] == ["Call now!", "...", "?!", "other"]
+
+
+def test_no_cluster_straddles_the_split(sms_file: Path) -> None:
+    config = TrainConfig()
+    splits = cluster_split(read_sms(sms_file), config)
+    parts = list(vars(splits).values())
+    texts = [e.text for part in parts for e in part]
+    part_of = np.repeat([0, 1, 2], [len(part) for part in parts])
+    clusters = near_duplicate_clusters(texts)
+    for cluster in np.unique(clusters):
+        assert len(set(part_of[clusters == cluster])) == 1
+    shares = [len(part) / len(texts) for part in parts]
+    assert shares == pytest.approx([0.7, 0.1, 0.2], abs=0.01)
+    spam = [sum(e.label for e in part) / len(part) for part in parts]
+    assert max(spam) - min(spam) < 0.02
+    assert len(texts) == len(set(texts))
+
+
+def test_split_seed_decides_the_split(corpus: Path) -> None:
+    examples = read_sms(corpus)
+    first, again, other = (
+        cluster_split(examples, TrainConfig(split_seed=seed)) for seed in (1, 1, 2)
+    )
+    assert first == again
+    assert first != other
+
+
+def test_split_without_spam_is_refused() -> None:
+    examples = [Example(f"text {i} {i} {i}", 0, "sms") for i in range(100)]
+    with pytest.raises(TrainingError, match="the train part would hold"):
+        split_examples(examples, TrainConfig())
+
+
+def test_padding_fills_and_cuts() -> None:
+    assert pad_to([([1, 2, 3, 4], 1), ([5], 0)], 3) == [
+        ([1, 2, 3], 1),
+        ([5, ENDOFTEXT, ENDOFTEXT], 0),
+    ]
+
+
+def test_training_loader_shuffles_and_leaves_out_the_small_batch() -> None:
+    examples = [([number], number % 2) for number in range(20)]
+    torch.manual_seed(0)
+    batches = list(make_loader(examples, 8, training=True))
+    assert [len(batch.labels) for batch in batches] == [8, 8]
+    seen = torch.cat([batch.packed.input_ids for batch in batches]).tolist()
+    assert seen != sorted(seen)
+    for batch in batches:
+        assert (batch.packed.input_ids % 2).tolist() == batch.labels.tolist()
+    assert [len(batch.labels) for batch in make_loader(examples, 8)] == [8, 8, 4]

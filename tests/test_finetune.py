@@ -1,0 +1,197 @@
+"""Fine-tuning from the command line."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.checkpoint import load_classifier, save_language_model
+from model.classifier import Classifier
+from model.gpt2 import PUBLISHED_SIZES, GPT2LMHeadModel, init_weights
+from model.packing import pack
+from tests.tiny_training import TINY_RECIPE
+from training import evaluate, finetune
+from training.config import load_config
+from training.corpora import (
+    read_sms,
+    sha256_of,
+)
+from training.data import (
+    split_examples,
+)
+
+CONFIGS = Path(__file__).parents[1] / "training" / "configs"
+
+
+def test_run_writes_a_checkpoint_that_the_service_takes(
+    corpus: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    arguments = [str(recipe), "--data", str(corpus), "--out", str(out)]
+    assert finetune.main(arguments) == 0
+    assert {path.name for path in out.iterdir()} == {
+        "README.md",
+        "accuracy.png",
+        "config.json",
+        "golden.json",
+        "loss.png",
+        "merges.txt",
+        "model.safetensors",
+        "run.json",
+        "tokenizer_config.json",
+        "vocab.json",
+    }
+    assert (out / "model.safetensors").stat().st_mode & 0o444 == 0o444
+    classifier = Classifier.load(out, "cpu")
+    verdicts = classifier.classify(["win prize train rain", "see you at home"])
+    assert [verdict.label for verdict in verdicts] == ["spam", "ham"]
+    facts = json.loads((out / "run.json").read_text())
+    assert facts["recipe"]["epochs"] == 3
+    assert facts["data_sha256"] == {"SMSSpamCollection": sha256_of(corpus)}
+    assert facts["metrics"]["test"]["mcc"] > 0.9
+    assert f"saved to {out}" in capsys.readouterr().out
+    assert finetune.main(arguments) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_metrics_of_a_run_are_those_of_the_saved_file(
+    corpus: Path, recipe: Path, tmp_path: Path
+) -> None:
+    recipe.write_text(TINY_RECIPE + 'storage_dtype = "bfloat16"\n')
+    out = tmp_path / "run"
+    assert finetune.main([str(recipe), "--data", str(corpus), "--out", str(out)]) == 0
+    facts = json.loads((out / "run.json").read_text())
+    splits = split_examples(read_sms(corpus), load_config(recipe))
+    again = evaluate.evaluate(Classifier.load(out, "cpu"), splits.test)
+    assert again.loss == pytest.approx(facts["metrics"]["test"]["loss"], abs=1e-6)
+
+
+def test_same_seed_gives_the_same_weights(corpus: Path, recipe: Path, tmp_path: Path) -> None:
+    outs = [tmp_path / name for name in ("a", "b", "c")]
+    for out, seed in zip(outs, ("1", "1", "2"), strict=True):
+        arguments = [str(recipe), "--data", str(corpus), "--out", str(out), "--seed", seed]
+        assert finetune.main([*arguments, "--epochs", "1"]) == 0
+    weights = [load_classifier(out).model.score.weight for out in outs]
+    assert weights[0].equal(weights[1])
+    assert not weights[0].equal(weights[2])
+
+
+def test_of_several_seeds_the_best_by_validation_is_kept_and_all_are_told(
+    corpus: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, alone = tmp_path / "run", tmp_path / "alone"
+    arguments = [str(recipe), "--data", str(corpus), "--epochs", "1"]
+    assert finetune.main([*arguments, "--out", str(out), "--seed", "5", "--seeds", "3"]) == 0
+    facts = json.loads((out / "run.json").read_text())
+    losses = {result["seed"]: result["validation_loss"] for result in facts["seeds"]}
+    assert list(losses) == [5, 6, 7]
+    best = min(losses, key=lambda seed: losses[seed])
+    assert facts["recipe"]["seed"] == best
+    assert facts["best_validation_loss"] == losses[best]
+    printed = capsys.readouterr().out
+    assert all(f"| {seed} | " in printed for seed in losses)
+    assert f"kept seed {best}" in printed
+    assert finetune.main([*arguments, "--out", str(alone), "--seed", str(best)]) == 0
+    weights = [load_classifier(folder).model.score.weight for folder in (out, alone)]
+    assert weights[0].equal(weights[1])
+    assert finetune.main([*arguments, "--out", str(tmp_path / "none"), "--seeds", "0"]) == 2
+    assert "--seeds is 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["book_last_block", "gpt2_all_layers"])
+def test_pretrained_recipes_run_from_a_base_folder(
+    name: str, corpus: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    text = (CONFIGS / f"{name}.toml").read_text().replace("7d039a24", "") + "\n"
+    sha = load_config(CONFIGS / f"{name}.toml").data_sha256
+    (tmp_path / "r.toml").write_text(text.replace(sha.removeprefix("7d039a24"), ""))
+    out = tmp_path / "run"
+    arguments = [str(tmp_path / "r.toml"), "--data", str(corpus), "--base", str(tiny_base)]
+    assert finetune.main([*arguments, "--out", str(out), "--epochs", "1"]) == 0
+    read_token = load_classifier(out).read_token
+    assert read_token == "last" if name.startswith("gpt2") else isinstance(read_token, int)
+
+
+def test_head_alone_leaves_the_base_as_it_was(
+    corpus: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "head.toml"
+    recipe.write_text(f'base = "{tiny_base}"\ntrained = "head"\nepochs = 1\n')
+    out = tmp_path / "run"
+    assert finetune.main([str(recipe), "--data", str(corpus), "--out", str(out)]) == 0
+    base = load_classifier(out).model.transformer.wte.weight
+    from model.checkpoint import load_base
+
+    assert base.equal(load_base(tiny_base).wte.weight)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["absent.toml"], "cannot read the recipe"),
+        (["{recipe}", "--data", "absent"], "cannot read the corpus"),
+        (["{recipe}", "--data", "{corpus}", "--device", "nonsense"], "device 'nonsense'"),
+        (["{recipe}", "--data", "{corpus}", "--base", "absent"], "no checkpoint folder at absent"),
+    ],
+)
+def test_what_cannot_be_done_exits_with_2_and_one_line(
+    arguments: list[str],
+    message: str,
+    corpus: Path,
+    recipe: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "run"
+    filled = [argument.format(recipe=recipe, corpus=corpus) for argument in arguments]
+    assert finetune.main([*filled, "--out", str(out)]) == 2
+    assert message in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_ctrl_c_keeps_the_best_snapshot_and_says_where(
+    corpus: Path, recipe: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "training.finetune", str(recipe), "--data", str(corpus)]
+    process = subprocess.Popen(
+        [*command, "--out", str(out), "--epochs", "100000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    assert process.stdout is not None
+    for line in process.stdout:  # the progress bar's own lines go to standard output
+        if line.startswith("epoch "):
+            break
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"saved to {out} (interrupted)" in rest
+    Classifier.load(out, "cpu")
+    assert json.loads((out / "run.json").read_text())["interrupted"] is True
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["book_last_block", "book_all_layers"])
+def test_book_recipes_run_on_124m_random_weights(name: str, sms_file: Path, tmp_path: Path) -> None:
+    """Real sizes, form, data and recipes; one epoch of the five."""
+    config = PUBLISHED_SIZES["gpt2"]
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(config)
+    init_weights(model, config)
+    base = tmp_path / "gpt2"
+    base.mkdir()
+    save_language_model(base, model)
+    out = tmp_path / "run"
+    arguments = [str(CONFIGS / f"{name}.toml"), "--data", str(sms_file), "--base", str(base)]
+    assert finetune.main([*arguments, "--out", str(out), "--epochs", "1"]) == 0
+    checkpoint = load_classifier(out)
+    assert checkpoint.read_token == 119
+    with torch.no_grad():
+        assert checkpoint.model(pack([[1] * 120])).isfinite().all()

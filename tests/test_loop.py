@@ -1,0 +1,191 @@
+"""The training loop: the book's mathematics, snapshots, options of the loss."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from benchmarks.book_loop import book_loop
+from model.gpt2 import GPT2ForSequenceClassification
+from model.packing import pack
+from tests.conftest import tiny_classifier_model
+from training import run
+from training.config import TrainConfig, TrainingError, load_config
+from training.corpora import read_sms
+from training.data import make_loader, split_examples
+from training.loop import Outcome, Snapshot, _schedule, _Trainer, train
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("trained", ["last_block", "all"])
+def test_losses_are_those_of_the_books_own_loop(
+    trained: Literal["last_block", "all"], corpus: Path, tiny_base: Path
+) -> None:
+    """Packed, cached, last token only, against padded and computed whole: the same mathematics."""
+    config = TrainConfig(
+        base=str(tiny_base),
+        trained=trained,
+        selection="book",
+        epochs=2,
+        eval_every=10,
+        max_tokens=24,
+    )
+    examples = read_sms(corpus)
+    theirs = book_loop(config, split_examples(examples, config))
+    points = run.finetune(config, examples, CPU).outcome.history.losses[:-1]
+    ours = [(point.train_loss, point.validation_loss) for point in points]
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    assert len(ours) == 4
+
+
+def test_accumulated_steps_equal_one_larger_batch(corpus: Path, recipe: Path) -> None:
+    """Texts of one length, or the mean over a batch would weigh them differently."""
+    examples = read_sms(corpus)
+    small = load_config(recipe, batch_size=4, accumulation_steps=2, epochs=1)
+    large = load_config(recipe, batch_size=8, epochs=1)
+    weights = [run.finetune(c, examples, CPU).model.score.weight for c in (small, large)]
+    torch.testing.assert_close(weights[0], weights[1], atol=1e-4, rtol=1e-3)
+
+
+EXAMPLES = [([1 + i % 2, 3 + i], i % 2) for i in range(16)]
+
+
+def contrary_run(**changes: object) -> tuple[GPT2ForSequenceClassification, Outcome]:
+    """A run whose validation texts bear the opposite labels: it gets worse with every step."""
+    model = tiny_classifier_model(head_bias=True)
+    fields = {"trained": "all", "batch_size": 8, "learning_rate": 1e-2, "eval_every": 1}
+    config = TrainConfig.model_validate(fields | changes)
+    contrary = [(tokens, 1 - label) for tokens, label in EXAMPLES]
+    loaders = make_loader(EXAMPLES, 8, training=True), make_loader(contrary, 8)
+    return model, train(model, *loaders, config, CPU)
+
+
+def test_patience_ends_a_run_that_gets_no_better() -> None:
+    outcome = contrary_run(epochs=50, patience=2)[1]
+    assert not outcome.interrupted
+    assert [point.step for point in outcome.history.losses] == [1, 2, 3]
+
+
+def test_run_ends_at_its_best_snapshot() -> None:
+    model, outcome = contrary_run(epochs=2)
+    assert outcome.snapshot.step == 1
+    first = contrary_run(epochs=1)[1].snapshot.tensors
+    assert all(tensor.equal(first[name]) for name, tensor in model.state_dict().items())
+
+
+def test_running_average_is_what_is_kept() -> None:
+    """It begins at the first step; a decay near 1 hardly leaves that."""
+    losses = {}
+    for decay in (0.0, 0.9999):
+        config = TrainConfig(
+            trained="all",
+            epochs=4,
+            batch_size=8,
+            learning_rate=1e-2,
+            eval_every=1,
+            averaging=decay,
+        )
+        loaders = make_loader(EXAMPLES, 8, training=True), make_loader(EXAMPLES, 8)
+        model = tiny_classifier_model(head_bias=True)
+        outcome = train(model, *loaders, config, CPU)
+        losses[decay] = [point.validation_loss for point in outcome.history.losses]
+    assert losses[0.0][0] == pytest.approx(losses[0.9999][0])
+    assert losses[0.9999][-1] == pytest.approx(losses[0.9999][0], rel=0.01)
+    assert losses[0.0][-1] < 0.5 * losses[0.0][0]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"label_smoothing": 0.3},
+        {"spam_weight": 4.0},
+        {"label_smoothing": 0.3, "spam_weight": 4.0},
+        {"ignore_index": 1},
+    ],
+    ids=str,
+)
+def test_loss_is_the_weighted_smoothed_cross_entropy(changes: dict[str, Any]) -> None:
+    """From the definition: sum of w_c t_c (-log p_c), over the sum of the labels' weights."""
+    model = tiny_classifier_model(head_bias=True)
+    config = TrainConfig(batch_size=5, **changes)
+    loader = make_loader(EXAMPLES, 5)
+    trainer = _Trainer(model, loader, loader, config, CPU, 0)
+    batch = next(iter(loader))
+    log_p = model(batch.packed).log_softmax(-1).detach()
+    weights = torch.tensor([1.0, config.spam_weight])
+    smoothing, total, weight = config.label_smoothing, 0.0, 0.0
+    for row, label in zip(log_p, batch.labels.tolist(), strict=True):
+        if label != config.ignore_index:
+            target = torch.full((2,), smoothing / 2)
+            target[label] += 1 - smoothing
+            total -= float((weights * target * row).sum())
+            weight += float(weights[label])
+    assert trainer.training_loss(batch).item() == pytest.approx(total / weight, rel=1e-5)
+
+
+def test_learning_rate_rises_in_a_line_and_falls_along_a_cosine() -> None:
+    config = TrainConfig(
+        batch_size=8, epochs=10, learning_rate=1e-3, schedule="cosine", warmup_fraction=0.2
+    )
+    loader = make_loader(EXAMPLES, 8, training=True)
+    trainer = _Trainer(tiny_classifier_model(), loader, loader, config, CPU, 0)
+    rates = []
+    for _ in range(20):
+        rates.append(1e3 * trainer.optimizer.param_groups[0]["lr"])
+        trainer.step()
+    assert rates[:5] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
+    assert rates[12] == pytest.approx(0.5)
+    assert rates[4:] == sorted(rates[4:], reverse=True)
+    assert rates[-1] < 0.02
+    constant = config.model_copy(update={"schedule": "constant"})
+    assert {_schedule(constant, 20)(step) for step in range(20)} == {1.0}
+
+
+def test_prefix_loss_is_the_mean_over_every_beginning_of_each_text() -> None:
+    model = tiny_classifier_model(head_bias=True)
+    config = TrainConfig(trained="all", prefix_loss=0.25, batch_size=2)
+    examples = [([1, 2, 3], 1), ([4, 5], 0)]
+    loader = make_loader(examples, 2)
+    trainer = _Trainer(model, loader, loader, config, CPU, 0)
+    expected = 0.0
+    for tokens, label in examples:
+        target = torch.tensor([label])
+        losses = [
+            F.cross_entropy(model(pack([tokens[:end]])), target).item()
+            for end in range(1, len(tokens) + 1)
+        ]
+        expected += (0.25 * sum(losses) / len(losses) + 0.75 * losses[-1]) / 2
+    assert trainer.training_loss(next(iter(loader))).item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_snapshot_restores_the_best_and_ignores_the_rest() -> None:
+    model = torch.nn.Linear(2, 2)
+    snapshot = Snapshot()
+    snapshot.offer(model, 1, 0.5)
+    best = model.weight.detach().clone()
+    with torch.no_grad():
+        model.weight.add_(1)
+    snapshot.offer(model, 2, 0.6)
+    snapshot.restore(model)
+    assert (snapshot.step, snapshot.validation_loss) == (1, 0.5)
+    assert model.weight.equal(best)
+
+
+def test_loss_that_is_not_finite_ends_the_run() -> None:
+    model = tiny_classifier_model()
+    with torch.no_grad():
+        model.score.weight.fill_(float("nan"))
+    loader = make_loader([([1, 2], 0)] * 8, 4, training=True)
+    with pytest.raises(TrainingError, match="the loss is nan at step 1: lower learning_rate"):
+        train(model, loader, loader, TrainConfig(epochs=1, batch_size=4), CPU)
+
+
+def test_fewer_texts_than_a_batch_are_refused() -> None:
+    loader = make_loader([([1], 0)], 4, training=True)
+    with pytest.raises(TrainingError, match="one batch of 4"):
+        train(tiny_classifier_model(), loader, loader, TrainConfig(batch_size=4), CPU)

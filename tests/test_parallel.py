@@ -1,0 +1,110 @@
+"""Several processes train as one: gloo, two processes on loopback."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.tiny_training import synthetic_lines
+from training.config import load_config
+from training.corpora import read_sms
+from training.run import finetune
+
+# Shares of different size and weight; frozen blocks and kept activations; a loss at every token.
+RUNS: list[dict[str, object]] = [
+    {"trained": "last_block", "batch_size": 5, "spam_weight": 3.0, "accumulation_steps": 2},
+    {"trained": "all", "batch_size": 5, "prefix_loss": 0.5, "averaging": 0.5},
+]
+WORKER = """
+import json, sys
+from pathlib import Path
+import torch
+from safetensors.torch import save_file
+from training.config import TrainingError, load_config
+from training.corpora import read_sms
+from training.parallel import is_first, processes
+from training.run import finetune
+
+recipe, corpus, out, runs = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
+with processes(torch.device("cpu")) as device:
+    for number, changes in enumerate(json.loads(runs)):
+        run = finetune(load_config(recipe, epochs=1, **changes), read_sms(corpus), device)
+        if is_first():
+            save_file(run.model.state_dict(), out / f"{number}.safetensors")
+            losses = [point.validation_loss for point in run.outcome.history.losses]
+            (out / f"{number}.json").write_text(json.dumps(losses))
+    try:
+        finetune(load_config(recipe, batch_size=1), read_sms(corpus), device)
+    except TrainingError as error:
+        (out / f"error{int(is_first())}").write_text(str(error))
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port: int = server.getsockname()[1]
+        return port
+
+
+def in_two_processes(command: list[str]) -> list[str]:
+    """What each wrote to standard output, as torchrun would have started them."""
+    environment = os.environ | {
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+    }
+    started = [
+        subprocess.Popen(
+            [sys.executable, *command],
+            env=environment | {"RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    ]
+    outputs = []
+    try:
+        for process in started:
+            out, err = process.communicate(timeout=120)
+            assert process.returncode == 0, err
+            outputs.append(out)
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+    return outputs
+
+
+def test_two_processes_give_what_one_gives(recipe: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.write_text("\n".join(synthetic_lines(60)) + "\n")
+    command = ["-c", WORKER, str(recipe), str(corpus), str(tmp_path), json.dumps(RUNS)]
+    first, second = in_two_processes(command)
+    assert "epoch 1 ends" in first
+    assert second == ""
+    for number, changes in enumerate(RUNS):
+        alone = finetune(
+            load_config(recipe, epochs=1, **changes), read_sms(corpus), torch.device("cpu")
+        )
+        together = load_file(tmp_path / f"{number}.safetensors")
+        for name, tensor in alone.model.state_dict().items():
+            if name.endswith("c_attn.bias"):
+                # The keys' bias adds the same to every score of a text: its gradient is rounding
+                # alone, which AdamW scales up like any other.
+                for parameter in (tensor, together[name]):
+                    parameter.chunk(3)[1].zero_()
+            torch.testing.assert_close(together[name], tensor, atol=1e-5, rtol=1e-5)
+        losses = [point.validation_loss for point in alone.outcome.history.losses]
+        assert json.loads((tmp_path / f"{number}.json").read_text()) == pytest.approx(
+            losses, abs=1e-5
+        )
+    for name in ("error0", "error1"):
+        assert "2 processes need a text each" in (tmp_path / name).read_text()

@@ -1,0 +1,84 @@
+"""Whole runs in memory: kept activations, calibration, the book's other ways to read."""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import torch
+
+from model.packing import pack
+from tests.conftest import tiny_classifier_model
+from tests.tiny_training import TINY_RECIPE
+from training import finetune, run
+from training.calibration import fit_temperature
+from training.config import load_config
+from training.corpora import (
+    read_sms,
+)
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("trained", ["head", "last_block", "last_two_blocks"])
+@pytest.mark.parametrize("cache_memory_bytes", [0, 1 << 30])
+def test_cached_activations_change_no_result(
+    trained: str, cache_memory_bytes: int, corpus: Path, recipe: Path
+) -> None:
+    """The same weights as without, from memory as from the file on disk."""
+    config = load_config(recipe, trained=trained, n_layer=3, cache_memory_bytes=cache_memory_bytes)
+    uncached = config.model_copy(update={"cached_activations": False})
+    runs = [run.finetune(c, read_sms(corpus), CPU) for c in (config, uncached)]
+    for one, other in zip(*(done.model.parameters() for done in runs), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+    losses = [[point.train_loss for point in done.outcome.history.losses] for done in runs]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+def test_temperature_divides_overconfident_logits_only_in_size() -> None:
+    torch.manual_seed(0)
+    labels = torch.randint(0, 2, (4000,))
+    honest = torch.randn(4000, 2) + 1.0 * torch.nn.functional.one_hot(labels, 2)
+    fitted = fit_temperature(honest, labels)
+    assert fit_temperature(3 * honest, labels) == pytest.approx(3 * fitted, rel=1e-3)
+
+
+def test_calibrated_run_keeps_verdicts_and_tells_its_temperature(
+    corpus: Path, recipe: Path, tmp_path: Path
+) -> None:
+    recipe.write_text(TINY_RECIPE + "calibrate = true\n")
+    out = tmp_path / "run"
+    assert finetune.main([str(recipe), "--data", str(corpus), "--out", str(out)]) == 0
+    temperature = json.loads((out / "config.json").read_text())["spamgate"]["temperature"]
+    plain = run.finetune(load_config(recipe, calibrate=False), read_sms(corpus), CPU)
+    calibrated = run.finetune(load_config(recipe), read_sms(corpus), CPU)
+    assert calibrated.temperature == pytest.approx(temperature)
+    batch = pack([[1, 2, 3], [4, 5]])
+    with torch.no_grad():
+        expected = plain.model(batch) / temperature
+        torch.testing.assert_close(calibrated.model(batch), expected, atol=1e-4, rtol=1e-4)
+    assert calibrated.metrics["test"].accuracy == plain.metrics["test"].accuracy
+
+
+@pytest.mark.parametrize("read", ["first", "mean"])
+def test_other_tokens_can_be_read(read: Literal["first", "mean"]) -> None:
+    model = tiny_classifier_model()
+    batch = pack([[1, 2, 3], [4, 5]])
+    with torch.no_grad():
+        states = model.transformer(batch)
+        wanted = {
+            "first": states[[0, 3]],
+            "mean": torch.stack([states[:3].mean(0), states[3:].mean(0)]),
+        }[read]
+        model.read = read
+        torch.testing.assert_close(model(batch), model.score(wanted))
+
+
+def test_without_causal_mask_earlier_tokens_see_later_ones() -> None:
+    model = tiny_classifier_model()
+    model.read = "first"
+    with torch.no_grad():
+        causal = [model(pack([[1, last]])) for last in (2, 3)]
+        free = [model(pack([[1, last]], causal=False)) for last in (2, 3)]
+    assert causal[0].equal(causal[1])
+    assert not free[0].equal(free[1])

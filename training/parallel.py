@@ -1,0 +1,102 @@
+"""torchrun: several processes train one model, each on its share of every batch.
+
+    torchrun --nproc-per-node 2 -m training.finetune RECIPE.toml --data PATH
+
+All read the same texts in the same order, drawn from the same seed, and evaluate the whole; only
+the work of training is divided. So one process gives what several give, up to rounding.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from model.packing import pack
+from training.config import TrainingError
+from training.data import Batch
+
+
+@contextlib.contextmanager
+def processes(device: torch.device) -> Iterator[torch.device]:
+    """Joins the processes that torchrun started: gloo on CPUs, nccl on GPUs. Alone, does nothing.
+
+    Yields:
+        The device of this process: with nccl, a GPU of its own. What any process but the first
+        prints is dropped.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield device
+        return
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        with contextlib.ExitStack() as stack:
+            if not is_first():
+                nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+                stack.enter_context(contextlib.redirect_stdout(nowhere))
+            yield device
+    finally:
+        dist.destroy_process_group()
+
+
+def is_first() -> bool:
+    """Whether this process prints and saves."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Raises:
+    TrainingError: a process would be without a text.
+    """
+    if dist.is_initialized() and batch_size < dist.get_world_size():
+        raise TrainingError(
+            f"batch_size is {batch_size}, {dist.get_world_size()} processes need a text each."
+        )
+
+
+def share_of(batch: Batch) -> Batch:
+    """This process's texts of a batch: alone, all of them."""
+    if not dist.is_initialized():
+        return batch
+    chosen = range(dist.get_rank(), len(batch.labels), dist.get_world_size())
+    starts = batch.packed.cu_seqlens.tolist()
+    rows = [torch.arange(starts[i], starts[i + 1]) for i in chosen]
+    texts = [batch.packed.input_ids[own].tolist() for own in rows]
+    every_row = torch.cat(rows)
+    return Batch(
+        pack(texts, causal=batch.packed.causal),
+        batch.labels[list(chosen)],
+        batch.token_labels[every_row],
+        None if batch.hidden is None else batch.hidden[every_row],
+    )
+
+
+def sum_over_processes(value: Tensor) -> Tensor:
+    """The sum of all processes' values, the same in each; overwrites ``value``."""
+    if dist.is_initialized():
+        dist.all_reduce(value)
+    return value
+
+
+def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Puts the sum of all processes' gradients in place of each process's own."""
+    if not dist.is_initialized():
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    for work in [dist.all_reduce(gradient, async_op=True) for gradient in gradients]:
+        work.wait()
+
+
+def of_first(value: float) -> float:
+    """The first process's value, so that all decide alike where theirs differ by rounding."""
+    if not dist.is_initialized():
+        return value
+    backend_device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    shared = torch.tensor(value, dtype=torch.float64, device=backend_device)
+    dist.broadcast(shared, src=0)
+    return float(shared)

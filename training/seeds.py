@@ -1,0 +1,67 @@
+"""One recipe with several seeds: one run proves little; validation alone tells the best."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from training.config import TrainConfig, TrainingError
+from training.corpora import Example
+from training.run import TrainedClassifier, finetune
+
+
+@dataclass(frozen=True)
+class SeedResult:
+    """What one seed led to; the test figure is told, and chooses nothing."""
+
+    seed: int
+    best_step: int
+    validation_loss: float
+    validation_accuracy: float
+    test_accuracy: float
+
+
+def finetune_seeds(
+    config: TrainConfig, count: int, examples: Sequence[Example], device: torch.device
+) -> tuple[TrainConfig, TrainedClassifier, list[SeedResult]]:
+    """Trains with ``count`` seeds from the recipe's on; Ctrl-C ends with those that were reached.
+
+    Returns:
+        The recipe and the run of the lowest validation loss, and what every seed led to.
+
+    Raises:
+        TrainingError, CheckpointError: as for ``finetune``.
+    """
+    results: list[SeedResult] = []
+    best: tuple[TrainConfig, TrainedClassifier] | None = None
+    for seed in range(config.seed, config.seed + count):
+        own = config.model_copy(update={"seed": seed})
+        run = finetune(own, examples, device)
+        snapshot = run.outcome.snapshot
+        results.append(
+            SeedResult(
+                seed,
+                snapshot.step,
+                snapshot.validation_loss,
+                run.metrics["validation"].accuracy,
+                run.metrics["test"].accuracy,
+            )
+        )
+        if best is None or snapshot.validation_loss < best[1].outcome.snapshot.validation_loss:
+            best = own, run
+        if run.outcome.interrupted:
+            break
+    if best is None:
+        raise TrainingError(f"--seeds is {count}: at least 1 is needed.")
+    return *best, results
+
+
+def as_table(results: Sequence[SeedResult]) -> str:
+    """Markdown, one row a seed."""
+    lines = ["| seed | best step | validation loss | validation | test |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {r.seed} | {r.best_step} | {r.validation_loss:.4f} | {r.validation_accuracy:.2%} "
+        f"| {r.test_accuracy:.2%} |"
+        for r in results
+    ]
+    return "\n".join(lines)
