@@ -19,8 +19,7 @@ from app.decision import Cutoffs
 from app.errors import NotReady, QueueFull, ReloadFailed, TooManyTexts
 from app.metrics import Metrics
 from app.settings import Settings
-from model.checkpoint import CheckpointError
-from model.classifier import Classifier, DeviceError, EncodedText, Prediction
+from model.classifier import Classifier, EncodedText, Prediction
 from model.explain import Influence, cut_spans, influences, without
 from model.fold import fold_text
 from model.windows import WindowedText, encode_windows, join_predictions
@@ -32,9 +31,8 @@ MODEL_FAILED = 3
 
 _log = logging.getLogger("spamgate")
 
-_UNUSABLE = (CheckpointError, DeviceError, RuntimeError, OSError, MemoryError)
-# Tokenizing this much takes about as long as handing it to a thread and back (0.1 ms).
-_INLINE_CHARACTERS = 500
+# Tokenizing this much takes less than handing it to a thread and back, while another computes.
+_INLINE_CHARACTERS = 2_000
 _BATCH_SECONDS = 0.1
 EXPLAINED_CHARACTERS = 4_000
 """How much of a text is explained."""
@@ -111,7 +109,7 @@ class Service:
         try:
             classifier = await asyncio.to_thread(_load, self.settings, self.settings.checkpoint)
             self._switch(classifier)
-        except _UNUSABLE as error:
+        except Exception as error:  # whatever it is, there will be no model
             self._fail(_one_line(error), STARTUP_FAILED)
 
     async def reload(self, checkpoint: str | None = None) -> str:
@@ -131,7 +129,7 @@ class Service:
                 classifier = await asyncio.to_thread(
                     _load, self.settings, checkpoint or self.settings.checkpoint
                 )
-            except _UNUSABLE as error:
+            except Exception as error:
                 _log.error("reload failed", extra={"reason": _one_line(error)})
                 raise ReloadFailed(f"{_one_line(error)} The model so far stays in use.") from error
             await self._replace(classifier)

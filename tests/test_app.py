@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app import service
 from app.main import create_app
 from model.classifier import Classifier
 from tests.conftest import AWKWARD_TEXTS, HAM, SPAM
@@ -160,6 +161,27 @@ def test_until_the_model_is_loaded_the_service_says_so(save_tiny: Callable[..., 
     health, classify = asyncio.run(scenario())
     assert (health.status_code, health.json()["status"]) == (503, "loading")
     assert (classify.status_code, classify.json()["code"]) == (503, "not_ready")
+
+
+class _Surprise(Exception):
+    """No kind that the service knows."""
+
+
+def _fail_to_load(settings: object, checkpoint: str) -> None:
+    raise _Surprise("two\nlines")
+
+
+def test_any_failure_to_load_ends_the_process_with_one_line(
+    save_tiny: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    exit_codes: list[int] = []
+    monkeypatch.setattr(service, "_load", _fail_to_load)
+    app = create_app(make_settings(save_tiny()), exit_codes.append)
+    asyncio.run(app.state.service.load())
+    assert exit_codes == [2]
+    assert capsys.readouterr().err == "spamgate: two lines\n"
 
 
 def test_an_unusable_checkpoint_ends_the_process_with_one_line(

@@ -129,6 +129,8 @@ def test_every_counter_moves_by_exactly_what_happened(save_tiny: Callable[..., P
             leaving.cancel()
             await asyncio.wait([leaving])
             model.release_all()
+            while app.state.service.engine.batcher._in_flight:
+                await asyncio.sleep(0)
             return before, counters((await client.get("/metrics")).text)
 
     before, after = asyncio.run(scenario())

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from app import service
 from app.main import create_app
 from model.classifier import Classifier
 from tests.fake_model import FakeModel
@@ -244,6 +245,22 @@ def test_a_new_checkpoint_with_wrong_golden_answers_is_not_switched_to(
 
     folder, other = save_tiny("tiny"), save_tiny("other", seed=1)
     shutil.copy(folder / "golden.json", other / "golden.json")
+    asyncio.run(scenario())
+
+
+def test_any_failure_of_a_reload_keeps_the_model(
+    save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail_to_load(settings: object, checkpoint: str) -> None:
+        raise KeyError("no kind that the service knows")
+
+    async def scenario() -> None:
+        async with serving(save_tiny(), admin_key="admin") as client:
+            monkeypatch.setattr(service, "_load", fail_to_load)
+            refused = await client.post("/admin/reload", headers={"X-API-Key": "admin"})
+            assert (refused.status_code, refused.json()["code"]) == (409, "reload_failed")
+            assert (await client.get("/health")).status_code == 200
+
     asyncio.run(scenario())
 
 
