@@ -45,6 +45,7 @@ def contenders(folder: str, python: str, port: int) -> list[Contender]:
     infinity = [str(Path(python).parent / "infinity_emb"), "v2", "--model-id", folder]
     infinity += ["--served-model-name", "m", "--engine", "torch", "--device", "cpu"]
     infinity += ["--dtype", "float32", "--port", str(port), "--no-bettertransformer"]
+    infinity += ["--no-model-warmup"]  # every contender is warmed up by the same requests
     return [
         Contender("spamgate float32", spamgate(port, *own, "--dtype", "float32")),
         Contender("spamgate int8", spamgate(port, *own, "--dtype", "int8")),
@@ -72,6 +73,7 @@ def main() -> None:
     arguments = parser.parse_args()
     os.environ |= {
         "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
         "DO_NOT_TRACK": "1",
         "INFINITY_ANONYMOUS_USAGE_STATS": "0",
     }
