@@ -179,9 +179,12 @@ def save_classifier(
     write_tokenizer_files(folder, model.config.n_positions)
 
 
-def save_language_model(folder: Path, model: GPT2LMHeadModel) -> None:
+def save_language_model(
+    folder: Path, model: GPT2LMHeadModel, storage_dtype: torch.dtype = torch.float32
+) -> None:
     """Writes a language model into an existing folder, as ``load_base`` and others read it."""
-    write_weights(to_published_form(model), folder)
+    tensors = to_published_form(model)
+    write_weights({name: tensor.to(storage_dtype) for name, tensor in tensors.items()}, folder)
     settings = published_config(model.config) | {"architectures": ["GPT2LMHeadModel"]}
     write_json(folder / "config.json", settings)
     write_tokenizer_files(folder, model.config.n_positions)

@@ -17,7 +17,7 @@ def _seed() -> None:
 
 def make_augmenter(*texts: tuple[str, int], max_tokens: int = 1024, **chances: float) -> Augmenter:
     examples = [Example(text, label, "sms") for text, label in texts]
-    return Augmenter(examples, TrainConfig(max_tokens=max_tokens, **chances))  # type: ignore[arg-type]
+    return Augmenter(examples, TrainConfig(max_tokens=max_tokens, **chances))
 
 
 def test_without_any_chance_a_text_stays_as_it_is() -> None:

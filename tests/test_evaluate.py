@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, log_loss, matthews_corrcoef, roc_auc_score
+from sklearn.metrics import accuracy_score, f1_score, log_loss, matthews_corrcoef, roc_auc_score
 
 from training import evaluate
 from training.config import TrainingError
@@ -47,12 +47,13 @@ def test_balanced_metrics_equal_scikit_learns_with_class_weights() -> None:
         accuracy_score(labels, verdicts, sample_weight=weights)
     )
     assert metrics.mcc == pytest.approx(matthews_corrcoef(labels, verdicts, sample_weight=weights))
+    assert metrics.f1 == pytest.approx(f1_score(labels, verdicts, sample_weight=weights))
     assert metrics.loss == pytest.approx(
         log_loss(labels, np.clip(scores, 1e-7, 1 - 1e-7), sample_weight=weights)
     )
 
 
-def test_only_four_metrics_depend_on_the_mix() -> None:
+def test_only_five_metrics_depend_on_the_mix() -> None:
     labels, scores = random_texts()
     natural, balanced = measure(labels, scores), measure(labels, scores, balanced=True)
     differ = {
@@ -60,7 +61,7 @@ def test_only_four_metrics_depend_on_the_mix() -> None:
         for field in dataclasses.fields(Metrics)
         if getattr(natural, field.name) != pytest.approx(getattr(balanced, field.name))
     }
-    assert differ == {"accuracy", "mcc", "loss", "calibration_error"}
+    assert differ == {"accuracy", "mcc", "f1", "loss", "calibration_error"}
 
 
 @pytest.mark.parametrize(

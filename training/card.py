@@ -10,6 +10,7 @@ from typing import Any
 
 from model.folders import write_json
 from training.config import TrainConfig
+from training.cutoffs import ReliabilityBin, as_reliability_table
 from training.data import Splits
 from training.evaluate import Metrics, as_table
 from training.loop import Outcome
@@ -27,6 +28,13 @@ GOLDEN_TEXTS = (
     "Überraschung \u2013 字 \U0001f600 <|endoftext|> &amp; \x00",
 )
 
+_CORPORA = {
+    "sms": "SMS Spam Collection (Almeida, Gómez Hidalgo, UCI 228, CC BY 4.0)",
+    "jsonl": "YouTube Spam Collection (Alberto, Lochter, Almeida, UCI 380, CC BY 4.0)",
+    "mail": "SpamAssassin public mail corpus (PDDL 1.0, contents CC0 1.0 as published)",
+}
+_KINDS_OF_TEXT = {True: "SMS and other short messages", False: "SMS, comments and mail"}
+
 
 @dataclass(frozen=True)
 class RunRecord:
@@ -34,6 +42,7 @@ class RunRecord:
 
     counts: dict[str, dict[str, int]]
     metrics: dict[str, Metrics]
+    facts: dict[str, Any]
     data_sha256: dict[str, str]
     best_step: int
     best_validation_loss: float
@@ -49,6 +58,7 @@ class RunRecord:
         splits: Splits,
         outcome: Outcome,
         metrics: dict[str, Metrics],
+        facts: dict[str, Any],
         data_sha256: dict[str, str],
         seeds: list[dict[str, Any]],
     ) -> "RunRecord":
@@ -56,6 +66,7 @@ class RunRecord:
         return cls(
             counts=splits.counts(),
             metrics=metrics,
+            facts=facts,
             data_sha256=data_sha256,
             best_step=outcome.snapshot.step,
             best_validation_loss=outcome.snapshot.validation_loss,
@@ -75,7 +86,8 @@ def write_run_json(path: Path, config: TrainConfig, record: RunRecord) -> None:
         "versions": {"python": platform.python_version()} | versions,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    write_json(path, facts | dataclasses.asdict(record))
+    fields = dataclasses.asdict(record)
+    write_json(path, facts | fields.pop("facts") | fields)
 
 
 def write_model_card(path: Path, name: str, config: TrainConfig, record: RunRecord) -> None:
@@ -85,6 +97,7 @@ def write_model_card(path: Path, name: str, config: TrainConfig, record: RunReco
     counts = "\n".join(
         f"| {part} | {count['ham']} | {count['spam']} |" for part, count in record.counts.items()
     )
+    data = "\n".join(f"- {_CORPORA[kind]}" for kind in config.corpora)
     path.write_text(
         f"""---
 license: apache-2.0
@@ -97,21 +110,48 @@ tags: [spam, gpt2]
 GPT-2 that tells ham (0) from spam (1), made by `python -m training.finetune` of spamgate from
 {start}; trained part: {config.trained}; the verdict is read at {reads}.
 
-**Data.** SMS Spam Collection (Almeida, Gómez Hidalgo, UCI 228, CC BY 4.0), selection
-`{config.selection}`, split seed {config.split_seed}, training seed {config.seed}.
+## Data
+
+{data}
+
+Selection `{config.selection}`, split seed {config.split_seed}, training seed {config.seed}. Equal
+and nearly equal texts stand in one part.
 
 | part | ham | spam |
 |---|---|---|
 {counts}
 
-**Figures** of the saved snapshot (step {record.best_step}, chosen by validation loss; the test part
-chose nothing), at a threshold of 0.5:
+## Figures
+
+Of the saved snapshot (step {record.best_step}, chosen by validation loss), texts cut after
+{config.max_tokens} tokens, at a threshold of 0.5:
 
 {as_table(record.metrics)}
 
-**Intended use.** English SMS and other short messages, as one signal among several. **Known
-limits.** Other languages, e-mail and current campaigns were not in the training data; a score is
-not a reason to delete a message. `run.json` holds the recipe, versions, hashes and curves.
+## Cut-offs and calibration
+
+From the validation part. `run.json` holds them; the service decides by the first two.
+
+{_cutoffs_table(record.facts["cutoffs"])}
+
+{as_reliability_table([ReliabilityBin(**row) for row in record.facts["reliability"]])}
+
+## Use
+
+One signal among several, for English {_KINDS_OF_TEXT[config.corpora == ("sms",)]}. A score is not a
+reason to delete a message. **Known limits.** Other languages and campaigns newer than the data were
+not in training; its mail is of 2002 and 2003. `run.json` holds recipe, versions, hashes, curves.
 """,
         encoding="utf-8",
     )
+
+
+def _cutoffs_table(cutoffs: dict[str, float]) -> str:
+    rows = {
+        "ham below": "ham_below",
+        "spam from": "spam_from",
+        "0.1 % of ham from": "blocks_0_1_percent",
+        "1 % of ham from": "blocks_1_percent",
+    }
+    lines = (f"| {name} | {cutoffs[key]:.4f} |" for name, key in rows.items())
+    return "\n".join(["| | P(spam) |", "|---|---|", *lines])

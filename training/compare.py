@@ -1,6 +1,9 @@
 """python -m training.compare RECIPE.toml --seeds 5: a recipe beside bag-of-words models.
 
-Each seed draws a split of its own and trains anew; every system is judged on the same test texts.
+Every system is judged on the same texts: the recipe's test part, by corpus, and with --foreign
+corpora of which it was trained on nothing. With --leave-out each corpus in turn is not trained on,
+and its test part is judged. From random weights each seed draws a split of its own; a base was kept
+from the recipe's own split alone, so there the seed is only the training's.
 """
 
 import argparse
@@ -8,93 +11,201 @@ import dataclasses
 import platform
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from model.checkpoint import CheckpointError
 from model.classifier import DeviceError, pick_device
 from model.folders import write_json
-from training.baselines import measure_baselines
+from training.baselines import fit_baselines
 from training.config import TrainConfig, TrainingError, load_config
-from training.corpora import Example, find_sms_file, read_sms
-from training.evaluate import Metrics
-from training.run import finetune
+from training.corpora import CORPORA, Example, Source, read_corpora
+from training.data import Splits, drop_duplicates, folded, split_examples, tokenize
+from training.evaluate import Metrics, measure
+from training.run import finetune, predict
 
-_SHOWN = ("mcc", "accuracy", "spam_caught", "ham_blocked", "roc_auc")
+_SHOWN = ("mcc", "f1", "spam_caught", "ham_blocked", "roc_auc", "calibration_error")
+OWN = "spamgate"
+
+Results = dict[str, dict[str, list[Metrics]]]
+"""Metrics by set of texts and by system, in the order of the seeds."""
+Score = Callable[[Sequence[Example]], list[float]]
 
 
 def compare(
-    config: TrainConfig, examples: Sequence[Example], seeds: Sequence[int], device: torch.device
-) -> dict[str, list[Metrics]]:
-    """Test metrics of each system, in the order of the seeds."""
-    results: dict[str, list[Metrics]] = {}
+    config: TrainConfig,
+    examples: Sequence[Example],
+    seeds: Sequence[int],
+    device: torch.device,
+    foreign: Sequence[Example] = (),
+) -> Results:
+    """The recipe over several seeds, tested on its own corpora and on foreign texts."""
+    results: Results = {}
+    baselines: tuple[Splits, dict[str, Score]] | None = None
     for seed in seeds:
-        seeded = config.model_copy(update={"seed": seed, "split_seed": seed})
-        run = finetune(seeded, examples, device)
-        systems = {"spamgate": run.metrics["test"]}
-        systems |= measure_baselines(run.splits.train, run.splits.test, seed)
-        for name, metrics in systems.items():
-            results.setdefault(name, []).append(metrics)
-            print(f"seed {seed}  {name}: test MCC {metrics.mcc:.4f}")
+        split_seed = seed if config.base == "random" else config.split_seed
+        seeded = config.model_copy(update={"seed": seed, "split_seed": split_seed})
+        splits = split_examples(examples, seeded)
+        tests = _by_source(splits.test) | _by_source(foreign)
+        if baselines is None or baselines[0] != splits:
+            baselines = splits, fit_baselines(splits.train, seed)
+        systems = {OWN: _train(seeded, examples, device)} | baselines[1]
+        _judge(systems, tests, results, f"seed {seed}")
     return results
 
 
-def summarize(results: dict[str, list[Metrics]]) -> dict[str, dict[str, tuple[float, float]]]:
-    """Mean and standard deviation over the seeds, by system and metric."""
-    return {
-        name: {
-            metric: (
-                statistics.mean(getattr(m, metric) for m in runs),
-                statistics.stdev([getattr(m, metric) for m in runs]) if len(runs) > 1 else 0.0,
+def leave_out(
+    config: TrainConfig,
+    examples: Sequence[Example],
+    device: torch.device,
+    foreign: Sequence[Example] = (),
+) -> Results:
+    """The recipe without each of its corpora in turn, tested on that one and on foreign texts."""
+    results: Results = {}
+    tests = _by_source(split_examples(examples, config).test)
+    for left_out, test in tests.items():
+        kept = [e for e in examples if e.source != left_out]
+        systems = {OWN: _train(config, kept, device)}
+        systems |= fit_baselines(split_examples(kept, config).train, config.seed)
+        others = {f"{name} (without {left_out})": t for name, t in _by_source(foreign).items()}
+        _judge(systems, {left_out: test} | others, results, f"without {left_out}")
+    return results
+
+
+def _train(config: TrainConfig, examples: Sequence[Example], device: torch.device) -> Score:
+    model = finetune(config, examples, device).model.to(device)
+
+    def score(texts: Sequence[Example]) -> list[float]:
+        logits, _ = predict(model, tokenize(texts, config.max_tokens), config, device)
+        probabilities: list[float] = logits.softmax(-1)[:, 1].tolist()
+        return probabilities
+
+    return score
+
+
+def _judge(
+    systems: dict[str, Score], tests: dict[str, list[Example]], results: Results, run: str
+) -> None:
+    for test, texts in tests.items():
+        labels = [e.label for e in texts]
+        for name, score in systems.items():
+            metrics = measure(labels, score(texts))
+            results.setdefault(test, {}).setdefault(name, []).append(metrics)
+            print(
+                f"{run}  {test}  {name}: MCC {metrics.mcc:.4f}, ROC AUC {metrics.roc_auc:.4f}",
+                flush=True,
             )
-            for metric in _SHOWN
+
+
+def _sample(examples: Sequence[Example], size: int) -> list[Example]:
+    order = np.random.default_rng(0).permutation(len(examples))[:size]
+    return [examples[number] for number in order.tolist()]
+
+
+def _by_source(examples: Sequence[Example]) -> dict[str, list[Example]]:
+    parts: dict[str, list[Example]] = {}
+    for example in drop_duplicates(folded(examples)):
+        parts.setdefault(example.source, []).append(example)
+    return dict(sorted(parts.items()))
+
+
+def summarize(
+    results: Results,
+) -> dict[str, dict[str, dict[str, tuple[float, float]]]]:
+    """Mean and standard deviation over the seeds, by set, system and metric."""
+    return {
+        test: {
+            name: {metric: _mean_and_deviation(runs, metric) for metric in _SHOWN}
+            for name, runs in systems.items()
         }
-        for name, runs in results.items()
+        for test, systems in results.items()
     }
 
 
-def as_table(summary: dict[str, dict[str, tuple[float, float]]]) -> str:
+def _mean_and_deviation(runs: Sequence[Metrics], metric: str) -> tuple[float, float]:
+    values = [getattr(run, metric) for run in runs]
+    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def as_table(summary: dict[str, dict[str, dict[str, tuple[float, float]]]]) -> str:
     """Markdown, mean ± standard deviation."""
     lines = [
-        "| system | MCC | accuracy | spam caught | ham blocked | ROC AUC |",
-        "|---|---|---|---|---|---|",
+        "| texts | system | MCC | F1 | spam caught | ham blocked | ROC AUC | calibration error |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for name, metrics in summary.items():
-        cells = (f"{mean:.4f} ± {deviation:.4f}" for mean, deviation in metrics.values())
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+    for test, systems in summary.items():
+        for name, metrics in systems.items():
+            cells = (f"{mean:.4f} ± {deviation:.4f}" for mean, deviation in metrics.values())
+            lines.append(f"| {test} | {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the table and writes JSON with every seed's figures. Returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m training.compare", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m training.compare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("recipe", type=Path, help="TOML file, see training/configs/")
-    parser.add_argument("--data", type=Path, help="the SMS collection; without it, downloaded")
+    for name, meaning in (
+        ("--data", f"as for training.finetune; KIND is one of {', '.join(CORPORA)}"),
+        ("--foreign", "labelled texts to test on and never train on, as KIND=PATH"),
+    ):
+        parser.add_argument(name, action="append", default=[], metavar="KIND=PATH", help=meaning)
+    parser.add_argument(
+        "--sample",
+        type=int,
+        default=3000,
+        help="foreign texts drawn of each corpus (default: 3000)",
+    )
     parser.add_argument("--seeds", type=int, default=5, help="how many, from 0 (default: 5)")
+    parser.add_argument("--leave-out", action="store_true", help="see above; one seed")
     parser.add_argument("--out", type=Path, help="JSON file (default: none)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: auto)")
     options = parser.parse_args(arguments)
     try:
         config = load_config(options.recipe)
         device = pick_device(options.device)
-        data = find_sms_file(options.data, config.data_urls, config.data_sha256)
-        results = compare(config, read_sms(data), range(options.seeds), device)
+        corpus = read_corpora(options.data, config)
+        sources = [Source.parse(place) for place in options.foreign]
+        foreign = [e for s in sources for e in _sample(CORPORA[s.kind](s.path), options.sample)]
+        if options.leave_out:
+            results = leave_out(config, corpus.examples, device, foreign)
+        else:
+            results = compare(config, corpus.examples, range(options.seeds), device, foreign)
     except (TrainingError, CheckpointError, DeviceError) as error:
         print(f"training.compare: {error}", file=sys.stderr)
         return 2
     summary = summarize(results)
     print(as_table(summary))
     if options.out:
-        runs = {name: [dataclasses.asdict(m) for m in rows] for name, rows in results.items()}
-        command = f"python -m training.compare {options.recipe} --seeds {options.seeds}"
-        versions = {"python": platform.python_version(), "torch": torch.__version__}
-        write_json(
-            options.out,
-            {"command": command, "versions": versions, "mean_and_deviation": summary, "runs": runs},
-        )
+        write_json(options.out, _as_json(options, config, summary, results, corpus.sha256))
     return 0
+
+
+def _as_json(
+    options: argparse.Namespace,
+    config: TrainConfig,
+    summary: dict[str, dict[str, dict[str, tuple[float, float]]]],
+    results: Results,
+    sha256: dict[str, str],
+) -> dict[str, object]:
+    how = "--leave-out" if options.leave_out else f"--seeds {options.seeds}"
+    return {
+        "command": f"python -m training.compare {options.recipe} {how}",
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "recipe": config.model_dump(),
+        "data_sha256": sha256,
+        "mean_and_deviation": summary,
+        "runs": {
+            test: {name: [dataclasses.asdict(m) for m in runs] for name, runs in systems.items()}
+            for test, systems in results.items()
+        },
+    }
 
 
 if __name__ == "__main__":

@@ -127,7 +127,7 @@ def read_jsonl(path: Path) -> list[Example]:
                 f"{path}, line {number}: expected a JSON object with label (ham or spam) and text."
             ) from error
         if text:
-            examples.append(Example(text, label, path.name))
+            examples.append(Example(text, label, path.name.partition(".")[0]))
     return examples
 
 

@@ -110,7 +110,7 @@ def cluster_split(examples: Sequence[Example], config: TrainConfig) -> Splits:
     cluster goes is drawn from a hash of its text: the same for a base as for the classifier made
     from it, in whatever order and with whatever other corpora both read it.
     """
-    distinct = drop_duplicates([replace(e, text=fold_text(e.text)) for e in examples])
+    distinct = drop_duplicates(folded(examples))
     clusters = near_duplicate_clusters([e.text for e in distinct])
     members: dict[int, list[Example]] = {}
     for example, cluster in zip(distinct, clusters.tolist(), strict=True):
@@ -132,6 +132,11 @@ def cluster_split(examples: Sequence[Example], config: TrainConfig) -> Splits:
     rng = np.random.default_rng(config.split_seed)
     train, validation, test = ([part[i] for i in rng.permutation(len(part))] for part in parts)
     return Splits(train, validation, test)
+
+
+def folded(examples: Sequence[Example]) -> list[Example]:
+    """The same texts as the service's model reads them: with letters made plain."""
+    return [replace(example, text=fold_text(example.text)) for example in examples]
 
 
 def drop_duplicates(examples: Sequence[Example]) -> list[Example]:

@@ -9,7 +9,6 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from model.checkpoint import CheckpointError
 from model.classifier import Classifier, DeviceError
 from training.config import TrainingError
-from training.corpora import Example, find_sms_file, read_sms
+from training.corpora import CORPORA, Example, Source
 
 _Floats = NDArray[np.float64]
 
@@ -33,13 +32,14 @@ _ELEMENTS_AT_ONCE = 1 << 20
 class Metrics:
     """Figures on one set of texts; spam is the positive class, the threshold 0.5.
 
-    ``accuracy``, ``mcc``, ``loss`` and ``calibration_error`` depend on the share of spam among the
-    texts; all others do not.
+    ``accuracy``, ``mcc``, ``f1``, ``loss`` and ``calibration_error`` depend on the share of spam
+    among the texts; all others do not.
 
     Attributes:
         texts: how many, ham and spam together.
         accuracy: share of right verdicts.
         mcc: Matthews correlation coefficient, -1 to 1; 0 for a constant verdict.
+        f1: harmonic mean of spam_caught and the share of spam among what is called spam.
         spam_caught: share of spam called spam (SC%).
         ham_blocked: share of ham called spam (BH%).
         roc_auc: chance that a spam text scores above a ham text.
@@ -57,6 +57,7 @@ class Metrics:
     texts: int
     accuracy: float
     mcc: float
+    f1: float
     spam_caught: float
     ham_blocked: float
     roc_auc: float
@@ -191,6 +192,7 @@ def _weighted(
     likelihood = np.where(is_spam, scores, 1 - scores).clip(_LEAST_PROBABILITY, 1)
     figures["accuracy"] = (caught + ham - blocked) / total
     figures["loss"] = weights @ -np.log(likelihood) / total
+    figures["f1"] = 2 * caught / (spam + caught + blocked)
     figures["mcc"] = _mcc(caught, blocked, ham - blocked, spam - caught)
     bins = np.minimum((scores * _CALIBRATION_BINS).astype(int), _CALIBRATION_BINS - 1)
     gaps = (is_spam - scores)[:, None] * np.eye(_CALIBRATION_BINS)[bins]  # (texts, bins)
@@ -261,6 +263,7 @@ FIGURES = {
     "spam_caught": ("SC%, spam caught", ".2%"),
     "ham_blocked": ("BH%, ham blocked", ".2%"),
     "mcc": ("MCC", ".4f"),
+    "f1": ("F1", ".4f"),
     "roc_auc": ("ROC AUC", ".4f"),
     "one_minus_auc_percent": ("1-ROCA%", ".4f"),
     "lam": ("lam%", ".2%"),
@@ -296,12 +299,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the table, or one JSON object with --json. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
     parser.add_argument("checkpoint", help="checkpoint folder or hub id")
-    parser.add_argument("--data", type=Path, required=True, help="file of lines: label, TAB, text")
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="[KIND=]PATH",
+        help=f"labelled texts; KIND is one of {', '.join(CORPORA)} (default: sms)",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: auto)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args(arguments)
     try:
-        examples = read_sms(find_sms_file(options.data, (), ""))
+        source = Source.parse(options.data if "=" in options.data else f"sms={options.data}")
+        examples = CORPORA[source.kind](source.path)
         classifier = Classifier.load(options.checkpoint, options.device, "float32")
         labels = [e.label for e in examples]
         probabilities = spam_probabilities(classifier, examples)

@@ -106,7 +106,7 @@ def _train_and_save(
         sources[options.feedback.name] = sha256_of(options.feedback)
     config, run, seeds = finetune_seeds(config, options.seeds, examples, device)
     told = [vars(result) for result in seeds]
-    record = RunRecord.of(run.splits, run.outcome, run.metrics, sources, told)
+    record = RunRecord.of(run.splits, run.outcome, run.metrics, run.facts, sources, told)
     if is_first():
         save_run(out, config, run, record)
     if len(seeds) > 1:

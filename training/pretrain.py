@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
+
 from model.checkpoint import CheckpointError, save_language_model
 from model.classifier import pick_device
 from model.folders import new_folder, write_json
@@ -40,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="KIND=PATH",
         help=f"what to read, again for each source; KIND is one of {', '.join(KINDS)}",
     )
+    parser.add_argument("--base", help="folder to go on from, instead of the recipe's")
     parser.add_argument("--out", type=Path, help="folder to write (default: runs/RECIPE)")
     parser.add_argument("--resume", action="store_true", help="go on with a stopped run")
     add_device(parser)
@@ -48,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    config = read_recipe(options.recipe, PretrainConfig)
+    config = read_recipe(options.recipe, PretrainConfig, base=options.base)
     sources = [Source.parse(text) for text in options.data]
     out: Path = options.out or Path("runs") / options.recipe.stem
     unfinished = out.with_name(f"{out.name}.unfinished")
@@ -108,7 +111,7 @@ def save_base(out: Path, trainer: Pretrainer, losses: dict[str, float]) -> None:
         "history": [vars(point) for point in trainer.history],
     }
     with new_folder(out) as folder:
-        save_language_model(folder, trainer.model)
+        save_language_model(folder, trainer.model, getattr(torch, trainer.config.storage_dtype))
         write_json(folder / "run.json", facts)
 
 

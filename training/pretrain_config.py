@@ -53,6 +53,10 @@ class PretrainConfig(BaseModel):
     prompts: tuple[str, ...] = Field((), description="Texts that the samples continue.")
     sample_tokens: int = Field(24, ge=1, description="Tokens in each sample.")
 
+    storage_dtype: Literal["float32", "float16", "bfloat16"] = Field(
+        "float32", description="Of the weights in the final file; float16 halves it."
+    )
+
     @model_validator(mode="after")
     def _check_sizes(self) -> "PretrainConfig":
         if self.batch_tokens < self.n_positions:

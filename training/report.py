@@ -24,7 +24,7 @@ from model.checkpoint import CheckpointError, load_classifier
 from model.classifier import DeviceError, pick_device
 from model.gpt2 import LABELS
 from model.hub import resolve
-from training.baselines import baseline_probabilities
+from training.baselines import fit_baselines
 from training.config import TrainConfig, TrainingError
 from training.corpora import find_sms_file, read_sms, read_sms_as_the_book
 from training.data import Splits, split_examples
@@ -121,7 +121,8 @@ def load_run(folder: Path, data: Path, device: torch.device) -> Run:
     model.read = config.read_token
     logits, _ = predict(model, test, config, device)
     systems = {checkpoint.name: logits.softmax(-1)[:, 1].tolist()}
-    systems |= baseline_probabilities(splits.train, splits.test, config.seed)
+    baselines = fit_baselines(splits.train, config.seed)
+    systems |= {name: score(splits.test) for name, score in baselines.items()}
     num_tokens = [len(tokens) for tokens, _ in test]
     return Run(checkpoint.name, facts, config, history, splits, num_tokens, systems)
 

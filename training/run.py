@@ -12,6 +12,7 @@ from training.augment import Augmenter
 from training.calibration import fit_temperature
 from training.config import TrainConfig, TrainingError
 from training.corpora import Example
+from training.cutoffs import decision_facts
 from training.data import (
     Splits,
     TokenizedExample,
@@ -27,6 +28,8 @@ from training.lora import merge_lora
 
 # Texts a batch where nothing is learnt and only speed matters.
 _EVALUATION_BATCH = 64
+# Of the training part, which is shuffled, its figures come from the first so many texts.
+_TRAINING_SAMPLE = 2000
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,9 @@ class TrainedClassifier:
         read_token: where its verdict is read.
         splits: the texts it was trained, chosen and tested on.
         outcome: how the training went.
-        metrics: its figures on each part.
+        metrics: its figures on each part, on the test part of each corpus too where there are
+            several, and on a sample of the training part where that is large.
+        facts: cut-offs and reliability, both from the validation part, and the share of spam.
         temperature: what its logits were divided by; 1 without calibration.
         trained_parameters: how many parameters learnt.
     """
@@ -48,6 +53,7 @@ class TrainedClassifier:
     splits: Splits
     outcome: Outcome
     metrics: dict[str, Metrics]
+    facts: dict[str, object]
     temperature: float
     trained_parameters: int
 
@@ -86,13 +92,43 @@ def finetune(
         with torch.no_grad():
             model.score.weight.div_(temperature)
         finalize(model, getattr(torch, config.storage_dtype))
-    metrics = {}
+    verdicts = {}
     for name, part in parts.items():
+        if name == "train" and not caches:
+            part = part[:_TRAINING_SAMPLE]
         logits, labels = predict(model, part, config, device, caches.get(name))
-        metrics[name] = measure(labels.tolist(), logits.softmax(-1)[:, 1].tolist())
+        verdicts[name] = labels.tolist(), logits.softmax(-1)[:, 1].tolist()
+    verdicts |= _by_corpus(splits.test, *verdicts["test"])
+    facts = decision_facts(*verdicts["validation"]) | {"spam_prior": _share_of_spam(splits.train)}
     return TrainedClassifier(
-        model.cpu(), read_token, splits, outcome, metrics, temperature, trained_parameters
+        model.cpu(),
+        read_token,
+        splits,
+        outcome,
+        {name: measure(*pair) for name, pair in verdicts.items()},
+        facts,
+        temperature,
+        trained_parameters,
     )
+
+
+def _by_corpus(
+    examples: Sequence[Example], labels: Sequence[int], probabilities: Sequence[float]
+) -> dict[str, tuple[list[int], list[float]]]:
+    """The test part's labels and probabilities of each corpus, if there are several."""
+    places: dict[str, list[int]] = {}
+    for place, example in enumerate(examples):
+        places.setdefault(example.source, []).append(place)
+    if len(places) < 2:
+        return {}
+    return {
+        f"test {source}": ([labels[i] for i in own], [probabilities[i] for i in own])
+        for source, own in sorted(places.items())
+    }
+
+
+def _share_of_spam(examples: Sequence[Example]) -> float:
+    return sum(example.label for example in examples) / len(examples)
 
 
 def make_model(config: TrainConfig) -> GPT2ForSequenceClassification:

