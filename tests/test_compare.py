@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from training import compare
+from training import compare, finetune
 
 SYSTEMS = {"spamgate", "TF-IDF + linear SVM", "TF-IDF + logistic regression"}
 
@@ -54,6 +54,17 @@ def test_what_is_left_out_and_what_is_foreign_is_judged_but_not_trained_on(
     left_out = runs["foreign (without comments)"]["TF-IDF + linear SVM"][0]
     assert own["roc_auc"] == 1
     assert left_out["roc_auc"] < 1
+
+
+def test_a_finished_checkpoint_is_judged_as_it_was_when_it_was_trained(
+    corpus: Path, recipe: Path, tmp_path: Path
+) -> None:
+    run, out = tmp_path / "run", tmp_path / "judged.json"
+    assert finetune.main([str(recipe), "--data", str(corpus), "--out", str(run)]) == 0
+    arguments = [str(recipe), "--data", str(corpus), "--checkpoint", str(run), "--out", str(out)]
+    assert compare.main(arguments) == 0
+    [judged] = json.loads(out.read_text())["runs"]["sms"]["spamgate"]
+    assert judged == pytest.approx(json.loads((run / "run.json").read_text())["metrics"]["test"])
 
 
 def test_corpora_other_than_the_recipes_are_refused(

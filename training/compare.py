@@ -3,7 +3,8 @@
 Every system is judged on the same texts: the recipe's test part, by corpus, and with --foreign
 corpora of which it was trained on nothing. With --leave-out each corpus in turn is not trained on,
 and its test part is judged. From random weights each seed draws a split of its own; a base was kept
-from the recipe's own split alone, so there the seed is only the training's.
+from the recipe's own split alone, so there the seed is only the training's. With --checkpoint
+nothing is trained: that one is judged, on the split that the recipe draws.
 """
 
 import argparse
@@ -17,9 +18,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model.checkpoint import CheckpointError
+from model.checkpoint import CheckpointError, load_classifier
 from model.classifier import DeviceError, pick_device
 from model.folders import write_json
+from model.gpt2 import GPT2ForSequenceClassification
 from training.baselines import fit_baselines
 from training.config import TrainConfig, TrainingError, load_config
 from training.corpora import CORPORA, Example, Source, read_corpora
@@ -75,9 +77,29 @@ def leave_out(
     return results
 
 
-def _train(config: TrainConfig, examples: Sequence[Example], device: torch.device) -> Score:
-    model = finetune(config, examples, device).model.to(device)
+def judge(
+    checkpoint: str,
+    config: TrainConfig,
+    examples: Sequence[Example],
+    device: torch.device,
+    foreign: Sequence[Example] = (),
+) -> Results:
+    """A finished classifier of this recipe on the recipe's test part and on foreign texts."""
+    results: Results = {}
+    splits = split_examples(examples, config)
+    model = load_classifier(checkpoint).model.to(device)
+    systems = {OWN: _scorer(model, config, device)} | fit_baselines(splits.train, config.seed)
+    _judge(systems, _by_source(splits.test) | _by_source(foreign), results, checkpoint)
+    return results
 
+
+def _train(config: TrainConfig, examples: Sequence[Example], device: torch.device) -> Score:
+    return _scorer(finetune(config, examples, device).model.to(device), config, device)
+
+
+def _scorer(
+    model: GPT2ForSequenceClassification, config: TrainConfig, device: torch.device
+) -> Score:
     def score(texts: Sequence[Example]) -> list[float]:
         logits, _ = predict(model, tokenize(texts, config.max_tokens), config, device)
         probabilities: list[float] = logits.softmax(-1)[:, 1].tolist()
@@ -163,6 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="foreign texts drawn of each corpus (default: 3000)",
     )
     parser.add_argument("--seeds", type=int, default=5, help="how many, from 0 (default: 5)")
+    parser.add_argument("--checkpoint", help="judge this one instead of training")
     parser.add_argument("--leave-out", action="store_true", help="see above; one seed")
     parser.add_argument("--out", type=Path, help="JSON file (default: none)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: auto)")
@@ -173,7 +196,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         corpus = read_corpora(options.data, config)
         sources = [Source.parse(place) for place in options.foreign]
         foreign = [e for s in sources for e in _sample(CORPORA[s.kind](s.path), options.sample)]
-        if options.leave_out:
+        if options.checkpoint:
+            results = judge(options.checkpoint, config, corpus.examples, device, foreign)
+        elif options.leave_out:
             results = leave_out(config, corpus.examples, device, foreign)
         else:
             results = compare(config, corpus.examples, range(options.seeds), device, foreign)
@@ -195,6 +220,8 @@ def _as_json(
     sha256: dict[str, str],
 ) -> dict[str, object]:
     how = "--leave-out" if options.leave_out else f"--seeds {options.seeds}"
+    if options.checkpoint:
+        how = f"--checkpoint {options.checkpoint}"
     return {
         "command": f"python -m training.compare {options.recipe} {how}",
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
