@@ -31,7 +31,7 @@ def test_every_script_and_file_that_it_names_exists() -> None:
         program = shlex.split(command)[0]
         if program.startswith("scripts/"):
             assert (ROOT / program).stat().st_mode & 0o111, program
-    for path in re.findall(r"(?:training/configs|scripts|checkpoints)/[\w./]+", README):
+    for path in re.findall(r"(?:training/configs|scripts|checkpoints)/[\w./-]+", README):
         assert (ROOT / path.rstrip(".")).exists(), path
 
 

@@ -115,7 +115,10 @@ def finetune(
 def _by_corpus(
     examples: Sequence[Example], labels: Sequence[int], probabilities: Sequence[float]
 ) -> dict[str, tuple[list[int], list[float]]]:
-    """The test part's labels and probabilities of each corpus, if there are several."""
+    """The test part's labels and probabilities of each corpus, if there are several.
+
+    A corpus of which only ham or only spam is there, as of some feedback, has no figures.
+    """
     places: dict[str, list[int]] = {}
     for place, example in enumerate(examples):
         places.setdefault(example.source, []).append(place)
@@ -124,6 +127,7 @@ def _by_corpus(
     return {
         f"test {source}": ([labels[i] for i in own], [probabilities[i] for i in own])
         for source, own in sorted(places.items())
+        if {labels[i] for i in own} == {0, 1}
     }
 
 
