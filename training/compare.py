@@ -222,6 +222,8 @@ def _as_json(
     how = "--leave-out" if options.leave_out else f"--seeds {options.seeds}"
     if options.checkpoint:
         how = f"--checkpoint {options.checkpoint}"
+    if options.foreign:
+        how += f" --foreign {' '.join(Path(place).name for place in options.foreign)}"
     return {
         "command": f"python -m training.compare {options.recipe} {how}",
         "versions": {"python": platform.python_version(), "torch": torch.__version__},

@@ -16,7 +16,7 @@ from training.config import TrainingError
 _Floats = NDArray[np.float64]
 
 # What may go wrong beyond the unsure band: ham called spam above it, spam called ham below it.
-_HAM_BLOCKED = 0.001
+_HAM_BLOCKED = 0.005
 _SPAM_MISSED = 0.01
 # The tail beyond the last text is drawn from this many.
 _TAIL_TEXTS = 10
@@ -29,7 +29,7 @@ class Cutoffs:
 
     Attributes:
         ham_below: a text below it is ham. About 1 % of spam lies there; at most 0.5.
-        spam_from: a text from it on is spam. About 0.1 % of ham lies there; at least 0.5.
+        spam_from: a text from it on is spam. About 0.5 % of ham lies there; at least 0.5.
         blocks_0_1_percent: from which on lies 0.1 % of ham, wherever that is.
         blocks_1_percent: the same of 1 %.
     """
