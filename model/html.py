@@ -26,7 +26,7 @@ from model.css import (
 _MAX_STYLESHEET_CHARACTERS = 65_536
 _MAX_RULES_TIMES_CHARACTERS = 20_000_000
 _MAX_RULES = 500
-_MAX_STYLED = 10_000
+_MAX_STYLED = 5_000
 
 _STYLED = "[style],[hidden],[color],[bgcolor],[background],[text]"
 # Colours closer than this in each channel cannot be told apart.

@@ -118,7 +118,10 @@ def test_every_counter_moves_by_exactly_what_happened(save_tiny: Callable[..., P
             replace_model(app, FakeModel())
             for _ in range(3):  # the first computes two texts, the others are in the cache
                 await client.post("/classify", json={"texts": ["a", "b", "a", "word " * 2000]})
-            await client.post("/classify", json={"texts": ["."]})  # poison
+            await client.post("/classify", json={"texts": ["."]})  # poison; then a canary
+            batcher = app.state.service.engine.batcher
+            while batcher.queue.tokens or batcher._thread.batch:
+                await asyncio.sleep(0)
             await client.post("/classify", content=b"nonsense")
             await client.post("/classify", json={"texts": ["x"] * 6})
             await client.get("/nowhere")
@@ -129,7 +132,7 @@ def test_every_counter_moves_by_exactly_what_happened(save_tiny: Callable[..., P
             leaving.cancel()
             await asyncio.wait([leaving])
             model.release_all()
-            while app.state.service.engine.batcher._in_flight:
+            while batcher._in_flight:
                 await asyncio.sleep(0)
             return before, counters((await client.get("/metrics")).text)
 

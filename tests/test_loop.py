@@ -33,6 +33,7 @@ def test_losses_are_those_of_the_books_own_loop(
         epochs=2,
         eval_every=10,
         max_tokens=24,
+        precision="float32",
     )
     examples = read_sms(corpus)
     theirs = book_loop(config, split_examples(examples, config))
@@ -112,7 +113,7 @@ def test_running_average_is_what_is_kept() -> None:
 def test_loss_is_the_weighted_smoothed_cross_entropy(changes: dict[str, Any]) -> None:
     """From the definition: sum of w_c t_c (-log p_c), over the sum of the labels' weights."""
     model = tiny_classifier_model(head_bias=True)
-    config = TrainConfig(batch_size=5, **changes)
+    config = TrainConfig(batch_size=5, precision="float32", **changes)
     loader = make_loader(EXAMPLES, 5)
     trainer = _Trainer(model, loader, loader, config, CPU, 0)
     batch = next(iter(loader))
@@ -148,7 +149,7 @@ def test_learning_rate_rises_in_a_line_and_falls_along_a_cosine() -> None:
 
 def test_prefix_loss_is_the_mean_over_every_beginning_of_each_text() -> None:
     model = tiny_classifier_model(head_bias=True)
-    config = TrainConfig(trained="all", prefix_loss=0.25, batch_size=2)
+    config = TrainConfig(trained="all", prefix_loss=0.25, batch_size=2, precision="float32")
     examples = [([1, 2, 3], 1), ([4, 5], 0)]
     loader = make_loader(examples, 2)
     trainer = _Trainer(model, loader, loader, config, CPU, 0)

@@ -19,6 +19,7 @@ NOTHING_TO_SEE = {
     "processing instructions": "one comment up to the first >, none follows",
     "base64 that is none": "no program shows it either",
     "broken base64": "a digit lost shifts those after it",
+    "nested styled elements": "letters of no size, white on white",
     "partial message": "a part of a message whose other parts are elsewhere",
 }
 

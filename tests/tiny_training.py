@@ -8,6 +8,7 @@ n_layer = 2
 n_head = 4
 n_embd = 32
 trained = "all"
+precision = "float32"
 epochs = 3
 batch_size = 8
 learning_rate = 3e-3
