@@ -23,7 +23,6 @@ from app.records import Format, Record, Source, SourceError, open_source, read_r
 from app.settings import SettingsError, read_settings
 from model.checkpoint import CheckpointError
 from model.classifier import Classifier, DeviceError, Prediction
-from model.fold import fold_text
 from model.windows import WindowedText, encode_windows, join_predictions
 
 # Records that are held, sorted by length, scored and written at a time, to the first of the two
@@ -51,19 +50,19 @@ class Scorer:
     def score(self, records: Sequence[Record]) -> list[dict[str, Any]]:
         """One result a record, in their order; in the model, texts of like length go together."""
         windowed = [self._encode(record.text or "") for record in records]
-        parts = [part for text in windowed for part in text.parts]
+        parts = [window for text in windowed for window in text.windows]
         order = sorted(range(len(parts)), key=lambda n: len(parts[n].token_ids))
         predictions = self.classifier.predict([parts[n] for n in order])
         found = dict(zip(order, predictions, strict=True))
         in_order = iter([found[n] for n in range(len(parts))])
         results = []
         for record, text in zip(records, windowed, strict=True):
-            own = [next(in_order) for _ in text.parts]
+            own = [next(in_order) for _ in text.windows]
             results.append(self._result(record, text, own))
         return results
 
     def _encode(self, text: str) -> WindowedText:
-        return encode_windows(fold_text(text), self.classifier.max_tokens, self.max_windows)
+        return encode_windows(text, self.classifier.max_tokens, self.max_windows)
 
     def _result(
         self, record: Record, text: WindowedText, predictions: list[Prediction]

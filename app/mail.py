@@ -227,7 +227,7 @@ async def classify_texts(
     """Verdicts on texts that have been taken out of their messages already."""
     request.scope[SCOPE_KEY].num_texts = len(mails)
     async with ended_by_disconnect(request):
-        verdicts = await service.classify_long(
+        verdicts = await service.classify(
             [mail.text for mail in mails], timeout_ms and timeout_ms / 1000
         )
     cutoffs = Cutoffs(

@@ -22,7 +22,7 @@ class ClassifyRequest(BaseModel):
         Field(
             min_length=1,
             description="One message each, any string: empty, with NUL or lone surrogates too. "
-            "Longer than the model reads, the rest is left out and `truncated` says so.",
+            "Longer than the model reads at once, it is read in windows.",
         ),
     ]
 
@@ -39,8 +39,8 @@ class Result(BaseModel):
 
     label: Annotated[Literal["ham", "spam"], Field(description="The likelier of the two.")]
     probabilities: Probabilities
-    tokens: Annotated[int, Field(ge=1, description="Tokens read.")]
-    truncated: Annotated[bool, Field(description="Whether the end of the text was not read.")]
+    tokens: Annotated[int, Field(ge=1, description="That went through the model.")]
+    truncated: Annotated[bool, Field(description="Whether something was left unread.")]
 
     @classmethod
     def of(cls, prediction: Prediction) -> "Result":

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
@@ -46,13 +46,13 @@ class Verdicts:
         model: its name.
         predictions: one a text.
         cutoffs: by which that model decides.
-        windows: how many parts of each text were read; empty where only the beginning is read.
+        windows: how many of each text went through the model.
     """
 
     model: str
     predictions: list[Prediction]
     cutoffs: Cutoffs
-    windows: list[int] = field(default_factory=list)
+    windows: list[int]
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class Service:
     async def classify(
         self, texts: Sequence[str], timeout_seconds: float | None = None
     ) -> Verdicts:
-        """Verdicts on any texts.
+        """Verdicts on any texts: disguised letters made plain, long ones read in windows.
 
         Args:
             texts: at least one.
@@ -176,42 +176,28 @@ class Service:
         Raises:
             ServiceError: one of its kinds; the content of the texts is never a reason.
         """
+        read: list[WindowedText] = []
 
         def encode(classifier: Classifier) -> list[EncodedText]:
-            return [classifier.encode(text) for text in texts]
+            most = self.settings.max_windows
+            read.extend(encode_windows(text, classifier.max_tokens, most) for text in texts)
+            return [window for text in read for window in text.windows]
 
         is_short = sum(map(len, texts)) <= _INLINE_CHARACTERS
-        engine, predictions = await self._predict(len(texts), encode, is_short, timeout_seconds)
-        self.metrics.count_verdicts(predictions)
-        return Verdicts(engine.classifier.name, predictions, engine.cutoffs)
-
-    async def classify_long(
-        self, texts: Sequence[str], timeout_seconds: float | None = None
-    ) -> Verdicts:
-        """The same for mail: disguised letters made plain, long texts read in windows."""
-        windowed: list[WindowedText] = []
-
-        def encode(classifier: Classifier) -> list[EncodedText]:
-            for text in texts:
-                most = self.settings.max_windows
-                folded = fold_text(text)
-                windowed.append(encode_windows(folded, classifier.max_tokens, most))
-            return [part for text in windowed for part in text.parts]
-
-        engine, predictions = await self._predict(len(texts), encode, False, timeout_seconds)
-        parts = iter(predictions)
-        joined = [
-            join_predictions([next(parts) for _ in text.parts], truncated=text.truncated)
-            for text in windowed
+        engine, of_windows = await self._predict(len(texts), encode, is_short, timeout_seconds)
+        rest = iter(of_windows)
+        predictions = [
+            join_predictions([next(rest) for _ in text.windows], truncated=text.truncated)
+            for text in read
         ]
-        self.metrics.count_verdicts(joined)
-        windows = [len(text.parts) for text in windowed]
-        return Verdicts(engine.classifier.name, joined, engine.cutoffs, windows)
+        self.metrics.count_verdicts(predictions)
+        windows = [len(text.windows) for text in read]
+        return Verdicts(engine.classifier.name, predictions, engine.cutoffs, windows)
 
     async def explain(
         self, text: str, timeout_seconds: float | None = None
     ) -> tuple[str, list[Influence]]:
-        """The beginning of a mail's text as the model reads it, and what its words do to the
+        """The beginning of a text as the model reads it, and what its words do to the
         verdict on that. Not counted as verdicts."""
         engine = self._ready_engine()
         folded = fold_text(text)[:EXPLAINED_CHARACTERS]

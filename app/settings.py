@@ -72,10 +72,10 @@ class Settings(BaseSettings):
     )
     max_windows: int = Field(
         8,
-        ge=0,
+        ge=1,
         le=256,
-        description="windows of 256 tokens read of a long mail besides its beginning; each costs "
-        "time, 0 leaves the rest of the mail unread",
+        description="windows read of a text longer than the model reads at once, half a window "
+        "apart; each costs time, 1 leaves all but the beginning unread",
     )
     spam_prior: float | None = Field(
         None,

@@ -3,9 +3,8 @@ part; and what reading mail in windows costs in ham.
 
     python -m benchmarks.robustness CHECKPOINT --data sms=SMSSpamCollection --data mail=FOLDER
 
-The texts that the checkpoint's recipe keeps for the test are drawn again from its corpora. SMS and
-other texts go the way of POST /classify, mail that of POST /classify/message, in windows. Writes
-results/robustness.json and prints it as the last line.
+The texts that the checkpoint's recipe keeps for the test are drawn again from its corpora, and read
+as the service reads them. Writes results/robustness.json and prints it as the last line.
 """
 
 import argparse
@@ -21,7 +20,6 @@ from benchmarks.disguises import FOLDED, UNFOLDED
 from benchmarks.environment import describe
 from model.checkpoint import CheckpointError
 from model.classifier import Classifier
-from model.fold import fold_text
 from model.windows import encode_windows, join_predictions
 from training.config import TrainConfig, TrainingError
 from training.corpora import Example, read_corpora
@@ -40,26 +38,23 @@ Read = Callable[[Sequence[str]], list[float]]
 
 @dataclass(frozen=True)
 class Reader:
-    """A checkpoint, asked as the service's two endpoints ask it."""
+    """A checkpoint, asked as the service asks it."""
 
     classifier: Classifier
+    max_windows: int = MAX_WINDOWS
 
-    def as_text(self, texts: Sequence[str]) -> list[float]:
-        """By POST /classify."""
-        return [prediction.spam_probability for prediction in self.classifier.classify(texts)]
-
-    def as_mail(self, texts: Sequence[str], max_windows: int = MAX_WINDOWS) -> list[float]:
-        """By POST /classify/message, once its decoder is done."""
+    def __call__(self, texts: Sequence[str]) -> list[float]:
+        """P(spam) of each text."""
         probabilities: list[float] = []
         for start in range(0, len(texts), _AT_ONCE):
             windowed = [
-                encode_windows(fold_text(text), self.classifier.max_tokens, max_windows)
+                encode_windows(text, self.classifier.max_tokens, self.max_windows)
                 for text in texts[start : start + _AT_ONCE]
             ]
-            parts = [part for text in windowed for part in text.parts]
-            predictions = iter(self.classifier.predict(parts))
+            windows = [window for text in windowed for window in text.windows]
+            predictions = iter(self.classifier.predict(windows))
             for text in windowed:
-                own = [next(predictions) for _ in text.parts]
+                own = [next(predictions) for _ in text.windows]
                 joined = join_predictions(own, truncated=text.truncated)
                 probabilities.append(joined.spam_probability)
         return probabilities
@@ -105,11 +100,11 @@ def compare(plain: Sequence[float], changed: Sequence[float], cutoff: float) -> 
     }
 
 
-def windows_on_ham(reader: Reader, ham: Sequence[str], cutoff: float) -> dict[str, Any]:
+def windows_on_ham(classifier: Classifier, ham: Sequence[str], cutoff: float) -> dict[str, Any]:
     """Ham that is blocked with windows and with the beginning alone."""
     costs: dict[str, Any] = {"ham": len(ham)}
-    for name, number in (("beginning alone", 0), ("with windows", MAX_WINDOWS)):
-        found = reader.as_mail(ham, number)
+    for name, number in (("beginning alone", 1), ("with windows", MAX_WINDOWS)):
+        found = Reader(classifier, number)(ham)
         costs[name] = {
             "blocked": share(p > 0.5 for p in found),
             "blocked_at_cutoff": share(p >= cutoff for p in found),
@@ -153,11 +148,8 @@ def main() -> int:
             [e.text for e in examples if e.source == source and e.label == label]
             for label in (0, 1)
         )
-        is_mail = source == "mail"
-        read = reader.as_mail if is_mail else reader.as_text
-        figures = measure(read, spam[: options.most], ham, cutoff)
-        if is_mail:
-            figures["windows"] = windows_on_ham(reader, ham, cutoff)
+        figures = measure(reader, spam[: options.most], ham, cutoff)
+        figures["windows"] = windows_on_ham(classifier, ham, cutoff)
         result["corpora"][source] = figures
     result |= describe("benchmarks.robustness")
     result["command"] = "python -m benchmarks.robustness CHECKPOINT --data KIND=PATH ..."

@@ -38,6 +38,10 @@ _STRAY_ACCENT = re.compile("[\u0300-\u036f\u0488\u0489\u1ab0-\u1aff\u1dc0-\u1dff
 _WORD = re.compile(r"\w+")
 _LATIN = re.compile(r"[A-Za-z]")
 _OTHER_LETTER = re.compile(r"[^\W\d_A-Za-z\u00c0-\u02af\u1d00-\u1dbf\ua720-\ua7ff]")
+# Letters and digits that one separator keeps apart: "f r e e", "f.r.e.e".
+_SPELLED_OUT = re.compile(
+    r"(?<![^\W_])[A-Za-z0-9](?:([ .\-_*/])[A-Za-z0-9])(?:\1[A-Za-z0-9])+(?![^\W_])"
+)
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 # unicodedata sorts a run of combining marks in quadratic time; in pieces the run stays short. NFKC
@@ -49,12 +53,25 @@ _MAX_GROWTH = 4
 def fold_text(text: str) -> str:
     """NFKC without invisible characters, with disguised Latin letters made plain.
 
-    >>> fold_text("F\\u200bR\\u0415\\u0415 \\uff56\\u0456agra")
-    'FREE viagra'
+    >>> fold_text("F\\u200bR\\u0415\\u0415 \\uff56\\u0456agra n.o.w")
+    'FREE viagra now'
 
     Words are only touched where they pose as Latin: words of mixed scripts, and words made wholly
-    of lookalikes in a text that is mostly Latin. Russian stays Russian. Never raises.
+    of lookalikes in a text that is mostly Latin. Russian stays Russian. Words spelled out letter by
+    letter are put together: four letters apart by blanks, or three by another separator. Never
+    raises.
     """
+    return _SPELLED_OUT.sub(_put_together, _fold_letters(text))
+
+
+def _put_together(run: re.Match[str]) -> str:
+    letters = run[0][::2]
+    # "a b c" may be words of one letter, "1.2.3.4" an address.
+    is_word = len(letters) > 3 if run[1] == " " else not letters.isdigit()
+    return letters if is_word else run[0]
+
+
+def _fold_letters(text: str) -> str:
     if text.isascii():
         return _CONTROL.sub("", text)
     text = _RIGHT_TO_LEFT.sub(lambda match: match[1][::-1], text)

@@ -55,14 +55,21 @@ def test_obfuscation_disguises_long_words_only() -> None:
     augmenter = make_augmenter(("viagra to go", 1), obfuscation=1.0)
     drawn = [decode(augmenter(0).tokens) for _ in range(200)]
     assert all(text.endswith(" to go") for text in drawn)
-    assert {"v14gr4 to go", "v.i.a.g.r.a to go", "viagra to go"} <= set(drawn)
+    assert {"viagra", "via.gra", "viaagra"} <= {text.removesuffix(" to go") for text in drawn}
+    leet = {text for text in drawn if set(text) & set("14@9!")}
+    assert len(leet) > 10  # of each word others of its letters
 
 
 def test_a_joined_text_is_spam_from_where_the_spam_begins() -> None:
-    augmenter = make_augmenter(("win cash", 1), ("see you at home", 0), joining=1.0)
-    readings = [augmenter(0) for _ in range(50)]
-    drawn = {decode(reading.tokens) for reading in readings}
-    assert drawn == {"see you at homewin cash", "win cashsee you at home"}
+    ham = ("see you at home", 0), ("ok", 0)
+    augmenter = make_augmenter(("win cash", 1), *ham, joining=1.0)
+    readings = [augmenter(0) for _ in range(80)]
+    drawn = [decode(reading.tokens) for reading in readings]
+    in_front = [text for text in drawn if text.endswith("\nwin cash")]
+    behind = [text for text in drawn if text.startswith("win cash\n")]
+    assert len(in_front) + len(behind) == 80
+    assert min(len(in_front), len(behind)) > 20
+    assert any("see you at home\nok" in text for text in drawn)
     for reading in readings:
         assert decode(reading.tokens[reading.onset :]).startswith("win cash")
         assert reading.label == 1
@@ -72,11 +79,17 @@ def test_a_joined_text_is_spam_from_where_the_spam_begins() -> None:
     assert batch.token_labels.tolist() == expected
 
 
-def test_joined_texts_are_cut_to_what_the_model_reads() -> None:
-    augmenter = make_augmenter(("win cash", 1), ("home " * 99, 0), max_tokens=8, joining=1.0)
-    for reading in (augmenter(0) for _ in range(20)):
+def test_good_words_are_few_and_many_and_fit_beside_the_text() -> None:
+    augmenter = make_augmenter(("win cash", 1), ("home " * 99, 0), joining=1.0)
+    lengths = [len(augmenter(0).tokens) for _ in range(200)]
+    assert min(lengths) < 20
+    assert 150 < max(lengths) <= 2 + 1 + 256
+    short = make_augmenter(("win cash", 1), ("home " * 99, 0), max_tokens=8, joining=1.0)
+    for reading in (short(0) for _ in range(20)):
         assert len(reading.tokens) <= 8
-        assert 0 <= reading.onset < len(reading.tokens)
+        assert "win cash" in decode(reading.tokens[reading.onset :])
+    full = make_augmenter(("win cash", 1), ("home", 0), max_tokens=2, joining=1.0)
+    assert decode(full(0).tokens) == "win cash"
 
 
 def test_windows_are_passages_from_anywhere_and_now_and_then_all_of_it() -> None:

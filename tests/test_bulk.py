@@ -12,7 +12,6 @@ from app import bulk, records
 from app.bulk import chunks, main
 from app.records import open_source, read_records
 from model.classifier import Classifier
-from model.fold import fold_text
 from model.mail import message_to_text
 from model.windows import encode_windows, join_predictions
 from tests.conftest import AWKWARD_TEXTS, HAM, SPAM
@@ -44,15 +43,15 @@ def written(path: Path, content: bytes | str) -> Path:
 
 def expected(folder: Path, text: str) -> float:
     classifier = Classifier.load(folder, "cpu", "float32")
-    windowed = encode_windows(fold_text(text), classifier.max_tokens, 8)
-    joined = join_predictions(classifier.predict(windowed.parts), truncated=windowed.truncated)
+    windowed = encode_windows(text, classifier.max_tokens, 8)
+    joined = join_predictions(classifier.predict(windowed.windows), truncated=windowed.truncated)
     return joined.spam_probability
 
 
 def test_texts_are_scored_in_their_order_whatever_their_length(
     score: Callable[..., list[dict[str, Any]]], tmp_path: Path
 ) -> None:
-    texts = [HAM, "word " * 900, SPAM, "short", "prize " * 400]
+    texts = [HAM, "word " * 1900, SPAM, "short", "prize " * 1400]
     path = written(tmp_path / "a.txt", "\n".join(texts[:3]) + "\n\n" + "\n".join(texts[3:]))
     results = score(path)
     assert [result["position"] for result in results] == [1, 2, 3, 5, 6]

@@ -112,7 +112,7 @@ def counters(text: str) -> dict[str, float]:
 
 def test_every_counter_moves_by_exactly_what_happened(save_tiny: Callable[..., Path]) -> None:
     async def scenario() -> tuple[dict[str, float], dict[str, float]]:
-        app = create_app(make_settings(save_tiny(), max_texts=5))
+        app = create_app(make_settings(save_tiny(), max_texts=5, max_windows=1))
         async with running(app) as client:
             before = counters((await client.get("/metrics")).text)
             replace_model(app, FakeModel())

@@ -26,6 +26,11 @@ from model.fold import fold_text
         ("f\u0489r\u0489e\u0489e\u0489", "free"),
         ("fr\ufe0fee\U000e0068\U000e0069", "free"),
         ("nul\x00 and bell\x07", "nul and bell"),
+        ("Get your f r e e prize", "Get your free prize"),
+        ("F R E E   M O N E Y", "FREE   MONEY"),
+        ("v.i.a.g.r.a, c-a-s-h; w_i_n!", "viagra, cash; win!"),
+        ("call 0 8 7 1 2 now", "call 08712 now"),
+        ("с а s h", "cash"),
     ],
 )
 def test_disguised_letters_become_plain(disguised: str, plain: str) -> None:
@@ -42,6 +47,7 @@ def test_disguised_letters_become_plain(disguised: str, plain: str) -> None:
         "Привет, meeting at noon",
         "日本語 한국어 中文 😀👍",
         "line one\n\tline two",
+        "a b c, I a m, e.g. this at 10.0.0.1, version 1.2.3, 24-7, and/or",
     ],
 )
 def test_honest_text_stays(text: str) -> None:

@@ -1,5 +1,6 @@
 """Training texts made anew each time they are read, so that a network sees no text twice."""
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,15 +12,28 @@ from training.config import TrainConfig
 from training.corpora import Example
 
 _RECASED = (str.lower, str.lower, str.upper, str.title)
-_LEET = str.maketrans("aeiosAEIOS", "4310543105")
+# Letters and what spammers put in their place.
+_LEET = {
+    "a": "4@",
+    "b": "8",
+    "e": "3",
+    "g": "9",
+    "i": "1!",
+    "l": "1",
+    "o": "0",
+    "s": "5$",
+    "t": "7",
+}
+_LEET_LETTERS = 0.7
 _SEPARATORS = (".", "-", "_", "*", " ", "/")
 # Words of obfuscated texts that are disguised; shorter ones are left alone, as spammers do.
 _DISGUISED_WORDS = 0.5
 _LONG_WORD = 4
 # Of long texts, how often the window begins where the text does.
 _FROM_THE_START = 0.5
-# Tokens of the other text where two are joined: enough to look like a text of its own.
-_JOINED_TOKENS = 128
+# Good words put beside a text, in tokens: from a greeting to a text of its own.
+_FEWEST_GOOD_TOKENS, _MOST_GOOD_TOKENS = 8, 256
+_NEWLINE = encode("\n", 1)[0]
 # No tokenizer is given more of a text than a window can hold.
 _CHARACTERS_A_TOKEN = 8
 
@@ -57,16 +71,24 @@ class Augmenter:
         """The text with this number, anew."""
         example = self._examples[index]
         tokens = self._drop(self._window(self._respell(example.text)))
-        if not self._happens(self._config.joining) or not self._ham:
+        room = self._max_tokens - len(tokens) - len(_NEWLINE)
+        if room < 1 or not self._ham or not self._happens(self._config.joining):
             return Reading(tokens, example.label)
-        good = self._respell(self._ham[_below(len(self._ham))])
-        others = self._drop(self._cut(encode(good, self._max_tokens)[0], _JOINED_TOKENS))
+        good = self._good_words(room)
         if torch.rand(()) < 0.5:
-            tokens, onset = others + tokens, len(others)
-        else:
-            tokens, onset = tokens + others, 0
-        tokens = tokens[: self._max_tokens]
-        return Reading(tokens, example.label, min(onset, len(tokens) - 1))
+            front = good + _NEWLINE
+            return Reading(front + tokens, example.label, len(front))
+        return Reading(tokens + _NEWLINE + good, example.label)
+
+    def _good_words(self, most: int) -> list[int]:
+        """Tokens of ham texts one after another, ``most`` at most."""
+        doublings = math.log2(_MOST_GOOD_TOKENS / _FEWEST_GOOD_TOKENS) * float(torch.rand(()))
+        size = min(most, round(_FEWEST_GOOD_TOKENS * 2**doublings))
+        tokens: list[int] = []
+        while len(tokens) < size:
+            ham = self._respell(self._ham[_below(len(self._ham))])
+            tokens += self._drop(self._cut(encode(ham, self._max_tokens)[0], size)) + _NEWLINE
+        return tokens[:size]
 
     def _respell(self, text: str) -> str:
         if self._happens(self._config.recasing):
@@ -126,12 +148,16 @@ def _disguise(word: str) -> str:
     separator = _SEPARATORS[_below(len(_SEPARATORS))]
     place = 1 + _below(len(word) - 1)
     ways: tuple[Callable[[], str], ...] = (
-        lambda: word.translate(_LEET),
-        lambda: separator.join(word),
+        lambda: "".join(map(_to_leet, word)),
         lambda: word[:place] + separator + word[place:],
         lambda: word[:place] + word[place - 1] + word[place:],
     )
     return ways[_below(len(ways))]()
+
+
+def _to_leet(letter: str) -> str:
+    others = _LEET.get(letter.lower())
+    return others[_below(len(others))] if others and torch.rand(()) < _LEET_LETTERS else letter
 
 
 def _below(bound: int) -> int:
