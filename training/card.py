@@ -94,6 +94,12 @@ def write_model_card(path: Path, name: str, config: TrainConfig, record: RunReco
     """A model card with the metadata block that hubs read."""
     start = "random weights" if config.base == "random" else f"`{config.base}`"
     reads = "each text's last token" if config.padding == "none" else "the last position, padded"
+    is_average = not record.history["losses"]
+    seed = f"training seed {config.seed}"
+    chosen = f"the saved snapshot (step {record.best_step}, chosen by validation loss)"
+    if is_average:
+        seed = f"training seeds {', '.join(str(run['seed']) for run in record.seeds)}"
+        chosen = f"the average of the {len(record.seeds)} runs' weights (`training.average`)"
     counts = "\n".join(
         f"| {part} | {count['ham']} | {count['spam']} |" for part, count in record.counts.items()
     )
@@ -114,8 +120,8 @@ GPT-2 that tells ham (0) from spam (1), made by `python -m training.finetune` of
 
 {data}
 
-Selection `{config.selection}`, split seed {config.split_seed}, training seed {config.seed}. Equal
-and nearly equal texts stand in one part.
+Selection `{config.selection}`, split seed {config.split_seed}, {seed}.
+Equal and nearly equal texts stand in one part.
 
 | part | ham | spam |
 |---|---|---|
@@ -123,7 +129,7 @@ and nearly equal texts stand in one part.
 
 ## Figures
 
-Of the saved snapshot (step {record.best_step}, chosen by validation loss), texts cut after
+Of {chosen}, texts cut after
 {config.max_tokens} tokens, at a threshold of 0.5:
 
 {as_table(record.metrics)}

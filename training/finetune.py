@@ -51,7 +51,8 @@ def save_run(out: Path, config: TrainConfig, run: TrainedClassifier, record: Run
                 for text, prediction in zip(GOLDEN_TEXTS, predictions, strict=True)
             ]
             write_golden(folder, golden)
-        plot_losses(run.outcome.history, folder / "loss.png")
+        if run.outcome.history.losses:
+            plot_losses(run.outcome.history, folder / "loss.png")
         if run.outcome.history.accuracies:
             plot_accuracies(run.outcome.history, folder / "accuracy.png")
         write_run_json(folder / "run.json", config, record)

@@ -80,6 +80,37 @@ def finetune(
     caches = _cache_activations(model, parts, config, device)
     outcome = _train(model, splits, parts, caches, config, device)
     merge_lora(model)
+    return measure_model(
+        model, read_token, splits, parts, outcome, config, device, trained_parameters, caches
+    )
+
+
+def measure_model(
+    model: GPT2ForSequenceClassification,
+    read_token: ReadToken,
+    splits: Splits,
+    parts: dict[str, list[TokenizedExample]],
+    outcome: Outcome,
+    config: TrainConfig,
+    device: torch.device,
+    trained_parameters: int | None = None,
+    caches: dict[str, ActivationCache] | None = None,
+) -> TrainedClassifier:
+    """Makes a trained model the one that will be saved, and measures it on all parts.
+
+    Args:
+        model: with its updates merged; rounded and calibrated here, in place.
+        read_token: as ``tokenize_parts`` told it.
+        splits: the texts.
+        parts: the same as tokens.
+        outcome: how the training went.
+        config: the recipe.
+        device: where to compute.
+        trained_parameters: how many learnt; None for all.
+        caches: activations of the parts that the model's frozen blocks gave.
+    """
+    model.to(device)
+    caches = caches or {}
     finalize(model, getattr(torch, config.storage_dtype))
     if config.storage_dtype != "float32":
         caches = {}  # the frozen blocks were rounded just now
@@ -108,7 +139,7 @@ def finetune(
         {name: measure(*pair) for name, pair in verdicts.items()},
         facts,
         temperature,
-        trained_parameters,
+        trained_parameters or sum(p.numel() for p in model.parameters()),
     )
 
 

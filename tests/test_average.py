@@ -1,0 +1,60 @@
+"""The average of several runs is one checkpoint like any other."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.checkpoint import load_classifier
+from model.classifier import Classifier
+from tests.tiny_training import TINY_RECIPE
+from training import average, finetune
+
+
+def run(folder: Path, corpus: Path, name: str, seed: int, recipe: str = TINY_RECIPE) -> Path:
+    path = folder / f"{name}.toml"
+    path.write_text(recipe)
+    out = folder / name
+    flags = ["--data", str(corpus), "--out", str(out), "--seed", str(seed), "--epochs", "1"]
+    assert finetune.main([str(path), *flags]) == 0
+    return out
+
+
+def test_average_has_the_mean_weights_and_figures_of_its_own(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [run(tmp_path, corpus, f"run{seed}", seed) for seed in (1, 2)]
+    out = tmp_path / "average"
+    arguments = [*map(str, runs), "--data", str(corpus), "--out", str(out)]
+    assert average.main(arguments) == 0
+    states = [load_classifier(folder).model.state_dict() for folder in (*runs, out)]
+    for name, tensor in states[2].items():
+        torch.testing.assert_close(tensor, (states[0][name] + states[1][name]) / 2)
+    facts = json.loads((out / "run.json").read_text())
+    assert [told["seed"] for told in facts["seeds"]] == [1, 2]
+    assert facts["best_validation_loss"] == facts["metrics"]["validation"]["loss"]
+    assert "average of the 2 runs" in (out / "README.md").read_text()
+    assert Classifier.load(out, "cpu").golden
+    assert average.main(arguments) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_runs_that_have_no_average_are_refused(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = run(tmp_path, corpus, "one", 1)
+    other = run(tmp_path, corpus, "other", 1, TINY_RECIPE + "split_seed = 9\n")
+    wide = run(tmp_path, corpus, "wide", 1, TINY_RECIPE.replace("n_embd = 32", "n_embd = 64"))
+    flags = ["--data", str(corpus), "--out", str(tmp_path / "average")]
+    for others, message in (
+        ((), "at least two runs"),
+        ((other,), "split_seed = 9"),
+        ((wide,), "another size"),
+    ):
+        assert average.main([str(one), *map(str, others), *flags]) == 2
+        assert message in capsys.readouterr().err
+    (one / "run.json").unlink()
+    assert average.main([str(other), str(one), *flags]) == 2
+    assert "no run.json" in capsys.readouterr().err
+    assert not (tmp_path / "average").exists()

@@ -1,0 +1,127 @@
+"""python -m training.average RUN RUN ...: one classifier with the mean of several runs' weights.
+
+The runs are fine-tunings of one base on one split, with other seeds or other recipes. Their average
+makes fewer mistakes than most of them and costs no more than one. Temperature, cut-offs and figures
+are computed anew; nothing is chosen by the test part. Source: Wortsman et al., "Model soups", 2022.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from model.checkpoint import Checkpoint, CheckpointError, load_classifier
+from model.classifier import pick_device
+from model.gpt2 import GPT2ForSequenceClassification
+from training.card import RunRecord
+from training.command import add_device, exit_code
+from training.config import TrainConfig
+from training.corpora import CORPORA, read_corpora
+from training.data import split_examples
+from training.evaluate import as_table
+from training.finetune import save_run
+from training.loop import History, Outcome, Snapshot
+from training.run import measure_model, tokenize_parts
+
+# Other bases have no mean, and of other splits one run's test texts are another's training texts.
+_SHARED = (
+    *("base", "corpora", "data_sha256", "selection", "split_seed"),
+    *("train_fraction", "validation_fraction", "max_tokens", "read_token", "padding"),
+)
+
+
+def average_runs(
+    checkpoints: Sequence[Checkpoint],
+) -> tuple[TrainConfig, GPT2ForSequenceClassification]:
+    """The first run's recipe, and a model whose every tensor is the mean of the runs'.
+
+    Raises:
+        CheckpointError: fewer than two, one without run.json, or of another base, split or size.
+    """
+    if len(checkpoints) < 2:
+        raise CheckpointError("an average takes at least two runs.")
+    recipes = [_recipe(checkpoint) for checkpoint in checkpoints]
+    for checkpoint, recipe in zip(checkpoints, recipes, strict=True):
+        for key in _SHARED:
+            first, own = getattr(recipes[0], key), getattr(recipe, key)
+            if own != first:
+                raise CheckpointError(
+                    f"{checkpoint.name} has {key} = {own!r}, {checkpoints[0].name} has {first!r}: "
+                    "only runs from one base on one split can be averaged."
+                )
+        if checkpoint.model.config != checkpoints[0].model.config:
+            raise CheckpointError(f"{checkpoint.name} has another size than the first run.")
+    states = [checkpoint.model.state_dict() for checkpoint in checkpoints]
+    mean: dict[str, Tensor] = {
+        name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]
+    }
+    model = checkpoints[0].model
+    model.load_state_dict(mean)
+    return recipes[0], model
+
+
+def _recipe(checkpoint: Checkpoint) -> TrainConfig:
+    if checkpoint.run is None:
+        raise CheckpointError(f"{checkpoint.name} has no run.json, which says what it trained on.")
+    return TrainConfig.model_validate(checkpoint.run["recipe"])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Writes the average as a checkpoint folder. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m training.average", description=__doc__)
+    parser.add_argument("runs", nargs="+", help="checkpoint folders of training.finetune")
+    parser.add_argument(
+        "--data",
+        action="append",
+        default=[],
+        metavar="[KIND=]PATH",
+        help=f"as for training.finetune; KIND is one of {', '.join(CORPORA)}",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="new folder")
+    add_device(parser)
+    options = parser.parse_args(arguments)
+    return exit_code("training.average", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.out.exists():
+        raise CheckpointError(f"{options.out} exists already: give another --out.")
+    checkpoints = [load_classifier(run) for run in options.runs]
+    config, model = average_runs(checkpoints)
+    corpus = read_corpora(options.data, config)
+    splits = split_examples(corpus.examples, config)
+    parts, read_token = tokenize_parts(splits, config)
+    outcome = _outcome(checkpoints)
+    run = measure_model(
+        model, read_token, splits, parts, outcome, config, pick_device(options.device)
+    )
+    outcome.snapshot.validation_loss = run.metrics["validation"].loss
+    told = [_told(checkpoint) for checkpoint in checkpoints]
+    record = RunRecord.of(run.splits, outcome, run.metrics, run.facts, corpus.sha256, told)
+    save_run(options.out, config, run, record)
+    print(as_table(run.metrics))
+    print(f"average of {len(checkpoints)} runs, saved to {options.out}")
+    return 0
+
+
+def _outcome(checkpoints: Sequence[Checkpoint]) -> Outcome:
+    """What the runs took together; an average has no curve of its own."""
+    runs = [checkpoint.run or {} for checkpoint in checkpoints]
+    seconds = sum(float(run["training_seconds"]) for run in runs)
+    rate = sum(float(run["examples_per_second"]) for run in runs) / len(runs)
+    step = max(int(run["best_step"]) for run in runs)
+    return Outcome(History(), Snapshot(step), seconds, rate, interrupted=False)
+
+
+def _told(checkpoint: Checkpoint) -> dict[str, object]:
+    run = checkpoint.run or {}
+    figures = {name: metrics["mcc"] for name, metrics in run["metrics"].items()}
+    loss = run["best_validation_loss"]
+    return {"seed": run["recipe"]["seed"], "best_validation_loss": loss, "mcc": figures}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
