@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from model.packing import (
+    matmul_attention,
     pack,
     packed_attention,
     rectangular_attention,
@@ -62,6 +63,31 @@ def test_rectangles_change_nothing(lengths: tuple[int, ...], last_only: bool) ->
     torch.testing.assert_close(weighted_sums(queries, x, batch), torch.stack(by_text))
     assert sum(b for b, _ in batch.rectangles.shapes) == len(lengths)
     assert len(batch.rectangles.rows) <= max(2 * sum(lengths), 16 * len(lengths))
+
+
+@pytest.mark.parametrize("last_only", [False, True])
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_formula_gives_the_same_and_the_same_gradients(causal: bool, last_only: bool) -> None:
+    torch.manual_seed(0)
+    batch = pack([[0] * n for n in (5, 1, 70)], causal=causal)
+    values, weights = torch.randn(3, 76, 2, 8), torch.randn(76, 2, 8)
+    found = []
+    for attention in (matmul_attention, reference_attention):
+        q, k, v = leaves = [value.clone().requires_grad_() for value in values]
+        out = attention(q[batch.last_rows] if last_only else q, k, v, batch)
+        (out * weights[: len(out)]).sum().backward()
+        found.append([out, *(leaf.grad for leaf in leaves)])
+    torch.testing.assert_close(*found)
+
+
+def test_training_in_bfloat16_stays_close_to_float32() -> None:
+    torch.manual_seed(0)
+    batch = pack([[0] * n for n in (5, 1, 70)])
+    q, k, v = torch.randn(3, 76, 2, 8)
+    out = packed_attention(q.bfloat16().requires_grad_(), k.bfloat16(), v.bfloat16(), batch)
+    assert out.dtype == torch.bfloat16
+    expected = reference_attention(q, k, v, batch)
+    torch.testing.assert_close(out.float(), expected, atol=3e-2, rtol=3e-2)
 
 
 @pytest.mark.gpu
