@@ -1,5 +1,6 @@
 """Fine-tuning from the command line."""
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from model.gpt2 import PUBLISHED_SIZES, GPT2LMHeadModel, init_weights
 from model.packing import pack
 from tests.tiny_training import TINY_RECIPE
 from training import evaluate, finetune
-from training.config import load_config
+from training.config import TrainConfig, load_config
 from training.corpora import (
     read_sms,
     sha256_of,
@@ -23,6 +24,8 @@ from training.corpora import (
 from training.data import (
     split_examples,
 )
+from training.run import TrainedClassifier
+from training.run import finetune as finetune_once
 
 CONFIGS = Path(__file__).parents[1] / "training" / "configs"
 
@@ -100,6 +103,31 @@ def test_of_several_seeds_the_best_by_validation_is_kept_and_all_are_told(
     assert weights[0].equal(weights[1])
     assert finetune.main([*arguments, "--out", str(tmp_path / "none"), "--seeds", "0"]) == 2
     assert "--seeds is 0" in capsys.readouterr().err
+
+
+def test_ctrl_c_in_a_seed_that_is_not_kept_is_told_too(
+    corpus: Path,
+    recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupt_the_second(config: TrainConfig, *rest: object) -> TrainedClassifier:
+        run = finetune_once(config, *rest)  # type: ignore[arg-type]
+        if config.seed == 5:
+            return run
+        worse = dataclasses.replace(run.outcome.snapshot, validation_loss=9.0)
+        outcome = dataclasses.replace(run.outcome, snapshot=worse, interrupted=True)
+        return dataclasses.replace(run, outcome=outcome)
+
+    monkeypatch.setattr("training.seeds.finetune", interrupt_the_second)
+    flags = ["--epochs", "1", "--seed", "5", "--seeds", "3", "--out", str(tmp_path / "run")]
+    assert finetune.main([str(recipe), "--data", str(corpus), *flags]) == 130
+    printed = capsys.readouterr().out
+    assert "kept seed 5" in printed
+    assert "(interrupted)" in printed
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert [seed["interrupted"] for seed in facts["seeds"]] == [False, True]
 
 
 @pytest.mark.parametrize("name", ["book_last_block", "gpt2_all_layers"])

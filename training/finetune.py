@@ -118,8 +118,9 @@ def _train_and_save(
         f"{run.outcome.snapshot.validation_loss:.4f}; {run.outcome.seconds:.0f} s, "
         f"{run.outcome.examples_per_second:.0f} examples/s"
     )
-    print(f"saved to {out}" + (" (interrupted)" if run.outcome.interrupted else ""))
-    return 130 if run.outcome.interrupted else 0
+    interrupted = seeds[-1].interrupted
+    print(f"saved to {out}" + (" (interrupted)" if interrupted else ""))
+    return 130 if interrupted else 0
 
 
 if __name__ == "__main__":

@@ -12,13 +12,14 @@ from training.run import TrainedClassifier, finetune
 
 @dataclass(frozen=True)
 class SeedResult:
-    """What one seed led to; the test figure is told, and chooses nothing."""
+    """What one seed led to, Ctrl-C included; the test figure is told, and chooses nothing."""
 
     seed: int
     best_step: int
     validation_loss: float
     validation_accuracy: float
     test_accuracy: float
+    interrupted: bool
 
 
 def finetune_seeds(
@@ -45,6 +46,7 @@ def finetune_seeds(
                 snapshot.validation_loss,
                 run.metrics["validation"].accuracy,
                 run.metrics["test"].accuracy,
+                run.outcome.interrupted,
             )
         )
         if best is None or snapshot.validation_loss < best[1].outcome.snapshot.validation_loss:
