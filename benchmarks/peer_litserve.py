@@ -32,4 +32,9 @@ class Spam(litserve.LitAPI):  # type: ignore[misc]
 if __name__ == "__main__":
     api = Spam(max_batch_size=64, batch_timeout=0.01)
     server = litserve.LitServer(api, accelerator="cpu", timeout=600)
-    server.run(port=int(sys.argv[2]), generate_client_file=False, log_level="warning")
+    server.run(
+        host="127.0.0.1",
+        port=int(sys.argv[2]),
+        generate_client_file=False,
+        log_level="warning",
+    )

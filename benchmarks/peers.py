@@ -4,11 +4,13 @@
 
 The peers live in a virtual environment of their own:
 
-    python3 -m venv VENV && VENV/bin/pip install "infinity-emb[torch,server]" litserve
+    python3 -m venv VENV && VENV/bin/pip install torch "infinity-emb[torch,server]" litserve
 
-One core for the server, the other for the client. Closed loop of one-text clients, then for
-spamgate open loop at shares of what the closed loop reached. Writes results/peers.json and prints
-it as the last line; --resume leaves out what the file already has.
+One core for the server, the other for the client; no cache, the same texts in the same order, the
+same few requests to warm up. Closed loop of one-text clients, then for spamgate open loop at shares
+of what the closed loop reached, and the model in a bare loop on the server's core. Where FOLDER
+does not exist, it gets 124M random weights. Writes results/peers.json and prints it as the last
+line; --resume leaves out what the file already has.
 """
 
 import argparse
@@ -16,16 +18,21 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks import bare_model
 from benchmarks.environment import describe
+from benchmarks.random_weights import save_random_classifier
 from benchmarks.server import free_port, spamgate, started
 
 RESULT = Path(__file__).parent / "results" / "peers.json"
 SERVER_CORE, CLIENT_CORE = "0", "1"
 OPEN_LOOP_SHARES = (0.5, 0.8, 1.2)
+OWN_CLIENTS = 512
+"""What spamgate is loaded with beyond the others: of a slow peer it would take minutes."""
+COMPARED_CLIENTS = 64
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,8 @@ class Contender:
     command: list[str]
     path: str = "/classify"
     body: str = '{"texts": [TEXT]}'
+    own_dtype: str | None = None
+    """Number format of the model, where the server is spamgate."""
 
 
 def contenders(folder: str, python: str, port: int) -> list[Contender]:
@@ -44,11 +53,14 @@ def contenders(folder: str, python: str, port: int) -> list[Contender]:
     own += ["--timeout-seconds", "600", "--log-level", "warning"]
     infinity = [str(Path(python).parent / "infinity_emb"), "v2", "--model-id", folder]
     infinity += ["--served-model-name", "m", "--engine", "torch", "--device", "cpu"]
-    infinity += ["--dtype", "float32", "--port", str(port), "--no-bettertransformer"]
+    infinity += ["--dtype", "float32", "--host", "127.0.0.1", "--port", str(port)]
+    infinity += ["--no-bettertransformer", "--no-vector-disk-cache", "--log-level", "warning"]
     infinity += ["--no-model-warmup"]  # every contender is warmed up by the same requests
     return [
-        Contender("spamgate float32", spamgate(port, *own, "--dtype", "float32")),
-        Contender("spamgate int8", spamgate(port, *own, "--dtype", "int8")),
+        *(
+            Contender(f"spamgate {dtype}", spamgate(port, *own, "--dtype", dtype), own_dtype=dtype)
+            for dtype in bare_model.DTYPES
+        ),
         Contender("infinity", infinity, body='{"model": "m", "input": [TEXT]}'),
         Contender(
             "litserve",
@@ -68,18 +80,27 @@ def main() -> None:
     parser.add_argument("--peers-python", required=True, help="interpreter of the peers' venv")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 16, 64, 256])
     parser.add_argument("--seconds", type=float, default=15, help="of each load")
+    parser.add_argument(
+        "--drain-seconds", type=float, default=45, help="of each load, at most, for late replies"
+    )
+    parser.add_argument("--quick", action="store_true", help="short loads, to try it out")
     parser.add_argument("--only", nargs="+", help="names of the contenders to run")
     parser.add_argument("--resume", action="store_true", help="keep what the result file has")
+    parser.add_argument("--out", type=Path, default=RESULT)
     arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.seconds, arguments.drain_seconds = 2.0, 4.0
     os.environ |= {
         "OMP_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
         "DO_NOT_TRACK": "1",
         "INFINITY_ANONYMOUS_USAGE_STATS": "0",
     }
+    if not Path(arguments.folder).exists():
+        save_random_classifier(Path(arguments.folder))
     result: dict = {"servers": {}}
-    if arguments.resume and RESULT.exists():
-        result = json.loads(RESULT.read_text(encoding="utf-8"))
+    if arguments.resume and arguments.out.exists():
+        result = json.loads(arguments.out.read_text(encoding="utf-8"))
     port = free_port()
     for contender in contenders(arguments.folder, arguments.peers_python, port):
         wanted = not arguments.only or contender.name in arguments.only
@@ -88,38 +109,83 @@ def main() -> None:
             result["servers"][contender.name] = measure(contender, port, arguments)
             result |= {"checkpoint": Path(arguments.folder).name, **describe("benchmarks.peers")}
             result["peers"] = peer_versions(arguments.peers_python)
-            result["transformers_here"] = version("transformers")
-            RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+            result["summary"] = summary(result["servers"])
+            arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(result))
 
 
 def measure(contender: Contender, port: int, arguments: argparse.Namespace) -> dict:
-    """Closed loop at each number of clients; for our own servers open loop as well."""
+    """Closed loop at each number of clients; for our own servers open and bare loop as well."""
+    reason = bare_model.missing(contender.own_dtype) if contender.own_dtype else None
+    if reason:
+        return {"left_out": reason}
+    figures: dict = {}
+    if contender.own_dtype:
+        figures["bare_model"] = bare_loop(contender.own_dtype, arguments)
     command = ["taskset", "--cpu-list", SERVER_CORE, *contender.command]
-    with started(command, port) as server:
-        url = server.url + contender.path
-        load(contender, url, "--clients", "4", "--seconds", "3")  # warms up
-        closed = {
-            str(n): load(contender, url, "--clients", str(n), "--seconds", str(arguments.seconds))
-            for n in arguments.clients
+    try:
+        with started(command, port) as server:
+            figures["startup_seconds"] = round(server.startup_seconds, 2)
+            return figures | loads(contender, server.url + contender.path, arguments)
+    except RuntimeError as error:
+        return figures | {"failed": str(error)}
+
+
+def loads(contender: Contender, url: str, arguments: argparse.Namespace) -> dict:
+    """All loads on a server that is up."""
+    seconds = ("--seconds", str(arguments.seconds), "--drain-seconds", str(arguments.drain_seconds))
+    load(contender, url, "--clients", "4", "--seconds", "3")  # warms up
+    clients = [*arguments.clients, OWN_CLIENTS] if contender.own_dtype else arguments.clients
+    closed = {str(n): load(contender, url, "--clients", str(n), *seconds) for n in clients}
+    figures = {"closed_loop": closed}
+    if contender.own_dtype:
+        capacity = max(run.get("ok_per_second", 0.0) for run in closed.values())
+        flags = (*seconds, "--header", "X-Timeout-Ms: 5000")
+        figures["open_loop"] = {
+            f"{share:.0%}": load(contender, url, "--rate", str(share * capacity), *flags)
+            for share in OPEN_LOOP_SHARES
         }
-        figures: dict = {"startup_seconds": round(server.startup_seconds, 2), "closed_loop": closed}
-        if contender.name.startswith("spamgate"):
-            capacity = max(run["ok_per_second"] for run in closed.values())
-            figures["open_loop"] = {
-                f"{share:.0%}": load(
-                    contender,
-                    url,
-                    "--rate",
-                    str(share * capacity),
-                    "--seconds",
-                    str(arguments.seconds),
-                    "--header",
-                    "X-Timeout-Ms: 5000",
-                )
-                for share in OPEN_LOOP_SHARES
-            }
     return figures
+
+
+def bare_loop(dtype: str, arguments: argparse.Namespace) -> dict:
+    """The model alone over the same texts, on the server's core."""
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        command = [
+            *("taskset", "--cpu-list", SERVER_CORE, sys.executable, "-m", "benchmarks.bare_model"),
+            *(arguments.folder, "--dtypes", dtype, "--compared", "0"),
+            *("--seconds", str(arguments.seconds / 3), "--out", file.name),
+        ]
+        output = subprocess.check_output(command, text=True)
+    figures: dict = json.loads(output.splitlines()[-1])[dtype]
+    return figures
+
+
+def summary(servers: dict[str, dict]) -> dict:
+    """What the measurement is for: us against the best peer, and against the model alone."""
+
+    def reached(name: str, clients: int) -> float | None:
+        run = servers[name].get("closed_loop", {}).get(str(clients), {})
+        rate: float | None = run.get("ok_per_second")
+        return rate
+
+    rates = {name: rate for name in servers if (rate := reached(name, COMPARED_CLIENTS))}
+    own = {name: rate for name, rate in rates.items() if name.startswith("spamgate")}
+    peers = {name: rate for name, rate in rates.items() if name not in own}
+    result: dict = {"clients": COMPARED_CLIENTS, "texts_per_second": rates}
+    if own and peers:
+        best = max(peers, key=peers.__getitem__)
+        result["best_peer"] = best
+        result["times_best_peer"] = {name: round(own[name] / peers[best], 2) for name in own}
+        result["fastest"] = max(own, key=own.__getitem__)
+    for name, rate in own.items():
+        bare = max(servers[name]["bare_model"]["texts_per_second"].values())
+        result.setdefault("share_of_bare_model", {})[name] = round(rate / bare, 3)
+        most = reached(name, OWN_CLIENTS)
+        if most:
+            key = f"{OWN_CLIENTS}_clients_over_{COMPARED_CLIENTS}"
+            result.setdefault(key, {})[name] = round(most / rate, 3)
+    return result
 
 
 def load(contender: Contender, url: str, *flags: str) -> dict:
@@ -129,6 +195,8 @@ def load(contender: Contender, url: str, *flags: str) -> dict:
         *(url, "--body", contender.body, "--fresh", *flags),
     ]
     output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout
+    if not output:
+        return {"failed": "the load generator found no server"}
     outcome: dict = json.loads(output.splitlines()[-1])
     return outcome
 

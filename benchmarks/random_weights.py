@@ -1,0 +1,31 @@
+"""A GPT-2 spam classifier of 124M random weights, for speed: what is computed costs the same."""
+
+from pathlib import Path
+
+import torch
+
+from benchmarks.texts import load_texts
+from model.checkpoint import GoldenMessage, save_classifier, write_golden
+from model.classifier import Classifier
+from model.gpt2 import GPT2Config, GPT2ForSequenceClassification, init_weights
+
+_GOLDEN_MESSAGES = 16
+
+
+def save_random_classifier(folder: Path) -> None:
+    """Writes a checkpoint that transformers loads too, with golden messages, into a new folder."""
+    folder.mkdir(parents=True)
+    config = GPT2Config()
+    torch.manual_seed(0)
+    model = GPT2ForSequenceClassification(config)
+    init_weights(model, config)
+    save_classifier(folder, model.eval(), read_token="last")
+    texts = load_texts()[0][:_GOLDEN_MESSAGES]
+    predictions = Classifier.load(folder, "cpu", "float32").classify(texts)
+    write_golden(
+        folder,
+        [
+            GoldenMessage(text, prediction.spam_probability)
+            for text, prediction in zip(texts, predictions, strict=True)
+        ],
+    )

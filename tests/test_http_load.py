@@ -1,0 +1,37 @@
+"""The load generator ends in time, whatever the server does."""
+
+import asyncio
+from itertools import repeat
+
+from benchmarks.http_load import Outcome, Target, closed_loop
+
+REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+async def loaded(answered: int, clients: int) -> Outcome:
+    """The outcome of a load on a server that answers so many requests and hangs on the rest."""
+    left = answered
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal left
+        try:
+            while await reader.read(65536):
+                left -= 1
+                if left >= 0:
+                    writer.write(REPLY)
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        target = Target(f"http://127.0.0.1:{port}/")
+        request = target.request(["text"])
+        return await closed_loop(target, repeat(request), clients, seconds=0.2, drain_seconds=0.3)
+
+
+def test_requests_that_are_never_answered_are_given_up_and_counted() -> None:
+    outcome = asyncio.run(loaded(answered=3, clients=5))
+    assert outcome.statuses == {200: 3}
+    assert outcome.unfinished == 5
+    assert 0 < outcome.seconds < 5
