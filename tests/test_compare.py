@@ -62,8 +62,10 @@ def test_a_finished_checkpoint_is_judged_as_it_was_when_it_was_trained(
     run, out = tmp_path / "run", tmp_path / "judged.json"
     assert finetune.main([str(recipe), "--data", str(corpus), "--out", str(run)]) == 0
     arguments = [str(recipe), "--data", str(corpus), "--checkpoint", str(run), "--out", str(out)]
+    arguments += ["--checkpoint", str(run)]
     assert compare.main(arguments) == 0
-    [judged] = json.loads(out.read_text())["runs"]["sms"]["spamgate"]
+    judged, again = json.loads(out.read_text())["runs"]["sms"]["spamgate"]
+    assert again == judged
     assert judged == pytest.approx(json.loads((run / "run.json").read_text())["metrics"]["test"])
 
 

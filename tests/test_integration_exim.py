@@ -1,4 +1,4 @@
-"""Exim and spamc, the real ones, by the spamd protocol."""
+"""Exim (Debian: exim4-daemon-heavy) and spamc, the real ones, by the spamd protocol."""
 
 import subprocess
 import tempfile

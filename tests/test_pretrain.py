@@ -47,6 +47,7 @@ n_positions = 64
 steps = 25
 batch_tokens = 128
 learning_rate = 1e-2
+precision = "float32"
 output_layer = "unigram"
 sampled_tokens = 200
 eval_every = 10

@@ -4,7 +4,7 @@ Every system is judged on the same texts: the recipe's test part, by corpus, and
 corpora of which it was trained on nothing. With --leave-out each corpus in turn is not trained on,
 and its test part is judged. From random weights each seed draws a split of its own; a base was kept
 from the recipe's own split alone, so there the seed is only the training's. With --checkpoint
-nothing is trained: that one is judged, on the split that the recipe draws.
+nothing is trained: those that it names are judged, on the split that the recipe draws.
 """
 
 import argparse
@@ -78,18 +78,21 @@ def leave_out(
 
 
 def judge(
-    checkpoint: str,
+    checkpoints: Sequence[str],
     config: TrainConfig,
     examples: Sequence[Example],
     device: torch.device,
     foreign: Sequence[Example] = (),
 ) -> Results:
-    """A finished classifier of this recipe on the recipe's test part and on foreign texts."""
+    """Finished classifiers of this recipe on the recipe's test part and on foreign texts."""
     results: Results = {}
     splits = split_examples(examples, config)
-    model = load_classifier(checkpoint).model.to(device)
-    systems = {OWN: _scorer(model, config, device)} | fit_baselines(splits.train, config.seed)
-    _judge(systems, _by_source(splits.test) | _by_source(foreign), results, checkpoint)
+    baselines = fit_baselines(splits.train, config.seed)
+    tests = _by_source(splits.test) | _by_source(foreign)
+    exact = config.model_copy(update={"precision": "float32"})
+    for checkpoint in checkpoints:
+        model = load_classifier(checkpoint).model.to(device)
+        _judge({OWN: _scorer(model, exact, device)} | baselines, tests, results, checkpoint)
     return results
 
 
@@ -185,7 +188,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="foreign texts drawn of each corpus (default: 3000)",
     )
     parser.add_argument("--seeds", type=int, default=5, help="how many, from 0 (default: 5)")
-    parser.add_argument("--checkpoint", help="judge this one instead of training")
+    parser.add_argument(
+        "--checkpoint", action="append", help="judge this one instead of training; repeatable"
+    )
     parser.add_argument("--leave-out", action="store_true", help="see above; one seed")
     parser.add_argument("--out", type=Path, help="JSON file (default: none)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: auto)")
@@ -221,7 +226,7 @@ def _as_json(
 ) -> dict[str, object]:
     how = "--leave-out" if options.leave_out else f"--seeds {options.seeds}"
     if options.checkpoint:
-        how = f"--checkpoint {options.checkpoint}"
+        how = " ".join(f"--checkpoint {checkpoint}" for checkpoint in options.checkpoint)
     if options.foreign:
         how += f" --foreign {' '.join(Path(place).name for place in options.foreign)}"
     return {

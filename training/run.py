@@ -96,7 +96,8 @@ def measure_model(
     trained_parameters: int | None = None,
     caches: dict[str, ActivationCache] | None = None,
 ) -> TrainedClassifier:
-    """Makes a trained model the one that will be saved, and measures it on all parts.
+    """Makes a trained model the one that will be saved, and measures it on all parts: in float32,
+    as the service and others read it, where no activations were kept.
 
     Args:
         model: with its updates merged; rounded and calibrated here, in place.
@@ -114,6 +115,8 @@ def measure_model(
     finalize(model, getattr(torch, config.storage_dtype))
     if config.storage_dtype != "float32":
         caches = {}  # the frozen blocks were rounded just now
+    if not caches:  # kept activations have the training's precision
+        config = config.model_copy(update={"precision": "float32"})
     temperature = 1.0
     if config.calibrate:
         logits, labels = predict(
