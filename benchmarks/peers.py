@@ -108,6 +108,10 @@ def main() -> None:
             print(f"{contender.name} ...", file=sys.stderr, flush=True)
             result["servers"][contender.name] = measure(contender, port, arguments)
             result |= {"checkpoint": Path(arguments.folder).name, **describe("benchmarks.peers")}
+            result["command"] = (
+                "python -m benchmarks.peers FOLDER --peers-python VENV/bin/python "
+                f"--seconds {arguments.seconds:g}"
+            )
             result["peers"] = peer_versions(arguments.peers_python)
             result["summary"] = summary(result["servers"])
             arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
