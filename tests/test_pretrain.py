@@ -1,4 +1,4 @@
-"""Pretraining: the two output layers, documents and windows, generation, resume, whole runs."""
+"""Pretraining: documents and windows, generation, resume, whole runs."""
 
 import gzip
 import json
@@ -12,8 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from model.checkpoint import CheckpointError, load_base, load_language_model
 from model.gpt2 import GPT2LMHeadModel, init_weights
@@ -27,12 +25,6 @@ from training.corpora import CorpusError, Source, read_jsonl, read_mail_folder, 
 from training.data import cluster_split
 from training.documents import TextSplit, batches, read_sources, windows
 from training.generate import generate, next_token_logits
-from training.output_layer import (
-    SampledSoftmax,
-    chunked_cross_entropy,
-    inclusion_probabilities,
-    token_frequencies,
-)
 from training.pretrain_config import PretrainConfig
 from training.pretrain_loop import Pretrainer, saved_steps
 
@@ -76,69 +68,6 @@ def language_model(seed: int = 0) -> GPT2LMHeadModel:
     model = GPT2LMHeadModel(TINY)
     init_weights(model, TINY)
     return model.eval()
-
-
-# The output layer
-
-
-def output_layer_inputs(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
-    torch.manual_seed(0)
-    hidden = torch.randn(1100, 8, dtype=dtype, requires_grad=True)  # two chunks and a bit
-    weight = torch.randn(300, 8, dtype=dtype, requires_grad=True)
-    return hidden, weight, torch.randint(300, (1100,))
-
-
-def test_chunked_loss_and_gradients_are_those_of_cross_entropy() -> None:
-    hidden, weight, targets = output_layer_inputs()
-    whole = F.cross_entropy(F.linear(hidden, weight), targets)
-    chunked = chunked_cross_entropy(hidden, weight, targets)
-    expected = torch.autograd.grad(3 * whole, (hidden, weight))
-    got = torch.autograd.grad(3 * chunked, (hidden, weight))
-    torch.testing.assert_close(chunked, whole)
-    for one, other in zip(got, expected, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-7, rtol=1e-4)
-
-
-def test_chunked_loss_is_close_under_bfloat16_autocast() -> None:
-    hidden, weight, targets = output_layer_inputs()
-    exact = chunked_cross_entropy(hidden, weight, targets)
-    exact_gradient = torch.autograd.grad(exact, weight)[0]
-    with torch.autocast("cpu", torch.bfloat16):
-        rounded = chunked_cross_entropy(hidden, weight, targets)
-    gradient = torch.autograd.grad(rounded, weight)[0]
-    assert rounded.dtype == gradient.dtype == torch.float32
-    torch.testing.assert_close(rounded, exact, atol=0.02, rtol=0)
-    assert F.cosine_similarity(gradient.flatten(), exact_gradient.flatten(), dim=0) > 0.999
-
-
-def test_sampled_softmax_of_all_tokens_is_exact() -> None:
-    hidden, weight, targets = output_layer_inputs()
-    sampled = SampledSoftmax(np.ones(300), 300, seed=0)
-    torch.testing.assert_close(
-        sampled(hidden, weight, targets, step=0), chunked_cross_entropy(hidden, weight, targets)
-    )
-
-
-@pytest.mark.parametrize("sampler", ["unigram", "log_uniform"])
-def test_sampled_softmax_is_right_on_average(sampler: str) -> None:
-    hidden, weight, targets = output_layer_inputs()
-    hidden = 0.3 * hidden
-    counts = np.bincount(targets, minlength=300)
-    frequencies = token_frequencies(sampler, counts)  # type: ignore[arg-type]
-    sampled = SampledSoftmax(frequencies, 100, seed=0)
-    losses = [sampled(hidden, weight, targets, step).item() for step in range(200)]
-    exact = chunked_cross_entropy(hidden, weight, targets).item()
-    # The sum over the vocabulary is right on average, so its logarithm is a little low.
-    assert exact - 0.03 < np.mean(losses) < exact
-    assert losses[0] != losses[1]
-    assert losses[0] == sampled(hidden, weight, targets, step=0).item()
-
-
-def test_inclusion_probabilities_are_proportional_and_capped() -> None:
-    frequencies = np.array([8.0, 1.0, 0.5, 0.5, 100.0])
-    chances = inclusion_probabilities(frequencies, 3)
-    assert chances.sum() == pytest.approx(3)
-    assert chances.tolist() == pytest.approx([1, 0.5, 0.25, 0.25, 1])
 
 
 # Documents
