@@ -100,7 +100,9 @@ def _run(options: argparse.Namespace) -> int:
     )
     outcome.snapshot.validation_loss = run.metrics["validation"].loss
     told = [_told(checkpoint) for checkpoint in checkpoints]
-    record = RunRecord.of(run.splits, outcome, run.metrics, run.facts, corpus.sha256, told)
+    record = RunRecord.of(
+        run.splits, outcome, run.metrics, run.facts, corpus.sha256, told, is_average=True
+    )
     save_run(options.out, config, run, record)
     print(as_table(run.metrics))
     print(f"average of {len(checkpoints)} runs, saved to {options.out}")

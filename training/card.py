@@ -51,6 +51,7 @@ class RunRecord:
     interrupted: bool
     history: dict[str, Any]
     seeds: list[dict[str, Any]]
+    is_average: bool
 
     @classmethod
     def of(
@@ -61,6 +62,8 @@ class RunRecord:
         facts: dict[str, Any],
         data_sha256: dict[str, str],
         seeds: list[dict[str, Any]],
+        *,
+        is_average: bool = False,
     ) -> "RunRecord":
         """Gathers the record from a run's results."""
         return cls(
@@ -75,6 +78,7 @@ class RunRecord:
             interrupted=outcome.interrupted,
             history=dataclasses.asdict(outcome.history),
             seeds=seeds,
+            is_average=is_average,
         )
 
 
@@ -94,10 +98,9 @@ def write_model_card(path: Path, name: str, config: TrainConfig, record: RunReco
     """A model card with the metadata block that hubs read."""
     start = "random weights" if config.base == "random" else f"`{config.base}`"
     reads = "each text's last token" if config.padding == "none" else "the last position, padded"
-    is_average = not record.history["losses"]
     seed = f"training seed {config.seed}"
     chosen = f"the saved snapshot (step {record.best_step}, chosen by validation loss)"
-    if is_average:
+    if record.is_average:
         seed = f"training seeds {', '.join(str(run['seed']) for run in record.seeds)}"
         chosen = f"the average of the {len(record.seeds)} runs' weights (`training.average`)"
     counts = "\n".join(
