@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from model import int8
+from model import bf16, int8
 from model.checkpoint import Checkpoint, CheckpointError, load_classifier
 from model.fold import fold_text
 from model.packing import pack
@@ -101,6 +101,8 @@ class Classifier:
         self._model = checkpoint.model.to(device=device, dtype=stored_as).requires_grad_(False)
         if dtype == torch.int8:
             int8.quantize(self._model)
+        elif dtype == torch.bfloat16 and device.type == "cpu" and bf16.is_supported():
+            bf16.lay_out_weights(self._model)
         elif device.type == "cpu":
             _store_by_column(self._model)
 

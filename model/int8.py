@@ -73,7 +73,7 @@ class Int8Attention(Attention):
 
     def attend(self, x: Tensor, batch: PackedBatch) -> Tensor:
         """As in ``Attention``."""
-        q, k, v = self._qkv(x).chunk(3, dim=-1)
+        q, k, v = self._qkv(x)[: batch.num_tokens].chunk(3, dim=-1)
         return self._heads(q, k, v, batch)
 
     def attend_last(self, x: Tensor, batch: PackedBatch) -> Tensor:

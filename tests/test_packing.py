@@ -9,6 +9,7 @@ from model.packing import (
     packed_attention,
     rectangular_attention,
     reference_attention,
+    round_up,
     varlen_attention,
     weighted_sums,
 )
@@ -22,6 +23,13 @@ def test_layout_of_two_texts() -> None:
     assert batch.cu_seqlens.dtype == torch.int32
     assert batch.last_rows.tolist() == [2, 4]
     assert batch.max_seqlen == 3
+
+
+def test_rows_are_rounded_to_a_few_numbers() -> None:
+    rounded = [round_up(n) for n in range(1, 16385)]
+    assert all(n <= r <= n + max(7, n / 16) for n, r in enumerate(rounded, start=1))
+    assert len(set(rounded)) < 160
+    assert [round_up(r) for r in rounded] == rounded
 
 
 @pytest.mark.parametrize("texts", [[], [[1], []]])

@@ -313,9 +313,10 @@ class _Trainer:
     def mean_loss(self, batches: Iterable[Batch]) -> tuple[float, float]:
         """The mean of the first batches' losses, as the book prints it, and that over all texts."""
         losses, sizes = [], []
-        for batch in batches:
-            losses.append(self.loss(self.evaluated_model, batch).item())
-            sizes.append(len(batch.labels))
+        with autocast(self.config.precision, self.device):  # rounds the weights once for all
+            for batch in batches:
+                losses.append(self.loss(self.evaluated_model, batch).item())
+                sizes.append(len(batch.labels))
         first = losses[: self.config.eval_batches]
         weighted = sum(loss * size for loss, size in zip(losses, sizes, strict=True))
         return sum(first) / len(first), weighted / sum(sizes)
@@ -324,10 +325,11 @@ class _Trainer:
     def accuracy(self, batches: Iterable[Batch]) -> float:
         """Share of right verdicts."""
         right = total = 0
-        for batch in batches:
-            verdicts = self.logits(self.evaluated_model, batch).argmax(-1).cpu()
-            right += int((verdicts == batch.labels).sum())
-            total += len(batch.labels)
+        with autocast(self.config.precision, self.device):
+            for batch in batches:
+                verdicts = self.logits(self.evaluated_model, batch).argmax(-1).cpu()
+                right += int((verdicts == batch.labels).sum())
+                total += len(batch.labels)
         return right / total
 
 

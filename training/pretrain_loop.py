@@ -29,6 +29,7 @@ from training.config import TrainingError
 from training.documents import TextSplit, Window, batches
 from training.generate import generate
 from training.loop import autocast
+from training.memory import keep_freed_memory
 from training.output_layer import SampledSoftmax, chunked_cross_entropy, token_frequencies
 from training.pretrain_config import PretrainConfig
 
@@ -60,6 +61,8 @@ class Pretrainer:
         self.steps_done = 0
         self.seconds = 0.0
         self.history: list[LanguagePoint] = []
+        if self.device.type == "cpu":
+            keep_freed_memory()
         torch.manual_seed(config.seed)
         self._adopt(load_language_model(config.base) if config.base else random_model(config))
         self._sampled = None

@@ -25,6 +25,7 @@ from training.evaluate import Metrics, measure
 from training.freeze import freeze, num_frozen_blocks
 from training.loop import Outcome, autocast, train
 from training.lora import merge_lora
+from training.memory import keep_freed_memory, learn_embeddings_in_use, make_embeddings_whole
 
 # Texts a batch where nothing is learnt and only speed matters.
 _EVALUATION_BATCH = 64
@@ -72,14 +73,21 @@ def finetune(
     torch.manual_seed(config.seed)
     model = make_model(config).to(device)
     trained_parameters = freeze(model, config)
+    num_parameters = sum(p.numel() for p in model.parameters())
+    if not config.augments:  # those could read any token
+        in_use = {token for part in parts.values() for tokens, _ in part for token in tokens}
+        learn_embeddings_in_use(model, in_use)
+    if device.type == "cpu":
+        keep_freed_memory()
     model.to(device)
     print(
-        f"training {trained_parameters:,} of {sum(p.numel() for p in model.parameters()):,} "
-        f"parameters on {device}: {splits.counts()}"
+        f"training {trained_parameters:,} of {num_parameters:,} parameters on {device}: "
+        f"{splits.counts()}"
     )
     caches = _cache_activations(model, parts, config, device)
     outcome = _train(model, splits, parts, caches, config, device)
     merge_lora(model)
+    make_embeddings_whole(model)
     return measure_model(
         model, read_token, splits, parts, outcome, config, device, trained_parameters, caches
     )

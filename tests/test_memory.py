@@ -1,0 +1,74 @@
+"""Embeddings that learn by the rows in use, and freed memory that stays at hand."""
+
+import copy
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tests.conftest import tiny_classifier_model
+from training.config import TrainConfig
+from training.data import make_loader
+from training.freeze import freeze
+from training.loop import train
+from training.memory import EmbeddingsInUse, learn_embeddings_in_use, make_embeddings_whole
+
+CPU = torch.device("cpu")
+EXAMPLES = [([40 + i % 3, 3 + i, 9], i % 2) for i in range(16)]
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"averaging": 0.5, "embedding_rate": 0.3, "schedule": "cosine"}]
+)
+def test_rows_in_use_alone_learn_what_all_rows_learn(changes: dict[str, object]) -> None:
+    config = TrainConfig.model_validate(
+        {"trained": "all", "epochs": 3, "batch_size": 4, "learning_rate": 1e-2, "eval_every": 2}
+        | {"precision": "float32"}
+        | changes
+    )
+    whole = tiny_classifier_model(head_bias=True)
+    in_use = copy.deepcopy(whole)
+    before = whole.transformer.wte.weight.detach().clone()
+    for model in (whole, in_use):
+        freeze(model, config)
+        if model is in_use:
+            learn_embeddings_in_use(model, (token for tokens, _ in EXAMPLES for token in tokens))
+            assert len(model.transformer.wte.weight) < len(before) / 2
+        torch.manual_seed(0)
+        loader = make_loader(EXAMPLES, 4, training=True)
+        train(model, loader, make_loader(EXAMPLES, 4), config, CPU)
+    make_embeddings_whole(in_use)
+    assert not isinstance(in_use.transformer.wte, EmbeddingsInUse)
+    theirs = whole.state_dict()
+    assert list(in_use.state_dict()) == list(theirs)
+    for name, value in in_use.state_dict().items():
+        torch.testing.assert_close(value, theirs[name], atol=1e-6, rtol=1e-5)
+    unseen = 100  # weight decay alone reached it
+    moved = (theirs["transformer.wte.weight"][unseen] / before[unseen]).mean().item()
+    assert 0.9 < moved < 0.9999
+
+
+def test_frozen_embeddings_stay_as_they_are() -> None:
+    model = tiny_classifier_model()
+    freeze(model, TrainConfig(trained="last_block"))
+    learn_embeddings_in_use(model, [1, 2])
+    assert not isinstance(model.transformer.wte, EmbeddingsInUse)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts page faults of glibc's heap")
+def test_a_large_block_is_faulted_in_once() -> None:
+    """In a process of its own: what is set there stays set."""
+    script = """
+import resource, torch
+from training.memory import keep_freed_memory
+keep_freed_memory()
+faults = []
+for _ in range(4):
+    torch.ones(10_000_000)
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+print(faults[1] - faults[0], faults[3] - faults[2])
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    _, last = map(int, run.stdout.split())
+    assert last < 500  # 40 MB are 9,766 pages
