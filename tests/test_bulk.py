@@ -20,8 +20,11 @@ MAIL = f"From: a@example.org\nSubject: Winner\n\n{SPAM}\n".encode()
 
 
 @pytest.fixture
-def score(save_tiny: Callable[..., Path], tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
+def score(
+    save_tiny: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., list[dict[str, Any]]]:
     """Scores files with one tiny checkpoint; the results so far."""
+    monkeypatch.setenv("SPAMGATE_DTYPE", "float32")
     checkpoint = save_tiny()
 
     def run(*files: Path, code: int = 0, flags: tuple[str, ...] = ()) -> list[dict[str, Any]]:
