@@ -46,13 +46,9 @@ def lay_out_weights(model: GPT2ForSequenceClassification) -> None:
 
     The last block's ``c_attn`` is read by its parts, and stays.
     """
-    for block in model.transformer.h:
-        if block is not model.transformer.h[-1]:
-            _replace(block.attn, "c_attn")
-        _replace(block.attn, "c_proj")
-        _replace(block.mlp, "c_fc")
-        _replace(block.mlp, "c_proj")
-
-
-def _replace(module: nn.Module, name: str) -> None:
-    module.add_module(name, Bfloat16Linear(getattr(module, name)))
+    for number, block in enumerate(model.transformer.h, start=1):
+        for name in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"):
+            if name != "attn.c_attn" or number < len(model.transformer.h):
+                layer = block.get_submodule(name)
+                assert isinstance(layer, nn.Linear)
+                block.set_submodule(name, Bfloat16Linear(layer))

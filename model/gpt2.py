@@ -114,7 +114,7 @@ def gelu(x: Tensor) -> Tensor:
         return F.gelu(x, approximate="tanh")
     # (1 + tanh(u)) / 2 = sigmoid(2u): the same function in half of torch's time for it, a few rows
     # at once so that they stay in the processor's own cache.
-    for rows in x.split(max(1, _GELU_ELEMENTS // x.shape[-1])):
+    for rows in torch.split(x, max(1, _GELU_ELEMENTS // x.shape[-1])):
         exact = rows.float()
         twice_u = torch.addcmul(_GELU_LINEAR, exact, exact, value=0.044715 * _GELU_SCALE)
         rows.copy_(exact.mul_(twice_u.mul_(exact).sigmoid_()))
@@ -200,7 +200,7 @@ class GPT2Model(nn.Module):
 
     def _num_rows(self, batch: PackedBatch) -> int:
         """R, which is T where float32 or a GPU computes: there no kernel is made for its sake."""
-        layer = self.h[-1].mlp.c_fc
+        layer = self.get_submodule("h.0.mlp.c_fc")
         is_float32 = isinstance(layer, nn.Linear) and layer.weight.dtype == torch.float32
         if batch.input_ids.is_cuda or (is_float32 and not torch.is_autocast_enabled("cpu")):
             return batch.num_tokens

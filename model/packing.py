@@ -153,7 +153,8 @@ def matmul_attention(q: Tensor, k: Tensor, v: Tensor, batch: PackedBatch) -> Ten
     kv_lengths = list(batch.lengths)
     q_lengths = [1] * len(kv_lengths) if last_only else kv_lengths
     scale = 1 / math.sqrt(q.shape[-1])
-    later = torch.full((batch.max_seqlen, batch.max_seqlen), -math.inf, dtype=q.dtype).triu(1)
+    longest = round_up(batch.max_seqlen)
+    later = torch.full((longest, longest), -math.inf, dtype=q.dtype).triu(1)
     parts = []
     for q_text, k_text, v_text in zip(
         torch.split(q.transpose(0, 1), q_lengths, dim=1),  # (H, L, D) each
@@ -162,9 +163,14 @@ def matmul_attention(q: Tensor, k: Tensor, v: Tensor, batch: PackedBatch) -> Ten
         strict=True,
     ):
         length = q_text.shape[1]
-        mask = later[:length, :length] if batch.causal and not last_only else later.new_zeros(())
+        if batch.causal and not last_only:  # what is added behind a text nobody in it sees
+            added = (0, 0, 0, round_up(length) - length)
+            q_text, k_text, v_text = (F.pad(t, added) for t in (q_text, k_text, v_text))
+            mask = later[: q_text.shape[1], : q_text.shape[1]]
+        else:
+            mask = later.new_zeros(())
         scores = torch.baddbmm(mask, q_text, k_text.transpose(1, 2), alpha=scale)
-        parts.append((scores.softmax(-1) @ v_text).transpose(0, 1))
+        parts.append((scores.softmax(-1) @ v_text)[:, :length].transpose(0, 1))
     return torch.cat(parts)
 
 

@@ -31,7 +31,7 @@ def small_model() -> GPT2ForSequenceClassification:
 def rows_of_first_layer(model: GPT2ForSequenceClassification) -> list[int]:
     """The list that will hold how many rows enter the first block's MLP, call by call."""
     rows: list[int] = []
-    model.transformer.h[0].mlp.c_fc.register_forward_hook(
+    model.get_submodule("transformer.h.0.mlp.c_fc").register_forward_hook(
         lambda module, inputs, output: rows.append(len(inputs[0]))
     )
     return rows
@@ -82,7 +82,8 @@ def test_a_bfloat16_classifier_stays_near_float32(save_tiny: Callable[..., Path]
     folder = save_tiny()
     texts = [*AWKWARD_TEXTS, "win a prize " * 200]
     rough = Classifier.load(folder, "cpu", "bfloat16")
-    assert isinstance(rough._model.transformer.h[0].mlp.c_fc, bf16.Bfloat16Linear)
+    layer = rough._model.get_submodule("transformer.h.0.mlp.c_fc")
+    assert isinstance(layer, bf16.Bfloat16Linear)
     exact = Classifier.load(folder, "cpu", "float32")
     for text in texts:
         ours, theirs = (c.classify([text])[0].spam_probability for c in (rough, exact))

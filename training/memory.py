@@ -34,6 +34,9 @@ class EmbeddingsInUse(nn.Module):
     every row without a gradient, so that ``whole`` can do it to all of them at once.
     """
 
+    row_of_token: Tensor
+    start: Tensor
+
     def __init__(self, embeddings: nn.Embedding, tokens: Iterable[int]) -> None:
         """Takes the embeddings over; ``tokens`` are all that ``forward`` will ever be given."""
         super().__init__()
@@ -56,13 +59,14 @@ class EmbeddingsInUse(nn.Module):
             self.weight.detach()[self.row_of_token],
             self.weight.detach()[-1] * self.start,
         )
-        return nn.Embedding.from_pretrained(weight, freeze=False)
+        return nn.Embedding(len(weight), weight.shape[1], _weight=weight)
 
 
 def learn_embeddings_in_use(model: GPT2ForSequenceClassification, tokens: Iterable[int]) -> None:
     """Puts EmbeddingsInUse into a model whose embeddings learn, in place."""
     if model.transformer.wte.weight.requires_grad:
-        model.transformer.wte = EmbeddingsInUse(model.transformer.wte, tokens)
+        in_use = EmbeddingsInUse(model.transformer.wte, tokens)
+        model.transformer.add_module("wte", in_use)
 
 
 def make_embeddings_whole(model: GPT2ForSequenceClassification) -> None:
