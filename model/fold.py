@@ -42,6 +42,10 @@ _OTHER_LETTER = re.compile(r"[^\W\d_A-Za-z\u00c0-\u02af\u1d00-\u1dbf\ua720-\ua7f
 _SPELLED_OUT = re.compile(
     r"(?<![^\W_])[A-Za-z0-9](?:([ .\-_*/])[A-Za-z0-9])(?:\1[A-Za-z0-9])+(?![^\W_])"
 )
+# Words of which every second character is one separator, whatever the others: "d.o.n.'.t".
+_SPELLED_WORD = re.compile(
+    r"(?<!\S)[^\s.\-_*/]([.\-_*/])[^\s.\-_*/](?:\1[^\s.\-_*/])++(?=[,;:!?)]*+(?!\S))"
+)
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 # unicodedata sorts a run of combining marks in quadratic time; in pieces the run stays short. NFKC
@@ -61,7 +65,13 @@ def fold_text(text: str) -> str:
     letter are put together: four letters apart by blanks, or three by another separator. Never
     raises.
     """
-    return _SPELLED_OUT.sub(_put_together, _fold_letters(text))
+    folded = _SPELLED_WORD.sub(_put_word_together, _fold_letters(text))
+    return _SPELLED_OUT.sub(_put_together, folded)
+
+
+def _put_word_together(word: re.Match[str]) -> str:
+    characters = word[0][::2]
+    return characters if sum(map(str.isalpha, characters)) > 2 else word[0]
 
 
 def _put_together(run: re.Match[str]) -> str:

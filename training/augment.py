@@ -11,7 +11,7 @@ from model.tokenizer import encode
 from training.config import TrainConfig
 from training.corpora import Example
 
-_RECASED = (str.lower, str.lower, str.upper, str.title)
+_RECASED = (str.lower, str.lower, str.upper, str.upper, str.title)
 # Letters and what spammers put in their place.
 _LEET = {
     "a": "4@",
@@ -32,7 +32,7 @@ _LONG_WORD = 4
 # Of long texts, how often the window begins where the text does.
 _FROM_THE_START = 0.5
 # Good words put beside a text, in tokens: from a greeting to a text of its own.
-_FEWEST_GOOD_TOKENS, _MOST_GOOD_TOKENS = 8, 256
+_FEWEST_GOOD_TOKENS, _MOST_GOOD_TOKENS = 8, 480
 _NEWLINE = encode("\n", 1)[0]
 # No tokenizer is given more of a text than a window can hold.
 _CHARACTERS_A_TOKEN = 8
