@@ -1,6 +1,7 @@
 """create_app: settings in, ASGI application out."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -18,10 +19,22 @@ from app.mail import router as mail
 from app.page import router as page
 from app.problems import install_error_handlers
 from app.routes import admin, router
-from app.service import Service
+from app.service import MODEL_FAILED, Service
 from app.settings import Settings
+from app.workers import is_worker
 
+_PUBLISH_SECONDS = 1.0
 _DESCRIPTION = "Tells ham from spam with GPT-2. Errors are `application/problem+json`."
+
+
+async def _work_beside_others(service: Service, exit_process: Callable[[int], None]) -> None:
+    """Keeps the gauges true for whichever worker is asked for the metrics of all, and ends this one
+    where the process that started it is gone."""
+    parent = os.getppid()
+    while os.getppid() == parent:
+        service.publish_state()
+        await asyncio.sleep(_PUBLISH_SECONDS)
+    exit_process(MODEL_FAILED)
 
 
 def create_app(
@@ -42,9 +55,15 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # In the background: probes are answered while the model is loaded.
-        app.state.loading = asyncio.create_task(service.load())
+        tasks = [asyncio.create_task(service.load())]
+        if is_worker():
+            # Another worker may have a model already, so none takes a connection without.
+            await tasks[0]
+            tasks.append(asyncio.create_task(_work_beside_others(service, exit_process)))
+        app.state.loading = tasks[0]
         yield
-        app.state.loading.cancel()
+        for task in tasks:
+            task.cancel()
         await service.close()
         if hasattr(app.state, "feedback"):
             app.state.feedback.close()

@@ -3,7 +3,10 @@
 No label and no value ever holds text of a message.
 """
 
+import os
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from app.errors import INTERNAL_ERROR, INVALID_REQUEST, PROBLEMS
 from app.model_thread import BatchReport
@@ -19,7 +22,10 @@ OUTCOMES = ("ok", "error", *(p.code for p in (*PROBLEMS.values(), INVALID_REQUES
 
 
 class Metrics:
-    """The metrics of one service, in a registry of their own."""
+    """The metrics of one service, in a registry of their own.
+
+    Several workers share files in ``PROMETHEUS_MULTIPROC_DIR``, and each renders the sum of all.
+    """
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -40,10 +46,9 @@ class Metrics:
         self._spam_probability = self._histogram("spam_probability", "P(spam) of a text", _TENTHS)
         self._waiting_texts = self._gauge("queue_texts", "Texts that wait for the model")
         self._waiting_tokens = self._gauge("queue_tokens", "Tokens that wait for the model")
-        self._ready = self._gauge("ready", "1 where texts can be classified now")
-        self._model = self._gauge(
-            "model_info", "1 for the model in use", "model", "device", "dtype"
-        )
+        self._ready = self._gauge("ready", "Workers that can classify texts now")
+        self._model = self._gauge("model_info", "Workers with it", "model", "device", "dtype")
+        self._model_labels: tuple[str, str, str] | None = None
         self._by_outcome = {outcome: self._requests.labels(outcome) for outcome in OUTCOMES}
         self._by_label = {label: self._texts.labels(label) for label in ("ham", "spam")}
 
@@ -85,21 +90,38 @@ class Metrics:
 
     def set_model(self, model: str, device: str, dtype: str) -> None:
         """The model in use from now on."""
-        self._model.clear()
-        self._model.labels(model, device, dtype).set(1)
+        if self._model_labels and _of_several_workers():
+            self._model.labels(*self._model_labels).set(0)  # cannot be taken out of their files
+        elif self._model_labels:
+            self._model.remove(*self._model_labels)
+        self._model_labels = model, device, dtype
+        self._model.labels(*self._model_labels).set(1)
 
-    def render(self, *, ready: bool, waiting_texts: int, waiting_tokens: int) -> bytes:
-        """Everything in the text format of Prometheus, with the gauges of this moment."""
+    def set_state(self, *, ready: bool, waiting_texts: int, waiting_tokens: int) -> None:
+        """What the gauges show from now on."""
         self._ready.set(ready)
         self._waiting_texts.set(waiting_texts)
         self._waiting_tokens.set(waiting_tokens)
-        return generate_latest(self._registry)
+
+    def render(self) -> bytes:
+        """Everything in the text format of Prometheus."""
+        if not _of_several_workers():
+            return generate_latest(self._registry)
+        of_all = CollectorRegistry()
+        MultiProcessCollector(of_all)  # type: ignore[no-untyped-call]
+        return generate_latest(of_all)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"spamgate_{name}", text, labels, registry=self._registry)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        return Gauge(f"spamgate_{name}", text, labels, registry=self._registry)
+        return Gauge(
+            f"spamgate_{name}", text, labels, registry=self._registry, multiprocess_mode="livesum"
+        )
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
         return Histogram(f"spamgate_{name}", text, buckets=buckets, registry=self._registry)
+
+
+def _of_several_workers() -> bool:
+    return "PROMETHEUS_MULTIPROC_DIR" in os.environ

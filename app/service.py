@@ -237,8 +237,13 @@ class Service:
 
     def render_metrics(self) -> bytes:
         """The metrics in the text format of Prometheus."""
+        self.publish_state()
+        return self.metrics.render()
+
+    def publish_state(self) -> None:
+        """Sets the gauges to what holds now."""
         queue = self.engine.batcher.queue if self.engine else None
-        return self.metrics.render(
+        self.metrics.set_state(
             ready=self.problem is None,
             waiting_texts=queue.texts if queue else 0,
             waiting_tokens=queue.tokens if queue else 0,
@@ -298,7 +303,8 @@ class Service:
 
 def _load(settings: Settings, checkpoint: str) -> Classifier:
     cores = len(os.sched_getaffinity(0))
-    torch.set_num_threads(settings.threads or max(1, cores - 1))
+    share = cores // settings.workers if settings.workers > 1 else cores - 1
+    torch.set_num_threads(settings.threads or max(1, share))
     if settings.dtype == "auto":
         classifier = Classifier.load_fastest(checkpoint, settings.device)
     else:

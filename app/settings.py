@@ -51,7 +51,15 @@ class Settings(BaseSettings):
         0,
         ge=0,
         le=1024,
-        description="CPU threads of the model; 0 takes all cores but one, which serves HTTP",
+        description="CPU threads of each worker's model; 0 divides the cores, and leaves one for "
+        "HTTP where there is one worker",
+    )
+    workers: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="processes behind the port, each with a model, a queue and a cache of its own; "
+        "for many cores, or a GPU that one does not fill",
     )
     max_texts: int = Field(1024, ge=1, le=100_000, description="most texts in one request")
     max_body_bytes: int = Field(
@@ -130,7 +138,7 @@ def read_settings(arguments: list[str]) -> Settings:
         SystemExit: with code 0 after ``--help``, with code 2 for a flag that does not exist.
     """
     try:
-        return Settings(_cli_parse_args=arguments)
+        settings = Settings(_cli_parse_args=arguments)
     except ValidationError as error:
         problems = [
             f"{'.'.join(map(str, problem['loc']))} is {problem['input']!r}: {problem['msg']}"
@@ -139,3 +147,9 @@ def read_settings(arguments: list[str]) -> Settings:
         raise SettingsError(
             f"wrong settings (SPAMGATE_... or flag): {'; '.join(problems)}."
         ) from error
+    if settings.workers > 1 and settings.admin_key:
+        raise SettingsError(
+            f"wrong settings: admin_key is set and workers is {settings.workers}. A request would "
+            "reach one worker alone: leave the key out, and send SIGHUP to reload all."
+        )
+    return settings

@@ -1,0 +1,88 @@
+"""Server: the application under uvicorn, drained at the first signal, reloaded at SIGHUP."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+from collections.abc import Callable, Coroutine
+from types import FrameType
+
+import uvicorn
+
+from app.errors import ReloadFailed
+from app.main import create_app
+from app.service import Service
+from app.settings import Settings
+
+# rspamd keeps a connection only where the reply says so; idle ones live longer than its own 60 s.
+_HEADERS = [("Connection", "keep-alive")]
+_KEEP_ALIVE_SECONDS = 75
+# Torch gives up the interpreter's lock in every operation; to get it back from a busy event loop it
+# must not wait Python's 5 ms.
+_SWITCH_SECONDS = 0.0005
+# Probes and balancers that come back see 503 before connections are refused.
+_NOTICE_SECONDS = 0.5
+
+
+class Server(uvicorn.Server):
+    """Uvicorn that drains before it closes its port, and switches checkpoints at SIGHUP."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.exit_code = 0
+        app = create_app(settings, self._exit_process)
+        self._service: Service = app.state.service
+        self._tasks: set[asyncio.Task[None]] = set()
+        config = uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            http="httptools",
+            ws="none",
+            headers=_HEADERS,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
+            server_header=False,
+            access_log=False,
+            log_config=None,
+        )
+        super().__init__(config)
+
+    def serve_until_signal(self, listener: socket.socket | None) -> int:
+        """Serves the open socket, or one of its own; returns the exit code."""
+        sys.setswitchinterval(_SWITCH_SECONDS)
+        self.run(sockets=[listener] if listener else None)
+        return self.exit_code
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Opens the port."""
+        self._loop = asyncio.get_running_loop()
+        if hasattr(signal, "SIGHUP"):
+            self._loop.add_signal_handler(signal.SIGHUP, self._begin, self._reload)
+        await super().startup(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Drains and ends at the first signal; ends at once at the second."""
+        # Not uvicorn's own handler, which would raise the signal again instead of exit code 0.
+        if self._service.draining:
+            self.should_exit = self.force_exit = True
+        self._service.draining = True
+        self._loop.call_soon_threadsafe(self._begin, self._drain)
+
+    def _exit_process(self, code: int) -> None:
+        self.exit_code = code
+        self.should_exit = True
+
+    def _begin(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
+        task = self._loop.create_task(work())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _drain(self) -> None:
+        await asyncio.sleep(_NOTICE_SECONDS)
+        await self._service.drain()
+        self.should_exit = True
+
+    async def _reload(self) -> None:
+        with contextlib.suppress(ReloadFailed):  # it has been logged, and the old model stays
+            await self._service.reload()

@@ -1,0 +1,162 @@
+"""SPAMGATE_WORKERS processes behind one port, each with a model of its own; the parent watches.
+
+The parent opens the port and starts ``python -m app`` once for each worker, with the open socket.
+Whoever is free accepts the next connection. Signals go to all workers; one that ends by itself is
+replaced. Prometheus' own files for several processes make one set of metrics of theirs.
+"""
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from types import FrameType
+
+from prometheus_client.multiprocess import mark_process_dead
+
+from app.settings import Settings, SettingsError
+
+SOCKET_FD = "SPAMGATE_WORKER_SOCKET"
+"""Set for a worker: the number of the socket that it serves."""
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""Set for a worker, and read by prometheus_client when it is imported."""
+STARTUP_FAILED, WORKERS_FAILED = 2, 3
+
+_log = logging.getLogger("spamgate")
+
+_POLL_SECONDS = 0.1
+# So many workers replaced in so short a time: something is wrong with all of them.
+_MAX_REPLACED = 5
+_REPLACED_WITHIN_SECONDS = 60.0
+# What uvicorn may need beyond the time to drain.
+_GRACE_SECONDS = 15.0
+_BACKLOG = 2048
+
+
+def inherited_socket() -> socket.socket | None:
+    """The socket that this process was started to serve; None where it is no worker."""
+    number = os.environ.get(SOCKET_FD)
+    return socket.socket(fileno=int(number)) if number else None
+
+
+def is_worker() -> bool:
+    """Whether this process is one of several."""
+    return SOCKET_FD in os.environ
+
+
+class Workers:
+    """The processes of one service.
+
+    Args:
+        settings: as the workers will read them.
+        arguments: command line for the workers, which gives those settings.
+    """
+
+    def __init__(self, settings: Settings, arguments: list[str]) -> None:
+        self._settings = settings
+        self._arguments = arguments
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._replaced: deque[float] = deque(maxlen=_MAX_REPLACED)
+        self._stopping_since: float | None = None
+        self._exit_code = 0
+
+    def run(self) -> int:
+        """Serves until a signal; returns the exit code.
+
+        Raises:
+            SettingsError: the port cannot be opened.
+        """
+        with _listen(self._settings) as listener, tempfile.TemporaryDirectory() as metrics:
+            self._environment = os.environ | {
+                SOCKET_FD: str(listener.fileno()),
+                METRICS_FOLDER: metrics,
+            }
+            self._listener = listener
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._stop_at_signal)
+            signal.signal(signal.SIGHUP, self._pass_on)
+            for _ in range(self._settings.workers):
+                self._start()
+            host, port = listener.getsockname()[:2]
+            count = len(self._processes)
+            _log.info("%d workers running on http://%s:%d (SIGTERM ends them)", count, host, port)
+            while self._processes:
+                time.sleep(_POLL_SECONDS)
+                self._collect(metrics)
+            return self._exit_code
+
+    def _start(self) -> None:
+        command = [sys.executable, "-m", "app", *self._arguments]
+        fds = (self._listener.fileno(),)
+        # A group of its own: Ctrl-C comes from here, once.
+        process = subprocess.Popen(
+            command, env=self._environment, pass_fds=fds, start_new_session=True
+        )
+        self._processes.append(process)
+
+    def _collect(self, metrics: str) -> None:
+        for process in [p for p in self._processes if p.poll() is not None]:
+            self._processes.remove(process)
+            mark_process_dead(process.pid, metrics)  # type: ignore[no-untyped-call]
+            if self._stopping_since is not None:
+                # One that is still starting ends by the signal itself.
+                ended_well = process.returncode in (0, -signal.SIGTERM)
+                self._exit_code = self._exit_code or (0 if ended_well else WORKERS_FAILED)
+            elif process.returncode == STARTUP_FAILED:  # it has said why, and so will all others
+                self._stop(STARTUP_FAILED)
+            else:
+                self._replace(process)
+        if self._stopping_since is not None and time.monotonic() > self._stopping_since + (
+            self._settings.drain_seconds + _GRACE_SECONDS
+        ):
+            self._exit_code = self._exit_code or WORKERS_FAILED
+            for process in self._processes:
+                process.kill()
+
+    def _replace(self, ended: subprocess.Popen[bytes]) -> None:
+        now = time.monotonic()
+        if len(self._replaced) == _MAX_REPLACED and (
+            now - self._replaced[0] < _REPLACED_WITHIN_SECONDS
+        ):
+            _log.error("workers keep ending", extra={"exit_code": ended.returncode})
+            self._stop(WORKERS_FAILED)
+            return
+        _log.error("a worker ended and is replaced", extra={"exit_code": ended.returncode})
+        self._replaced.append(now)
+        self._start()
+
+    def _stop(self, exit_code: int) -> None:
+        self._exit_code = exit_code
+        self._stopping_since = time.monotonic()
+        self._signal_all(signal.SIGTERM)
+
+    def _stop_at_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._stopping_since is None:
+            self._stopping_since = time.monotonic()
+        self._signal_all(signal.SIGTERM)
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        self._signal_all(number)
+
+    def _signal_all(self, number: int) -> None:
+        for process in self._processes:
+            if process.poll() is None:
+                process.send_signal(number)
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        listener.close()
+        where = f"{settings.host}:{settings.port}"
+        raise SettingsError(f"cannot listen on {where}: {error.strerror or error}") from error
+    listener.listen(_BACKLOG)
+    return listener

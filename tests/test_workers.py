@@ -1,0 +1,79 @@
+"""Several workers behind one port: one set of metrics, the dead replaced, one end for all."""
+
+import os
+import re
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.settings import SettingsError, read_settings
+from tests.conftest import HAM, SPAM
+from tests.test_process import served, start
+
+ALL_READY_SECONDS = 60
+
+
+def workers_of(pid: int) -> list[int]:
+    return [int(n) for n in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def metric(address: str, name: str) -> float:
+    text = httpx.get(f"{address}/metrics").text
+    return sum(float(v) for v in re.findall(rf"^spamgate_{name}(?:{{.*}})? (\S+)$", text, re.M))
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + ALL_READY_SECONDS
+    while not is_so():
+        assert time.monotonic() < end, "not in time"
+        time.sleep(0.05)  # other processes work on it; there is nothing to wait for
+
+
+def test_workers_count_together_are_replaced_and_end_together(
+    save_tiny: Callable[..., Path],
+) -> None:
+    with served(save_tiny(), "--workers", "2") as (process, address):
+        wait_until(lambda: metric(address, "ready") == 2)
+        first, second = workers_of(process.pid)
+        for _ in range(20):  # a connection each, so that both workers get some
+            reply = httpx.post(f"{address}/classify", json={"texts": [SPAM, HAM]})
+            assert reply.status_code == 200
+        assert metric(address, "tokenize_seconds_count") == 20
+        assert metric(address, "texts_total") == 40
+        assert metric(address, "model_info") == 2
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: len(set(workers_of(process.pid)) - {first}) == 2)
+        for _ in range(5):
+            assert httpx.post(f"{address}/classify", json={"texts": [SPAM]}).status_code == 200
+        wait_until(lambda: metric(address, "ready") == 2)
+        assert metric(address, "tokenize_seconds_count") == 25  # what the dead one counted stays counted
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+        assert not Path(f"/proc/{second}").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--checkpoint", "no/such/folder"], "no checkpoint folder at no/such/folder"),
+        (["--host", "192.0.2.1"], "cannot listen on 192.0.2.1:"),
+    ],
+)
+def test_workers_that_cannot_start_end_with_2(flags: list[str], words: str) -> None:
+    process = start("--port", "0", "--workers", "2", *flags)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert words in errors
+    assert "Traceback" not in errors
+
+
+def test_an_admin_key_would_reach_one_worker_alone() -> None:
+    with pytest.raises(SettingsError, match="send SIGHUP") as error:
+        read_settings(["--workers", "2", "--admin-key", "top-secret"])
+    assert "top-secret" not in str(error.value)
