@@ -24,6 +24,7 @@ from model.gpt2 import GPT2Config, GPT2ForSequenceClassification, init_weights
 from model.packing import pack
 
 RESULT = Path(__file__).parent / "results" / "gpu.json"
+WORKERS = (1, 4)
 BOOK_SECONDS = {"book_last_block": 15, "book_all_layers": 42}
 
 
@@ -89,16 +90,19 @@ def forward_speed() -> dict:
 
 
 def service_speed(checkpoint: str) -> dict:
-    """Texts a second over HTTP at 64 and 256 one-text clients, cache off."""
-    port = free_port()
-    command = spamgate(port, "--checkpoint", checkpoint, "--device", "cuda", "--cache-bytes", "0")
-    figures = {}
-    with started([*command, "--log-level", "warning"], port) as server:
-        for clients in (64, 256):
-            load = [sys.executable, "-m", "benchmarks.http_load", f"{server.url}/classify"]
-            load += ["--fresh", "--clients", str(clients)]
-            output = subprocess.check_output(load, cwd=ROOT, text=True)
-            figures[str(clients)] = json.loads(output.splitlines()[-1])
+    """Texts a second over HTTP at 64 and 256 one-text clients, cache off, by number of workers."""
+    figures: dict[str, dict] = {}
+    for workers in WORKERS:
+        port = free_port()
+        command = spamgate(port, "--checkpoint", checkpoint, "--device", "cuda")
+        command += ["--cache-bytes", "0", "--log-level", "warning", "--workers", str(workers)]
+        own = figures[f"{workers} workers"] = {}
+        with started(command, port) as server:
+            for clients in (64, 256):
+                load = [sys.executable, "-m", "benchmarks.http_load", f"{server.url}/classify"]
+                load += ["--fresh", "--clients", str(clients)]
+                output = subprocess.check_output(load, cwd=ROOT, text=True)
+                own[str(clients)] = json.loads(output.splitlines()[-1])
     return figures
 
 

@@ -20,17 +20,13 @@ from benchmarks.disguises import FOLDED, UNFOLDED
 from benchmarks.environment import describe
 from model.checkpoint import CheckpointError
 from model.classifier import Classifier
-from model.windows import encode_windows, join_predictions
+from model.windows import MAX_WINDOWS, read_in_windows
 from training.config import TrainConfig, TrainingError
 from training.corpora import Example, read_corpora
 from training.data import split_examples
 
 RESULT = Path(__file__).parent / "results" / "robustness.json"
 GOOD_WORDS = (50, 200, 500, 2000)
-# The service's default of SPAMGATE_MAX_WINDOWS.
-MAX_WINDOWS = 8
-# Texts whose windows are held at once.
-_AT_ONCE = 64
 
 Read = Callable[[Sequence[str]], list[float]]
 """P(spam) of texts."""
@@ -45,19 +41,10 @@ class Reader:
 
     def __call__(self, texts: Sequence[str]) -> list[float]:
         """P(spam) of each text."""
-        probabilities: list[float] = []
-        for start in range(0, len(texts), _AT_ONCE):
-            windowed = [
-                encode_windows(text, self.classifier.max_tokens, self.max_windows)
-                for text in texts[start : start + _AT_ONCE]
-            ]
-            windows = [window for text in windowed for window in text.windows]
-            predictions = iter(self.classifier.predict(windows))
-            for text in windowed:
-                own = [next(predictions) for _ in text.windows]
-                joined = join_predictions(own, truncated=text.truncated)
-                probabilities.append(joined.spam_probability)
-        return probabilities
+        verdicts = read_in_windows(
+            self.classifier.predict, texts, self.classifier.max_tokens, self.max_windows
+        )
+        return [verdict.spam_probability for verdict in verdicts]
 
 
 def measure(read: Read, spam: Sequence[str], ham: Sequence[str], cutoff: float) -> dict[str, Any]:

@@ -214,10 +214,15 @@ class Classifier:
             same_label = (prediction.spam_probability > 0.5) == (message.spam_probability > 0.5)
             # NaN must fail too. A label may turn where rounding alone explains it.
             if not distance <= tolerance or not (same_label or distance <= _ROUNDING):
+                reason = (
+                    "Weights and golden.json do not belong together."
+                    if self.dtype == torch.float32
+                    else f"{self.dtype} rounds too much for these weights: take float32."
+                )
                 raise CheckpointError(
                     f"{self.name}: golden message {number} has P(spam) "
                     f"{prediction.spam_probability:.4f}, stored was {message.spam_probability:.4f} "
-                    f"(allowed: {tolerance} apart). Weights and golden.json do not belong together."
+                    f"(allowed: {tolerance} apart). {reason}"
                 )
 
     def _batches(self, texts: Sequence[EncodedText]) -> Iterator[list[EncodedText]]:

@@ -1,17 +1,20 @@
 """Long texts in windows, and one verdict from theirs that good words cannot buy.
 
 A window is as long as what the model reads at once, and each token but those at the ends stands in
-two: whatever is written before or behind, the worst passage is read whole, and a window of good
-words takes nothing from it. A text that the model reads at once is its own only window.
+two: whatever is written before or behind, the worst passage is read whole, and what good words can
+take from it is bounded. A text that the model reads at once is its own only window.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from model.classifier import EncodedText, Prediction
 from model.fold import fold_text
 from model.tokenizer import encode
+
+MAX_WINDOWS = 8
+"""What the service reads of one text unless told otherwise; training measures so, too."""
 
 # A character of four bytes makes four tokens at most.
 _MAX_TOKENS_PER_CHARACTER = 4
@@ -64,10 +67,41 @@ def window_starts(num_tokens: int, size: int, max_windows: int) -> list[int]:
 
 
 def join_predictions(predictions: Sequence[Prediction], *, truncated: bool) -> Prediction:
-    """The verdict on a text from those on its windows: the worst of them.
+    """The verdict on a text from those on its windows: the worst, less what so many looks explain.
 
-    Further good words add windows, and these can only raise a maximum.
+    Any one of n windows may look like spam by chance, so the odds of the worst are divided by n, as
+    Bonferroni's correction has it. Further good words add windows up to a bound, and lower the odds
+    no further than that.
     """
     worst = max(predictions, key=lambda prediction: prediction.spam_probability)
+    ham, spam = worst.ham_probability, worst.spam_probability
+    if len(predictions) > 1:
+        spam /= spam + len(predictions) * ham
+        ham = 1 - spam
     num_tokens = sum(prediction.num_tokens for prediction in predictions)
-    return Prediction(worst.ham_probability, worst.spam_probability, num_tokens, truncated)
+    return Prediction(ham, spam, num_tokens, truncated)
+
+
+def read_in_windows(
+    predict: Callable[[Sequence[EncodedText]], Sequence[Prediction]],
+    texts: Sequence[str],
+    max_tokens: int,
+    max_windows: int = MAX_WINDOWS,
+) -> list[Prediction]:
+    """Verdicts on texts, in their order.
+
+    Args:
+        predict: the model; gets the windows by length, so that a batch pads little.
+        texts: any strings.
+        max_tokens: as for ``encode_windows``.
+        max_windows: as for ``encode_windows``.
+    """
+    windowed = [encode_windows(text, max_tokens, max_windows) for text in texts]
+    windows = [window for text in windowed for window in text.windows]
+    order = sorted(range(len(windows)), key=lambda n: len(windows[n].token_ids))
+    found = dict(zip(order, predict([windows[n] for n in order]), strict=True))
+    in_order = (found[n] for n in range(len(windows)))
+    return [
+        join_predictions([next(in_order) for _ in text.windows], truncated=text.truncated)
+        for text in windowed
+    ]

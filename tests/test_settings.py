@@ -2,7 +2,8 @@
 
 import pytest
 
-from app.settings import STARTER, SettingsError, read_settings
+from app.settings import STARTER, Settings, SettingsError, read_settings
+from model.windows import MAX_WINDOWS
 
 
 def test_defaults_are_loopback_port_8000_and_the_starter() -> None:
@@ -32,3 +33,7 @@ def test_an_unknown_flag_ends_with_code_2(capsys: pytest.CaptureFixture[str]) ->
         read_settings(["--prot", "1"])
     assert error.value.code == 2
     assert "--prot" in capsys.readouterr().err
+
+
+def test_training_measures_with_the_windows_that_the_service_reads() -> None:
+    assert Settings().max_windows == MAX_WINDOWS

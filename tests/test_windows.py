@@ -1,5 +1,6 @@
 """Long texts: every token is read as long as the bound allows, and good words buy nothing."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -67,12 +68,19 @@ def test_spam_behind_good_words_stands_in_the_last_window() -> None:
     assert windowed.windows[-1].token_ids[-len(spam_tokens) :] == spam_tokens
 
 
-@given(st.lists(probabilities, min_size=1), st.lists(probabilities))
-def test_further_windows_never_lower_the_verdict(spam: list[float], further: list[float]) -> None:
-    assert joined(*spam, *further) >= joined(*spam)
+@given(st.lists(probabilities, min_size=1), st.lists(st.floats(0, 0.5), min_size=1))
+def test_good_words_lower_the_odds_by_the_number_of_windows_at_most(
+    spam: list[float], good: list[float]
+) -> None:
+    before, after = joined(*spam), joined(*spam, *good)
+    lowest = before * len(spam)
+    lowest /= lowest + (1 - before) * (len(spam) + len(good))
+    assert after >= lowest - 1e-9
 
 
-def test_verdict_is_that_of_the_worst_window() -> None:
+def test_verdict_is_the_worst_windows_less_what_chance_explains() -> None:
     assert joined(0.123) == 0.123
-    assert joined(0.1, 0.9, 0.2) == 0.9
+    assert joined(0.1, 0.9, 0.2) == pytest.approx(3 / 4)  # odds of 9 to 1, divided by 3
+    assert joined(1.0, 0.0) == 1.0
+    assert joined(0.0, 0.0) == 0.0
     assert join_predictions([prediction(0.5)] * 3, truncated=True).num_tokens == 3

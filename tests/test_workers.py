@@ -50,7 +50,9 @@ def test_workers_count_together_are_replaced_and_end_together(
         for _ in range(5):
             assert httpx.post(f"{address}/classify", json={"texts": [SPAM]}).status_code == 200
         wait_until(lambda: metric(address, "ready") == 2)
-        assert metric(address, "tokenize_seconds_count") == 25  # what the dead one counted stays counted
+        assert (
+            metric(address, "tokenize_seconds_count") == 25
+        )  # what the dead one counted stays counted
         process.send_signal(signal.SIGHUP)
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)

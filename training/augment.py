@@ -32,7 +32,7 @@ _LONG_WORD = 4
 # Of long texts, how often the window begins where the text does.
 _FROM_THE_START = 0.5
 # Good words put beside a text, in tokens: from a greeting to a text of its own.
-_FEWEST_GOOD_TOKENS, _MOST_GOOD_TOKENS = 8, 480
+_FEWEST_GOOD_TOKENS, _MOST_GOOD_TOKENS = 8, 256
 _NEWLINE = encode("\n", 1)[0]
 # No tokenizer is given more of a text than a window can hold.
 _CHARACTERS_A_TOKEN = 8

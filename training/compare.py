@@ -27,6 +27,7 @@ from training.config import TrainConfig, TrainingError, load_config
 from training.corpora import CORPORA, Example, Source, read_corpora
 from training.data import Splits, drop_duplicates, folded, split_examples, tokenize
 from training.evaluate import Metrics, measure
+from training.reading import is_served, read_texts
 from training.run import finetune, predict
 
 _SHOWN = ("mcc", "f1", "spam_caught", "ham_blocked", "roc_auc", "calibration_error")
@@ -104,6 +105,8 @@ def _scorer(
     model: GPT2ForSequenceClassification, config: TrainConfig, device: torch.device
 ) -> Score:
     def score(texts: Sequence[Example]) -> list[float]:
+        if is_served(config):
+            return read_texts(model, [example.text for example in texts], device)
         logits, _ = predict(model, tokenize(texts, config.max_tokens), config, device)
         probabilities: list[float] = logits.softmax(-1)[:, 1].tolist()
         return probabilities

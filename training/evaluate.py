@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from model.checkpoint import CheckpointError
 from model.classifier import Classifier, DeviceError
+from model.windows import read_in_windows
 from training.config import TrainingError
 from training.corpora import CORPORA, Example, Source
 
@@ -239,8 +240,10 @@ def evaluate(classifier: Classifier, examples: Sequence[Example]) -> Metrics:
 
 
 def spam_probabilities(classifier: Classifier, examples: Sequence[Example]) -> list[float]:
-    """A classifier's P(spam) of each example."""
-    return [p.spam_probability for p in classifier.classify([e.text for e in examples])]
+    """A classifier's P(spam) of each example, long ones read in windows as in the service."""
+    texts = [example.text for example in examples]
+    verdicts = read_in_windows(classifier.predict, texts, classifier.max_tokens)
+    return [verdict.spam_probability for verdict in verdicts]
 
 
 def as_table(rows: dict[str, Metrics]) -> str:

@@ -38,6 +38,7 @@ from training.plots import (
     draw_reliability,
     draw_roc,
 )
+from training.reading import is_served, read_texts
 from training.run import predict, tokenize_parts
 
 # What the share of spam among the texts changes; all else is the same in a balanced set.
@@ -119,8 +120,11 @@ def load_run(folder: Path, data: Path, device: torch.device) -> Run:
     test = tokenize_parts(splits, config)[0]["test"]
     model = checkpoint.model.to(device)
     model.read = config.read_token
-    logits, _ = predict(model, test, config, device)
-    systems = {checkpoint.name: logits.softmax(-1)[:, 1].tolist()}
+    if is_served(config):
+        found = read_texts(model, [example.text for example in splits.test], device)
+    else:
+        found = predict(model, test, config, device)[0].softmax(-1)[:, 1].tolist()
+    systems = {checkpoint.name: found}
     baselines = fit_baselines(splits.train, config.seed)
     systems |= {name: score(splits.test) for name, score in baselines.items()}
     num_tokens = [len(tokens) for tokens, _ in test]

@@ -26,6 +26,7 @@ from training.freeze import freeze, num_frozen_blocks
 from training.loop import Outcome, autocast, train
 from training.lora import merge_lora
 from training.memory import keep_freed_memory, learn_embeddings_in_use, make_embeddings_whole
+from training.reading import is_served, read_texts
 
 # Texts a batch where nothing is learnt and only speed matters.
 _EVALUATION_BATCH = 64
@@ -105,7 +106,7 @@ def measure_model(
     caches: dict[str, ActivationCache] | None = None,
 ) -> TrainedClassifier:
     """Makes a trained model the one that will be saved, and measures it on all parts: in float32,
-    as the service and others read it, where no activations were kept.
+    and long texts in windows, as the service reads them, where no activations were kept.
 
     Args:
         model: with its updates merged; rounded and calibrated here, in place.
@@ -136,10 +137,16 @@ def measure_model(
         finalize(model, getattr(torch, config.storage_dtype))
     verdicts = {}
     for name, part in parts.items():
+        texts = getattr(splits, name)
         if name == "train" and not caches:
-            part = part[:_TRAINING_SAMPLE]
-        logits, labels = predict(model, part, config, device, caches.get(name))
-        verdicts[name] = labels.tolist(), logits.softmax(-1)[:, 1].tolist()
+            part, texts = part[:_TRAINING_SAMPLE], texts[:_TRAINING_SAMPLE]
+        if is_served(config) and not caches:
+            found = read_texts(model, [example.text for example in texts], device)
+        else:
+            found = (
+                predict(model, part, config, device, caches.get(name))[0].softmax(-1)[:, 1].tolist()
+            )
+        verdicts[name] = [label for _, label in part], found
     verdicts |= _by_corpus(splits.test, *verdicts["test"])
     facts = decision_facts(*verdicts["validation"]) | {"spam_prior": _share_of_spam(splits.train)}
     return TrainedClassifier(
