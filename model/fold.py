@@ -43,9 +43,9 @@ _SPELLED_OUT = re.compile(
     r"(?<![^\W_])[A-Za-z0-9](?:([ .\-_*/])[A-Za-z0-9])(?:\1[A-Za-z0-9])+(?![^\W_])"
 )
 # Words of which every second character is one separator, whatever the others: "d.o.n.'.t".
-_SPELLED_WORD = re.compile(
-    r"(?<!\S)[^\s.\-_*/]([.\-_*/])[^\s.\-_*/](?:\1[^\s.\-_*/])++(?=[,;:!?)]*+(?!\S))"
-)
+_SPELLED_WORD = re.compile(r"(?<!\S)\S([.\-_*/])\S(?:\1\S)++(?=[,;:!?)]*+(?!\S))")
+# What comes out may be spelled out once more: "w.w.w...s.i.t.e".
+_PASSES = 4
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 # unicodedata sorts a run of combining marks in quadratic time; in pieces the run stays short. NFKC
@@ -65,8 +65,13 @@ def fold_text(text: str) -> str:
     letter are put together: four letters apart by blanks, or three by another separator. Never
     raises.
     """
-    folded = _SPELLED_WORD.sub(_put_word_together, _fold_letters(text))
-    return _SPELLED_OUT.sub(_put_together, folded)
+    folded = _fold_letters(text)
+    for _ in range(_PASSES):
+        spelled, folded = folded, _SPELLED_WORD.sub(_put_word_together, folded)
+        folded = _SPELLED_OUT.sub(_put_together, folded)
+        if folded == spelled:
+            break
+    return folded
 
 
 def _put_word_together(word: re.Match[str]) -> str:

@@ -80,10 +80,11 @@ def test_a_joined_text_is_spam_from_where_the_spam_begins() -> None:
 
 
 def test_good_words_are_few_and_many_and_fit_beside_the_text() -> None:
-    augmenter = make_augmenter(("win cash", 1), ("home " * 99, 0), joining=1.0)
+    ham = ("home " * 99, 0)
+    augmenter = make_augmenter(("win cash", 1), ham, joining=1.0, joined_tokens=480)
     lengths = [len(augmenter(0).tokens) for _ in range(200)]
     assert min(lengths) < 20
-    assert 150 < max(lengths) <= 2 + 1 + 256
+    assert 250 < max(lengths) <= 2 + 1 + 480
     short = make_augmenter(("win cash", 1), ("home " * 99, 0), max_tokens=8, joining=1.0)
     for reading in (short(0) for _ in range(20)):
         assert len(reading.tokens) <= 8

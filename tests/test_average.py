@@ -36,6 +36,19 @@ def test_average_has_the_mean_weights_and_figures_of_its_own(
     assert facts["best_validation_loss"] == facts["metrics"]["validation"]["loss"]
     assert "average of the 2 runs" in (out / "README.md").read_text()
     assert Classifier.load(out, "cpu").golden
+    again = tmp_path / "again"
+    twice = [str(out), str(runs[0]), str(runs[0]), "--data", str(corpus), "--out", str(again)]
+    assert average.main(twice) == 0
+    states.append(load_classifier(again).model.state_dict())
+    for name, tensor in states[3].items():
+        torch.testing.assert_close(tensor, (states[2][name] + 2 * states[0][name]) / 3)
+    told = json.loads((again / "run.json").read_text())["seeds"]
+    weights = [(part["seed"], part["weight"]) for part in told]
+    assert weights == [
+        (1, pytest.approx(1 / 6)),
+        (2, pytest.approx(1 / 6)),
+        (1, pytest.approx(2 / 3)),
+    ]
     assert average.main(arguments) == 2
     assert "exists already" in capsys.readouterr().err
 

@@ -158,6 +158,30 @@ def test_checkpoint_folder_of_the_host_is_served(
     assert "Read-only file system" in compose(*touch, settings=settings, check=False).stderr
 
 
+def test_workers_answer_whoever_has_a_key_of_the_mounted_folder(
+    compose: Run, tmp_path: Path
+) -> None:
+    secrets = tmp_path / "secrets"  # readable by all, as tmp_path is not
+    secrets.mkdir()
+    (secrets / "keys").write_text("exim 0123456789abcdef0123\n")
+    told = ["-e", "SPAMGATE_API_KEYS_FILE=/run/spamgate/keys", "-e", "SPAMGATE_WORKERS=2"]
+    settings = {"SPAMGATE_SECRETS": str(secrets)}
+    container = compose("run", "--detach", *told, CPU_SERVICE, settings=settings).stdout.strip()
+    try:
+        wait_healthy(container)
+        body = json.dumps({"texts": [SPAM, HAM]})
+        ask = ["exec", "-i", container, "python", "-c"]
+        refused = docker(*ask, CLASSIFY_IN_CONTAINER, input=body, check=False)
+        assert "HTTP Error 401" in refused.stderr
+        key = '"X-API-Key": "0123456789abcdef0123", '
+        with_key = CLASSIFY_IN_CONTAINER.replace("headers = {", "headers = {" + key)
+        assert_both_sentences_right(docker(*ask, with_key, input=body).stdout)
+        docker("stop", "--time", "30", container)
+        assert inspect(container, "{{.State.ExitCode}}") == "0"
+    finally:
+        docker("rm", "--force", container)
+
+
 def test_nvidia_service_refuses_a_machine_without_gpu(compose: Run) -> None:
     if shutil.which("nvidia-smi"):
         pytest.skip("this machine may have an NVIDIA GPU")

@@ -30,6 +30,7 @@ from model.fold import fold_text
         ("F R E E   M O N E Y", "FREE   MONEY"),
         ("v.i.a.g.r.a, c-a-s-h; w_i_n!", "viagra, cash; win!"),
         ("d.o.n.'.t p-a-y-!, (j*o*b*s) £.1.0.0.c.a.s.h", "don't pay!, (jobs) £100cash"),
+        ("h.t.t.p.:././.a.b...c.o.m now", "http://ab.com now"),
         ("call 0 8 7 1 2 now", "call 08712 now"),
         ("с а s h", "cash"),
     ],

@@ -31,8 +31,8 @@ _DISGUISED_WORDS = 0.5
 _LONG_WORD = 4
 # Of long texts, how often the window begins where the text does.
 _FROM_THE_START = 0.5
-# Good words put beside a text, in tokens: from a greeting to a text of its own.
-_FEWEST_GOOD_TOKENS, _MOST_GOOD_TOKENS = 8, 256
+# Good words put beside a text, in tokens: a greeting.
+_FEWEST_GOOD_TOKENS = 8
 _NEWLINE = encode("\n", 1)[0]
 # No tokenizer is given more of a text than a window can hold.
 _CHARACTERS_A_TOKEN = 8
@@ -82,7 +82,8 @@ class Augmenter:
 
     def _good_words(self, most: int) -> list[int]:
         """Tokens of ham texts one after another, ``most`` at most."""
-        doublings = math.log2(_MOST_GOOD_TOKENS / _FEWEST_GOOD_TOKENS) * float(torch.rand(()))
+        longest = self._config.joined_tokens / _FEWEST_GOOD_TOKENS
+        doublings = math.log2(longest) * float(torch.rand(()))
         size = min(most, round(_FEWEST_GOOD_TOKENS * 2**doublings))
         tokens: list[int] = []
         while len(tokens) < size:

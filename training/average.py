@@ -1,5 +1,6 @@
 """python -m training.average RUN RUN ...: one classifier with the mean of several runs' weights.
 
+A run that is named twice weighs twice; an average may be averaged again.
 The runs are fine-tunings of one base on one split, with other seeds or other recipes. Their average
 makes fewer mistakes than most of them and costs no more than one. Temperature, cut-offs and figures
 are computed anew; nothing is chosen by the test part. Source: Wortsman et al., "Model soups", 2022.
@@ -7,6 +8,7 @@ are computed anew; nothing is chosen by the test part. Source: Wortsman et al., 
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -99,7 +101,7 @@ def _run(options: argparse.Namespace) -> int:
         model, read_token, splits, parts, outcome, config, pick_device(options.device)
     )
     outcome.snapshot.validation_loss = run.metrics["validation"].loss
-    told = [_told(checkpoint) for checkpoint in checkpoints]
+    told = _told(checkpoints)
     record = RunRecord.of(
         run.splits, outcome, run.metrics, run.facts, corpus.sha256, told, is_average=True
     )
@@ -118,11 +120,24 @@ def _outcome(checkpoints: Sequence[Checkpoint]) -> Outcome:
     return Outcome(History(), Snapshot(step), seconds, rate, interrupted=False)
 
 
-def _told(checkpoint: Checkpoint) -> dict[str, object]:
-    run = checkpoint.run or {}
-    figures = {name: metrics["mcc"] for name, metrics in run["metrics"].items()}
-    loss = run["best_validation_loss"]
-    return {"seed": run["recipe"]["seed"], "best_validation_loss": loss, "mcc": figures}
+def _told(checkpoints: Sequence[Checkpoint]) -> list[dict[str, object]]:
+    """Each run that is in the average, with its seed, its figures and its weight."""
+    told: list[dict[str, object]] = []
+    shares = Counter(checkpoint.sha256 for checkpoint in checkpoints)
+    for checkpoint in {c.sha256: c for c in checkpoints}.values():
+        weight = shares[checkpoint.sha256] / len(checkpoints)
+        run = checkpoint.run or {}
+        if run.get("is_average"):
+            parts = run["seeds"]
+            told += [
+                part | {"weight": weight * part.get("weight", 1 / len(parts))} for part in parts
+            ]
+            continue
+        figures = {name: metrics["mcc"] for name, metrics in run["metrics"].items()}
+        loss = run["best_validation_loss"]
+        seed = run["recipe"]["seed"]
+        told.append({"seed": seed, "best_validation_loss": loss, "mcc": figures, "weight": weight})
+    return told
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from training.cutoffs import ReliabilityBin, as_reliability_table
 from training.data import Splits
 from training.evaluate import Metrics, as_table
 from training.loop import Outcome
+from training.reading import is_served
 
 # Written for this project: no text of a corpus, so that a checkpoint gives none away. The first
 # two are the sentences of the post that the recipe comes from.
@@ -98,6 +99,8 @@ def write_model_card(path: Path, name: str, config: TrainConfig, record: RunReco
     """A model card with the metadata block that hubs read."""
     start = "random weights" if config.base == "random" else f"`{config.base}`"
     reads = "each text's last token" if config.padding == "none" else "the last position, padded"
+    cut = f"texts cut after {config.max_tokens} tokens"
+    long = "long texts read in windows" if is_served(config) else cut
     seed = f"training seed {config.seed}"
     chosen = f"the saved snapshot (step {record.best_step}, chosen by validation loss)"
     if record.is_average:
@@ -132,8 +135,8 @@ Equal and nearly equal texts stand in one part.
 
 ## Figures
 
-Of {chosen}, texts cut after
-{config.max_tokens} tokens, at a threshold of 0.5:
+Of {chosen}, {long},
+at a threshold of 0.5:
 
 {as_table(record.metrics)}
 

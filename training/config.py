@@ -158,6 +158,9 @@ class TrainConfig(BaseModel):
         le=1,
         description="Chance of a training text to get a ham text's words in front or behind.",
     )
+    joined_tokens: int = Field(
+        256, ge=8, description="Most tokens of such words; the fewest are 8, short ones likelier."
+    )
     window_tokens: int = Field(
         0,
         ge=0,
