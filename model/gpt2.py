@@ -1,8 +1,9 @@
 """GPT-2 in PyTorch under Hugging Face's parameter names: the network alone, no files, no tokens.
 
-T tokens in the batch, R rows that they are padded to between two attentions, B sequences,
-C = n_embd, H = n_head, D = C / H, V = vocab_size. Linear layers hold (out, in) weights; the
-published files hold Conv1D weights (in, out), turned in ``checkpoint``.
+T tokens in the batch, R rows that they are padded to between two attentions, B sequences, S rows
+that their last tokens are padded to, C = n_embd, H = n_head, D = C / H, V = vocab_size. Linear
+layers hold (out, in) weights; the published files hold Conv1D weights (in, out), turned in
+``checkpoint``.
 Source: Radford et al., "Language Models are Unsupervised Multitask Learners", 2019.
 """
 
@@ -76,9 +77,10 @@ class Attention(nn.Module):
         self.c_proj = nn.Linear(config.n_embd, config.n_embd)
 
     def forward(self, x: Tensor, batch: PackedBatch, last_only: bool) -> Tensor:
-        """Maps (R, C) to (R, C), or to (B, C) for the last tokens alone."""
+        """Maps (R, C) to (R, C), or to (S, C) for the last tokens alone."""
         if last_only:
             attended = self.attend_last(x[: batch.num_tokens], batch)
+            attended = pad_rows(attended, batch.num_last_rows)
         else:
             attended = pad_rows(self.attend(x, batch), len(x))
         out: Tensor = self.c_proj(attended)
@@ -91,11 +93,12 @@ class Attention(nn.Module):
         return packed_attention(q, k, v, batch).flatten(1)  # (T, H, D) -> (T, C)
 
     def attend_last(self, x: Tensor, batch: PackedBatch) -> Tensor:
-        """What the last token of each text takes from it before ``c_proj``: (B, C)."""
+        """What the last token of each text takes from it before ``c_proj``: (B, C) or (S, C)."""
         C, H = x.shape[-1], self.n_head
         q_weight, k_weight, v_weight = torch.split(self.c_attn.weight, C)
         q_bias, k_bias, v_bias = torch.split(self.c_attn.bias, C)
-        q = F.linear(x[batch.last_rows], q_weight, q_bias).view(-1, H, C // H)
+        last = pad_rows(x[batch.last_rows], batch.num_last_rows)
+        q = F.linear(last, q_weight, q_bias).view(-1, H, C // H)
         if x.is_cuda:
             k, v = F.linear(x, k_weight, k_bias), F.linear(x, v_weight, v_bias)
             k, v = (t.view(len(x), H, -1) for t in (k, v))
@@ -104,7 +107,9 @@ class Attention(nn.Module):
         # of a text costs a fraction of projecting its tokens. The keys' bias adds the same to every
         # score of a text, and the values' bias the same to every sum.
         q = torch.einsum("bhd,hdc->bhc", q, k_weight.view(H, -1, C)) / math.sqrt(C // H)
-        sums = weighted_sums(q, x, batch)  # (B, H, C)
+        sums = weighted_sums(q[: batch.num_texts], x, batch)  # (B, H, C)
+        if len(q) > len(sums):
+            sums = F.pad(sums, (0, 0, 0, 0, 0, len(q) - len(sums)))
         return torch.einsum("bhc,hdc->bhd", sums, v_weight.view(H, -1, C)).flatten(1) + v_bias
 
 
@@ -145,9 +150,9 @@ class Block(nn.Module):
         self.mlp = MLP(config)
 
     def forward(self, x: Tensor, batch: PackedBatch, last_only: bool = False) -> Tensor:
-        """Maps (R, C) to (R, C), or to (B, C) where only the last tokens are wanted."""
+        """Maps (R, C) to (R, C), or to (S, C) where only the last tokens are wanted."""
         attended = self.attn(self.ln_1(x), batch, last_only)
-        x = (x[batch.last_rows] if last_only else x) + attended
+        x = (pad_rows(x[batch.last_rows], len(attended)) if last_only else x) + attended
         out: Tensor = x + self.mlp(self.ln_2(x))
         return out
 
@@ -195,7 +200,7 @@ class GPT2Model(nn.Module):
         for block in self.h[num_blocks:-1]:
             x = block(x, batch)
         x = self.h[-1](x, batch, last_only)
-        out: Tensor = self.ln_f(x if last_only else x[: batch.num_tokens])
+        out: Tensor = self.ln_f(x[: batch.num_texts if last_only else batch.num_tokens])
         return out
 
     def _num_rows(self, batch: PackedBatch) -> int:

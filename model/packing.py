@@ -15,6 +15,7 @@ from torch import Tensor
 
 # Shorter texts than this share one rectangle: a call costs more than their padding.
 _SHORTEST_RECTANGLE = 16
+_FEW_TEXTS = 8
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,17 @@ class PackedBatch:
     def num_tokens(self) -> int:
         """T."""
         return len(self.input_ids)
+
+    @property
+    def num_texts(self) -> int:
+        """B."""
+        return len(self.lengths)
+
+    @property
+    def num_last_rows(self) -> int:
+        """S, B rounded up where kernels are made for numbers of rows; a few texts stay as many."""
+        few = self.num_texts < _FEW_TEXTS or self.input_ids.is_cuda
+        return self.num_texts if few else round_up(self.num_texts)
 
     @property
     def last_rows(self) -> Tensor:
@@ -267,6 +279,10 @@ def weighted_sums(q: Tensor, x: Tensor, batch: PackedBatch) -> Tensor:
     """
     if len(batch.lengths) == 1:
         return (q @ x.t()).softmax(-1) @ x
+    dtype = q.dtype
+    if not torch.is_autocast_enabled("cpu"):
+        # So little work that bfloat16 gains nothing, and oneDNN would make a kernel for each shape.
+        q, x = q.float(), x.float()
     layout = batch.rectangles
     q_parts = torch.split(q.index_select(0, layout.texts), [b for b, _ in layout.shapes])
     x_parts = torch.split(x.index_select(0, layout.rows), [b * L for b, L in layout.shapes])
@@ -277,7 +293,7 @@ def weighted_sums(q: Tensor, x: Tensor, batch: PackedBatch) -> Tensor:
         rows = x_part.view(b, L, -1)
         scores = q_part @ rows.transpose(1, 2)  # (b, H, L)
         sums.append(scores.where(is_real[:, 0], -math.inf).softmax(-1) @ rows)
-    return torch.cat(sums).index_select(0, layout.lines)
+    return torch.cat(sums).index_select(0, layout.lines).to(dtype)
 
 
 def varlen_attention(q: Tensor, k: Tensor, v: Tensor, batch: PackedBatch) -> Tensor:
