@@ -43,8 +43,8 @@ def render() -> str:
                 lines.append(f"| {texts} | five of its six runs, alone* | {' | '.join(cells)} |")
     lines += [
         "",
-        "\\* Mean and standard deviation of the five runs of `starter.toml`, read by the beginning of "
-        "long texts alone.",
+        "\\* Mean and standard deviation of the five runs of `starter.toml`, which read long texts "
+        "by their beginning alone.",
     ]
     return "\n".join(lines) + "\n"
 
