@@ -27,10 +27,11 @@ _PUBLISH_SECONDS = 1.0
 _DESCRIPTION = "Tells ham from spam with GPT-2. Errors are `application/problem+json`."
 
 
-async def _work_beside_others(service: Service, exit_process: Callable[[int], None]) -> None:
+async def _work_beside_others(
+    service: Service, parent: int, exit_process: Callable[[int], None]
+) -> None:
     """Keeps the gauges true for whichever worker is asked for the metrics of all, and ends this one
     where the process that started it is gone."""
-    parent = os.getppid()
     while os.getppid() == parent:
         service.publish_state()
         await asyncio.sleep(_PUBLISH_SECONDS)
@@ -54,12 +55,13 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        parent = os.getppid()  # now: it may be gone once the model is loaded
         # In the background: probes are answered while the model is loaded.
         tasks = [asyncio.create_task(service.load())]
         if is_worker():
             # Another worker may have a model already, so none takes a connection without.
             await tasks[0]
-            tasks.append(asyncio.create_task(_work_beside_others(service, exit_process)))
+            tasks.append(asyncio.create_task(_work_beside_others(service, parent, exit_process)))
         app.state.loading = tasks[0]
         yield
         for task in tasks:

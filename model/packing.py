@@ -55,7 +55,7 @@ class PackedBatch:
 
     @property
     def num_last_rows(self) -> int:
-        """S, B rounded up where kernels are made for numbers of rows; a few texts stay as many."""
+        """S, B rounded up on a CPU, whatever the number format; a few texts stay as many."""
         few = self.num_texts < _FEW_TEXTS or self.input_ids.is_cuda
         return self.num_texts if few else round_up(self.num_texts)
 
