@@ -135,18 +135,7 @@ def measure_model(
         with torch.no_grad():
             model.score.weight.div_(temperature)
         finalize(model, getattr(torch, config.storage_dtype))
-    verdicts = {}
-    for name, part in parts.items():
-        texts = getattr(splits, name)
-        if name == "train" and not caches:
-            part, texts = part[:_TRAINING_SAMPLE], texts[:_TRAINING_SAMPLE]
-        if is_served(config) and not caches:
-            found = read_texts(model, [example.text for example in texts], device)
-        else:
-            found = (
-                predict(model, part, config, device, caches.get(name))[0].softmax(-1)[:, 1].tolist()
-            )
-        verdicts[name] = [label for _, label in part], found
+    verdicts = _read_parts(model, splits, parts, config, device, caches)
     verdicts |= _by_corpus(splits.test, *verdicts["test"])
     facts = decision_facts(*verdicts["validation"]) | {"spam_prior": _share_of_spam(splits.train)}
     return TrainedClassifier(
@@ -159,6 +148,29 @@ def measure_model(
         temperature,
         trained_parameters or sum(p.numel() for p in model.parameters()),
     )
+
+
+def _read_parts(
+    model: GPT2ForSequenceClassification,
+    splits: Splits,
+    parts: dict[str, list[TokenizedExample]],
+    config: TrainConfig,
+    device: torch.device,
+    caches: dict[str, ActivationCache],
+) -> dict[str, tuple[list[int], list[float]]]:
+    """Labels and P(spam) of each part; of a large training part, of a sample."""
+    verdicts = {}
+    for name, part in parts.items():
+        texts = getattr(splits, name)
+        if name == "train" and not caches:
+            part, texts = part[:_TRAINING_SAMPLE], texts[:_TRAINING_SAMPLE]
+        if is_served(config) and not caches:
+            found = read_texts(model, [example.text for example in texts], device)
+        else:
+            logits, _ = predict(model, part, config, device, caches.get(name))
+            found = logits.softmax(-1)[:, 1].tolist()
+        verdicts[name] = [label for _, label in part], found
+    return verdicts
 
 
 def _by_corpus(
