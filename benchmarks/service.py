@@ -1,9 +1,10 @@
-"""The four figures of the README: start-up, latency of one text, texts a second, memory.
+"""The README's figures: start-up, latency, texts a second of few and many clients, memory.
 
     python -m benchmarks.service [--checkpoint FOLDER]
 
-Starts the real service on a free port and asks it as one client. Writes results/service.json and
-prints it as the last line.
+Starts the real service on a free port and asks it as one client; then as 64 at once, with one
+worker and with two, client and service sharing the machine's cores. Writes results/service.json
+and prints it as the last line.
 """
 
 import argparse
@@ -18,6 +19,8 @@ from benchmarks.texts import load_texts
 
 RESULT = Path(__file__).parent / "results" / "service.json"
 STARTS = 3
+MANY = 64
+WORKERS = (1, 2)
 
 
 def main() -> None:
@@ -34,6 +37,14 @@ def main() -> None:
     with started(command, port) as server:
         startups.append(server.startup_seconds)
         result = measure(server, arguments.seconds)
+    result["texts_per_second_of_64_clients"] = {
+        f"{workers} worker{'s' * (workers > 1)}": many_clients(
+            spamgate(port, "--checkpoint", arguments.checkpoint, "--workers", str(workers)),
+            port,
+            arguments.seconds,
+        )
+        for workers in WORKERS
+    }
     result |= {"startup_seconds": round(sorted(startups)[STARTS // 2], 2)}
     result |= {"checkpoint": Path(arguments.checkpoint).name, **describe("benchmarks.service")}
     RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
@@ -62,6 +73,20 @@ def measure(server: Running, seconds: float) -> dict[str, object]:
         "resident_mib": {"at_start": resident_at_start, "after_load": resident_mib(server.pid)},
         "texts": description,
     }
+
+
+def many_clients(command: list[str], port: int, seconds: float) -> float:
+    """Texts a second that 64 clients of one text a request get together, no text sent twice."""
+    texts, _ = load_texts()
+
+    def load(url: str, seconds: float, name: str) -> dict[str, object]:
+        target = Target(f"{url}/classify")
+        requests = cycle_requests(target, texts, 1, lambda n: f" {name}{n}")
+        return asyncio.run(closed_loop(target, requests, MANY, seconds)).summary()
+
+    with started(command, port) as server:
+        load(server.url, 3, "warm")
+        return float(str(load(server.url, seconds, "many")["ok_per_second"]))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ def render() -> str:
     """The Markdown between the README's two marks."""
     service, starter, runs = _read("service"), _read("starter"), _read("starter_runs")
     single, batches = service["single_text"], service["batches_of_64"]
+    many = service["texts_per_second_of_64_clients"]
+    rates = " / ".join(f"{rate:.0f}" for rate in many.values())
     lines = [
         f"The service with the starter on {service['hardware']} (`{service['command']}`):",
         "",
@@ -24,6 +26,7 @@ def render() -> str:
         f"| process start to first healthy answer | {service['startup_seconds']} s |",
         f"| one text, one client, median | {single['p50_ms']} ms |",
         f"| batches of 64 texts, one client | {batches['texts_per_second']:.0f} texts/s |",
+        f"| one text a request, 64 clients, {' / '.join(many)} | {rates} texts/s |",
         f"| resident memory after load | {service['resident_mib']['after_load']:.0f} MiB |",
         "",
         "The starter beside bag-of-words models trained on the same texts, on its test part "

@@ -136,6 +136,8 @@ def work(arguments, who: str, mode: str, precision: str, base: str) -> dict:
     )
     examples = balanced_part(arguments.data, arguments.spam)
     splits = split_examples(examples, config)
+    # The first optimizer of a process imports torch's compiler: a second that is neither loop's.
+    torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
     start = time.perf_counter()
     if who == "book":
         losses = book_loop(config, splits)

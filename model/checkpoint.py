@@ -6,8 +6,10 @@ Hugging Face's form, so that others can read it and the reverse:
 ``golden.json``, the messages with known answers that the service repeats before it opens.
 """
 
+import contextlib
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -84,7 +86,7 @@ def load_classifier(source: str | Path) -> Checkpoint:
     config = gpt2_config(settings, folder)
     _check_classifier(settings, folder)
     tensors = read_weights(folder)
-    with torch.device("meta"), _NoInit():
+    with undrawn():
         model = GPT2ForSequenceClassification(config)
     assign(model, tensors, folder)
     return Checkpoint(
@@ -117,18 +119,25 @@ def load_language_model(source: str | Path) -> GPT2LMHeadModel:
     config = gpt2_config(read_json(folder / "config.json"), folder)
     tensors = read_weights(folder)
     tensors.pop("score.weight", None)
-    with torch.device("meta"), _NoInit():
+    with undrawn():
         model = GPT2LMHeadModel(config)
     assign(model, tensors, folder)
     return model
 
 
-class _NoInit(TorchFunctionMode):
-    """Leaves weights on the meta device undrawn.
+@contextlib.contextmanager
+def undrawn() -> Iterator[None]:
+    """Networks made in this block have no weights yet: they cost neither memory nor randomness.
 
-    There is nothing to draw, but torch would import its compiler to find that out: two seconds, and
-    a temporary folder that a read-only container need not have.
+    On the meta device there is nothing to draw, but torch would import its compiler to find that
+    out: two seconds, and a temporary folder that a read-only container need not have.
     """
+    with torch.device("meta"), _NoInit():
+        yield
+
+
+class _NoInit(TorchFunctionMode):
+    """Leaves weights undrawn."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None

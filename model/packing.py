@@ -110,6 +110,21 @@ def pack(texts: Sequence[Sequence[int]], *, causal: bool = True) -> PackedBatch:
     )
 
 
+def concatenate(batches: Sequence[PackedBatch]) -> PackedBatch:
+    """The texts of several batches, all on one device and all causal or none, as one."""
+    ends = np.cumsum([batch.num_tokens for batch in batches])
+    shifts = [0, *ends[:-1].tolist()]
+    starts = [b.cu_seqlens[:-1] + shift for b, shift in zip(batches, shifts, strict=True)]
+    end = batches[-1].cu_seqlens[-1:] + shifts[-1]
+    return PackedBatch(
+        torch.cat([batch.input_ids for batch in batches]),
+        torch.cat([batch.position_ids for batch in batches]),
+        torch.cat([*starts, end]),
+        tuple(length for batch in batches for length in batch.lengths),
+        batches[0].causal,
+    )
+
+
 def packed_attention(q: Tensor, k: Tensor, v: Tensor, batch: PackedBatch) -> Tensor:
     """Attention inside each text of a packed batch, never across.
 

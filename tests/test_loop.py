@@ -190,3 +190,17 @@ def test_fewer_texts_than_a_batch_are_refused() -> None:
     loader = make_loader([([1], 0)], 4, training=True)
     with pytest.raises(TrainingError, match="one batch of 4"):
         train(tiny_classifier_model(), loader, loader, TrainConfig(batch_size=4), CPU)
+
+
+@pytest.mark.parametrize(("num_cached_blocks", "expected"), [(0, "bfloat16"), (1, "float32")])
+def test_a_last_block_with_its_input_kept_learns_in_float32(
+    num_cached_blocks: int, expected: str
+) -> None:
+    """It computes a few rows a step: rounding its weights for them takes longer than it saves."""
+    model = tiny_classifier_model()
+    assert model.config.n_layer == 2
+    loader = make_loader(EXAMPLES, 4)
+    trainer = _Trainer(model, loader, loader, TrainConfig(precision="bfloat16"), CPU)
+    few = _Trainer(model, loader, loader, TrainConfig(precision="bfloat16"), CPU, num_cached_blocks)
+    assert trainer.precision == "bfloat16"
+    assert few.precision == expected

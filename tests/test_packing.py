@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from model.packing import (
+    concatenate,
     matmul_attention,
     pack,
     packed_attention,
@@ -109,3 +110,16 @@ def test_both_kernels_agree(last_only: bool) -> None:
     torch.testing.assert_close(
         varlen_attention(q, k, v, batch), reference_attention(q, k, v, batch), atol=2e-2, rtol=2e-2
     )
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_concatenated_batches_are_the_batch_of_all_their_texts(causal: bool) -> None:
+    texts = [[1, 2, 3], [4], [5, 6], [7, 8, 9, 10], [11]]
+    parts = [pack(own, causal=causal) for own in (texts[:2], texts[2:3], texts[3:])]
+    joined, whole = concatenate(parts), pack(texts, causal=causal)
+    assert joined.lengths == whole.lengths
+    assert joined.causal is causal
+    for name in ("input_ids", "position_ids", "cu_seqlens"):
+        one, other = getattr(joined, name), getattr(whole, name)
+        assert one.dtype == other.dtype
+        assert one.equal(other)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from model.fold import fold_text
-from model.packing import PackedBatch, pack
+from model.packing import PackedBatch, concatenate, pack
 from model.tokenizer import ENDOFTEXT, encode
 from training.activations import ActivationCache
 from training.augment import Reading
@@ -39,12 +39,29 @@ class Batch:
         labels: int64 (B,), 0 ham, 1 spam.
         token_labels: int64 (T,), what each token's reading of the text so far should say.
         hidden: (T, C), the activations that enter the first trained block, where they are kept.
+        lessons: (B, D), what a teacher saw in each text, where there is one.
     """
 
     packed: PackedBatch
     labels: Tensor
     token_labels: Tensor
     hidden: Tensor | None = None
+    lessons: Tensor | None = None
+
+
+def join(batches: Sequence[Batch]) -> Batch:
+    """The texts of several batches, which are all of one kind, as one."""
+    if len(batches) == 1:
+        return batches[0]
+    hidden = [batch.hidden for batch in batches if batch.hidden is not None]
+    lessons = [batch.lessons for batch in batches if batch.lessons is not None]
+    return Batch(
+        concatenate([batch.packed for batch in batches]),
+        torch.cat([batch.labels for batch in batches]),
+        torch.cat([batch.token_labels for batch in batches]),
+        torch.cat(hidden) if hidden else None,
+        torch.cat(lessons) if lessons else None,
+    )
 
 
 @dataclass(frozen=True)
@@ -181,6 +198,7 @@ def make_loader(
     causal: bool = True,
     augment: Callable[[int], Reading] | None = None,
     cache: ActivationCache | None = None,
+    lessons: Tensor | None = None,
 ) -> DataLoader[Any]:
     """Batches of examples; for training shuffled, without a smaller last one.
 
@@ -193,6 +211,7 @@ def make_loader(
         causal: whether a token sees only what stands before it.
         augment: reads the text of a number anew; not together with ``cache``.
         cache: the examples' activations, where the lower blocks are frozen.
+        lessons: (N, D), what a teacher saw in each example.
     """
 
     def collate(indices: list[int]) -> Batch:
@@ -207,6 +226,7 @@ def make_loader(
             torch.tensor([reading.label for reading in readings]),
             torch.tensor(token_labels),
             cache.gather(indices) if cache else None,
+            None if lessons is None else lessons[indices],
         )
 
     return DataLoader(

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from model.gpt2 import GPT2ForSequenceClassification
 from training.config import TrainConfig, TrainingError
-from training.data import Batch
+from training.data import Batch, join
 from training.parallel import (
     check_batch_size,
     is_first,
@@ -27,16 +27,24 @@ from training.parallel import (
     sum_over_processes,
 )
 
+# What is evaluated at once, where it is not one batch that is larger.
+_EVALUATED_TOKENS = 2048
+
 
 @dataclass(frozen=True)
 class LossPoint:
-    """Mean losses on the first batches of two sets, after ``step`` forward passes."""
+    """Mean losses on the first batches of two sets, after ``step`` forward passes.
+
+    ``whole_validation_loss`` is that over all validation texts, which chooses the snapshot; unknown
+    of runs from before it was kept.
+    """
 
     step: int
     epoch: float
     examples: int
     train_loss: float
     validation_loss: float
+    whole_validation_loss: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -104,6 +112,7 @@ def train(
     config: TrainConfig,
     device: torch.device,
     num_cached_blocks: int = 0,
+    pupil: torch.nn.Linear | None = None,
 ) -> Outcome:
     """Trains the unfrozen part and leaves the model at its best snapshot.
 
@@ -116,11 +125,16 @@ def train(
         config: the recipe.
         device: where to compute.
         num_cached_blocks: blocks that the loaders' ``hidden`` has passed already.
+        pupil: (C to D), reads the training batches' ``lessons`` from the last token's state; learns
+            with the model and is then left.
 
     Raises:
         TrainingError: the loss is not finite any more, or there is not one full batch.
     """
-    return _Trainer(model, train_loader, validation_loader, config, device, num_cached_blocks).run()
+    trainer = _Trainer(
+        model, train_loader, validation_loader, config, device, num_cached_blocks, pupil
+    )
+    return trainer.run()
 
 
 def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[object]:
@@ -141,7 +155,8 @@ class _Trainer:
         validation_loader: DataLoader[Any],
         config: TrainConfig,
         device: torch.device,
-        num_cached_blocks: int,
+        num_cached_blocks: int = 0,
+        pupil: torch.nn.Linear | None = None,
     ) -> None:
         if len(train_loader) == 0:
             raise TrainingError(f"fewer training texts than one batch of {config.batch_size}.")
@@ -152,9 +167,15 @@ class _Trainer:
         self.config = config
         self.device = device
         self.num_cached_blocks = num_cached_blocks
-        self.optimizer = torch.optim.AdamW(
-            _parameter_groups(model, config), weight_decay=config.weight_decay, fused=True
-        )
+        # Of a last block whose input is kept, a few rows a step are computed: rounding its weights
+        # anew each time takes longer than that in float32.
+        few_rows = num_cached_blocks == model.config.n_layer - 1 and model.read == "last"
+        self.precision = "float32" if few_rows and device.type == "cpu" else config.precision
+        self.pupil = pupil
+        groups = _parameter_groups(model, config)
+        if pupil:
+            groups[-1]["params"] += pupil.parameters()
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
         total_steps = config.epochs * math.ceil(len(train_loader) / config.accumulation_steps)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, _schedule(config, total_steps)
@@ -225,7 +246,7 @@ class _Trainer:
                 self.evaluate()
 
     def step(self) -> None:
-        sum_gradients(self.model.parameters())
+        sum_gradients(p for group in self.optimizer.param_groups for p in group["params"])
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.scheduler.step()
@@ -238,11 +259,11 @@ class _Trainer:
         validation_loss, whole = self.mean_loss(self.validation_loader)
         epoch = self.passes / len(self.train_loader)
         self.history.losses.append(
-            LossPoint(self.passes, epoch, self.examples_seen, train_loss, validation_loss)
+            LossPoint(self.passes, epoch, self.examples_seen, train_loss, validation_loss, whole)
         )
         self.bar.write(
             f"epoch {epoch:5.2f}  step {self.passes:6d}  train loss {train_loss:.3f}  "
-            f"validation loss {validation_loss:.3f}"
+            f"validation loss {validation_loss:.3f}, of all texts {whole:.3f}"
         )
         if self.snapshot.offer(self.evaluated_model, self.passes, of_first(whole)):
             self.evaluations_without_gain = 0
@@ -266,13 +287,13 @@ class _Trainer:
 
     def logits(self, model: GPT2ForSequenceClassification, batch: Batch) -> Tensor:
         hidden = None if batch.hidden is None else batch.hidden.to(self.device)
-        with autocast(self.config.precision, self.device):
+        with autocast(self.precision, self.device):
             logits: Tensor = model(batch.packed.to(self.device), hidden, self.num_cached_blocks)
         return logits.float()
 
-    def loss(self, model: GPT2ForSequenceClassification, batch: Batch) -> Tensor:
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         return F.cross_entropy(
-            self.logits(model, batch),
+            logits,
             batch.labels.to(self.device),
             weight=self.class_weights,
             ignore_index=self.config.ignore_index,
@@ -284,7 +305,8 @@ class _Trainer:
         share = share_of(batch)
         if self.config.prefix_loss:
             return self.loss_everywhere(share) * (len(share.labels) / len(batch.labels))
-        return self.loss(self.model, share) * (self.weight(share) / self.weight(batch))
+        loss = self.loss(self.logits(self.model, share), share)
+        return loss * (self.weight(share) / self.weight(batch))
 
     def weight(self, batch: Batch) -> Tensor:
         """What the batch's texts weigh together in a mean loss."""
@@ -292,11 +314,12 @@ class _Trainer:
         return self.class_weights[counted.to(self.device)].sum()
 
     def loss_everywhere(self, batch: Batch) -> Tensor:
-        """The recipe's mixture of the losses at every token and at the last ones."""
+        """The recipe's mixture of the losses at every token, at the last, and the teacher's."""
         packed = batch.packed.to(self.device)
         lengths = torch.tensor(packed.lengths, device=self.device)
-        with autocast(self.config.precision, self.device):
-            logits = self.model.score(self.model.transformer(packed)).float()  # (T, 2)
+        with autocast(self.precision, self.device):
+            states = self.model.transformer(packed)  # (T, C)
+            logits = self.model.score(states).float()  # (T, 2)
         losses = F.cross_entropy(
             logits,
             batch.token_labels.to(self.device),
@@ -307,16 +330,20 @@ class _Trainer:
         # Each text weighs the same, however long.
         everywhere = (losses / lengths.repeat_interleave(lengths)).sum() / len(lengths)
         share = self.config.prefix_loss
-        return share * everywhere + (1 - share) * losses[packed.last_rows].mean()
+        loss = share * everywhere + (1 - share) * losses[packed.last_rows].mean()
+        if self.pupil and batch.lessons is not None:
+            learnt = self.pupil(states[packed.last_rows].float())
+            lessons = batch.lessons.to(self.device)
+            loss = loss + self.config.distillation * F.mse_loss(learnt, lessons)
+        return loss
 
     @torch.no_grad()
     def mean_loss(self, batches: Iterable[Batch]) -> tuple[float, float]:
         """The mean of the first batches' losses, as the book prints it, and that over all texts."""
         losses, sizes = [], []
-        with autocast(self.config.precision, self.device):  # rounds the weights once for all
-            for batch in batches:
-                losses.append(self.loss(self.evaluated_model, batch).item())
-                sizes.append(len(batch.labels))
+        for logits, batch in self.read(batches):
+            losses.append(self.loss(logits, batch).item())
+            sizes.append(len(batch.labels))
         first = losses[: self.config.eval_batches]
         weighted = sum(loss * size for loss, size in zip(losses, sizes, strict=True))
         return sum(first) / len(first), weighted / sum(sizes)
@@ -325,12 +352,31 @@ class _Trainer:
     def accuracy(self, batches: Iterable[Batch]) -> float:
         """Share of right verdicts."""
         right = total = 0
-        with autocast(self.config.precision, self.device):
-            for batch in batches:
-                verdicts = self.logits(self.evaluated_model, batch).argmax(-1).cpu()
-                right += int((verdicts == batch.labels).sum())
-                total += len(batch.labels)
+        for logits, batch in self.read(batches):
+            right += int((logits.argmax(-1).cpu() == batch.labels).sum())
+            total += len(batch.labels)
         return right / total
+
+    def read(self, batches: Iterable[Batch]) -> Iterator[tuple[Tensor, Batch]]:
+        """Logits (B, 2) of each batch; several batches are computed at once."""
+        with autocast(self.precision, self.device):  # rounds the weights once for all
+            for group in _groups(batches):
+                logits = self.logits(self.evaluated_model, join(group))
+                sizes = [len(batch.labels) for batch in group]
+                yield from zip(torch.split(logits, sizes), group, strict=True)
+
+
+def _groups(batches: Iterable[Batch]) -> Iterator[list[Batch]]:
+    """Batches in their order, as many together as are computed fast."""
+    group: list[Batch] = []
+    for batch in batches:
+        tokens = sum(other.packed.num_tokens for other in group)
+        if group and tokens + batch.packed.num_tokens > _EVALUATED_TOKENS:
+            yield group
+            group = []
+        group.append(batch)
+    if group:
+        yield group
 
 
 def _parameter_groups(

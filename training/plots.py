@@ -28,7 +28,9 @@ def plot_accuracies(history: History, path: Path) -> None:
 
 
 def draw_losses(history: History) -> Figure:
-    """Training and validation loss, as in the book: a second axis tells the examples seen."""
+    """Training and validation loss of the first batches, as in the book, and what the snapshot is
+    chosen by; a second axis tells the examples seen.
+    """
     points = history.losses
     return _draw_curves(
         "Loss (nats)",
@@ -37,6 +39,7 @@ def draw_losses(history: History) -> Figure:
         {
             "training": [p.train_loss for p in points],
             "validation": [p.validation_loss for p in points],
+            "all of validation, which chooses": [p.whole_validation_loss for p in points],
         },
     )
 
@@ -137,7 +140,7 @@ def _draw_curves(
     figure, axes = _axes("Epochs", quantity)
     # One point, as after an early Ctrl-C, has no line to show.
     marker = "o" if len(epochs) < 12 else ""
-    for (name, values), style in zip(curves.items(), ("-", "--"), strict=True):
+    for (name, values), style in zip(curves.items(), ("-", "--", ":"), strict=False):
         axes.plot(epochs, values, style, marker=marker, markersize=4, label=name)
     axes.legend()
     if epochs and epochs[-1] > 0:

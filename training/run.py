@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
-from model.checkpoint import ReadToken, finalize, load_base
+from model.checkpoint import ReadToken, finalize, load_base, undrawn
 from model.gpt2 import GPT2Config, GPT2ForSequenceClassification, init_weights
 from training.activations import ActivationCache
 from training.augment import Augmenter
@@ -22,6 +23,7 @@ from training.data import (
     tokenize,
 )
 from training.evaluate import Metrics, measure
+from training.features import read_features
 from training.freeze import freeze, num_frozen_blocks
 from training.loop import Outcome, autocast, train
 from training.lora import merge_lora
@@ -61,16 +63,26 @@ class TrainedClassifier:
 
 
 def finetune(
-    config: TrainConfig, examples: Sequence[Example], device: torch.device
+    config: TrainConfig,
+    examples: Sequence[Example],
+    device: torch.device,
+    teacher: Path | None = None,
 ) -> TrainedClassifier:
     """Splits, trains, and measures the best snapshot.
 
+    Args:
+        config: the recipe.
+        examples: all labelled texts.
+        device: where to compute.
+        teacher: file of ``training.features``, where the recipe distils.
+
     Raises:
-        TrainingError: too few texts, or a loss that is not finite.
+        TrainingError: too few texts, a loss that is not finite, no teacher where one is needed.
         CheckpointError: a base that cannot be used.
     """
     splits = split_examples(examples, config)
     parts, read_token = tokenize_parts(splits, config)
+    lessons = _lessons(config, splits, teacher)
     torch.manual_seed(config.seed)
     model = make_model(config).to(device)
     trained_parameters = freeze(model, config)
@@ -86,7 +98,7 @@ def finetune(
         f"{splits.counts()}"
     )
     caches = _cache_activations(model, parts, config, device)
-    outcome = _train(model, splits, parts, caches, config, device)
+    outcome = _train(model, splits, parts, caches, lessons, config, device)
     merge_lora(model)
     make_embeddings_whole(model)
     return measure_model(
@@ -210,8 +222,7 @@ def make_model(config: TrainConfig) -> GPT2ForSequenceClassification:
         )
     if config.random_weights:
         init_weights(backbone, backbone.config)
-    # The rest of this model is replaced by the base, so only the head costs memory and randomness.
-    with torch.device("meta"):
+    with undrawn():
         model = GPT2ForSequenceClassification(
             backbone.config, head_bias=True, read=config.read_token
         )
@@ -232,6 +243,15 @@ def tokenize_parts(
         length = max(len(tokens) for tokens, _ in parts["train"])
     parts = {name: pad_to(part, length) for name, part in parts.items()}
     return parts, length - 1 if config.read_token == "last" else config.read_token
+
+
+def _lessons(config: TrainConfig, splits: Splits, teacher: Path | None) -> torch.Tensor | None:
+    """What the teacher saw in each training text (N, D), where the recipe distils."""
+    if not config.distillation:
+        return None
+    if teacher is None:
+        raise TrainingError("this recipe distils: give --teacher, the file of training.features.")
+    return read_features(teacher, splits.train)
 
 
 def _cache_activations(
@@ -263,12 +283,16 @@ def _train(
     splits: Splits,
     parts: dict[str, list[TokenizedExample]],
     caches: dict[str, ActivationCache],
+    lessons: torch.Tensor | None,
     config: TrainConfig,
     device: torch.device,
 ) -> Outcome:
     augment = None
     if config.augments:
         augment = Augmenter(splits.train, config)
+    pupil = None
+    if lessons is not None:
+        pupil = torch.nn.Linear(model.config.n_embd, lessons.shape[1]).to(device)
     # The book seeds before the head is made, before the loaders and before the training.
     torch.manual_seed(config.seed)
     train_loader = make_loader(
@@ -278,6 +302,7 @@ def _train(
         causal=config.causal_mask,
         augment=augment,
         cache=caches.get("train"),
+        lessons=lessons,
     )
     validation_loader = make_loader(
         parts["validation"],
@@ -287,7 +312,7 @@ def _train(
     )
     torch.manual_seed(config.seed)
     num_cached_blocks = caches["train"].num_blocks if caches else 0
-    return train(model, train_loader, validation_loader, config, device, num_cached_blocks)
+    return train(model, train_loader, validation_loader, config, device, num_cached_blocks, pupil)
 
 
 @torch.no_grad()

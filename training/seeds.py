@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -23,7 +24,11 @@ class SeedResult:
 
 
 def finetune_seeds(
-    config: TrainConfig, count: int, examples: Sequence[Example], device: torch.device
+    config: TrainConfig,
+    count: int,
+    examples: Sequence[Example],
+    device: torch.device,
+    teacher: Path | None = None,
 ) -> tuple[TrainConfig, TrainedClassifier, list[SeedResult]]:
     """Trains with ``count`` seeds from the recipe's on; Ctrl-C ends with those that were reached.
 
@@ -37,7 +42,7 @@ def finetune_seeds(
     best: tuple[TrainConfig, TrainedClassifier] | None = None
     for seed in range(config.seed, config.seed + count):
         own = config.model_copy(update={"seed": seed})
-        run = finetune(own, examples, device)
+        run = finetune(own, examples, device, teacher)
         snapshot = run.outcome.snapshot
         results.append(
             SeedResult(
