@@ -84,9 +84,12 @@ def round_up(num_rows: int) -> int:
     """The next larger of a few numbers of rows, at most a sixteenth more, for matrix products.
 
     oneDNN makes a kernel for every number of rows that it meets, in more time than a short batch
-    takes, and keeps it; packed batches hardly ever have the same twice.
+    takes, and keeps it; packed batches hardly ever have the same twice. Where gradients are wanted
+    the numbers are fewer, at most a quarter more: there are three products of each size, and a
+    training is over after a few of each.
     """
-    step = max(8, 1 << max(0, num_rows.bit_length() - 5))
+    numbers_an_octave = 4 if torch.is_grad_enabled() else 16
+    step = max(8, (1 << (num_rows.bit_length() - 1)) // numbers_an_octave)
     return -(-num_rows // step) * step
 
 
@@ -140,9 +143,11 @@ def packed_attention(q: Tensor, k: Tensor, v: Tensor, batch: PackedBatch) -> Ten
     """
     if q.is_cuda and q.dtype in (torch.bfloat16, torch.float16):
         return varlen_attention(q, k, v, batch)
-    if q.requires_grad and q.dtype == torch.bfloat16 and not q.is_cuda:
+    if q.is_cuda or not batch.causal:
+        return reference_attention(q, k, v, batch)
+    if q.requires_grad and q.dtype == torch.bfloat16 and not _is_last_only(q, batch):
         return matmul_attention(q, k, v, batch)
-    if q.is_cuda or q.requires_grad or len(batch.lengths) == 1 or not batch.causal:
+    if q.requires_grad or len(batch.lengths) == 1:
         return reference_attention(q, k, v, batch)
     return rectangular_attention(q, k, v, batch)
 
@@ -171,34 +176,34 @@ def reference_attention(q: Tensor, k: Tensor, v: Tensor, batch: PackedBatch) -> 
 
 
 def matmul_attention(q: Tensor, k: Tensor, v: Tensor, batch: PackedBatch) -> Tensor:
-    """The same by its formula, for training in bfloat16 on a CPU.
+    """The same by its formula, for training in bfloat16 on a CPU, causal and for every token.
 
     Torch's fused kernel is made for long sequences: its backward pass over a text of 64 tokens
     takes twice the time of these matrix products, over one of 512 three times.
     """
-    last_only = _is_last_only(q, batch)
-    kv_lengths = list(batch.lengths)
-    q_lengths = [1] * len(kv_lengths) if last_only else kv_lengths
-    scale = 1 / math.sqrt(q.shape[-1])
+    layout = batch.rectangles
+    H, D = q.shape[1:]
+    scale = 1 / math.sqrt(D)
     longest = round_up(batch.max_seqlen)
     later = torch.full((longest, longest), -math.inf, dtype=q.dtype).triu(1)
+    areas = [b * L for b, L in layout.shapes]
     parts = []
-    for q_text, k_text, v_text in zip(
-        torch.split(q.transpose(0, 1), q_lengths, dim=1),  # (H, L, D) each
-        torch.split(k.transpose(0, 1), kv_lengths, dim=1),
-        torch.split(v.transpose(0, 1), kv_lengths, dim=1),
+    for (b, L), *qkv in zip(
+        layout.shapes,
+        *(torch.split(t.index_select(0, layout.rows), areas) for t in (q, k, v)),
         strict=True,
     ):
-        length = q_text.shape[1]
-        if batch.causal and not last_only:  # what is added behind a text nobody in it sees
-            added = (0, 0, 0, round_up(length) - length)
-            q_text, k_text, v_text = (F.pad(t, added) for t in (q_text, k_text, v_text))
-            mask = later[: q_text.shape[1], : q_text.shape[1]]
-        else:
-            mask = later.new_zeros(())
-        scores = torch.baddbmm(mask, q_text, k_text.transpose(1, 2), alpha=scale)
-        parts.append((scores.softmax(-1) @ v_text)[:, :length].transpose(0, 1))
-    return torch.cat(parts)
+        size = round_up(L)
+        # (b * L, H, D) -> (b * H, size, D): what is added behind a text nobody in it sees.
+        q_part, k_part, v_part = (
+            F.pad(t.view(b, L, H, D).transpose(1, 2), (0, 0, 0, size - L)).flatten(0, 1)
+            for t in qkv
+        )
+        mask = later[:size, :size]
+        scores = torch.baddbmm(mask, q_part, k_part.transpose(1, 2), alpha=scale)
+        out = (scores.softmax(-1) @ v_part).view(b, H, size, D)[:, :, :L]
+        parts.append(out.transpose(1, 2).flatten(0, 1))
+    return torch.cat(parts).index_select(0, layout.places)
 
 
 @dataclass(frozen=True)

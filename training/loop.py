@@ -5,9 +5,10 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -78,11 +79,11 @@ class Snapshot:
         if self.tensors and validation_loss >= self.validation_loss:
             return False
         self.step, self.validation_loss = step, validation_loss
-        self.tensors = {
-            name: parameter.detach().clone()
-            for name, parameter in model.named_parameters()
-            if parameter.requires_grad
-        }
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad and name in self.tensors:  # no memory is taken anew
+                self.tensors[name].copy_(parameter.detach())
+            elif parameter.requires_grad:
+                self.tensors[name] = parameter.detach().clone()
         return True
 
     def restore(self, model: torch.nn.Module) -> None:
@@ -201,6 +202,11 @@ class _Trainer:
         return self.passes * self.config.batch_size
 
     @property
+    def train_batches_evaluated(self) -> int:
+        """Of the batches that an evaluation reads, how many are the training part's."""
+        return min(self.config.eval_batches, len(self.train_loader))
+
+    @property
     def evaluated_model(self) -> GPT2ForSequenceClassification:
         """The running average where the recipe keeps one, else the model itself."""
         averaged = self.average and self.average.module
@@ -255,8 +261,16 @@ class _Trainer:
 
     def evaluate(self) -> None:
         """Prints both losses and keeps a snapshot where the validation loss is the lowest yet."""
-        train_loss = self.mean_loss(islice(self.train_loader, self.config.eval_batches))[0]
-        validation_loss, whole = self.mean_loss(self.validation_loader)
+        first, train_batches = self.config.eval_batches, self.train_batches_evaluated
+        batches = chain(islice(self.train_loader, first), self.validation_loader)
+        losses, sizes = [], []
+        for logits, batch in self.read(batches):
+            losses.append(self.loss(logits, batch).item())
+            sizes.append(len(batch.labels))
+        train_loss = float(np.mean(losses[:train_batches]))
+        losses, sizes = losses[train_batches:], sizes[train_batches:]
+        validation_loss = float(np.mean(losses[:first]))
+        whole = float(np.average(losses, weights=sizes))
         epoch = self.passes / len(self.train_loader)
         self.history.losses.append(
             LossPoint(self.passes, epoch, self.examples_seen, train_loss, validation_loss, whole)
@@ -273,9 +287,16 @@ class _Trainer:
             raise _OutOfPatience
 
     def print_accuracies(self, epoch: int) -> None:
+        first, train_batches = self.config.eval_batches, self.train_batches_evaluated
+        loaders = (self.train_loader, self.validation_loader)
+        batches = chain.from_iterable(islice(loader, first) for loader in loaders)
+        shares, sizes = [], []
+        for logits, batch in self.read(batches):
+            shares.append((logits.argmax(-1).cpu() == batch.labels).float().mean().item())
+            sizes.append(len(batch.labels))
         of_train, of_validation = (
-            self.accuracy(islice(loader, self.config.eval_batches))
-            for loader in (self.train_loader, self.validation_loader)
+            float(np.average(shares[part], weights=sizes[part]))
+            for part in (slice(train_batches), slice(train_batches, None))
         )
         self.history.accuracies.append(
             AccuracyPoint(epoch, self.examples_seen, of_train, of_validation)
@@ -284,6 +305,15 @@ class _Trainer:
             f"epoch {epoch} ends  train accuracy {of_train:.2%}  "
             f"validation accuracy {of_validation:.2%}"
         )
+
+    @torch.no_grad()
+    def read(self, batches: Iterable[Batch]) -> Iterator[tuple[Tensor, Batch]]:
+        """Logits (B, 2) of each batch; several batches are computed at once."""
+        with autocast(self.precision, self.device):  # rounds the weights once for all
+            for group in _groups(batches):
+                logits = self.logits(self.evaluated_model, join(group))
+                sizes = [len(batch.labels) for batch in group]
+                yield from zip(torch.split(logits, sizes), group, strict=True)
 
     def logits(self, model: GPT2ForSequenceClassification, batch: Batch) -> Tensor:
         hidden = None if batch.hidden is None else batch.hidden.to(self.device)
@@ -336,34 +366,6 @@ class _Trainer:
             lessons = batch.lessons.to(self.device)
             loss = loss + self.config.distillation * F.mse_loss(learnt, lessons)
         return loss
-
-    @torch.no_grad()
-    def mean_loss(self, batches: Iterable[Batch]) -> tuple[float, float]:
-        """The mean of the first batches' losses, as the book prints it, and that over all texts."""
-        losses, sizes = [], []
-        for logits, batch in self.read(batches):
-            losses.append(self.loss(logits, batch).item())
-            sizes.append(len(batch.labels))
-        first = losses[: self.config.eval_batches]
-        weighted = sum(loss * size for loss, size in zip(losses, sizes, strict=True))
-        return sum(first) / len(first), weighted / sum(sizes)
-
-    @torch.no_grad()
-    def accuracy(self, batches: Iterable[Batch]) -> float:
-        """Share of right verdicts."""
-        right = total = 0
-        for logits, batch in self.read(batches):
-            right += int((logits.argmax(-1).cpu() == batch.labels).sum())
-            total += len(batch.labels)
-        return right / total
-
-    def read(self, batches: Iterable[Batch]) -> Iterator[tuple[Tensor, Batch]]:
-        """Logits (B, 2) of each batch; several batches are computed at once."""
-        with autocast(self.precision, self.device):  # rounds the weights once for all
-            for group in _groups(batches):
-                logits = self.logits(self.evaluated_model, join(group))
-                sizes = [len(batch.labels) for batch in group]
-                yield from zip(torch.split(logits, sizes), group, strict=True)
 
 
 def _groups(batches: Iterable[Batch]) -> Iterator[list[Batch]]:
