@@ -97,9 +97,9 @@ def _run(options: argparse.Namespace) -> int:
     splits = split_examples(corpus.examples, config)
     parts, read_token = tokenize_parts(splits, config)
     outcome = _outcome(checkpoints)
-    run = measure_model(
-        model, read_token, splits, parts, outcome, config, pick_device(options.device)
-    )
+    exact = config.model_copy(update={"precision": "float32"})
+    device = pick_device(options.device)
+    run = measure_model(model, read_token, splits, parts, outcome, exact, device)
     outcome.snapshot.validation_loss = run.metrics["validation"].loss
     told = _told(checkpoints)
     record = RunRecord.of(

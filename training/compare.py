@@ -197,6 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="foreign texts drawn of each corpus (default: 3000)",
     )
     parser.add_argument("--seeds", type=int, default=5, help="how many, from 0 (default: 5)")
+    parser.add_argument("--epochs", type=int, help="instead of the recipe's")
     parser.add_argument(
         "--checkpoint", action="append", help="judge this one instead of training; repeatable"
     )
@@ -206,7 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: auto)")
     options = parser.parse_args(arguments)
     try:
-        config = load_config(options.recipe)
+        config = load_config(options.recipe, epochs=options.epochs)
         device = pick_device(options.device)
         corpus = read_corpora(options.data, config)
         sources = [Source.parse(place) for place in options.foreign]
@@ -238,6 +239,8 @@ def _as_json(
     how = "--leave-out" if options.leave_out else f"--seeds {options.seeds}"
     if options.checkpoint:
         how = " ".join(f"--checkpoint {checkpoint}" for checkpoint in options.checkpoint)
+    if options.epochs:
+        how += f" --epochs {options.epochs}"
     if options.foreign:
         how += f" --foreign {' '.join(Path(place).name for place in options.foreign)}"
     return {

@@ -54,11 +54,10 @@ class EmbeddingsInUse(nn.Module):
 
     def whole(self) -> nn.Embedding:
         """All rows: those in use as learnt, the others as the optimizer would have left them."""
-        weight = torch.where(
-            (self.row_of_token >= 0)[:, None],
-            self.weight.detach()[self.row_of_token],
-            self.weight.detach()[-1] * self.start,
-        )
+        learnt = self.weight.detach()
+        weight = learnt[-1] * self.start
+        used = self.row_of_token >= 0
+        weight[used] = learnt[self.row_of_token[used]]
         return nn.Embedding(len(weight), weight.shape[1], _weight=weight)
 
 

@@ -23,7 +23,7 @@ def is_served(config: TrainConfig) -> bool:
 def read_texts(
     model: GPT2ForSequenceClassification, texts: Sequence[str], device: torch.device
 ) -> list[float]:
-    """P(spam) of each text, in float32, in the order of the texts.
+    """P(spam) of each text, in the order of the texts; in float32, if not under autocast.
 
     Args:
         model: on ``device``; reads the last token.
@@ -35,7 +35,7 @@ def read_texts(
         probabilities: list[list[float]] = []
         for start in range(0, len(windows), _AT_ONCE):
             batch = pack([window.token_ids for window in windows[start : start + _AT_ONCE]])
-            probabilities += model(batch.to(device)).softmax(-1).tolist()
+            probabilities += model(batch.to(device)).float().softmax(-1).tolist()
         return [
             Prediction(ham, spam, len(window.token_ids), window.truncated)
             for (ham, spam), window in zip(probabilities, windows, strict=True)

@@ -1,5 +1,6 @@
 """One training run: examples in, a measured classifier out. Knows no file but the base's."""
 
+import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,8 @@ def finetune(
         TrainingError: too few texts, a loss that is not finite, no teacher where one is needed.
         CheckpointError: a base that cannot be used.
     """
+    if device.type == "cpu":
+        keep_freed_memory()
     splits = split_examples(examples, config)
     parts, read_token = tokenize_parts(splits, config)
     lessons = _lessons(config, splits, teacher)
@@ -90,13 +93,12 @@ def finetune(
     if not config.augments:  # those could read any token
         in_use = {token for part in parts.values() for tokens, _ in part for token in tokens}
         learn_embeddings_in_use(model, in_use)
-    if device.type == "cpu":
-        keep_freed_memory()
     model.to(device)
     print(
         f"training {trained_parameters:,} of {num_parameters:,} parameters on {device}: "
         f"{splits.counts()}"
     )
+    gc.freeze()  # modules and texts stay: no collection need look at them again
     caches = _cache_activations(model, parts, config, device)
     outcome = _train(model, splits, parts, caches, lessons, config, device)
     merge_lora(model)
@@ -117,8 +119,10 @@ def measure_model(
     trained_parameters: int | None = None,
     caches: dict[str, ActivationCache] | None = None,
 ) -> TrainedClassifier:
-    """Makes a trained model the one that will be saved, and measures it on all parts: in float32,
-    and long texts in windows, as the service reads them, where no activations were kept.
+    """Makes a trained model the one that will be saved, and measures it on all parts.
+
+    At the recipe's precision; long texts in windows, as the service reads them, where no
+    activations were kept.
 
     Args:
         model: with its updates merged; rounded and calibrated here, in place.
@@ -136,8 +140,6 @@ def measure_model(
     finalize(model, getattr(torch, config.storage_dtype))
     if config.storage_dtype != "float32":
         caches = {}  # the frozen blocks were rounded just now
-    if not caches:  # kept activations have the training's precision
-        config = config.model_copy(update={"precision": "float32"})
     temperature = 1.0
     if config.calibrate:
         logits, labels = predict(
@@ -177,7 +179,8 @@ def _read_parts(
         if name == "train" and not caches:
             part, texts = part[:_TRAINING_SAMPLE], texts[:_TRAINING_SAMPLE]
         if is_served(config) and not caches:
-            found = read_texts(model, [example.text for example in texts], device)
+            with autocast(config.precision, device):
+                found = read_texts(model, [example.text for example in texts], device)
         else:
             logits, _ = predict(model, part, config, device, caches.get(name))
             found = logits.softmax(-1)[:, 1].tolist()
