@@ -4,7 +4,8 @@
 
 The peers live in a virtual environment of their own:
 
-    python3 -m venv VENV && VENV/bin/pip install torch "infinity-emb[torch,server]" litserve
+    python3 -m venv VENV
+    VENV/bin/pip install torch "infinity-emb[torch,server]" "optimum>=2" litserve
 
 One core for the server, the other for the client; no cache, the same texts in the same order, the
 same few requests to warm up. Closed loop of one-text clients, then for spamgate open loop at shares
