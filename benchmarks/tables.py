@@ -15,6 +15,7 @@ _BEGIN, _END = "<!-- figures -->\n", "<!-- /figures -->"
 def render() -> str:
     """The Markdown between the README's two marks."""
     service, starter, runs = _read("service"), _read("starter"), _read("starter_runs")
+    without = _read("leave_out")
     single, batches = service["single_text"], service["batches_of_64"]
     many = service["texts_per_second_of_64_clients"]
     rates = " / ".join(f"{rate:.0f}" for rate in many.values())
@@ -48,7 +49,17 @@ def render() -> str:
         "",
         "\\* Mean and standard deviation of the five runs of `starter.toml`, which read long texts "
         "by their beginning alone.",
+        "",
+        "Trained without one of the three, tested on it and on Enron-Spam "
+        f"(`{without['command']}`):",
+        "",
+        "| texts | system | F1 | ROC AUC |",
+        "|---|---|---|---|",
     ]
+    for texts, systems in without["mean_and_deviation"].items():
+        for system, metrics in systems.items():
+            cells = [f"{metrics[name][0]:.4f}" for name in ("f1", "roc_auc")]
+            lines.append(f"| {texts} | {system} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
