@@ -16,7 +16,8 @@ from training import run
 from training.config import TrainConfig, TrainingError, load_config
 from training.corpora import read_sms
 from training.data import make_loader, split_examples
-from training.loop import Outcome, Snapshot, _schedule, _Trainer, train
+from training.loop import Outcome, Snapshot, _Trainer, train
+from training.optimizer import schedule
 
 CPU = torch.device("cpu")
 
@@ -144,7 +145,7 @@ def test_learning_rate_rises_in_a_line_and_falls_along_a_cosine() -> None:
     assert rates[4:] == sorted(rates[4:], reverse=True)
     assert rates[-1] < 0.02
     constant = config.model_copy(update={"schedule": "constant"})
-    assert {_schedule(constant, 20)(step) for step in range(20)} == {1.0}
+    assert {schedule(constant, 20)(step) for step in range(20)} == {1.0}
 
 
 def test_prefix_loss_is_the_mean_over_every_beginning_of_each_text() -> None:

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any
@@ -19,6 +19,7 @@ from tqdm import tqdm
 from model.gpt2 import GPT2ForSequenceClassification
 from training.config import TrainConfig, TrainingError
 from training.data import Batch, join
+from training.optimizer import parameter_groups, schedule
 from training.parallel import (
     check_batch_size,
     is_first,
@@ -173,13 +174,13 @@ class _Trainer:
         few_rows = num_cached_blocks == model.config.n_layer - 1 and model.read == "last"
         self.precision = "float32" if few_rows and device.type == "cpu" else config.precision
         self.pupil = pupil
-        groups = _parameter_groups(model, config)
+        groups = parameter_groups(model, config)
         if pupil:
             groups[-1]["params"] += pupil.parameters()
         self.optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
         total_steps = config.epochs * math.ceil(len(train_loader) / config.accumulation_steps)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, _schedule(config, total_steps)
+            self.optimizer, schedule(config, total_steps)
         )
         self.average: AveragedModel | None = None
         if config.averaging:
@@ -379,32 +380,3 @@ def _groups(batches: Iterable[Batch]) -> Iterator[list[Batch]]:
         group.append(batch)
     if group:
         yield group
-
-
-def _parameter_groups(
-    model: GPT2ForSequenceClassification, config: TrainConfig
-) -> list[dict[str, Any]]:
-    """What learns, and how fast: the token embeddings apart where their rate is another."""
-    embeddings = model.transformer.wte.weight
-    trained = [p for p in model.parameters() if p.requires_grad]
-    if config.embedding_rate == 1 or not embeddings.requires_grad:
-        return [{"params": trained, "lr": config.learning_rate}]
-    return [
-        {"params": [embeddings], "lr": config.embedding_rate * config.learning_rate},
-        {"params": [p for p in trained if p is not embeddings], "lr": config.learning_rate},
-    ]
-
-
-def _schedule(config: TrainConfig, total_steps: int) -> Callable[[int], float]:
-    """Factor on the learning rate at each step."""
-    if config.schedule == "constant":
-        return lambda step: 1.0
-    warmup = max(1, int(config.warmup_fraction * total_steps))
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / warmup
-        progress = (step - warmup) / max(1, total_steps - warmup)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-
-    return factor

@@ -30,6 +30,7 @@ from training.documents import TextSplit, Window, batches
 from training.generate import generate
 from training.loop import autocast
 from training.memory import keep_freed_memory
+from training.optimizer import warmup_then_cosine
 from training.output_layer import SampledSoftmax, chunked_cross_entropy, token_frequencies
 from training.pretrain_config import PretrainConfig
 
@@ -129,11 +130,8 @@ class Pretrainer:
 
     def learning_rate(self) -> float:
         """Of the next step: up in a line, down along half a cosine."""
-        warmup = max(1, int(self.config.warmup_fraction * self.config.steps))
-        if self.steps_done < warmup:
-            return self.config.learning_rate * (self.steps_done + 1) / warmup
-        progress = (self.steps_done - warmup) / max(1, self.config.steps - warmup)
-        return self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+        steps, warmup = self.config.steps, self.config.warmup_fraction
+        return self.config.learning_rate * warmup_then_cosine(self.steps_done, steps, warmup)
 
     def evaluate(self, train_loss: float) -> None:
         """Adds held-back loss and samples to the history."""
