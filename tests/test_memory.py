@@ -1,6 +1,7 @@
 """Embeddings that learn by the rows in use, and freed memory that stays at hand."""
 
 import copy
+import gc
 import subprocess
 import sys
 
@@ -12,7 +13,12 @@ from training.config import TrainConfig
 from training.data import make_loader
 from training.freeze import freeze
 from training.loop import train
-from training.memory import EmbeddingsInUse, learn_embeddings_in_use, make_embeddings_whole
+from training.memory import (
+    EmbeddingsInUse,
+    learn_embeddings_in_use,
+    make_embeddings_whole,
+    settled_objects,
+)
 
 CPU = torch.device("cpu")
 EXAMPLES = [([40 + i % 3, 3 + i, 9], i % 2) for i in range(16)]
@@ -72,3 +78,9 @@ print(faults[1] - faults[0], faults[3] - faults[2])
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     _, last = map(int, run.stdout.split())
     assert last < 500  # 40 MB are 9,766 pages
+
+
+def test_settled_objects_can_be_garbage_again() -> None:
+    with settled_objects():
+        assert gc.get_freeze_count() > 1000
+    assert gc.get_freeze_count() == 0

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -13,9 +13,8 @@ from tests.tiny_training import TINY_RECIPE
 from training import finetune, run
 from training.calibration import fit_temperature
 from training.config import load_config
-from training.corpora import (
-    read_sms,
-)
+from training.corpora import read_sms
+from training.reading import read_texts
 
 CPU = torch.device("cpu")
 
@@ -82,3 +81,18 @@ def test_without_causal_mask_earlier_tokens_see_later_ones() -> None:
         free = [model(pack([[1, last]], causal=False)) for last in (2, 3)]
     assert causal[0].equal(causal[1])
     assert not free[0].equal(free[1])
+
+
+@pytest.mark.parametrize(("precision", "rounds"), [("float32", False), ("bfloat16", True)])
+def test_figures_are_computed_in_the_trainings_precision(
+    corpus: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch, precision: str, rounds: bool
+) -> None:
+    seen: list[bool] = []
+
+    def watched(*arguments: Any) -> list[float]:
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return read_texts(*arguments)
+
+    monkeypatch.setattr(run, "read_texts", watched)
+    run.finetune(load_config(recipe, trained="all", precision=precision), read_sms(corpus), CPU)
+    assert seen == [rounds] * 3

@@ -1,7 +1,9 @@
 """Memory of a training on a CPU: glibc keeps it, and only the embeddings in use learn."""
 
+import contextlib
 import ctypes
-from collections.abc import Iterable
+import gc
+from collections.abc import Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +26,17 @@ def keep_freed_memory() -> None:
     if mallopt:
         mallopt(_M_MMAP_THRESHOLD, 1 << 30)
         mallopt(_M_TRIM_THRESHOLD, _LARGEST_INT)
+
+
+@contextlib.contextmanager
+def settled_objects() -> Iterator[None]:
+    """In this block no collection of garbage looks again at what is there when it begins."""
+    gc.collect()  # of an earlier run, which would otherwise stay
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 class EmbeddingsInUse(nn.Module):

@@ -1,6 +1,5 @@
 """One training run: examples in, a measured classifier out. Knows no file but the base's."""
 
-import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,12 @@ from training.features import read_features
 from training.freeze import freeze, num_frozen_blocks
 from training.loop import Outcome, autocast, train
 from training.lora import merge_lora
-from training.memory import keep_freed_memory, learn_embeddings_in_use, make_embeddings_whole
+from training.memory import (
+    keep_freed_memory,
+    learn_embeddings_in_use,
+    make_embeddings_whole,
+    settled_objects,
+)
 from training.reading import is_served, read_texts
 
 # Texts a batch where nothing is learnt and only speed matters.
@@ -98,9 +102,9 @@ def finetune(
         f"training {trained_parameters:,} of {num_parameters:,} parameters on {device}: "
         f"{splits.counts()}"
     )
-    gc.freeze()  # modules and texts stay: no collection need look at them again
-    caches = _cache_activations(model, parts, config, device)
-    outcome = _train(model, splits, parts, caches, lessons, config, device)
+    with settled_objects():
+        caches = _cache_activations(model, parts, config, device)
+        outcome = _train(model, splits, parts, caches, lessons, config, device)
     merge_lora(model)
     make_embeddings_whole(model)
     return measure_model(
