@@ -66,6 +66,13 @@ def contrary_run(**changes: object) -> tuple[GPT2ForSequenceClassification, Outc
     return model, train(model, *loaders, config, CPU)
 
 
+def test_accuracies_are_kept_of_every_epoch_and_of_each_part() -> None:
+    points = contrary_run(epochs=9)[1].history.accuracies
+    assert [point.epoch for point in points] == list(range(1, 10))
+    assert [point.examples for point in points] == [16 * epoch for epoch in range(1, 10)]
+    assert (points[-1].train_accuracy, points[-1].validation_accuracy) == (1, 0)
+
+
 def test_patience_ends_a_run_that_gets_no_better() -> None:
     outcome = contrary_run(epochs=50, patience=2)[1]
     assert not outcome.interrupted

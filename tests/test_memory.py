@@ -4,6 +4,7 @@ import copy
 import gc
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -62,22 +63,46 @@ def test_frozen_embeddings_stay_as_they_are() -> None:
     assert not isinstance(model.transformer.wte, EmbeddingsInUse)
 
 
+def in_a_process_that_keeps_memory(script: str, *, large_pages: bool) -> list[int]:
+    """Numbers that the script prints: what is set there stays set."""
+    start = "import resource, torch\nfrom training.memory import keep_freed_memory\n"
+    command = [
+        sys.executable,
+        "-c",
+        f"{start}keep_freed_memory(large_pages={large_pages})\n{script}",
+    ]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [int(word) for word in run.stdout.split()]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="counts page faults of glibc's heap")
 def test_a_large_block_is_faulted_in_once() -> None:
-    """In a process of its own: what is set there stays set."""
     script = """
-import resource, torch
-from training.memory import keep_freed_memory
-keep_freed_memory()
 faults = []
 for _ in range(4):
     torch.ones(10_000_000)
     faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
-print(faults[1] - faults[0], faults[3] - faults[2])
+print(faults[3] - faults[2])
 """
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    _, last = map(int, run.stdout.split())
-    assert last < 500  # 40 MB are 9,766 pages
+    (faults,) = in_a_process_that_keeps_memory(script, large_pages=False)
+    assert faults < 500  # 40 MB are 9,766 pages
+
+
+LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+@pytest.mark.skipif(
+    not LARGE_PAGES.exists() or "[never]" in LARGE_PAGES.read_text(), reason="no large pages here"
+)
+def test_the_heap_comes_in_large_pages_and_takes_no_more_than_is_used() -> None:
+    script = """
+tensors = [torch.ones(5_000_000) for _ in range(10)]
+lines = dict(line.split(":") for line in open("/proc/self/smaps_rollup").readlines()[1:])
+print(*(lines[name].split()[0] for name in ("AnonHugePages", "Rss")))
+"""
+    large, resident = in_a_process_that_keeps_memory(script, large_pages=True)
+    assert 150_000 < large < 250_000  # of 195,313 kB
+    assert resident < 1_000_000
 
 
 def test_settled_objects_can_be_garbage_again() -> None:

@@ -29,6 +29,9 @@ from training.parallel import (
     sum_over_processes,
 )
 
+Verdicts = list[tuple[Tensor, Batch]]
+"""Logits (B, 2) of batches, and the batches."""
+
 # What is evaluated at once, where it is not one batch that is larger.
 _EVALUATED_TOKENS = 2048
 
@@ -203,11 +206,6 @@ class _Trainer:
         return self.passes * self.config.batch_size
 
     @property
-    def train_batches_evaluated(self) -> int:
-        """Of the batches that an evaluation reads, how many are the training part's."""
-        return min(self.config.eval_batches, len(self.train_loader))
-
-    @property
     def evaluated_model(self) -> GPT2ForSequenceClassification:
         """The running average where the recipe keeps one, else the model itself."""
         averaged = self.average and self.average.module
@@ -218,10 +216,11 @@ class _Trainer:
         interrupted = False
         with self.bar:
             try:
-                for epoch in range(1, self.config.epochs + 1):
+                for epoch in range(1, self.config.epochs):
                     self.run_epoch()
-                    self.print_accuracies(epoch)
-                self.evaluate()
+                    self.print_accuracies(epoch, *self.read_both(self.config.eval_batches))
+                self.run_epoch()
+                self.evaluate(ended_epoch=self.config.epochs)
             except _OutOfPatience:
                 self.bar.write(f"no better for {self.config.patience} evaluations: stopping")
             except KeyboardInterrupt:
@@ -260,18 +259,18 @@ class _Trainer:
         if self.average:
             self.average.update_parameters(self.model)
 
-    def evaluate(self) -> None:
-        """Prints both losses and keeps a snapshot where the validation loss is the lowest yet."""
-        first, train_batches = self.config.eval_batches, self.train_batches_evaluated
-        batches = chain(islice(self.train_loader, first), self.validation_loader)
-        losses, sizes = [], []
-        for logits, batch in self.read(batches):
-            losses.append(self.loss(logits, batch).item())
-            sizes.append(len(batch.labels))
-        train_loss = float(np.mean(losses[:train_batches]))
-        losses, sizes = losses[train_batches:], sizes[train_batches:]
-        validation_loss = float(np.mean(losses[:first]))
-        whole = float(np.average(losses, weights=sizes))
+    def evaluate(self, ended_epoch: int | None = None) -> None:
+        """Prints both losses and keeps a snapshot where the validation loss is the lowest yet.
+
+        Of the epoch that has just ended, if any, it prints the accuracies too.
+        """
+        train, validation = self.read_both(None)
+        if ended_epoch:
+            self.print_accuracies(ended_epoch, train, validation[: self.config.eval_batches])
+        train_loss = float(np.mean([self.loss(*pair).item() for pair in train]))
+        losses = [self.loss(*pair).item() for pair in validation]
+        validation_loss = float(np.mean(losses[: self.config.eval_batches]))
+        whole = float(np.average(losses, weights=[len(batch.labels) for _, batch in validation]))
         epoch = self.passes / len(self.train_loader)
         self.history.losses.append(
             LossPoint(self.passes, epoch, self.examples_seen, train_loss, validation_loss, whole)
@@ -287,18 +286,8 @@ class _Trainer:
         if self.evaluations_without_gain == self.config.patience:
             raise _OutOfPatience
 
-    def print_accuracies(self, epoch: int) -> None:
-        first, train_batches = self.config.eval_batches, self.train_batches_evaluated
-        loaders = (self.train_loader, self.validation_loader)
-        batches = chain.from_iterable(islice(loader, first) for loader in loaders)
-        shares, sizes = [], []
-        for logits, batch in self.read(batches):
-            shares.append((logits.argmax(-1).cpu() == batch.labels).float().mean().item())
-            sizes.append(len(batch.labels))
-        of_train, of_validation = (
-            float(np.average(shares[part], weights=sizes[part]))
-            for part in (slice(train_batches), slice(train_batches, None))
-        )
+    def print_accuracies(self, epoch: int, train: Verdicts, validation: Verdicts) -> None:
+        of_train, of_validation = _accuracy(train), _accuracy(validation)
         self.history.accuracies.append(
             AccuracyPoint(epoch, self.examples_seen, of_train, of_validation)
         )
@@ -306,6 +295,16 @@ class _Trainer:
             f"epoch {epoch} ends  train accuracy {of_train:.2%}  "
             f"validation accuracy {of_validation:.2%}"
         )
+
+    def read_both(self, num_validation_batches: int | None) -> tuple[Verdicts, Verdicts]:
+        """The first batches of the training part, and so many, or all, of the validation part."""
+        first = self.config.eval_batches
+        parts = (self.train_loader, first), (self.validation_loader, num_validation_batches)
+        # One part after the other: what the loaders draw at random, the book's draw in that order.
+        batches = chain.from_iterable(islice(loader, number) for loader, number in parts)
+        verdicts = list(self.read(batches))
+        of_train = min(first, len(self.train_loader))
+        return verdicts[:of_train], verdicts[of_train:]
 
     @torch.no_grad()
     def read(self, batches: Iterable[Batch]) -> Iterator[tuple[Tensor, Batch]]:
@@ -367,6 +366,11 @@ class _Trainer:
             lessons = batch.lessons.to(self.device)
             loss = loss + self.config.distillation * F.mse_loss(learnt, lessons)
         return loss
+
+
+def _accuracy(verdicts: Verdicts) -> float:
+    right = [logits.argmax(-1).cpu() == batch.labels for logits, batch in verdicts]
+    return torch.cat(right).float().mean().item()
 
 
 def _groups(batches: Iterable[Batch]) -> Iterator[list[Batch]]:

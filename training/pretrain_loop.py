@@ -63,7 +63,7 @@ class Pretrainer:
         self.seconds = 0.0
         self.history: list[LanguagePoint] = []
         if self.device.type == "cpu":
-            keep_freed_memory()
+            keep_freed_memory(large_pages=True)
         torch.manual_seed(config.seed)
         self._adopt(load_language_model(config.base) if config.base else random_model(config))
         self._sampled = None

@@ -86,7 +86,7 @@ def finetune(
         CheckpointError: a base that cannot be used.
     """
     if device.type == "cpu":
-        keep_freed_memory()
+        keep_freed_memory(large_pages=config.trained == "all")
     splits = split_examples(examples, config)
     parts, read_token = tokenize_parts(splits, config)
     lessons = _lessons(config, splits, teacher)
