@@ -76,6 +76,8 @@ def create_app(
         description=_DESCRIPTION,
         redoc_url=None,
         lifespan=lifespan,
+        # Its logs would repeat what exceptions say.
+        telemetry={"logs": False, "auto_configure": settings.telemetry},
     )
     app.state.service = service
     # For the button "Authorize" of the docs page alone: RequestContext does the checking.

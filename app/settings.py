@@ -3,6 +3,8 @@
 Knows nothing of HTTP or of the model; a wrong value is refused before anything is loaded.
 """
 
+import importlib.util
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -125,6 +127,11 @@ class Settings(BaseSettings):
     feedback_bytes: int = Field(
         256 << 20, ge=65_536, description="largest size of that file; then 507"
     )
+    telemetry: bool = Field(
+        False,
+        description="send traces and metrics by OpenTelemetry to OTEL_EXPORTER_OTLP_ENDPOINT; "
+        "needs the extra otel",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least level that is logged; each request is one line of info"
     )
@@ -152,4 +159,19 @@ def read_settings(arguments: list[str]) -> Settings:
             f"wrong settings: admin_key is set and workers is {settings.workers}. A request would "
             "reach one worker alone: leave the key out, and send SIGHUP to reload all."
         )
+    if settings.telemetry:
+        _check_telemetry()
     return settings
+
+
+def _check_telemetry() -> None:
+    if importlib.util.find_spec("opentelemetry.sdk") is None:
+        raise SettingsError(
+            "wrong settings: telemetry is on, and OpenTelemetry's SDK is not installed. Run "
+            "`.venv/bin/python -m pip install -c constraints.txt -e '.[serve,otel]'`."
+        )
+    if not any(name.startswith("OTEL_EXPORTER_OTLP") for name in os.environ):
+        raise SettingsError(
+            "wrong settings: telemetry is on, and OTEL_EXPORTER_OTLP_ENDPOINT does not say where "
+            "to send it. Set it to the collector, http://127.0.0.1:4318 for one here."
+        )

@@ -1,7 +1,9 @@
 """The service over HTTP: verdicts for any content, problem+json for every wrong request."""
 
 import asyncio
+import gc
 import json
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -211,3 +213,25 @@ def test_the_documented_example_gets_verdicts(save_tiny: Callable[..., Path]) ->
 
     folder = save_tiny()
     assert len(asyncio.run(scenario()).json()["results"]) == 2
+
+
+def test_a_replaced_model_is_freed_though_the_collector_looks_at_nothing_loaded(
+    save_tiny: Callable[..., Path],
+) -> None:
+    async def scenario() -> tuple[int, object, object]:
+        app = create_app(make_settings(save_tiny()))
+        async with running(app):
+            running_service = app.state.service
+            frozen = gc.get_freeze_count()
+            batcher = weakref.ref(running_service.engine.batcher)
+            model = weakref.ref(running_service.engine.classifier)
+            await running_service.reload()
+            await asyncio.sleep(0.01)  # its last task ends
+            of_one_switch = batcher()
+            await running_service.reload()
+            return frozen, of_one_switch, model()
+
+    frozen, batcher, model = asyncio.run(scenario())
+    assert frozen > 10_000
+    assert batcher is None
+    assert model is None
