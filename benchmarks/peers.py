@@ -9,14 +9,16 @@ The peers live in a virtual environment of their own:
 
 One core for the server, the other for the client; no cache, the same texts in the same order, the
 same few requests to warm up. Closed loop of one-text clients, then for spamgate open loop at shares
-of what the closed loop reached, and the model in a bare loop on the server's core. Where FOLDER
-does not exist, it gets 124M random weights. Writes results/peers.json and prints it as the last
-line; --resume leaves out what the file already has.
+of what the closed loop reached. A shared machine changes its pace within minutes, so the model runs
+in a bare loop on the server's core before and after, and all servers once more with 64 clients in
+the opposite order; means are compared. Where FOLDER does not exist, it gets 124M random weights.
+Writes results/peers.json and prints it as the last line; --resume leaves out what the file has.
 """
 
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -34,6 +36,7 @@ OPEN_LOOP_SHARES = (0.5, 0.8, 1.2)
 OWN_CLIENTS = 512
 """What spamgate is loaded with beyond the others: of a slow peer it would take minutes."""
 COMPARED_CLIENTS = 64
+WARM_UP = ("--clients", "4", "--seconds", "3")
 
 
 @dataclass(frozen=True)
@@ -103,20 +106,35 @@ def main() -> None:
     if arguments.resume and arguments.out.exists():
         result = json.loads(arguments.out.read_text(encoding="utf-8"))
     port = free_port()
-    for contender in contenders(arguments.folder, arguments.peers_python, port):
-        wanted = not arguments.only or contender.name in arguments.only
-        if wanted and contender.name not in result["servers"]:
+    wanted = [
+        contender
+        for contender in contenders(arguments.folder, arguments.peers_python, port)
+        if not arguments.only or contender.name in arguments.only
+    ]
+    for contender in wanted:
+        if contender.name not in result["servers"]:
             print(f"{contender.name} ...", file=sys.stderr, flush=True)
             result["servers"][contender.name] = measure(contender, port, arguments)
-            result |= {"checkpoint": Path(arguments.folder).name, **describe("benchmarks.peers")}
-            result["command"] = (
-                "python -m benchmarks.peers FOLDER --peers-python VENV/bin/python "
-                f"--seconds {arguments.seconds:g}"
-            )
-            result["peers"] = peer_versions(arguments.peers_python)
-            result["summary"] = summary(result["servers"])
-            arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+            write(result, arguments)
+    for contender in reversed(wanted):
+        figures = result["servers"][contender.name]
+        if "closed_loop" in figures and "again" not in figures:
+            print(f"{contender.name} again ...", file=sys.stderr, flush=True)
+            figures["again"] = measure_again(contender, port, arguments)
+            write(result, arguments)
     print(json.dumps(result))
+
+
+def write(result: dict, arguments: argparse.Namespace) -> None:
+    """Puts what is there so far into the file."""
+    result |= {"checkpoint": Path(arguments.folder).name, **describe("benchmarks.peers")}
+    result["command"] = (
+        "python -m benchmarks.peers FOLDER --peers-python VENV/bin/python "
+        f"--seconds {arguments.seconds:g}"
+    )
+    result["peers"] = peer_versions(arguments.peers_python)
+    result["summary"] = summary(result["servers"])
+    arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 def measure(contender: Contender, port: int, arguments: argparse.Namespace) -> dict:
@@ -131,15 +149,28 @@ def measure(contender: Contender, port: int, arguments: argparse.Namespace) -> d
     try:
         with started(command, port) as server:
             figures["startup_seconds"] = round(server.startup_seconds, 2)
-            return figures | loads(contender, server.url + contender.path, arguments)
+            figures |= loads(contender, server.url + contender.path, arguments)
     except RuntimeError as error:
         return figures | {"failed": str(error)}
+    if contender.own_dtype:
+        figures["bare_model_after"] = bare_loop(contender.own_dtype, arguments)
+    return figures
+
+
+def measure_again(contender: Contender, port: int, arguments: argparse.Namespace) -> dict:
+    """The compared load once more, on a server started anew."""
+    command = ["taskset", "--cpu-list", SERVER_CORE, *contender.command]
+    with started(command, port) as server:
+        url = server.url + contender.path
+        load(contender, url, *WARM_UP)
+        clients = ("--clients", str(COMPARED_CLIENTS))
+        return load(contender, url, *clients, *_durations(arguments))
 
 
 def loads(contender: Contender, url: str, arguments: argparse.Namespace) -> dict:
     """All loads on a server that is up."""
-    seconds = ("--seconds", str(arguments.seconds), "--drain-seconds", str(arguments.drain_seconds))
-    load(contender, url, "--clients", "4", "--seconds", "3")  # warms up
+    seconds = _durations(arguments)
+    load(contender, url, *WARM_UP)
     clients = [*arguments.clients, OWN_CLIENTS] if contender.own_dtype else arguments.clients
     closed = {str(n): load(contender, url, "--clients", str(n), *seconds) for n in clients}
     figures = {"closed_loop": closed}
@@ -151,6 +182,10 @@ def loads(contender: Contender, url: str, arguments: argparse.Namespace) -> dict
             for share in OPEN_LOOP_SHARES
         }
     return figures
+
+
+def _durations(arguments: argparse.Namespace) -> tuple[str, ...]:
+    return "--seconds", str(arguments.seconds), "--drain-seconds", str(arguments.drain_seconds)
 
 
 def bare_loop(dtype: str, arguments: argparse.Namespace) -> dict:
@@ -174,7 +209,7 @@ def summary(servers: dict[str, dict]) -> dict:
         rate: float | None = run.get("ok_per_second")
         return rate
 
-    rates = {name: rate for name in servers if (rate := reached(name, COMPARED_CLIENTS))}
+    rates = {name: rate for name in servers if (rate := compared(servers[name]))}
     own = {name: rate for name, rate in rates.items() if name.startswith("spamgate")}
     peers = {name: rate for name, rate in rates.items() if name not in own}
     result: dict = {"clients": COMPARED_CLIENTS, "texts_per_second": rates}
@@ -183,14 +218,29 @@ def summary(servers: dict[str, dict]) -> dict:
         result["best_peer"] = best
         result["times_best_peer"] = {name: round(own[name] / peers[best], 2) for name in own}
         result["fastest"] = max(own, key=own.__getitem__)
-    for name, rate in own.items():
-        bare = max(servers[name]["bare_model"]["texts_per_second"].values())
-        result.setdefault("share_of_bare_model", {})[name] = round(rate / bare, 3)
+    for name in own:
+        rate = reached(name, COMPARED_CLIENTS) or 0.0
+        share = rate / bare_texts_per_second(servers[name])
+        result.setdefault("share_of_bare_model", {})[name] = round(share, 3)
         most = reached(name, OWN_CLIENTS)
         if most:
             key = f"{OWN_CLIENTS}_clients_over_{COMPARED_CLIENTS}"
             result.setdefault(key, {})[name] = round(most / rate, 3)
     return result
+
+
+def compared(server: dict) -> float | None:
+    """Texts a second of the compared number of clients: the mean of both rounds."""
+    runs = [server.get("closed_loop", {}).get(str(COMPARED_CLIENTS), {}), server.get("again", {})]
+    rates = [run["ok_per_second"] for run in runs if "ok_per_second" in run]
+    return round(statistics.mean(rates), 1) if rates else None
+
+
+def bare_texts_per_second(server: dict) -> float:
+    """The model alone: the mean of before and after, at the size of batch where it is highest."""
+    runs = [server[key]["texts_per_second"] for key in ("bare_model", "bare_model_after")]
+    rates: list[float] = [statistics.mean(run[size] for run in runs) for size in runs[0]]
+    return max(rates)
 
 
 def load(contender: Contender, url: str, *flags: str) -> dict:
