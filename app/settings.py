@@ -170,8 +170,13 @@ def _check_telemetry() -> None:
             "wrong settings: telemetry is on, and OpenTelemetry's SDK is not installed. Run "
             "`.venv/bin/python -m pip install -c constraints.txt -e '.[serve,otel]'`."
         )
-    if not any(name.startswith("OTEL_EXPORTER_OTLP") for name in os.environ):
+    endpoints = [
+        value
+        for name, value in os.environ.items()
+        if name.startswith("OTEL_EXPORTER_OTLP") and name.endswith("ENDPOINT")
+    ]
+    if not endpoints or not all(url.startswith(("http://", "https://")) for url in endpoints):
         raise SettingsError(
             "wrong settings: telemetry is on, and OTEL_EXPORTER_OTLP_ENDPOINT does not say where "
-            "to send it. Set it to the collector, http://127.0.0.1:4318 for one here."
+            "to send it. Set it to the collector's URL, http://127.0.0.1:4318 for one here."
         )
