@@ -179,22 +179,17 @@ class GPT2Model(nn.Module):
         Returns:
             (T, C), or (B, C) with ``last_only``.
         """
-        return self.upper(self.lower(batch, 0), batch, 0, last_only)
+        return self.upper(self.embed(batch), batch, 0, last_only)
 
-    def lower(self, batch: PackedBatch, num_blocks: int) -> Tensor:
-        """The residual stream (T, C) that enters block ``num_blocks``."""
+    def embed(self, batch: PackedBatch) -> Tensor:
+        """The residual stream (R, C) that enters the first block."""
         x: Tensor = self.wte(batch.input_ids) + self.wpe(batch.position_ids)
-        if not num_blocks:
-            return x
-        x = pad_rows(x, self._num_rows(batch))
-        for block in self.h[:num_blocks]:
-            x = block(x, batch)
-        return x[: batch.num_tokens]
+        return pad_rows(x, self._num_rows(batch))
 
     def upper(self, x: Tensor, batch: PackedBatch, num_blocks: int, last_only: bool) -> Tensor:
-        """What ``forward`` returns, from the (T, C) that ``lower`` with ``num_blocks`` gave.
+        """What ``forward`` returns, from the residual stream (T, C) or (R, C) after some blocks.
 
-        ``num_blocks`` is less than ``n_layer``.
+        ``num_blocks`` says how many; it is less than ``n_layer``.
         """
         x = pad_rows(x, self._num_rows(batch))
         for block in self.h[num_blocks:-1]:
@@ -252,12 +247,12 @@ class GPT2ForSequenceClassification(nn.Module):
 
         Args:
             batch: the texts.
-            hidden: (T, C), what ``transformer.lower(batch, num_blocks)`` gave, where the caller has
-                kept it: the blocks below are then not computed again.
+            hidden: (T, C), the residual stream after ``num_blocks`` blocks, where the caller has
+                kept it: those are then not computed again.
             num_blocks: blocks already in ``hidden``.
         """
         if hidden is None:
-            hidden = self.transformer.lower(batch, num_blocks)
+            hidden, num_blocks = self.transformer.embed(batch), 0
         last_only = self.read == "last"
         states = self.transformer.upper(hidden, batch, num_blocks, last_only)
         if self.read == "first":

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Shorter texts than this share one rectangle: a call costs more than their padding.
-_SHORTEST_RECTANGLE = 16
+# Texts whose lengths differ by less share a rectangle: a call costs more than their padding.
+_RECTANGLE_STEP = 16
 _FEW_TEXTS = 8
 
 
@@ -208,9 +208,11 @@ def matmul_attention(q: Tensor, k: Tensor, v: Tensor, batch: PackedBatch) -> Ten
 
 @dataclass(frozen=True)
 class Rectangles:
-    """The rows of a packed batch again, in rectangles of texts whose lengths share a power of two.
+    """The rows of a packed batch again, in rectangles of texts of about the same length.
 
-    R rows in all rectangles. A text shorter than its rectangle is followed by copies of row 0.
+    Lengths are rounded up to a multiple of 16 or, from 128 on, to a quarter of an octave; where
+    gradients are wanted to a power of two, since there every rectangle costs more calls. R rows in
+    all rectangles. A text shorter than its rectangle is followed by copies of row 0.
 
     Attributes:
         shapes: texts b and length L of each rectangle.
@@ -234,9 +236,14 @@ class Rectangles:
         sizes = np.array(lengths)
         starts = np.cumsum(sizes) - sizes
         texts = np.argsort(sizes, kind="stable")
-        powers = np.ceil(np.log2(np.maximum(sizes[texts], _SHORTEST_RECTANGLE)))
+        octaves = np.log2(np.maximum(sizes[texts], _RECTANGLE_STEP))
+        if torch.is_grad_enabled():
+            groups = np.ceil(octaves)
+        else:
+            step = np.maximum(_RECTANGLE_STEP, 2 ** np.floor(octaves - 2))
+            groups = np.ceil(sizes[texts] / step) * step
         shapes, rows, is_real = [], [], []
-        for members in np.split(texts, np.flatnonzero(np.diff(powers)) + 1):
+        for members in np.split(texts, np.flatnonzero(np.diff(groups)) + 1):
             columns = np.arange(sizes[members[-1]])
             real = columns < sizes[members][:, None]  # (b, L)
             rows.append(np.where(real, starts[members][:, None] + columns, 0).ravel())

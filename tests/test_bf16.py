@@ -12,6 +12,7 @@ from model.gpt2 import GPT2Config, GPT2ForSequenceClassification
 from model.packing import PackedBatch, pack, round_up
 from model.tokenizer import encode
 from tests.conftest import AWKWARD_TEXTS, tiny_classifier_model
+from training import activations
 
 needs_bf16 = pytest.mark.skipif(
     not bf16.is_supported(), reason="needs a processor with AVX512-BF16 and torch with oneDNN"
@@ -58,8 +59,10 @@ def test_padding_changes_neither_logits_nor_gradients(
             monkeypatch.setattr(gpt2, "round_up", lambda num_rows: num_rows)
         model = small_model()
         with torch.autocast("cpu", torch.bfloat16):
-            hidden = model.transformer.lower(batch, num_cached_blocks)
-            assert len(hidden) == batch.num_tokens
+            hidden = model.transformer.embed(batch)[: batch.num_tokens]
+            for block in model.transformer.h[:num_cached_blocks]:
+                rows = round_up(batch.num_tokens) if padded else batch.num_tokens
+                hidden = block(gpt2.pad_rows(hidden, rows), batch)[: batch.num_tokens]
             logits = model(batch, hidden, num_cached_blocks)
             states = model.transformer(batch)
         (logits.float().sum() + states.float().square().sum()).backward()
@@ -93,3 +96,30 @@ def test_a_bfloat16_classifier_stays_near_float32(save_tiny: Callable[..., Path]
     for a, b in zip(together, alone, strict=True):
         assert a.spam_probability == pytest.approx(b.spam_probability, abs=0.01)
     assert len(encode(texts[-1], 1024)[0]) > 512
+
+
+@needs_bf16
+def test_kept_activations_are_those_of_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of texts in several batches and groups of batches, laid out block by block."""
+    monkeypatch.setattr(activations, "_TOKENS_AT_ONCE", 50)
+    monkeypatch.setattr(activations, "_BATCHES_A_BLOCK", 2)
+    model = small_model()
+    texts = [[7 * i % 100 for i in range(n)] for n in (30, 3, 20, 60, 1, 40, 9, 49)]
+    parts = {"train": texts[:5], "test": texts[5:]}
+    with torch.autocast("cpu", torch.bfloat16):
+        caches = activations.cache_activations(
+            model, parts, 2, torch.device("cpu"), causal=True, max_memory_bytes=1 << 20
+        )
+    assert all(isinstance(layer, torch.nn.Linear) for layer in linear_layers(model))
+    found = [caches["train"].gather([1, 4, 3]), caches["test"].gather([2])]
+    for rows, own in zip(found, ([texts[1], texts[4], texts[3]], texts[7:]), strict=True):
+        with torch.no_grad():
+            exact = model.transformer.embed(batch := pack(own))
+            for block in model.transformer.h[:2]:
+                exact = block(exact, batch)
+        assert rows.shape == exact.shape
+        assert (rows - exact).norm() < 0.02 * exact.norm()
+
+
+def linear_layers(model: torch.nn.Module) -> list[torch.nn.Module]:
+    return [layer for name, layer in model.named_modules() if name.endswith(("c_fc", "c_proj"))]

@@ -8,7 +8,7 @@ import torch
 
 from model.checkpoint import ReadToken, finalize, load_base, undrawn
 from model.gpt2 import GPT2Config, GPT2ForSequenceClassification, init_weights
-from training.activations import ActivationCache
+from training.activations import ActivationCache, cache_activations
 from training.augment import Augmenter
 from training.calibration import fit_temperature
 from training.config import TrainConfig, TrainingError
@@ -267,22 +267,20 @@ def _cache_activations(
     config: TrainConfig,
     device: torch.device,
 ) -> dict[str, ActivationCache]:
-    """Activations of the parts that training reads again and again; none where it saves nothing."""
+    """Activations of all parts; none where keeping them saves nothing."""
     num_blocks = num_frozen_blocks(config.trained, model.config.n_layer)
     if num_blocks < 1 or config.augments or not config.cached_activations:
         return {}
+    token_ids = {name: [tokens for tokens, _ in part] for name, part in parts.items()}
     with autocast(config.precision, device):
-        return {
-            name: ActivationCache(
-                model,
-                [tokens for tokens, _ in parts[name]],
-                num_blocks,
-                device,
-                causal=config.causal_mask,
-                max_memory_bytes=config.cache_memory_bytes // 2,
-            )
-            for name in ("train", "validation")
-        }
+        return cache_activations(
+            model,
+            token_ids,
+            num_blocks,
+            device,
+            causal=config.causal_mask,
+            max_memory_bytes=config.cache_memory_bytes,
+        )
 
 
 def _train(
