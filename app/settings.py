@@ -92,7 +92,7 @@ class Settings(BaseSettings):
         gt=0,
         lt=1,
         description="share of spam in what is classified here, where it is not that of the "
-        "training texts; probabilities are shifted to it, cut-offs along with them",
+        "validation texts; probabilities are shifted to it, cut-offs along with them",
     )
     score_weight: float = Field(
         5.0, gt=0, description="mail filters get the score weight * (2 * P(spam) - 1)"

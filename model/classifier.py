@@ -165,20 +165,20 @@ class Classifier:
     def assume_spam_prior(self, spam_prior: float) -> None:
         """Makes all further verdicts those for texts of which this share is spam.
 
-        The log-odds of spam move by logit(spam_prior) - logit(the share in training); the order of
-        the texts stays. Source: Saerens et al., "Adjusting the Outputs of a Classifier to New a
+        The log-odds of spam move by logit(spam_prior) - logit(the share assumed so far); the order
+        of the texts stays. Source: Saerens et al., "Adjusting the Outputs of a Classifier to New a
         Priori Probabilities", 2002.
 
         Args:
             spam_prior: above 0, below 1.
 
         Raises:
-            CheckpointError: run.json does not say what share was spam in training.
+            CheckpointError: run.json does not say what share of spam they assume.
         """
         if self.spam_prior is None:
             raise CheckpointError(
-                f"{self.name}: run.json has no spam_prior between 0 and 1, the share of spam among "
-                "its training texts, so its verdicts cannot be moved to another share."
+                f"{self.name}: run.json has no spam_prior between 0 and 1, the share of spam that "
+                "its verdicts assume, so its verdicts cannot be moved to another share."
             )
         self.log_odds_shift += _logit(spam_prior) - _logit(self.spam_prior)
         self.spam_prior = spam_prior
@@ -247,7 +247,7 @@ class Classifier:
 
 
 def _spam_prior(checkpoint: Checkpoint) -> float | None:
-    """The share of spam among the training texts, where run.json states one."""
+    """The share of spam that the verdicts assume, where run.json states one."""
     stated = (checkpoint.run or {}).get("spam_prior")
     return stated if isinstance(stated, float) and 0 < stated < 1 else None
 

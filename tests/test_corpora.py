@@ -1,5 +1,7 @@
 """Corpora: read as they were written, refused where they are not what they should be."""
 
+import json
+import re
 import zipfile
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +16,7 @@ from training.corpora import (
     find_sms_file,
     read_sms,
     read_sms_as_the_book,
+    read_training_only,
     sha256_of,
 )
 
@@ -82,3 +85,15 @@ def test_download_tries_each_url_and_checks_the_inner_file(
     found.unlink()
     with pytest.raises(CorpusError, match="could not be downloaded.*--data"):
         find_sms_file(None, urls, "")
+
+
+def test_invented_names_for_training_get_endings_that_mail_has(tmp_path: Path) -> None:
+    path = tmp_path / "synthetic.jsonl"
+    text = "see win.example, an example. Mail a@bank.example.co.uk, http://win.example/x"
+    path.write_text(json.dumps({"label": "ham", "text": text}) + "\n")
+    [example] = read_training_only(path)
+    assert example.training_only
+    assert ".example" not in example.text
+    assert re.fullmatch(
+        r"see (win\.[a-z.]+), an example\. Mail a@bank\.co\.uk, http://\1/x", example.text
+    )

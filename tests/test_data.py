@@ -1,5 +1,6 @@
 """Splits that do not leak, and batches."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from model.tokenizer import ENDOFTEXT
 from training.config import TrainConfig, TrainingError
 from training.corpora import (
     Example,
+    read_corpora,
     read_sms,
     read_sms_as_the_book,
 )
@@ -75,6 +77,27 @@ def test_split_seed_decides_the_split(corpus: Path) -> None:
     )
     assert first == again
     assert first != other
+
+
+def test_texts_for_training_only_are_in_no_other_part(corpus: Path, tmp_path: Path) -> None:
+    """Nor do they move others; what nearly equals a text of the corpora is left out."""
+    config = TrainConfig(corpora=("sms",))
+    alone = cluster_split(read_corpora([str(corpus)], config).examples, config)
+    own = [f"written for training, {word} and nothing else" for word in ("one", "two", "three")]
+    near = f"{alone.test[0].text} and {alone.test[0].text}"
+    lines = [{"label": "spam", "text": text} for text in [*own, alone.test[1].text.upper(), near]]
+    path = tmp_path / "synthetic.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    config = config.model_copy(update={"training_only": (str(path),)})
+    both = read_corpora([str(corpus)], config)
+    splits = cluster_split(both.examples, config)
+    assert splits.validation == alone.validation
+    assert splits.test == alone.test
+    extra = [example for example in splits.train if example.training_only]
+    assert sorted(example.text for example in extra) == sorted(own)
+    assert {example.source for example in extra} == {"synthetic"}
+    assert len(splits.train) == len(alone.train) + len(own)
+    assert set(both.sha256) == {corpus.name, "synthetic.jsonl"}
 
 
 def test_split_without_spam_is_refused() -> None:

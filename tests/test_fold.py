@@ -33,6 +33,8 @@ from model.fold import fold_text
         ("h.t.t.p.:././.a.b...c.o.m now", "http://ab.com now"),
         ("call 0 8 7 1 2 now", "call 08712 now"),
         ("с а s h", "cash"),
+        ("Subject: Free money", "Free money"),
+        (" subject : SUBJECT:d.o.n.'.t wait", "don't wait"),
     ],
 )
 def test_disguised_letters_become_plain(disguised: str, plain: str) -> None:
@@ -49,6 +51,8 @@ def test_disguised_letters_become_plain(disguised: str, plain: str) -> None:
         "Привет, meeting at noon",
         "日本語 한국어 中文 😀👍",
         "line one\n\tline two",
+        "  The subject: we talked about it. Subject: that",
+        "Subjects: maths",
         "$.5.0, e.g., i.e., -.-.-, a.m., (1-2-3), x/y/",
         "a b c, I a m, e.g. this at 10.0.0.1, version 1.2.3, 24-7, and/or",
     ],

@@ -109,7 +109,10 @@ def write_model_card(path: Path, name: str, config: TrainConfig, record: RunReco
     counts = "\n".join(
         f"| {part} | {count['ham']} | {count['spam']} |" for part, count in record.counts.items()
     )
-    data = "\n".join(f"- {_CORPORA[kind]}" for kind in config.corpora)
+    data = "\n".join(
+        [f"- {_CORPORA[kind]}" for kind in config.corpora]
+        + [f"- for training only: {Path(path).name}" for path in config.training_only]
+    )
     path.write_text(
         f"""---
 license: apache-2.0

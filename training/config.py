@@ -36,6 +36,11 @@ class TrainConfig(BaseModel):
     corpora: tuple[Literal["sms", "jsonl", "mail"], ...] = Field(
         ("sms",), min_length=1, description="What it is trained on: the kinds that --data gives."
     )
+    training_only: tuple[str, ...] = Field(
+        (),
+        description="JSON lines files with label and text, besides: all trained on, none to choose "
+        "or to test by; what nearly equals a text of the corpora is left out.",
+    )
     data_urls: tuple[str, ...] = Field((), description="Zip files to try in order without --data.")
     data_sha256: str = Field("", description="Of the unpacked file; empty accepts any file.")
     selection: Literal["all", "book"] = Field(
@@ -198,6 +203,8 @@ class TrainConfig(BaseModel):
     def _parts_fit_together(self) -> "TrainConfig":
         if self.augments and self.padding != "none":
             raise ValueError(f"{', '.join(_AUGMENTATIONS)} go with padding = 'none' only")
+        if self.training_only and self.selection == "book":
+            raise ValueError("training_only goes with selection = 'all' only")
         if self.prefix_loss and (self.trained != "all" or self.read_token != "last"):
             raise ValueError("prefix_loss goes with trained = 'all' and read_token = 'last' only")
         if self.distillation and not self.prefix_loss:

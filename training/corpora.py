@@ -5,12 +5,13 @@ import gzip
 import hashlib
 import io
 import json
+import re
 import urllib.error
 import urllib.request
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from model.gpt2 import LABELS
@@ -20,6 +21,8 @@ from training.config import TrainConfig, TrainingError
 SMS_FILE = "SMSSpamCollection"
 _CACHE = Path.home() / ".cache" / "spamgate"
 _MAX_DOWNLOAD_BYTES = 64 << 20
+_EXAMPLE_NAME = re.compile(r"([\w-]+)\.example(\.\w+|\b)")
+_ENDINGS = ("com", "com", "com", "net", "org", "co.uk", "info", "biz", "in", "io")
 
 
 class CorpusError(TrainingError):
@@ -28,11 +31,15 @@ class CorpusError(TrainingError):
 
 @dataclass(frozen=True)
 class Example:
-    """A text, its label (0 ham, 1 spam) and the corpus it comes from."""
+    """A text, its label (0 ham, 1 spam) and the corpus it comes from.
+
+    ``training_only``: for the training part, whatever is drawn.
+    """
 
     text: str
     label: int
     source: str
+    training_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,6 +138,32 @@ def read_jsonl(path: Path) -> list[Example]:
     return examples
 
 
+def read_training_only(path: Path) -> list[Example]:
+    """As ``read_jsonl``, for the training part alone.
+
+    Invented names under .example get an ending that mail has: a network would learn that such a
+    name means spam.
+    """
+    return [
+        replace(example, text=_rename(example.text), training_only=True)
+        for example in read_jsonl(path)
+    ]
+
+
+def _rename(text: str) -> str:
+    """Puts real endings in place of .example.
+
+    >>> _rename("see win.example, bank.example.co.uk")
+    'see win.com, bank.co.uk'
+    """
+
+    def ending(match: re.Match[str]) -> str:
+        drawn = _ENDINGS[zlib.crc32(match[1].lower().encode()) % len(_ENDINGS)]
+        return match[1] + (match[2] or f".{drawn}")
+
+    return _EXAMPLE_NAME.sub(ending, text)
+
+
 def read_mail_folder(folder: Path) -> list[Example]:
     """Raw messages in subfolders, as the SpamAssassin corpus has them, read as a mail program does.
 
@@ -200,6 +233,9 @@ def read_corpora(places: Sequence[str], config: TrainConfig) -> Corpus:
             examples += read(path)
         else:
             examples += CORPORA[kind](path)
+        sha256[path.name] = sha256_of(path)
+    for path in map(Path, config.training_only):
+        examples += read_training_only(path)
         sha256[path.name] = sha256_of(path)
     return Corpus(examples, sha256)
 

@@ -121,7 +121,8 @@ def book_split(examples: Sequence[Example], config: TrainConfig) -> Splits:
 
 def cluster_split(examples: Sequence[Example], config: TrainConfig) -> Splits:
     """Every distinct text, near-duplicates on one side, the same shares of ham and spam and of each
-    corpus in every part.
+    corpus in every part. Texts for training only are all in the training part, but for those that
+    nearly equal one of another corpus.
 
     Letters are made plain first, as for the service, so that no disguise hides a duplicate. Where a
     cluster goes is drawn from a hash of its text: the same for a base as for the classifier made
@@ -133,7 +134,12 @@ def cluster_split(examples: Sequence[Example], config: TrainConfig) -> Splits:
     for example, cluster in zip(distinct, clusters.tolist(), strict=True):
         members.setdefault(cluster, []).append(example)
     strata: dict[tuple[str, int], list[tuple[bytes, list[Example]]]] = {}
-    for group in members.values():
+    training_only: list[Example] = []
+    for cluster_members in members.values():
+        group = [example for example in cluster_members if not example.training_only]
+        if not group:
+            training_only.extend(cluster_members)
+            continue
         first = min(group, key=lambda e: (e.source, e.label, e.text))  # hardly any holds two labels
         place = hashlib.sha256(f"{config.split_seed} {first.text}".encode("utf-8", "replace"))
         strata.setdefault((first.source, first.label), []).append((place.digest(), group))
@@ -148,7 +154,7 @@ def cluster_split(examples: Sequence[Example], config: TrainConfig) -> Splits:
             placed += len(group)
     rng = np.random.default_rng(config.split_seed)
     train, validation, test = ([part[i] for i in rng.permutation(len(part))] for part in parts)
-    return Splits(train, validation, test)
+    return Splits(train + training_only, validation, test)
 
 
 def folded(examples: Sequence[Example]) -> list[Example]:

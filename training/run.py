@@ -155,7 +155,8 @@ def measure_model(
         finalize(model, getattr(torch, config.storage_dtype))
     verdicts = _read_parts(model, splits, parts, config, device, caches)
     verdicts |= _by_corpus(splits.test, *verdicts["test"])
-    facts = decision_facts(*verdicts["validation"]) | {"spam_prior": _share_of_spam(splits.train)}
+    facts = decision_facts(*verdicts["validation"])
+    facts["spam_prior"] = _share_of_spam(splits.validation)
     return TrainedClassifier(
         model.cpu(),
         read_token,
