@@ -22,6 +22,7 @@ def test_shipped_recipes_are_valid(path: Path) -> None:
         ("trained = 'some'", "trained: .*'last_block'"),
         ("epochs =", "cannot read the recipe"),
         ("padding = 'longest'\nrecasing = 0.1", "padding = 'none' only"),
+        ("selection = 'book'\ntraining_only = ['a']", "training_only goes with"),
         ("prefix_loss = 0.5", "prefix_loss goes with trained = 'all'"),
     ],
 )

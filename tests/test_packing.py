@@ -58,7 +58,9 @@ def test_attention_equals_its_formula_text_by_text() -> None:
 
 @pytest.mark.parametrize("last_only", [False, True])
 @pytest.mark.parametrize(
-    "lengths", [(5, 1, 70, 3, 64, 5, 200), (1, 2), (1, 1), (40, 9), (7, 7, 7), (33,)], ids=str
+    "lengths",
+    [(5, 1, 70, 3, 64, 5, 200), (1, 2), (1, 1), (40, 9), (7, 7, 7), (33,), (33, 64, 250, 130)],
+    ids=str,
 )
 def test_rectangles_change_nothing(lengths: tuple[int, ...], last_only: bool) -> None:
     torch.manual_seed(0)
@@ -74,6 +76,13 @@ def test_rectangles_change_nothing(lengths: tuple[int, ...], last_only: bool) ->
     torch.testing.assert_close(weighted_sums(queries, x, batch), torch.stack(by_text))
     assert sum(b for b, _ in batch.rectangles.shapes) == len(lengths)
     assert len(batch.rectangles.rows) <= max(2 * sum(lengths), 16 * len(lengths))
+    with torch.no_grad():  # less is padded
+        shapes = pack([[0] * n for n in lengths]).rectangles.shapes
+    rest = sorted(lengths)
+    for height, longest in shapes:
+        members, rest = rest[:height], rest[height:]
+        assert longest == members[-1] < members[0] + max(16, longest // 4)
+    assert not rest
 
 
 @pytest.mark.parametrize("lengths", [(5, 1, 70), (40,), (16, 17, 3, 33, 33, 8)])
