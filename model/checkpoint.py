@@ -163,11 +163,13 @@ def save_classifier(
     read_token: ReadToken,
     causal_mask: bool = True,
     temperature: float = 1.0,
+    shift: float = 0.0,
     storage_dtype: torch.dtype = torch.float32,
 ) -> None:
     """Writes weights, configuration and tokenizer files into an existing folder.
 
-    Finalizes the model first, in place. The temperature is in the head already; it is only told.
+    Finalizes the model first, in place. Temperature and shift are in the head already; they are
+    only told.
     """
     finalize(model, storage_dtype)
     tensors = to_published_form(model)
@@ -182,6 +184,7 @@ def save_classifier(
             "read_token": read_token,
             "causal_mask": causal_mask,
             "temperature": temperature,
+            "shift": shift,
         },
     }
     write_json(folder / "config.json", settings)

@@ -1,12 +1,13 @@
 """The average of several runs is one checkpoint like any other."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 import torch
 
-from model.checkpoint import load_classifier
+from model.checkpoint import CheckpointError, load_classifier
 from model.classifier import Classifier
 from tests.tiny_training import TINY_RECIPE
 from training import average, finetune
@@ -71,3 +72,17 @@ def test_runs_that_have_no_average_are_refused(
     assert average.main([str(other), str(one), *flags]) == 2
     assert "no run.json" in capsys.readouterr().err
     assert not (tmp_path / "average").exists()
+
+
+def test_a_run_may_be_averaged_with_what_it_started_from(corpus: Path, tmp_path: Path) -> None:
+    first = load_classifier(run(tmp_path, corpus, "first", 1))
+    assert first.run
+    later, stranger = (
+        dataclasses.replace(first, name=f"runs/{base}", run=first.run | {"recipe": recipe})
+        for base in ("first", "elsewhere")
+        for recipe in [first.run["recipe"] | {"base": f"runs/{base}"}]
+    )
+    for runs in ([first, later], [later, first]):
+        average.average_runs(runs)
+    with pytest.raises(CheckpointError, match=r"bases .*elsewhere"):
+        average.average_runs([first, dataclasses.replace(stranger, name="runs/other")])

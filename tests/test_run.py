@@ -1,18 +1,20 @@
 """Whole runs in memory: kept activations, calibration, the book's other ways to read."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 import torch
 
+from model.checkpoint import CheckpointError, load_classifier
 from model.packing import pack
 from tests.conftest import tiny_classifier_model
 from tests.tiny_training import TINY_RECIPE
 from training import finetune, run
-from training.calibration import fit_temperature
-from training.config import load_config
+from training.calibration import fit_calibration
+from training.config import ConfigError, load_config
 from training.corpora import read_sms
 from training.reading import read_texts
 
@@ -34,29 +36,62 @@ def test_cached_activations_change_no_result(
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
-def test_temperature_divides_overconfident_logits_only_in_size() -> None:
+def test_calibration_takes_back_what_was_done_to_honest_logits() -> None:
     torch.manual_seed(0)
     labels = torch.randint(0, 2, (4000,))
     honest = torch.randn(4000, 2) + 1.0 * torch.nn.functional.one_hot(labels, 2)
-    fitted = fit_temperature(honest, labels)
-    assert fit_temperature(3 * honest, labels) == pytest.approx(3 * fitted, rel=1e-3)
+    temperature, shift = fit_calibration(honest, labels)
+    assert shift == pytest.approx(0, abs=0.1)  # as many of both, treated alike
+    tilted = 3 * honest + torch.tensor([0.0, 2.0])
+    assert fit_calibration(tilted, labels) == pytest.approx(
+        (3 * temperature, shift - 2 / (3 * temperature)), rel=1e-3, abs=1e-3
+    )
 
 
-def test_calibrated_run_keeps_verdicts_and_tells_its_temperature(
+def test_calibrated_run_tells_its_temperature_and_shift(
     corpus: Path, recipe: Path, tmp_path: Path
 ) -> None:
     recipe.write_text(TINY_RECIPE + "calibrate = true\n")
     out = tmp_path / "run"
     assert finetune.main([str(recipe), "--data", str(corpus), "--out", str(out)]) == 0
-    temperature = json.loads((out / "config.json").read_text())["spamgate"]["temperature"]
+    told = json.loads((out / "config.json").read_text())["spamgate"]
     plain = run.finetune(load_config(recipe, calibrate=False), read_sms(corpus), CPU)
     calibrated = run.finetune(load_config(recipe), read_sms(corpus), CPU)
-    assert calibrated.temperature == pytest.approx(temperature)
+    assert calibrated.temperature == pytest.approx(told["temperature"])
+    assert calibrated.shift == pytest.approx(told["shift"])
     batch = pack([[1, 2, 3], [4, 5]])
     with torch.no_grad():
-        expected = plain.model(batch) / temperature
+        expected = plain.model(batch) / told["temperature"] + torch.tensor([0, told["shift"]])
         torch.testing.assert_close(calibrated.model(batch), expected, atol=1e-4, rtol=1e-4)
-    assert calibrated.metrics["test"].accuracy == plain.metrics["test"].accuracy
+    assert told["shift"] != 0
+    assert calibrated.metrics["validation"].loss < plain.metrics["validation"].loss
+
+
+def test_a_classifier_learns_on_with_its_head_where_the_recipe_says_so(
+    save_tiny: Callable[..., Path], recipe: Path, tiny_base: Path
+) -> None:
+    folder = save_tiny()
+    saved = load_classifier(folder).model
+    kept = run.make_model(load_config(recipe, base=str(folder), keep_head=True))
+    batch = pack([[1, 2, 3], [4, 5]])
+    with torch.no_grad():
+        torch.testing.assert_close(kept(batch), saved(batch))
+    fresh = run.make_model(load_config(recipe, base=str(folder)))
+    assert not torch.equal(fresh.score.weight, saved.score.weight)
+    with pytest.raises(CheckpointError):
+        run.make_model(load_config(recipe, base=str(tiny_base), keep_head=True))
+    with pytest.raises(ConfigError, match="keep_head"):
+        load_config(recipe, base="random", keep_head=True)
+
+
+def test_the_last_weights_are_saved_where_the_recipe_says_so(recipe: Path, corpus: Path) -> None:
+    steps = {}
+    for kept in ("best", "last"):  # at this rate no step is better than another
+        config = load_config(recipe, learning_rate=1e-30, snapshot=kept)
+        steps[kept] = run.finetune(config, read_sms(corpus), CPU).outcome.snapshot.step
+    assert steps["best"] == 1 < steps["last"]
+    with pytest.raises(ConfigError, match="patience"):
+        load_config(recipe, snapshot="last", patience=2)
 
 
 @pytest.mark.parametrize("read", ["first", "mean"])

@@ -1,9 +1,11 @@
 """python -m training.average RUN RUN ...: one classifier with the mean of several runs' weights.
 
 A run that is named twice weighs twice; an average may be averaged again.
-The runs are fine-tunings of one base on one split, with other seeds or other recipes. Their average
-makes fewer mistakes than most of them and costs no more than one. Temperature, cut-offs and figures
-are computed anew; nothing is chosen by the test part. Source: Wortsman et al., "Model soups", 2022.
+The runs are fine-tunings of one base on one split, with other seeds or other recipes, or one is
+what another started from: their average keeps what both are good at. It makes fewer mistakes than
+most of them and costs no more than one. Calibration, cut-offs and figures are computed anew;
+nothing is chosen by the test part. Sources: Wortsman et al., "Model soups" and "Robust fine-tuning
+of zero-shot models", both 2022.
 """
 
 import argparse
@@ -30,7 +32,7 @@ from training.run import measure_model, tokenize_parts
 
 # Other bases have no mean, and of other splits one run's test texts are another's training texts.
 _SHARED = (
-    *("base", "corpora", "data_sha256", "selection", "split_seed"),
+    *("corpora", "data_sha256", "selection", "split_seed"),
     *("train_fraction", "validation_fraction", "max_tokens", "read_token", "padding"),
 )
 
@@ -46,13 +48,20 @@ def average_runs(
     if len(checkpoints) < 2:
         raise CheckpointError("an average takes at least two runs.")
     recipes = [_recipe(checkpoint) for checkpoint in checkpoints]
+    names = {Path(checkpoint.name).name for checkpoint in checkpoints}
+    bases = sorted({recipe.base for recipe in recipes if Path(recipe.base).name not in names})
+    if len(bases) > 1:
+        raise CheckpointError(
+            f"the runs have the bases {', '.join(bases)}: only runs from one base, or one run and "
+            "what started from it, can be averaged."
+        )
     for checkpoint, recipe in zip(checkpoints, recipes, strict=True):
         for key in _SHARED:
             first, own = getattr(recipes[0], key), getattr(recipe, key)
             if own != first:
                 raise CheckpointError(
                     f"{checkpoint.name} has {key} = {own!r}, {checkpoints[0].name} has {first!r}: "
-                    "only runs from one base on one split can be averaged."
+                    "only runs on one split can be averaged."
                 )
         if checkpoint.model.config != checkpoints[0].model.config:
             raise CheckpointError(f"{checkpoint.name} has another size than the first run.")

@@ -1,32 +1,52 @@
-"""Temperature scaling: one number that makes probabilities honest without changing a verdict.
+"""Calibration: two numbers that make probabilities honest, fitted on texts of the natural mix.
 
-Source: Guo et al., "On Calibration of Modern Neural Networks", 2017.
+The temperature says how sure the model may be; the shift takes back what training on another share
+of spam than is met did to every verdict.
+Sources: Platt, "Probabilistic Outputs for Support Vector Machines", 1999; Guo et al., "On
+Calibration of Modern Neural Networks", 2017.
 """
 
 import math
 
+import torch
 import torch.nn.functional as F
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize
 from torch import Tensor
 
-# A temperature outside this range says more about a tiny validation set than about the model.
-_RANGE = (0.1, 10.0)
+# Numbers outside these ranges say more about a tiny validation set than about the model.
+_MOST_LOG_TEMPERATURE = math.log(10.0)
+_MOST_SHIFT = 3.0
 
 
-def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The T for which softmax(logits / T) has the least cross-entropy.
+def fit_calibration(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+    """The temperature T and shift b with the least cross-entropy of ``calibrated``.
 
     Args:
         logits: float (N, 2), of texts that the model was not trained on.
         labels: int64 (N,).
 
     Returns:
-        T between 0.1 and 10; above 1 where the model was too sure of itself.
+        T between 0.1 and 10, above 1 where the model was too sure of itself; b between -3 and 3,
+        below 0 where it called spam too often.
     """
     double = logits.double()
 
-    def loss(log_temperature: float) -> float:
-        return float(F.cross_entropy(double / math.exp(log_temperature), labels))
+    def loss(numbers: tuple[float, float]) -> float:
+        log_temperature, shift = numbers
+        return float(F.cross_entropy(calibrated(double, math.exp(log_temperature), shift), labels))
 
-    low, high = (math.log(bound) for bound in _RANGE)
-    return math.exp(minimize_scalar(loss, bounds=(low, high), method="bounded").x)
+    bounds = [(-bound, bound) for bound in (_MOST_LOG_TEMPERATURE, _MOST_SHIFT)]
+    log_temperature, shift = minimize(loss, (0.0, 0.0), bounds=bounds, method="Powell").x
+    return math.exp(log_temperature), float(shift)
+
+
+def calibrated(logits: Tensor, temperature: float, shift: float) -> Tensor:
+    """Logits (N, 2) divided by the temperature, then the shift added to those of spam."""
+    return logits / temperature + torch.tensor([0.0, shift])
+
+
+@torch.no_grad()
+def calibrate_head(head: torch.nn.Linear, temperature: float, shift: float) -> None:
+    """Makes a head without bias give calibrated logits, in place; it has a bias then."""
+    head.weight.div_(temperature)
+    head.bias = torch.nn.Parameter(head.weight.new_tensor([0.0, shift]))

@@ -66,6 +66,9 @@ class TrainConfig(BaseModel):
         description="Folder or hub id of the pretrained network; 'random' draws one of the sizes "
         "below instead.",
     )
+    keep_head: bool = Field(
+        False, description="Learn on with the two-class head of the base, which is a classifier."
+    )
     random_weights: bool = Field(
         False, description="Take the base's sizes and draw its weights anew: an experiment."
     )
@@ -134,8 +137,14 @@ class TrainConfig(BaseModel):
         ge=0,
         description="Evaluations without a better validation loss before stopping; 0 never.",
     )
+    snapshot: Literal["best", "last"] = Field(
+        "best",
+        description="Which weights are saved: those of the lowest validation loss, or the last.",
+    )
     calibrate: bool = Field(
-        False, description="Fit a temperature on the validation part and fold it into the head."
+        False,
+        description="Fit a temperature and a shift on the validation part and fold them into the "
+        "head.",
     )
     token_dropout: float = Field(
         0.0,
@@ -207,6 +216,10 @@ class TrainConfig(BaseModel):
             raise ValueError("training_only goes with selection = 'all' only")
         if self.prefix_loss and (self.trained != "all" or self.read_token != "last"):
             raise ValueError("prefix_loss goes with trained = 'all' and read_token = 'last' only")
+        if self.keep_head and (self.base == "random" or self.random_weights):
+            raise ValueError("keep_head goes with a classifier as base, not with random weights")
+        if self.patience and self.snapshot == "last":
+            raise ValueError("patience goes with snapshot = 'best' only")
         if self.distillation and not self.prefix_loss:
             raise ValueError("distillation goes with prefix_loss only")
         return self

@@ -42,6 +42,7 @@ def save_run(out: Path, config: TrainConfig, run: TrainedClassifier, record: Run
             read_token=run.read_token,
             causal_mask=config.causal_mask,
             temperature=run.temperature,
+            shift=run.shift,
             storage_dtype=storage_dtype,
         )
         if run.read_token == "last" and config.causal_mask:

@@ -279,6 +279,8 @@ class _Trainer:
             f"epoch {epoch:5.2f}  step {self.passes:6d}  train loss {train_loss:.3f}  "
             f"validation loss {validation_loss:.3f}, of all texts {whole:.3f}"
         )
+        if self.config.snapshot == "last":
+            self.snapshot.validation_loss = math.inf
         if self.snapshot.offer(self.evaluated_model, self.passes, of_first(whole)):
             self.evaluations_without_gain = 0
             return

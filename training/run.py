@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
-from model.checkpoint import ReadToken, finalize, load_base, undrawn
+from model.checkpoint import ReadToken, finalize, load_base, load_classifier, undrawn
 from model.gpt2 import GPT2Config, GPT2ForSequenceClassification, init_weights
 from training.activations import ActivationCache, cache_activations
 from training.augment import Augmenter
-from training.calibration import fit_temperature
+from training.calibration import calibrate_head, fit_calibration
 from training.config import TrainConfig, TrainingError
 from training.corpora import Example
 from training.cutoffs import decision_facts
@@ -54,6 +54,7 @@ class TrainedClassifier:
             several, and on a sample of the training part where that is large.
         facts: cut-offs and reliability, both from the validation part, and the share of spam.
         temperature: what its logits were divided by; 1 without calibration.
+        shift: what was added to the logit of spam then; 0 without.
         trained_parameters: how many parameters learnt.
     """
 
@@ -64,6 +65,7 @@ class TrainedClassifier:
     metrics: dict[str, Metrics]
     facts: dict[str, object]
     temperature: float
+    shift: float
     trained_parameters: int
 
 
@@ -144,14 +146,13 @@ def measure_model(
     finalize(model, getattr(torch, config.storage_dtype))
     if config.storage_dtype != "float32":
         caches = {}  # the frozen blocks were rounded just now
-    temperature = 1.0
+    temperature, shift = 1.0, 0.0
     if config.calibrate:
         logits, labels = predict(
             model, parts["validation"], config, device, caches.get("validation")
         )
-        temperature = fit_temperature(logits, labels)
-        with torch.no_grad():
-            model.score.weight.div_(temperature)
+        temperature, shift = fit_calibration(logits, labels)
+        calibrate_head(model.score, temperature, shift)
         finalize(model, getattr(torch, config.storage_dtype))
     verdicts = _read_parts(model, splits, parts, config, device, caches)
     verdicts |= _by_corpus(splits.test, *verdicts["test"])
@@ -165,6 +166,7 @@ def measure_model(
         {name: measure(*pair) for name, pair in verdicts.items()},
         facts,
         temperature,
+        shift,
         trained_parameters or sum(p.numel() for p in model.parameters()),
     )
 
@@ -217,7 +219,10 @@ def _share_of_spam(examples: Sequence[Example]) -> float:
 
 
 def make_model(config: TrainConfig) -> GPT2ForSequenceClassification:
-    """The base with a fresh two-class head, or random weights, from torch's global generator."""
+    """The base with a two-class head, fresh unless the recipe keeps the base's, or random weights.
+
+    What is drawn comes from torch's global generator.
+    """
     if config.base == "random":
         sizes = GPT2Config(n_layer=config.n_layer, n_head=config.n_head, n_embd=config.n_embd)
         model = GPT2ForSequenceClassification(sizes, head_bias=True, read=config.read_token)
@@ -236,6 +241,11 @@ def make_model(config: TrainConfig) -> GPT2ForSequenceClassification:
         )
     model.transformer = backbone
     model.score = torch.nn.Linear(backbone.config.n_embd, 2)
+    if config.keep_head:
+        kept = load_classifier(config.base).model.score
+        with torch.no_grad():
+            model.score.weight.copy_(kept.weight)
+            model.score.bias.zero_()  # saved without one: ln_f does its work
     return model
 
 
