@@ -226,7 +226,10 @@ def test_a_replaced_model_is_freed_though_the_collector_looks_at_nothing_loaded(
             batcher = weakref.ref(running_service.engine.batcher)
             model = weakref.ref(running_service.engine.classifier)
             await running_service.reload()
-            await asyncio.sleep(0.01)  # its last task ends
+            for _ in range(500):  # until its last task has ended
+                if batcher() is None:
+                    break
+                await asyncio.sleep(0.01)
             of_one_switch = batcher()
             await running_service.reload()
             return frozen, of_one_switch, model()
