@@ -72,15 +72,20 @@ class History:
 
 @dataclass
 class Snapshot:
-    """The trained tensors at the lowest loss over the whole validation set so far."""
+    """The trained tensors at the lowest loss over the whole validation set so far, or the last."""
 
     step: int = 0
     validation_loss: float = math.inf
     tensors: dict[str, Tensor] = field(default_factory=dict)
 
-    def offer(self, model: torch.nn.Module, step: int, validation_loss: float) -> bool:
-        """Keeps a copy of the model's trained tensors if they are the best yet; says if so."""
-        if self.tensors and validation_loss >= self.validation_loss:
+    def offer(
+        self, model: torch.nn.Module, step: int, validation_loss: float, always: bool = False
+    ) -> bool:
+        """Keeps a copy of the model's trained tensors if they are the best yet, or always.
+
+        Returns whether it did.
+        """
+        if self.tensors and not always and validation_loss >= self.validation_loss:
             return False
         self.step, self.validation_loss = step, validation_loss
         for name, parameter in model.named_parameters():
@@ -279,9 +284,8 @@ class _Trainer:
             f"epoch {epoch:5.2f}  step {self.passes:6d}  train loss {train_loss:.3f}  "
             f"validation loss {validation_loss:.3f}, of all texts {whole:.3f}"
         )
-        if self.config.snapshot == "last":
-            self.snapshot.validation_loss = math.inf
-        if self.snapshot.offer(self.evaluated_model, self.passes, of_first(whole)):
+        always = self.config.snapshot == "last"
+        if self.snapshot.offer(self.evaluated_model, self.passes, of_first(whole), always):
             self.evaluations_without_gain = 0
             return
         self.evaluations_without_gain += 1

@@ -228,7 +228,8 @@ def make_model(config: TrainConfig) -> GPT2ForSequenceClassification:
         model = GPT2ForSequenceClassification(sizes, head_bias=True, read=config.read_token)
         init_weights(model, sizes)
         return model
-    backbone = load_base(config.base)
+    classifier = load_classifier(config.base).model if config.keep_head else None
+    backbone = classifier.transformer if classifier else load_base(config.base)
     if config.max_tokens > backbone.config.n_positions:
         raise TrainingError(
             f"max_tokens is {config.max_tokens}, {config.base} takes {backbone.config.n_positions}."
@@ -241,10 +242,9 @@ def make_model(config: TrainConfig) -> GPT2ForSequenceClassification:
         )
     model.transformer = backbone
     model.score = torch.nn.Linear(backbone.config.n_embd, 2)
-    if config.keep_head:
-        kept = load_classifier(config.base).model.score
+    if classifier:
         with torch.no_grad():
-            model.score.weight.copy_(kept.weight)
+            model.score.weight.copy_(classifier.score.weight)
             model.score.bias.zero_()  # saved without one: ln_f does its work
     return model
 
