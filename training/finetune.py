@@ -118,7 +118,7 @@ def _train_and_save(
         print(f"{as_seeds_table(seeds)}\nkept seed {config.seed}, by validation loss")
     print(as_table(run.metrics))
     print(
-        f"best snapshot: step {run.outcome.snapshot.step}, validation loss "
+        f"saved weights: step {run.outcome.snapshot.step}, validation loss "
         f"{run.outcome.snapshot.validation_loss:.4f}; {run.outcome.seconds:.0f} s, "
         f"{run.outcome.examples_per_second:.0f} examples/s"
     )

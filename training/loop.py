@@ -230,7 +230,7 @@ class _Trainer:
                 self.bar.write(f"no better for {self.config.patience} evaluations: stopping")
             except KeyboardInterrupt:
                 interrupted = True
-                self.bar.write("interrupted: keeping the best snapshot so far")
+                self.bar.write("interrupted: keeping the snapshot so far")
         seconds = time.monotonic() - start
         if not self.snapshot.tensors:  # interrupted before the first evaluation
             self.snapshot.offer(self.model, self.passes, math.inf)

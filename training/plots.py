@@ -39,7 +39,7 @@ def draw_losses(history: History) -> Figure:
         {
             "training": [p.train_loss for p in points],
             "validation": [p.validation_loss for p in points],
-            "all of validation, which chooses": [p.whole_validation_loss for p in points],
+            "all of validation": [p.whole_validation_loss for p in points],
         },
     )
 
