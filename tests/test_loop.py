@@ -17,7 +17,7 @@ from training.config import TrainConfig, TrainingError, load_config
 from training.corpora import read_sms
 from training.data import make_loader, split_examples
 from training.loop import Outcome, Snapshot, _Trainer, train
-from training.optimizer import schedule
+from training.optimizer import make_optimizers, parameter_groups, schedule
 
 CPU = torch.device("cpu")
 
@@ -145,7 +145,7 @@ def test_learning_rate_rises_in_a_line_and_falls_along_a_cosine() -> None:
     trainer = _Trainer(tiny_classifier_model(), loader, loader, config, CPU, 0)
     rates = []
     for _ in range(20):
-        rates.append(1e3 * trainer.optimizer.param_groups[0]["lr"])
+        rates.append(1e3 * trainer.optimizers[0].param_groups[0]["lr"])
         trainer.step()
     assert rates[:5] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
     assert rates[12] == pytest.approx(0.5)
@@ -153,6 +153,40 @@ def test_learning_rate_rises_in_a_line_and_falls_along_a_cosine() -> None:
     assert rates[-1] < 0.02
     constant = config.model_copy(update={"schedule": "constant"})
     assert {schedule(constant, 20)(step) for step in range(20)} == {1.0}
+
+
+def test_muon_takes_the_trained_matrices_of_the_blocks_and_adamw_the_rest() -> None:
+    model = tiny_classifier_model()
+    model.get_submodule("transformer.h.0").requires_grad_(False)
+    config = TrainConfig(embedding_rate=0.5, learning_rate=1e-3)
+    groups = parameter_groups(model, config)
+    adamw, muon = make_optimizers("muon", model.transformer, groups, 0.1)
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    taken, left = (
+        [names[p] for group in optimizer.param_groups for p in group["params"]]
+        for optimizer in (muon, adamw)
+    )
+    assert all(name.startswith("transformer.h.1.") for name in taken)
+    assert len(taken) == 4
+    assert sorted(taken + left) == sorted(n for n, p in model.named_parameters() if p.requires_grad)
+    assert [group["lr"] for group in muon.param_groups] == [1e-3]
+    assert [group["lr"] for group in adamw.param_groups] == [5e-4, 1e-3]
+
+
+def test_muon_steps_every_direction_of_a_matrix_alike() -> None:
+    """The size of AdamW's step, 0.2 of the rate an entry, whatever the gradient's spectrum."""
+    model = tiny_classifier_model()
+    groups = parameter_groups(model, TrainConfig(learning_rate=1e-2))
+    _, muon = make_optimizers("muon", model.transformer, groups, weight_decay=0.0)
+    weight = model.get_parameter("transformer.h.0.mlp.c_fc.weight")
+    before = weight.detach().clone()
+    scales = torch.logspace(0, -1, weight.shape[1])
+    weight.grad = torch.nn.init.orthogonal_(torch.empty_like(weight)) * scales
+    muon.step()
+    step = (weight.detach() - before) / 1e-2
+    spectrum = torch.linalg.svdvals(step) / (0.2 * max(weight.shape) ** 0.5)
+    assert 0.6 < spectrum.min()
+    assert spectrum.max() < 1.3
 
 
 def test_prefix_loss_is_the_mean_over_every_beginning_of_each_text() -> None:

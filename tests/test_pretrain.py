@@ -203,8 +203,11 @@ def tiny_texts() -> TextSplit:
     return TextSplit(split[:80], {"lines": split[80:]})
 
 
-def test_resumed_run_equals_an_uninterrupted_one(recipe: Path, tmp_path: Path) -> None:
-    config = read_recipe(recipe, PretrainConfig)
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_resumed_run_equals_an_uninterrupted_one(
+    optimizer: str, recipe: Path, tmp_path: Path
+) -> None:
+    config = read_recipe(recipe, PretrainConfig).model_copy(update={"optimizer": optimizer})
     straight = Pretrainer(config, tiny_texts(), CPU)
     assert straight.run(tmp_path / "straight")
     assert [path.name for path in saved_steps(tmp_path / "straight")] == ["step-0000025"]

@@ -94,11 +94,14 @@ class TrainConfig(BaseModel):
         "auto",
         description="auto: bfloat16 autocast where the processor computes in it, else float32.",
     )
-    learning_rate: float = Field(5e-5, gt=0, description="AdamW's, at its peak.")
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw", description="muon: Muon for the matrices of the blocks, AdamW for all else."
+    )
+    learning_rate: float = Field(5e-5, gt=0, description="At its peak.")
     embedding_rate: float = Field(
         1.0, ge=0, description="Of the token embeddings, as a share of learning_rate."
     )
-    weight_decay: float = Field(0.1, ge=0, description="AdamW's, on every trained tensor.")
+    weight_decay: float = Field(0.1, ge=0, description="Decoupled, on every trained tensor.")
     schedule: Literal["constant", "cosine"] = Field(
         "constant", description="cosine: linear warm-up, then down to zero along half a cosine."
     )

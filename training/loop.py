@@ -19,7 +19,7 @@ from tqdm import tqdm
 from model.gpt2 import GPT2ForSequenceClassification
 from training.config import TrainConfig, TrainingError
 from training.data import Batch, join
-from training.optimizer import parameter_groups, schedule
+from training.optimizer import make_optimizers, parameter_groups, schedule
 from training.parallel import (
     check_batch_size,
     is_first,
@@ -185,11 +185,14 @@ class _Trainer:
         groups = parameter_groups(model, config)
         if pupil:
             groups[-1]["params"] += pupil.parameters()
-        self.optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
-        total_steps = config.epochs * math.ceil(len(train_loader) / config.accumulation_steps)
-        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, schedule(config, total_steps)
+        self.optimizers = make_optimizers(
+            config.optimizer, model.transformer, groups, config.weight_decay
         )
+        total_steps = config.epochs * math.ceil(len(train_loader) / config.accumulation_steps)
+        factor = schedule(config, total_steps)
+        self.schedulers = [
+            torch.optim.lr_scheduler.LambdaLR(optimizer, factor) for optimizer in self.optimizers
+        ]
         self.average: AveragedModel | None = None
         if config.averaging:
             average = get_ema_multi_avg_fn(config.averaging)  # type: ignore[no-untyped-call]
@@ -257,10 +260,12 @@ class _Trainer:
                 self.evaluate()
 
     def step(self) -> None:
-        sum_gradients(p for group in self.optimizer.param_groups for p in group["params"])
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.scheduler.step()
+        groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+        sum_gradients(p for group in groups for p in group["params"])
+        for optimizer, scheduler in zip(self.optimizers, self.schedulers, strict=True):
+            optimizer.step()
+            optimizer.zero_grad()
+            scheduler.step()
         if self.average:
             self.average.update_parameters(self.model)
 

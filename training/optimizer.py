@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
-from model.gpt2 import GPT2ForSequenceClassification
+import torch
+
+from model.gpt2 import GPT2ForSequenceClassification, GPT2Model
 from training.config import TrainConfig
 
 
@@ -19,6 +21,44 @@ def parameter_groups(
     return [
         {"params": [embeddings], "lr": config.embedding_rate * config.learning_rate},
         {"params": [p for p in trained if p is not embeddings], "lr": config.learning_rate},
+    ]
+
+
+def make_optimizers(
+    name: Literal["adamw", "muon"],
+    transformer: GPT2Model,
+    groups: list[dict[str, Any]],
+    weight_decay: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+) -> list[torch.optim.Optimizer]:
+    """AdamW of all groups; with ``muon``, Muon takes the blocks' matrices out of them.
+
+    Muon makes each matrix' step orthogonal and, scaled to AdamW's size, takes AdamW's rates:
+    Jordan, "Muon: an optimizer for hidden layers in neural networks" (2024); Liu et al., "Muon is
+    scalable for LLM training" (2025).
+
+    Args:
+        name: which.
+        transformer: whose blocks' matrices they are.
+        groups: as torch's optimizers take them; each keeps its settings in both.
+        weight_decay: of groups that say nothing of it.
+        betas: AdamW's.
+    """
+    matrices: set[torch.Tensor] = set()
+    if name == "muon":
+        matrices = {p for p in transformer.h.parameters() if p.requires_grad and p.ndim == 2}
+    by_adamw, by_muon = (
+        [{**g, "params": [p for p in g["params"] if (p in matrices) is of_muon]} for g in groups]
+        for of_muon in (False, True)
+    )
+    adamw = torch.optim.AdamW(by_adamw, betas=betas, weight_decay=weight_decay, fused=True)
+    if not matrices:
+        return [adamw]
+    with_matrices = [group for group in by_muon if group["params"]]
+    scaled = "match_rms_adamw"
+    return [
+        adamw,
+        torch.optim.Muon(with_matrices, weight_decay=weight_decay, adjust_lr_fn=scaled),
     ]
 
 

@@ -25,11 +25,14 @@ class PretrainConfig(BaseModel):
 
     steps: int = Field(1000, ge=1, description="Optimizer steps.")
     batch_tokens: int = Field(4096, ge=2, description="Tokens a step; at least n_positions.")
-    learning_rate: float = Field(2e-3, gt=0, description="AdamW's, at its peak.")
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw", description="muon: Muon for the matrices of the blocks, AdamW for all else."
+    )
+    learning_rate: float = Field(2e-3, gt=0, description="At its peak.")
     embedding_rate: float = Field(
         1.0, ge=0, description="Of the token embeddings, as a share of learning_rate."
     )
-    weight_decay: float = Field(0.1, ge=0, description="AdamW's, on matrices.")
+    weight_decay: float = Field(0.1, ge=0, description="Decoupled, on matrices.")
     warmup_fraction: float = Field(
         0.05, ge=0, lt=1, description="Share of steps with a rising rate; then half a cosine to 0."
     )

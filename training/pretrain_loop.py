@@ -30,11 +30,12 @@ from training.documents import TextSplit, Window, batches
 from training.generate import generate
 from training.loop import autocast
 from training.memory import keep_freed_memory
-from training.optimizer import warmup_then_cosine
+from training.optimizer import make_optimizers, warmup_then_cosine
 from training.output_layer import SampledSoftmax, chunked_cross_entropy, token_frequencies
 from training.pretrain_config import PretrainConfig
 
-_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+_ADAMW_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+_MUON_MOMENTS = ("momentum_buffer",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,17 +107,19 @@ class Pretrainer:
     def step(self, windows: list[Window]) -> float:
         """One optimizer step; returns its loss, an estimate where the output layer is sampled."""
         batch, targets = self._tensors(windows)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate() * group["factor"]
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+            for group in optimizer.param_groups:
+                group["lr"] = self.learning_rate() * group["factor"]
         with autocast(self.config.precision, self.device):
             loss = self.loss(batch, targets)
-        self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         value = loss.item()
         if not math.isfinite(value):
             raise TrainingError(f"the loss is {value} at step {self.steps_done}: lower the rate.")
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         self.steps_done += 1
         return value
 
@@ -185,9 +188,9 @@ class Pretrainer:
             CheckpointError: the folder exists.
         """
         tensors = {
-            f"{name}.{moment}": self.optimizer.state[parameter][moment]
+            f"{name}.{moment}": tensor
             for name, parameter in self.model.named_parameters()
-            for moment in _MOMENTS
+            for moment, tensor in self._optimizer_of(parameter).state[parameter].items()
         }
         state = {
             "recipe": self.config.model_dump(mode="json"),
@@ -215,10 +218,12 @@ class Pretrainer:
                 )
             self._adopt(load_language_model(folder))
             for name, parameter in self.model.named_parameters():
-                self.optimizer.state[parameter] = {
+                optimizer = self._optimizer_of(parameter)
+                is_muon = isinstance(optimizer, torch.optim.Muon)
+                optimizer.state[parameter] = {
                     # torch keeps the step count on the CPU
                     m: tensors[f"{name}.{m}"].to("cpu" if m == "step" else self.device)
-                    for m in _MOMENTS
+                    for m in (_MUON_MOMENTS if is_muon else _ADAMW_MOMENTS)
                 }
             self.steps_done, self.seconds = state["steps_done"], state["seconds"]
             self.history = [LanguagePoint(**point) for point in state["history"]]
@@ -240,7 +245,16 @@ class Pretrainer:
             {"params": matrices, "weight_decay": decay, "factor": 1.0},
             {"params": vectors, "weight_decay": 0.0, "factor": 1.0},
         ]
-        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), fused=True)
+        self.optimizers = make_optimizers(
+            self.config.optimizer, self.model.transformer, groups, decay, betas=(0.9, 0.95)
+        )
+
+    def _optimizer_of(self, parameter: Tensor) -> torch.optim.Optimizer:
+        return next(
+            optimizer
+            for optimizer in self.optimizers
+            if any(parameter is p for group in optimizer.param_groups for p in group["params"])
+        )
 
     def _tensors(self, windows: list[Window]) -> tuple[PackedBatch, Tensor]:
         batch = pack([window[:-1] for window in windows])
