@@ -79,6 +79,17 @@ def test_a_joined_text_is_spam_from_where_the_spam_begins() -> None:
     assert batch.token_labels.tolist() == expected
 
 
+def test_half_of_the_good_words_are_of_the_texts_own_corpus() -> None:
+    own = Example("ok", 0, "sms")
+    others = [Example("no", 0, "mail") for _ in range(99)]
+    config = TrainConfig(joining=1.0, max_tokens=64)
+    augmenter = Augmenter([Example("win cash", 1, "sms"), own, *others], config)
+    drawn = [decode(augmenter(0).tokens) for _ in range(200)]
+    assert 0.35 < sum("ok" in text for text in drawn) / 200 < 0.7
+    lonely = Augmenter([Example("win cash", 1, "sms"), *others], config)
+    assert all("no" in decode(lonely(0).tokens) for _ in range(20))
+
+
 def test_good_words_are_few_and_many_and_fit_beside_the_text() -> None:
     ham = ("home " * 99, 0)
     augmenter = make_augmenter(("win cash", 1), ham, joining=1.0, joined_tokens=480)

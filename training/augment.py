@@ -63,7 +63,10 @@ class Augmenter:
     def __init__(self, examples: Sequence[Example], config: TrainConfig) -> None:
         """Keeps the training part, and the recipe for what may happen to a text and how often."""
         self._examples = examples
-        self._ham = [example.text for example in examples if example.label == 0]
+        self._ham = [example for example in examples if example.label == 0]
+        self._ham_of: dict[str, list[Example]] = {}
+        for example in self._ham:
+            self._ham_of.setdefault(example.source, []).append(example)
         self._max_tokens = config.max_tokens
         self._config = config
 
@@ -74,20 +77,22 @@ class Augmenter:
         room = self._max_tokens - len(tokens) - len(_NEWLINE)
         if room < 1 or not self._ham or not self._happens(self._config.joining):
             return Reading(tokens, example.label)
-        good = self._good_words(room)
+        # A spam among many messages of its own kind, or among anything.
+        own = self._ham_of.get(example.source) if self._happens(0.5) else None
+        good = self._good_words(own or self._ham, room)
         if torch.rand(()) < 0.5:
             front = good + _NEWLINE
             return Reading(front + tokens, example.label, len(front))
         return Reading(tokens + _NEWLINE + good, example.label)
 
-    def _good_words(self, most: int) -> list[int]:
-        """Tokens of ham texts one after another, ``most`` at most."""
+    def _good_words(self, pool: Sequence[Example], most: int) -> list[int]:
+        """Tokens of ham texts of the pool one after another, ``most`` at most."""
         longest = self._config.joined_tokens / _FEWEST_GOOD_TOKENS
         doublings = math.log2(longest) * float(torch.rand(()))
         size = min(most, round(_FEWEST_GOOD_TOKENS * 2**doublings))
         tokens: list[int] = []
         while len(tokens) < size:
-            ham = self._respell(self._ham[_below(len(self._ham))])
+            ham = self._respell(pool[_below(len(pool))].text)
             tokens += self._drop(self._cut(encode(ham, self._max_tokens)[0], size)) + _NEWLINE
         return tokens[:size]
 
