@@ -178,9 +178,9 @@ def test_muon_steps_every_direction_of_a_matrix_alike() -> None:
     model = tiny_classifier_model()
     groups = parameter_groups(model, TrainConfig(learning_rate=1e-2))
     _, muon = make_optimizers("muon", model.transformer, groups, weight_decay=0.0)
-    weight = model.get_parameter("transformer.h.0.mlp.c_fc.weight")
+    weight = model.get_parameter("transformer.h.0.mlp.c_proj.weight")
     before = weight.detach().clone()
-    scales = torch.logspace(0, -1, weight.shape[1])
+    scales = torch.logspace(0, -1, weight.shape[0])[:, None]
     weight.grad = torch.nn.init.orthogonal_(torch.empty_like(weight)) * scales
     muon.step()
     step = (weight.detach() - before) / 1e-2
