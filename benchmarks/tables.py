@@ -49,7 +49,8 @@ def render() -> str:
     lines += [
         "",
         "\\* Mean and standard deviation of five: each the average of the second step and of one "
-        "run of the third, where the starter has all five.",
+        "run of the third, where the starter has all five; not calibrated anew "
+        "(`benchmarks/results/starter_runs.json` has the command).",
         "",
         "Trained without one of the three, tested on it and on Enron-Spam; all systems have the "
         f"invented messages, too (`{without['command']}`):",
