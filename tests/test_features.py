@@ -1,135 +1,99 @@
-"""What a teacher saw: reduced, kept, found again, and learnt beside the verdict."""
+"""What a teacher sees at tokens: aligned, reduced, kept, found again, and learnt in pretraining."""
 
 import copy
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
-from tests.conftest import tiny_classifier_model
-from tests.tiny_training import TINY_RECIPE
-from training import features, finetune, teacher
-from training.config import TrainConfig, TrainingError, load_config
-from training.corpora import Example, read_sms
-from training.data import make_loader, split_examples
-from training.features import read_features, reduce, save_features
-from training.loop import _Trainer, train
+from model.packing import pack
+from model.tokenizer import ENDOFTEXT, encode, token_bytes
+from tests.tiny_training import synthetic_lines
+from training import features, pretrain, teacher
+from training.config import TrainingError
+from training.documents import TextSplit, Window, windows
+from training.documents import batches as pretrain_batches
+from training.features import Lessons, Reduction, every_window, look, save_lessons
+from training.pretrain_config import PretrainConfig
+from training.pretrain_loop import Pretrainer
+from training.teacher import TokenStates, token_states
 
 CPU = torch.device("cpu")
-TEXTS = ("win a prize", "see you at home", "lone surrogate \ud800")
+TEXTS = ("win a prize", "see you at home", "naïve 😀 ", "")
+WINDOWS = [window for text in TEXTS for window in windows(text, 64)]
+
+TINY_RECIPE = """
+n_layer = 1
+n_head = 2
+n_embd = 16
+n_positions = 64
+steps = 6
+batch_tokens = 128
+eval_every = 3
+precision = "float32"
+distillation = 0.5
+"""
 
 
-def test_reduced_features_are_the_principal_components_of_standardized_columns() -> None:
-    rng = np.random.default_rng(0)
-    states = (rng.normal(size=(50, 4)) @ rng.normal(size=(4, 9)) + 3).astype(np.float32)
-    states[:, 8] = 7  # a column that never changes says nothing, and divides by nothing
-    reduced = reduce(states, 3)
-    expected = PCA(3).fit_transform(StandardScaler().fit_transform(states))
-    expected /= expected.std(0)
-    np.testing.assert_allclose(np.abs(reduced), np.abs(expected), atol=1e-3)
+class Letters:
+    """A tokenizer of the teacher's interface that takes two letters at a time."""
+
+    def __call__(self, text: str, **_: bool) -> dict[str, Any]:
+        cuts = [(start, min(start + 2, len(text))) for start in range(0, len(text), 2)]
+        ids = [1 + sum(map(ord, text[start:end])) % 48 for start, end in cuts]
+        return {"input_ids": ids, "offset_mapping": cuts}
 
 
-def test_features_come_back_in_the_order_of_the_texts(tmp_path: Path) -> None:
-    path = tmp_path / "features.safetensors"
-    save_features(path, TEXTS, np.arange(6, dtype=np.float32).reshape(3, 2))
-    examples = [Example(TEXTS[number], 0, "test") for number in (2, 0)]
-    assert read_features(path, examples).tolist() == [[4, 5], [0, 1]]
-    assert [place.name for place in tmp_path.iterdir()] == ["features.safetensors"]
-
-
-def test_other_texts_other_files_and_none_are_clear_errors(tmp_path: Path) -> None:
-    path = tmp_path / "features.safetensors"
-    save_features(path, TEXTS, np.zeros((3, 2), np.float32))
-    with pytest.raises(TrainingError, match="made from other texts"):
-        read_features(path, [Example("never seen", 0, "test")])
-    path.write_bytes(b"no tensors")
-    for place in (path, tmp_path / "none"):
-        with pytest.raises(TrainingError, match=r"no file of training\.features"):
-            read_features(place, [])
-
-
-def test_the_teachers_part_of_the_loss_is_the_mean_square_at_the_last_tokens() -> None:
-    model = tiny_classifier_model(head_bias=True)
-    examples = [([1, 2, 3], 1), ([4, 5], 0)]
-    lessons = torch.randn(2, 5)
-    loader = make_loader(examples, 2, lessons=lessons)
-    pupil = torch.nn.Linear(model.config.n_embd, 5)
-    losses = []
-    for weight in (0.0, 0.25):
-        config = TrainConfig(
-            trained="all", prefix_loss=0.5, distillation=weight, batch_size=2, precision="float32"
-        )
-        trainer = _Trainer(model, loader, loader, config, CPU, pupil=pupil)
-        batch = next(iter(loader))
-        losses.append(trainer.training_loss(batch).item())
-    states = model.transformer(batch.packed)[[2, 4]]
-    expected = 0.25 * F.mse_loss(pupil(states), lessons).item()
-    assert losses[1] - losses[0] == pytest.approx(expected, abs=1e-5)
-
-
-def test_the_pupil_learns_with_the_model() -> None:
-    model = tiny_classifier_model(head_bias=True)
-    examples = [([n, n + 1, n + 2], n % 2) for n in range(1, 17)]
-    lessons = torch.tensor([[float(label), -1.0] for _, label in examples])
-    loader = make_loader(examples, 4, training=True, lessons=lessons)
-    pupil = torch.nn.Linear(model.config.n_embd, 2)
-    config = TrainConfig(
-        trained="all",
-        prefix_loss=0.5,
-        distillation=1.0,
-        batch_size=4,
-        epochs=60,
-        eval_every=100,
-        learning_rate=1e-2,
-        precision="float32",
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A random network of the teacher's kind in its place."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2}
+    config = transformers.LlamaConfig(vocab_size=50, num_hidden_layers=18, **sizes)
+    language_model = transformers.LlamaForCausalLM(config).eval()
+    whole = copy.deepcopy(language_model.model)
+    monkeypatch.setattr(teacher, "teacher_folder", lambda: Path("."))
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lambda *_, **__: Letters())
+    monkeypatch.setattr(
+        transformers.AutoModelForCausalLM, "from_pretrained", lambda *_, **__: language_model
     )
-    train(model, loader, make_loader(examples, 4), config, CPU, pupil=pupil)
-    batch = next(iter(make_loader(examples, 16, lessons=lessons)))
-    states = model.transformer(batch.packed)[batch.packed.last_rows]
-    assert F.mse_loss(pupil(states), lessons).item() < 0.1
+    return whole
 
 
-def test_features_command_and_a_run_that_distils(
-    corpus: Path,
-    recipe: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """The teacher is asked for the training part alone; the run says what it learnt from."""
-    recipe.write_text(TINY_RECIPE + "prefix_loss = 0.5\ndistillation = 0.5\n")
-    asked: list[str] = []
-
-    def pooled_states(texts: list[str], progress: object) -> object:
-        asked.extend(texts)
-        return np.random.default_rng(0).normal(size=(len(texts), 6)).astype(np.float32)
-
-    monkeypatch.setattr(features, "pooled_states", pooled_states)
-    path, out = tmp_path / "teacher.safetensors", tmp_path / "run"
-    data = ["--data", str(corpus)]
-    assert features.main([str(recipe), *data, "--out", str(path)]) == 0
-    splits = split_examples(read_sms(corpus), load_config(recipe))
-    assert asked == [example.text for example in splits.train]
-    assert features.main([str(recipe), *data, "--out", str(path)]) == 2
-    assert "exists already" in capsys.readouterr().err
-
-    command = [str(recipe), *data, "--out", str(out)]
-    assert finetune.main(command) == 2
-    assert "give --teacher" in capsys.readouterr().err
-    assert finetune.main([*command, "--teacher", str(path)]) == 0
-    assert '"teacher.safetensors": ' in (out / "run.json").read_text()
+def test_token_states_stand_where_tokens_of_both_end(network: Any) -> None:
+    found = dict(token_states(WINDOWS))
+    assert sorted(found) == list(range(len(WINDOWS)))
+    # "see", " you", " at", " home" end at 3, 7, 10, 15; pairs of letters at 2, 4, ... 14, 15.
+    assert encode(TEXTS[1], 9)[0] == WINDOWS[1][1:-1]
+    assert found[1].places.tolist() == [3, 4]
+    tokens = torch.tensor([[0, *Letters()(TEXTS[1])["input_ids"]]])
+    hidden = network(tokens, output_hidden_states=True).hidden_states
+    states = torch.stack([hidden[layer][0, [5, 8]] for layer in (8, 16)], 1)
+    expected = (states / states.square().mean(-1, keepdim=True).sqrt()).flatten(1)
+    np.testing.assert_allclose(found[1].states, expected.detach().numpy(), atol=2e-3)
 
 
-def test_without_the_teacher_the_error_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(teacher, "find_spec", lambda name: None)
-    with pytest.raises(TrainingError, match="scripts/build-starter"):
-        teacher.pooled_states(["a text"])
+def test_characters_of_several_bytes_and_empty_texts_are_aligned(network: Any) -> None:
+    found = dict(token_states(WINDOWS))
+    tokens = [token_bytes(token) for token in WINDOWS[2]]
+    ends = [b"".join(tokens[1 : place + 1]).decode() for place in found[2].places]
+    assert all(len(text) % 2 == 0 for text in ends)
+    assert TEXTS[2] in ends
+    assert found[3].places.tolist() == []
+    face = encode("😀", 9)[0]
+    cut = [*face[-1:], *encode("win!", 9)[0], *face[:-1]]  # the window cuts two characters
+    assert [token_bytes(token) for token in cut[1:3]] == [b"win", b"!"]
+    assert dict(token_states([cut]))[0].places.tolist() == [2]
 
 
 def test_texts_are_batched_once_each_and_few_tokens_at_a_time() -> None:
@@ -140,30 +104,154 @@ def test_texts_are_batched_once_each_and_few_tokens_at_a_time() -> None:
         assert len(batch) * max(lengths[n] for n in batch) <= 4096
 
 
-def test_pooled_states_are_means_over_real_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a random network of the teacher's kind: padding beside other texts changes nothing."""
-    transformers = pytest.importorskip("transformers")
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2}
-    config = transformers.LlamaConfig(vocab_size=50, num_hidden_layers=26, **sizes)
-    language_model = transformers.LlamaForCausalLM(config)
-    network = copy.deepcopy(language_model.model)
+def test_without_the_teacher_the_error_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(teacher, "find_spec", lambda name: None)
+    with pytest.raises(TrainingError, match="scripts/build-starter"):
+        next(token_states([[ENDOFTEXT, 1]]))
 
-    class Tokenizer:
-        def encode(self, text: str) -> list[int]:
-            return [ord(letter) % 50 for letter in text]
 
-    monkeypatch.setattr(teacher, "teacher_folder", lambda: Path("."))
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lambda *_, **__: Tokenizer())
-    monkeypatch.setattr(
-        transformers.AutoModelForCausalLM, "from_pretrained", lambda *_, **__: language_model
+def test_the_reduction_is_to_principal_components_of_standardized_columns() -> None:
+    rng = np.random.default_rng(0)
+    states = (rng.normal(size=(50, 4)) @ rng.normal(size=(4, 9)) + 3).astype(np.float32)
+    states[:, 8] = 7  # a column that never changes says nothing, and divides by nothing
+    reduced = Reduction.of(states, 3)(states.astype(np.float16)).astype(np.float32)
+    expected = PCA(3).fit_transform(StandardScaler().fit_transform(states))
+    expected /= np.sqrt(expected.var(0).mean())
+    np.testing.assert_allclose(np.abs(reduced), np.abs(expected), atol=2e-2)
+    assert reduced.var(0).mean() == pytest.approx(1, abs=1e-2)
+    lost = Reduction.of(states, 3)(np.full((1, 9), 6e4, np.float16))
+    assert np.abs(lost).max() < 60  # one huge column is clipped
+
+
+def test_lessons_come_back_for_each_window(tmp_path: Path) -> None:
+    path = tmp_path / "lessons.safetensors"
+    seen = [
+        (np.arange(n, dtype=np.int16), np.full((n, 2), n, np.float16)) for n in range(len(WINDOWS))
+    ]
+    save_lessons(path, WINDOWS, seen)
+    lessons = Lessons(path)
+    assert lessons.components == 2
+    for number in (3, 0, 2):
+        places, found = lessons.of(WINDOWS[number])
+        assert places.tolist() == list(range(number))
+        assert found.tolist() == [[number, number]] * number
+    with pytest.raises(TrainingError, match="made from other texts"):
+        lessons.of([ENDOFTEXT, 1, 2])
+    assert [place.name for place in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_file_that_holds_no_lessons_is_a_clear_error(tmp_path: Path) -> None:
+    path = tmp_path / "lessons.safetensors"
+    path.write_bytes(b"no tensors")
+    for place in (path, tmp_path / "none"):
+        with pytest.raises(TrainingError, match=r"no file of training\.features"):
+            Lessons(place)
+
+
+def test_every_window_is_looked_at_once_and_kept_in_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(features, "_SAMPLED_WINDOWS", 2)
+    monkeypatch.setattr(features, "token_states", fake_states)
+    texts = TextSplit(WINDOWS[:2] * 2, {"test": WINDOWS[1:]})
+    every = every_window(texts)
+    assert every == WINDOWS
+    done: list[None] = []
+    seen = look(every, 0, lambda: done.append(None))
+    assert len(done) == len(WINDOWS)
+    assert [own[0].tolist() for own in seen] == [list(range(len(w) - 1)) for w in WINDOWS]
+
+
+def fake_states(texts: Sequence[Window]) -> Iterator[tuple[int, TokenStates]]:
+    """States that are the tokens' own numbers, and noise of each place."""
+    rng = np.random.default_rng(0)
+    for number, window in reversed(list(enumerate(texts))):
+        states = rng.normal(size=(len(window) - 1, 4))
+        states[:, 0] = np.array(window[:-1]) / 5000
+        places: NDArray[np.int16] = np.arange(len(window) - 1, dtype=np.int16)
+        yield number, TokenStates(places, states.astype(np.float16))
+
+
+def lessons_of(texts: TextSplit, path: Path) -> Lessons:
+    every = every_window(texts)
+    rows = [np.array([[window[0] % 7, 1.0]] * (len(window) - 1), np.float16) for window in every]
+    places = [np.arange(len(own), dtype=np.int16) for own in rows]
+    save_lessons(path, every, list(zip(places, rows, strict=True)))
+    return Lessons(path)
+
+
+def test_the_loss_is_the_mean_square_at_the_tokens_the_teacher_saw(tmp_path: Path) -> None:
+    texts = TextSplit(WINDOWS, {"test": WINDOWS[:1]})
+    path = tmp_path / "lessons.safetensors"
+    seen = [(np.array([1], np.int16), np.full((1, 2), 3, np.float16)) for _ in WINDOWS]
+    save_lessons(path, WINDOWS, seen)
+    config = PretrainConfig(n_layer=1, n_head=1, n_embd=8, n_positions=64, precision="float32")
+    trainer = Pretrainer(config, texts, CPU, Lessons(path))
+    assert trainer.pupil
+    hidden = trainer.model.transformer(pack([window[:-1] for window in WINDOWS[:2]]))
+    rows = [1, len(WINDOWS[0]) - 1 + 1]
+    expected = F.mse_loss(trainer.pupil(hidden[rows]), torch.full((2, 2), 3.0))
+    assert trainer.lessons_loss(hidden, WINDOWS[:2]).item() == pytest.approx(expected.item())
+
+
+def test_a_distilling_run_learns_and_resumes_with_its_pupil(tmp_path: Path) -> None:
+    texts = TextSplit(WINDOWS[:3] * 4, {"test": WINDOWS[1:2]})
+    lessons = lessons_of(texts, tmp_path / "lessons.safetensors")
+    config = PretrainConfig(
+        n_layer=1,
+        n_head=1,
+        n_embd=8,
+        n_positions=64,
+        steps=40,
+        batch_tokens=64,
+        learning_rate=2e-2,
+        distillation=5.0,
+        precision="float32",
     )
-    texts = ["short", "a longer text of letters", "", "short"]
-    found = teacher.pooled_states(texts)
-    tokens = torch.tensor([Tokenizer().encode(texts[1])])
-    hidden = network(tokens, output_hidden_states=True).hidden_states
-    expected = torch.cat([hidden[layer].mean(1) for layer in (8, 16, 24)], -1)[0]
-    np.testing.assert_allclose(found[1], expected.detach().numpy(), atol=1e-5)
-    np.testing.assert_allclose(found[0], found[3], atol=1e-6)
-    assert np.isfinite(found).all()
+    straight = Pretrainer(config, texts, CPU, lessons)
+    before = straight.held_back_lessons()
+    halfway = Pretrainer(config, texts, CPU, lessons)
+    for number, batch in enumerate(features_batches(config, texts)):
+        straight.step(batch)
+        if number < 20:
+            halfway.step(batch)
+    after = straight.held_back_lessons()
+    assert before is not None
+    assert after is not None
+    assert after < before / 4
+    halfway.save(tmp_path / "half")
+    resumed = Pretrainer(config, texts, CPU, lessons)
+    resumed.restore(tmp_path / "half")
+    for number, batch in enumerate(features_batches(config, texts)):
+        if number >= 20:
+            resumed.step(batch)
+    assert resumed.held_back_lessons() == pytest.approx(after, rel=1e-4)
+
+
+def features_batches(config: PretrainConfig, texts: TextSplit) -> list[list[Window]]:
+    batches = pretrain_batches(texts.train, config.batch_tokens, config.seed)
+    return [next(batches) for _ in range(config.steps)]
+
+
+def test_features_command_and_a_pretraining_that_distils(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus, recipe = tmp_path / "SMSSpamCollection", tmp_path / "tiny.toml"
+    corpus.write_text("\n".join(synthetic_lines(120)) + "\n")
+    recipe.write_text(TINY_RECIPE)
+    monkeypatch.setattr(features, "token_states", fake_states)
+    path, out = tmp_path / "teacher.safetensors", tmp_path / "base"
+    data = ["--data", f"sms={corpus}"]
+    assert features.main([str(recipe), *data, "--out", str(path)]) == 0
+    assert features.main([str(recipe), *data, "--out", str(path)]) == 2
+    assert "exists already" in capsys.readouterr().err
+
+    command = [str(recipe), *data, "--out", str(out)]
+    assert pretrain.main(command) == 2
+    assert "give --teacher" in capsys.readouterr().err
+    assert pretrain.main([*command, "--teacher", str(path)]) == 0
+    assert "left unlearnt" in capsys.readouterr().out
+    record = json.loads((out / "run.json").read_text())
+    assert 0 < record["held_back_variance_unlearnt"] < 3

@@ -4,7 +4,6 @@ import argparse
 import errno
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from model.checkpoint import CheckpointError
 from model.classifier import DeviceError
@@ -14,13 +13,6 @@ from training.config import TrainingError
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Adds ``--device``."""
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: auto)")
-
-
-def add_teacher(parser: argparse.ArgumentParser) -> None:
-    """Adds ``--teacher``."""
-    parser.add_argument(
-        "--teacher", type=Path, help="file of training.features, where the recipe distils"
-    )
 
 
 def exit_code(module: str, run: Callable[[], int]) -> int:

@@ -23,7 +23,6 @@ from model.classifier import DeviceError, pick_device
 from model.folders import write_json
 from model.gpt2 import GPT2ForSequenceClassification
 from training.baselines import fit_baselines
-from training.command import add_teacher
 from training.config import TrainConfig, TrainingError, load_config
 from training.corpora import CORPORA, Example, Source, read_corpora
 from training.data import Splits, drop_duplicates, folded, split_examples, tokenize
@@ -45,7 +44,6 @@ def compare(
     seeds: Sequence[int],
     device: torch.device,
     foreign: Sequence[Example] = (),
-    teacher: Path | None = None,
 ) -> Results:
     """The recipe over several seeds, tested on its own corpora and on foreign texts."""
     results: Results = {}
@@ -57,7 +55,7 @@ def compare(
         tests = _by_source(splits.test) | _by_source(foreign)
         if baselines is None or baselines[0] != splits:
             baselines = splits, fit_baselines(splits.train, seed)
-        systems = {OWN: _train(seeded, examples, device, teacher)} | baselines[1]
+        systems = {OWN: _train(seeded, examples, device)} | baselines[1]
         _judge(systems, tests, results, f"seed {seed}")
     return results
 
@@ -67,14 +65,13 @@ def leave_out(
     examples: Sequence[Example],
     device: torch.device,
     foreign: Sequence[Example] = (),
-    teacher: Path | None = None,
 ) -> Results:
     """The recipe without each of its corpora in turn, tested on that one and on foreign texts."""
     results: Results = {}
     tests = _by_source(split_examples(examples, config).test)
     for left_out, test in tests.items():
         kept = [e for e in examples if e.source != left_out]
-        systems = {OWN: _train(config, kept, device, teacher)}
+        systems = {OWN: _train(config, kept, device)}
         systems |= fit_baselines(split_examples(kept, config).train, config.seed)
         others = {f"{name} (without {left_out})": t for name, t in _by_source(foreign).items()}
         _judge(systems, {left_out: test} | others, results, f"without {left_out}")
@@ -100,10 +97,8 @@ def judge(
     return results
 
 
-def _train(
-    config: TrainConfig, examples: Sequence[Example], device: torch.device, teacher: Path | None
-) -> Score:
-    model = finetune(config, examples, device, teacher).model
+def _train(config: TrainConfig, examples: Sequence[Example], device: torch.device) -> Score:
+    model = finetune(config, examples, device).model
     return _scorer(model.to(device), config, device)
 
 
@@ -201,7 +196,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--checkpoint", action="append", help="judge this one instead of training; repeatable"
     )
-    add_teacher(parser)
     parser.add_argument("--leave-out", action="store_true", help="see above; one seed")
     parser.add_argument("--out", type=Path, help="JSON file (default: none)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: auto)")
@@ -215,10 +209,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.checkpoint:
             results = judge(options.checkpoint, config, corpus.examples, device, foreign)
         elif options.leave_out:
-            results = leave_out(config, corpus.examples, device, foreign, options.teacher)
+            results = leave_out(config, corpus.examples, device, foreign)
         else:
             seeds = range(options.seeds)
-            results = compare(config, corpus.examples, seeds, device, foreign, options.teacher)
+            results = compare(config, corpus.examples, seeds, device, foreign)
     except (TrainingError, CheckpointError, DeviceError) as error:
         print(f"training.compare: {error}", file=sys.stderr)
         return 2

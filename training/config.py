@@ -121,12 +121,6 @@ class TrainConfig(BaseModel):
         description="Share of the loss that comes from reading the verdict at every token of a "
         "training text instead of the last alone: each beginning of a text is an example too.",
     )
-    distillation: float = Field(
-        0.0,
-        ge=0,
-        description="Weight in the loss of predicting, at a text's last token, what a larger model "
-        "sees in the text: the file of training.features that --teacher gives.",
-    )
     ignore_index: int = Field(-100, description="Label left out of the loss; the book tries 50256.")
     averaging: float = Field(
         0.0,
@@ -223,8 +217,6 @@ class TrainConfig(BaseModel):
             raise ValueError("keep_head goes with a classifier as base, not with random weights")
         if self.patience and self.snapshot == "last":
             raise ValueError("patience goes with snapshot = 'best' only")
-        if self.distillation and not self.prefix_loss:
-            raise ValueError("distillation goes with prefix_loss only")
         return self
 
 

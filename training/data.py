@@ -39,14 +39,12 @@ class Batch:
         labels: int64 (B,), 0 ham, 1 spam.
         token_labels: int64 (T,), what each token's reading of the text so far should say.
         hidden: (T, C), the activations that enter the first trained block, where they are kept.
-        lessons: (B, D), what a teacher saw in each text, where there is one.
     """
 
     packed: PackedBatch
     labels: Tensor
     token_labels: Tensor
     hidden: Tensor | None = None
-    lessons: Tensor | None = None
 
 
 def join(batches: Sequence[Batch]) -> Batch:
@@ -54,13 +52,11 @@ def join(batches: Sequence[Batch]) -> Batch:
     if len(batches) == 1:
         return batches[0]
     hidden = [batch.hidden for batch in batches if batch.hidden is not None]
-    lessons = [batch.lessons for batch in batches if batch.lessons is not None]
     return Batch(
         concatenate([batch.packed for batch in batches]),
         torch.cat([batch.labels for batch in batches]),
         torch.cat([batch.token_labels for batch in batches]),
         torch.cat(hidden) if hidden else None,
-        torch.cat(lessons) if lessons else None,
     )
 
 
@@ -204,7 +200,6 @@ def make_loader(
     causal: bool = True,
     augment: Callable[[int], Reading] | None = None,
     cache: ActivationCache | None = None,
-    lessons: Tensor | None = None,
 ) -> DataLoader[Any]:
     """Batches of examples; for training shuffled, without a smaller last one.
 
@@ -217,7 +212,6 @@ def make_loader(
         causal: whether a token sees only what stands before it.
         augment: reads the text of a number anew; not together with ``cache``.
         cache: the examples' activations, where the lower blocks are frozen.
-        lessons: (N, D), what a teacher saw in each example.
     """
 
     def collate(indices: list[int]) -> Batch:
@@ -232,7 +226,6 @@ def make_loader(
             torch.tensor([reading.label for reading in readings]),
             torch.tensor(token_labels),
             cache.gather(indices) if cache else None,
-            None if lessons is None else lessons[indices],
         )
 
     return DataLoader(

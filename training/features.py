@@ -1,16 +1,20 @@
-"""python -m training.features RECIPE.toml --data ... --out FILE: what a teacher sees in each text.
+"""python -m training.features RECIPE.toml --data KIND=PATH ... --out FILE: what a teacher sees.
 
-The teacher is the frozen SmolLM2; its states after three of its layers, averaged over the tokens of
-a text and reduced to their principal components, are what ``training.finetune --teacher FILE``
-makes the small network predict beside the verdict, from texts as they are changed in training
-(distillation of features: Romero et al., "FitNets", 2015). Only the recipe's training part is read.
+The teacher is the frozen SmolLM2; its states after two of its layers, reduced to their principal
+components, are what ``training.pretrain --teacher FILE`` makes the small network predict beside the
+next token, at every token that ends where one of the teacher's does (distillation of features:
+Romero et al., "FitNets", 2015; Jiao et al., "TinyBERT", 2020). The recipe and the data are those of
+``training.pretrain``; what is held back there is read, too, to tell how much was learnt.
 """
 
 import argparse
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -21,66 +25,122 @@ from torch import Tensor
 from tqdm import tqdm
 
 from training.command import exit_code
-from training.config import TrainingError, load_config
-from training.corpora import CORPORA, Example, read_corpora
-from training.data import split_examples
-from training.teacher import pooled_states
+from training.config import TrainingError, read_recipe
+from training.corpora import KINDS, Source
+from training.documents import TextSplit, Window, read_sources
+from training.pretrain_config import PretrainConfig
+from training.teacher import TokenStates, token_states
 
-# Principal components kept: of 1,728 columns they hold four fifths of the variance.
-_COMPONENTS = 64
+# Principal components kept, of 1,152 columns.
+_COMPONENTS = 192
+# Windows of which every so many tokens say which components these are.
+_SAMPLED_WINDOWS = 4000
+_SAMPLED_EVERY = 4
+# Standard deviations; a few columns of such networks reach hundreds.
+_MOST_DEVIATION = 6.0
+
+Seen = tuple[NDArray[np.int16], NDArray[np.float16]]
+"""Tokens of a window, ascending (P,), and what the teacher saw there (P, K)."""
 
 
-def reduce(states: NDArray[np.float32], components: int) -> NDArray[np.float32]:
-    """The first principal components of standardized columns, each of variance 1.
+@dataclass(frozen=True)
+class Reduction:
+    """Columns to principal components of clipped, standardized columns.
 
-    Args:
-        states: (N, D).
-        components: how many, at most the rank.
+    Attributes:
+        mean: (D,).
+        deviation: (D,), positive.
+        directions: (D, K), scaled so that the components' mean variance is 1; the first ones keep
+            the larger share of it.
     """
-    deviation = states.std(0)
-    standard = (states - states.mean(0)) / np.where(deviation > 0, deviation, 1)
-    _, directions = np.linalg.eigh(standard.T @ standard)  # ascending
-    reduced: NDArray[np.float32] = standard @ directions[:, ::-1][:, :components]
-    reduced /= reduced.std(0)
-    return reduced
+
+    mean: NDArray[np.float32]
+    deviation: NDArray[np.float32]
+    directions: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, states: NDArray[np.float32], components: int) -> Self:
+        """That of these states (N, D) with so many components, at most D."""
+        deviation = states.std(0)
+        mean, deviation = states.mean(0), np.where(deviation > 0, deviation, 1)
+        standard = _standardize(states, mean, deviation)
+        variances, directions = np.linalg.eigh(standard.T @ standard / len(standard))  # ascending
+        kept = directions[:, ::-1][:, :components]
+        return cls(mean, deviation, kept / np.sqrt(variances[::-1][:components].mean()))
+
+    def __call__(self, states: NDArray[np.float16]) -> NDArray[np.float16]:
+        """(N, D) to (N, K)."""
+        standard = _standardize(states.astype(np.float32), self.mean, self.deviation)
+        return (standard @ self.directions).astype(np.float16)
 
 
-def digest(text: str) -> bytes:
-    """What stands for a text in the file."""
-    return hashlib.sha256(text.encode("utf-8", "replace")).digest()
+def _standardize(
+    states: NDArray[np.float32], mean: NDArray[np.float32], deviation: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    standard: NDArray[np.float32] = ((states - mean) / deviation).astype(np.float32)
+    return standard.clip(-_MOST_DEVIATION, _MOST_DEVIATION)
 
 
-def save_features(path: Path, texts: Sequence[str], features: NDArray[np.float32]) -> None:
-    """Writes features (N, D) and the digests of their texts (N, 32), as safetensors."""
-    digests = np.frombuffer(b"".join(map(digest, texts)), np.uint8).reshape(-1, 32)
+class Lessons:
+    """What the teacher saw in each window of a file of this command."""
+
+    def __init__(self, path: Path) -> None:
+        """Reads the file.
+
+        Raises:
+            TrainingError: no such file, or not one of this command.
+        """
+        try:
+            tensors = load_file(path)
+            digests, ends = tensors["digests"].numpy(), tensors["ends"].tolist()
+            self._places, self._features = tensors["places"], tensors["features"]
+        except (OSError, SafetensorError, KeyError) as error:
+            raise TrainingError(f"{path} is no file of training.features: {error}") from error
+        self._path = path
+        starts = [0, *ends[:-1]]
+        self._rows = {
+            bytes(digest): slice(start, end)
+            for digest, start, end in zip(digests, starts, ends, strict=True)
+        }
+
+    @property
+    def components(self) -> int:
+        """K."""
+        return self._features.shape[1]
+
+    def of(self, window: Window) -> tuple[Tensor, Tensor]:
+        """Where the teacher saw something, int64 (P,), tokens of the window; and what, (P, K).
+
+        Raises:
+            TrainingError: a window that the file does not know.
+        """
+        try:
+            rows = self._rows[_digest(window)]
+        except KeyError:
+            raise TrainingError(
+                f"{self._path} was made from other texts: make it anew with training.features, the "
+                "same recipe and the same --data."
+            ) from None
+        return self._places[rows].long(), self._features[rows].float()
+
+
+def save_lessons(path: Path, windows: Sequence[Window], seen: Sequence[Seen]) -> None:
+    """Writes places and features of these windows as safetensors."""
+    digests = np.frombuffer(b"".join(map(_digest, windows)), np.uint8).reshape(-1, 32)
+    places, features = zip(*seen, strict=True)
     tensors = {
-        "features": torch.from_numpy(features).half(),
         "digests": torch.from_numpy(digests.copy()),
+        "ends": torch.tensor([len(own) for own in places]).cumsum(0),
+        "places": torch.from_numpy(np.concatenate(places)),
+        "features": torch.from_numpy(np.concatenate(features)),
     }
     partial = path.with_name(f".{path.name}.partial")
     save_file(tensors, partial)
     partial.rename(path)
 
 
-def read_features(path: str | Path, examples: Sequence[Example]) -> Tensor:
-    """Features (N, D), float32, of these texts in their order.
-
-    Raises:
-        TrainingError: no such file, not one of this command, or a text that it does not know.
-    """
-    try:
-        tensors = load_file(path)
-        features, digests = tensors["features"].float(), tensors["digests"].numpy()
-    except (OSError, SafetensorError, KeyError) as error:
-        raise TrainingError(f"{path} is no file of training.features: {error}") from error
-    place = {bytes(row): number for number, row in enumerate(digests)}
-    try:
-        return features[[place[digest(example.text)] for example in examples]]
-    except KeyError:
-        raise TrainingError(
-            f"{path} was made from other texts than this run's training part: make it anew with "
-            "training.features, the same recipe and the same --data."
-        ) from None
+def _digest(window: Window) -> bytes:
+    return hashlib.sha256(np.array(window, np.int32).tobytes()).digest()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -90,13 +150,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("recipe", type=Path, help="TOML file, see training/configs/")
+    parser.add_argument("recipe", type=Path, help="TOML file, see training/configs/pretrain/")
     parser.add_argument(
         "--data",
         action="append",
-        default=[],
-        metavar="[KIND=]PATH",
-        help=f"as for training.finetune; KIND is one of {', '.join(CORPORA)}",
+        required=True,
+        metavar="KIND=PATH",
+        help=f"as for training.pretrain; KIND is one of {', '.join(KINDS)}",
     )
     parser.add_argument("--out", type=Path, required=True, help="file to write (.safetensors)")
     options = parser.parse_args(arguments)
@@ -106,14 +166,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     if options.out.exists():
         raise TrainingError(f"{options.out} exists already: give another --out, or remove it.")
-    config = load_config(options.recipe)
-    splits = split_examples(read_corpora(options.data, config).examples, config)
-    texts = [example.text for example in splits.train]
-    with tqdm(total=len(texts), unit=" texts") as bar:
-        states = pooled_states(texts, bar.update)
-    save_features(options.out, texts, reduce(states, min(_COMPONENTS, *states.shape)))
-    print(f"{len(texts)} texts, saved to {options.out}")
+    config = read_recipe(options.recipe, PretrainConfig)
+    sources = [Source.parse(text) for text in options.data]
+    windows = every_window(read_sources(sources, config.split_seed, config.n_positions))
+    with tqdm(total=len(windows), unit=" windows") as bar:
+        seen = look(windows, config.seed, bar.update)
+    save_lessons(options.out, windows, seen)
+    places = sum(len(own) for own, _ in seen)
+    print(f"{len(windows)} windows, {places} tokens, saved to {options.out}")
     return 0
+
+
+def every_window(texts: TextSplit) -> list[Window]:
+    """What is learnt from, then what is held back, each once."""
+    held_back = (window for source in texts.held_back.values() for window in source)
+    return [list(window) for window in dict.fromkeys(map(tuple, (*texts.train, *held_back)))]
+
+
+def look(
+    windows: Sequence[Window], seed: int, progress: Callable[[], object] = lambda: None
+) -> list[Seen]:
+    """The reduced states of the teacher in each window, in order.
+
+    Args:
+        windows: what it reads.
+        seed: of the drawn windows that say what the principal components are.
+        progress: told of each window that is done.
+    """
+    order = np.random.default_rng(seed).permutation(len(windows)).tolist()
+    sampled, others = order[:_SAMPLED_WINDOWS], order[_SAMPLED_WINDOWS:]
+    seen: dict[int, Seen] = {}
+    raw = dict(_states_of(windows, sampled, progress))
+    every = np.concatenate([own.states[::_SAMPLED_EVERY] for own in raw.values()])
+    reduce = Reduction.of(every.astype(np.float32), _COMPONENTS)
+    for number, own in chain(raw.items(), _states_of(windows, others, progress)):
+        seen[number] = own.places, reduce(own.states)
+    return [seen[number] for number in range(len(windows))]
+
+
+def _states_of(
+    windows: Sequence[Window], numbers: Sequence[int], progress: Callable[[], object]
+) -> Iterator[tuple[int, TokenStates]]:
+    for place, own in token_states([windows[number] for number in numbers]):
+        progress()
+        yield numbers[place], own
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from model.checkpoint import CheckpointError, GoldenMessage, save_classifier, wr
 from model.classifier import Classifier, pick_device
 from model.folders import new_folder
 from training.card import GOLDEN_TEXTS, RunRecord, write_model_card, write_run_json
-from training.command import add_device, add_teacher, exit_code
+from training.command import add_device, exit_code
 from training.config import TrainConfig, load_config
 from training.corpora import CORPORA, read_corpora, sha256_of
 from training.evaluate import as_table
@@ -75,7 +75,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--feedback", type=Path, help="labels of POST /feedback, to be mixed in")
     parser.add_argument("--out", type=Path, help="new folder (default: runs/NAME_OF_RECIPE)")
     parser.add_argument("--base", help="folder or hub id, instead of the recipe's")
-    add_teacher(parser)
     parser.add_argument("--seed", type=int, help="instead of the recipe's")
     parser.add_argument(
         "--seeds", type=int, default=1, help="train with so many, keep the best by validation loss"
@@ -107,9 +106,7 @@ def _train_and_save(
         print(feedback.summary())
         examples = [*examples, *feedback.examples]
         sources[options.feedback.name] = sha256_of(options.feedback)
-    config, run, seeds = finetune_seeds(config, options.seeds, examples, device, options.teacher)
-    if config.distillation:
-        sources[options.teacher.name] = sha256_of(options.teacher)
+    config, run, seeds = finetune_seeds(config, options.seeds, examples, device)
     told = [vars(result) for result in seeds]
     record = RunRecord.of(run.splits, run.outcome, run.metrics, run.facts, sources, told)
     if is_first():

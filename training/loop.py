@@ -122,7 +122,6 @@ def train(
     config: TrainConfig,
     device: torch.device,
     num_cached_blocks: int = 0,
-    pupil: torch.nn.Linear | None = None,
 ) -> Outcome:
     """Trains the unfrozen part and leaves the model at its best snapshot.
 
@@ -135,15 +134,11 @@ def train(
         config: the recipe.
         device: where to compute.
         num_cached_blocks: blocks that the loaders' ``hidden`` has passed already.
-        pupil: (C to D), reads the training batches' ``lessons`` from the last token's state; learns
-            with the model and is then left.
 
     Raises:
         TrainingError: the loss is not finite any more, or there is not one full batch.
     """
-    trainer = _Trainer(
-        model, train_loader, validation_loader, config, device, num_cached_blocks, pupil
-    )
+    trainer = _Trainer(model, train_loader, validation_loader, config, device, num_cached_blocks)
     return trainer.run()
 
 
@@ -166,7 +161,6 @@ class _Trainer:
         config: TrainConfig,
         device: torch.device,
         num_cached_blocks: int = 0,
-        pupil: torch.nn.Linear | None = None,
     ) -> None:
         if len(train_loader) == 0:
             raise TrainingError(f"fewer training texts than one batch of {config.batch_size}.")
@@ -181,10 +175,7 @@ class _Trainer:
         # anew each time takes longer than that in float32.
         few_rows = num_cached_blocks == model.config.n_layer - 1 and model.read == "last"
         self.precision = "float32" if few_rows and device.type == "cpu" else config.precision
-        self.pupil = pupil
         groups = parameter_groups(model, config)
-        if pupil:
-            groups[-1]["params"] += pupil.parameters()
         self.optimizers = make_optimizers(
             config.optimizer, model.transformer, groups, config.weight_decay
         )
@@ -355,7 +346,7 @@ class _Trainer:
         return self.class_weights[counted.to(self.device)].sum()
 
     def loss_everywhere(self, batch: Batch) -> Tensor:
-        """The recipe's mixture of the losses at every token, at the last, and the teacher's."""
+        """The recipe's mixture of the losses at every token and at the last."""
         packed = batch.packed.to(self.device)
         lengths = torch.tensor(packed.lengths, device=self.device)
         with autocast(self.precision, self.device):
@@ -371,12 +362,7 @@ class _Trainer:
         # Each text weighs the same, however long.
         everywhere = (losses / lengths.repeat_interleave(lengths)).sum() / len(lengths)
         share = self.config.prefix_loss
-        loss = share * everywhere + (1 - share) * losses[packed.last_rows].mean()
-        if self.pupil and batch.lessons is not None:
-            learnt = self.pupil(states[packed.last_rows].float())
-            lessons = batch.lessons.to(self.device)
-            loss = loss + self.config.distillation * F.mse_loss(learnt, lessons)
-        return loss
+        return share * everywhere + (1 - share) * losses[packed.last_rows].mean()
 
 
 def _accuracy(verdicts: Verdicts) -> float:

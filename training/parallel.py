@@ -73,7 +73,6 @@ def share_of(batch: Batch) -> Batch:
         batch.labels[list(chosen)],
         batch.token_labels[every_row],
         None if batch.hidden is None else batch.hidden[every_row],
-        None if batch.lessons is None else batch.lessons[list(chosen)],
     )
 
 

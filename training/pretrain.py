@@ -20,9 +20,10 @@ from model.checkpoint import CheckpointError, save_language_model
 from model.classifier import pick_device
 from model.folders import new_folder, write_json
 from training.command import add_device, exit_code
-from training.config import read_recipe
+from training.config import TrainingError, read_recipe
 from training.corpora import KINDS, Source
 from training.documents import TextSplit, read_sources
+from training.features import Lessons
 from training.pretrain_config import PretrainConfig
 from training.pretrain_loop import Pretrainer, saved_steps
 
@@ -43,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help=f"what to read, again for each source; KIND is one of {', '.join(KINDS)}",
     )
     parser.add_argument("--base", help="folder to go on from, instead of the recipe's")
+    parser.add_argument(
+        "--teacher", type=Path, help="file of training.features, where the recipe distils"
+    )
     parser.add_argument("--out", type=Path, help="folder to write (default: runs/RECIPE)")
     parser.add_argument("--resume", action="store_true", help="go on with a stopped run")
     add_device(parser)
@@ -58,7 +62,7 @@ def _run(options: argparse.Namespace) -> int:
     _check_folders(out, unfinished, resume=options.resume)
     device = pick_device(options.device)
     texts = read_sources(sources, config.split_seed, config.n_positions)
-    trainer = Pretrainer(config, texts, device)
+    trainer = Pretrainer(config, texts, device, _lessons(config, options.teacher))
     if options.resume:
         trainer.restore(saved_steps(unfinished)[-1])
     print(_describe(trainer))
@@ -66,12 +70,23 @@ def _run(options: argparse.Namespace) -> int:
         print(f"stopped after step {trainer.steps_done}; the same command with --resume goes on")
         return 130
     losses = held_back_losses(trainer)
-    save_base(out, trainer, losses)
+    unlearnt = trainer.held_back_lessons()
+    save_base(out, trainer, losses, unlearnt)
     shutil.rmtree(unfinished, ignore_errors=True)
     for name, loss in losses.items():
         print(f"held-back loss, {name}: {loss:.4f} nats a token")
+    if unlearnt is not None:
+        print(f"held-back variance of the teacher's states left unlearnt: {unlearnt:.3f}")
     print(f"saved to {out} after {trainer.seconds:.0f} s")
     return 0
+
+
+def _lessons(config: PretrainConfig, teacher: Path | None) -> Lessons | None:
+    if not config.distillation:
+        return None
+    if teacher is None:
+        raise TrainingError("this recipe distils: give --teacher, the file of training.features.")
+    return Lessons(teacher)
 
 
 def _check_folders(out: Path, unfinished: Path, *, resume: bool) -> None:
@@ -93,7 +108,9 @@ def held_back_losses(trainer: Pretrainer) -> dict[str, float]:
     return losses | {"all": total / sum(sizes.values())}
 
 
-def save_base(out: Path, trainer: Pretrainer, losses: dict[str, float]) -> None:
+def save_base(
+    out: Path, trainer: Pretrainer, losses: dict[str, float], unlearnt: float | None
+) -> None:
     """Writes the language model and ``run.json`` beside the final name, then renames the folder.
 
     Raises:
@@ -107,6 +124,7 @@ def save_base(out: Path, trainer: Pretrainer, losses: dict[str, float]) -> None:
         "device": str(trainer.device),
         "tokens": _token_counts(trainer.texts),
         "held_back_loss": losses,
+        "held_back_variance_unlearnt": unlearnt,
         "seconds": round(trainer.seconds, 1),
         "history": [vars(point) for point in trainer.history],
     }

@@ -49,6 +49,13 @@ class PretrainConfig(BaseModel):
         4096, ge=1, le=50256, description="Tokens drawn a step; fewer are quicker and noisier."
     )
 
+    distillation: float = Field(
+        0.0,
+        ge=0,
+        description="Weight in the loss of predicting what a larger model sees at a token: the "
+        "file of training.features that --teacher gives.",
+    )
+
     eval_every: int = Field(250, ge=1, description="Steps between evaluations, samples and saves.")
     eval_tokens: int = Field(
         16384, ge=1, description="Held-back tokens read in evaluations on the way; all at the end."

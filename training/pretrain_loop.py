@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -27,6 +28,7 @@ from model.packing import PackedBatch, pack
 from model.tokenizer import ENDOFTEXT, decode, encode
 from training.config import TrainingError
 from training.documents import TextSplit, Window, batches
+from training.features import Lessons
 from training.generate import generate
 from training.loop import autocast
 from training.memory import keep_freed_memory
@@ -56,8 +58,23 @@ class Pretrainer:
     stopped and resumed gives the same weights as one that was not.
     """
 
-    def __init__(self, config: PretrainConfig, texts: TextSplit, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: PretrainConfig,
+        texts: TextSplit,
+        device: torch.device,
+        lessons: Lessons | None = None,
+    ) -> None:
+        """Makes or reads the model.
+
+        Args:
+            config: the recipe.
+            texts: what is read.
+            device: where to compute.
+            lessons: what a teacher saw in these texts, where the recipe distils.
+        """
         self.config = config
+        self.lessons = lessons
         self.texts = texts
         self.device = device
         self.steps_done = 0
@@ -66,7 +83,9 @@ class Pretrainer:
         if self.device.type == "cpu":
             keep_freed_memory(large_pages=True)
         torch.manual_seed(config.seed)
-        self._adopt(load_language_model(config.base) if config.base else random_model(config))
+        model = load_language_model(config.base) if config.base else random_model(config)
+        pupil = torch.nn.Linear(model.config.n_embd, lessons.components) if lessons else None
+        self._adopt(model, pupil)
         self._sampled = None
         if config.output_layer != "exact":
             frequencies = token_frequencies(config.output_layer, texts.counts())
@@ -112,9 +131,12 @@ class Pretrainer:
             for group in optimizer.param_groups:
                 group["lr"] = self.learning_rate() * group["factor"]
         with autocast(self.config.precision, self.device):
-            loss = self.loss(batch, targets)
+            hidden = self.model.transformer(batch)  # (T, C)
+            loss = self.loss(hidden, targets)
+            if self.pupil:
+                loss = loss + self.config.distillation * self.lessons_loss(hidden, windows)
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_([p for _, p in self._named_parameters()], 1.0)
         value = loss.item()
         if not math.isfinite(value):
             raise TrainingError(f"the loss is {value} at step {self.steps_done}: lower the rate.")
@@ -123,13 +145,32 @@ class Pretrainer:
         self.steps_done += 1
         return value
 
-    def loss(self, batch: PackedBatch, targets: Tensor) -> Tensor:
-        """Mean next-token loss of a batch as the recipe's output layer computes it."""
-        hidden = self.model.transformer(batch)  # (T, C)
+    def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Mean next-token loss of states (T, C) as the recipe's output layer computes it."""
         weight = self.model.transformer.wte.weight
         if self._sampled:
             return self._sampled(hidden, weight, targets, self.steps_done)
         return chunked_cross_entropy(hidden, weight, targets)
+
+    def lessons_loss(self, hidden: Tensor, windows: list[Window]) -> Tensor:
+        """Mean square of what the pupil gets wrong of what the teacher saw; 1 for guessing means.
+
+        Args:
+            hidden: (T, C), of the batch of these windows.
+            windows: the batch.
+        """
+        assert self.pupil
+        rows, features = self._seen_by_teacher(windows)
+        return F.mse_loss(self.pupil(hidden[rows]).float(), features)
+
+    def _seen_by_teacher(self, windows: list[Window]) -> tuple[Tensor, Tensor]:
+        """Rows of the batch, int64 (P,), and what the teacher saw there, (P, K)."""
+        assert self.lessons
+        starts = np.cumsum([0, *(len(window) - 1 for window in windows)])
+        seen = [self.lessons.of(window) for window in windows]
+        rows = [int(start) + places for start, (places, _) in zip(starts, seen, strict=False)]
+        features = torch.cat([features for _, features in seen])
+        return torch.cat(rows).to(self.device), features.to(self.device)
 
     def learning_rate(self) -> float:
         """Of the next step: up in a line, down along half a cosine."""
@@ -158,6 +199,22 @@ class Pretrainer:
                 loss = chunked_cross_entropy(hidden, self.model.transformer.wte.weight, targets)
             total += loss.item() * len(targets)
             count += len(targets)
+        return total / count
+
+    @torch.no_grad()
+    def held_back_lessons(self) -> float | None:
+        """Share of the variance of what the teacher saw in all held-back windows left unlearnt."""
+        if not self.pupil:
+            return None
+        every = [window for source in self.texts.held_back.values() for window in source]
+        total, count = 0.0, 0
+        for part in batches(every, self.config.batch_tokens, seed=None):
+            with autocast(self.config.precision, self.device):
+                hidden = self.model.transformer(self._tensors(part)[0])
+                loss = self.lessons_loss(hidden, part)
+            places = len(self._seen_by_teacher(part)[0])
+            total += loss.item() * places
+            count += places
         return total / count
 
     def sample(self) -> list[str]:
@@ -189,9 +246,11 @@ class Pretrainer:
         """
         tensors = {
             f"{name}.{moment}": tensor
-            for name, parameter in self.model.named_parameters()
+            for name, parameter in self._named_parameters()
             for moment, tensor in self._optimizer_of(parameter).state[parameter].items()
         }
+        if self.pupil:
+            tensors |= {f"pupil.{name}": p.detach() for name, p in self.pupil.named_parameters()}
         state = {
             "recipe": self.config.model_dump(mode="json"),
             "steps_done": self.steps_done,
@@ -216,8 +275,11 @@ class Pretrainer:
                 raise CheckpointError(
                     f"{folder} is of another recipe: go on with that, or give another --out."
                 )
-            self._adopt(load_language_model(folder))
-            for name, parameter in self.model.named_parameters():
+            self._adopt(load_language_model(folder), self.pupil)
+            if self.pupil:
+                own = {name: tensors[f"pupil.{name}"] for name, _ in self.pupil.named_parameters()}
+                self.pupil.load_state_dict(own)
+            for name, parameter in self._named_parameters():
                 optimizer = self._optimizer_of(parameter)
                 is_muon = isinstance(optimizer, torch.optim.Muon)
                 optimizer.state[parameter] = {
@@ -234,11 +296,18 @@ class Pretrainer:
     def _is_done(self) -> bool:
         return self.steps_done == self.config.steps
 
-    def _adopt(self, model: GPT2LMHeadModel) -> None:
+    def _named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        yield from self.model.named_parameters()
+        if self.pupil:
+            yield from self.pupil.named_parameters(prefix="pupil")
+
+    def _adopt(self, model: GPT2LMHeadModel, pupil: torch.nn.Linear | None) -> None:
         self.model = model.to(self.device)
+        self.pupil = pupil.to(self.device) if pupil else None
         embeddings = self.model.transformer.wte.weight
-        matrices = [p for p in self.model.parameters() if p.ndim > 1 and p is not embeddings]
-        vectors = [p for p in self.model.parameters() if p.ndim == 1]
+        every = [p for _, p in self._named_parameters()]
+        matrices = [p for p in every if p.ndim > 1 and p is not embeddings]
+        vectors = [p for p in every if p.ndim == 1]
         decay = self.config.weight_decay
         groups: list[dict[str, Any]] = [
             {"params": [embeddings], "weight_decay": decay, "factor": self.config.embedding_rate},

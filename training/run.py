@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -23,7 +22,6 @@ from training.data import (
     tokenize,
 )
 from training.evaluate import Metrics, measure
-from training.features import read_features
 from training.freeze import freeze, num_frozen_blocks
 from training.loop import Outcome, autocast, train
 from training.lora import merge_lora
@@ -70,10 +68,7 @@ class TrainedClassifier:
 
 
 def finetune(
-    config: TrainConfig,
-    examples: Sequence[Example],
-    device: torch.device,
-    teacher: Path | None = None,
+    config: TrainConfig, examples: Sequence[Example], device: torch.device
 ) -> TrainedClassifier:
     """Splits, trains, and measures the best snapshot.
 
@@ -81,17 +76,15 @@ def finetune(
         config: the recipe.
         examples: all labelled texts.
         device: where to compute.
-        teacher: file of ``training.features``, where the recipe distils.
 
     Raises:
-        TrainingError: too few texts, a loss that is not finite, no teacher where one is needed.
+        TrainingError: too few texts, a loss that is not finite.
         CheckpointError: a base that cannot be used.
     """
     if device.type == "cpu":
         keep_freed_memory(large_pages=config.trained == "all")
     splits = split_examples(examples, config)
     parts, read_token = tokenize_parts(splits, config)
-    lessons = _lessons(config, splits, teacher)
     torch.manual_seed(config.seed)
     model = make_model(config).to(device)
     trained_parameters = freeze(model, config)
@@ -106,7 +99,7 @@ def finetune(
     )
     with settled_objects():
         caches = _cache_activations(model, parts, config, device)
-        outcome = _train(model, splits, parts, caches, lessons, config, device)
+        outcome = _train(model, splits, parts, caches, config, device)
     merge_lora(model)
     make_embeddings_whole(model)
     return measure_model(
@@ -263,15 +256,6 @@ def tokenize_parts(
     return parts, length - 1 if config.read_token == "last" else config.read_token
 
 
-def _lessons(config: TrainConfig, splits: Splits, teacher: Path | None) -> torch.Tensor | None:
-    """What the teacher saw in each training text (N, D), where the recipe distils."""
-    if not config.distillation:
-        return None
-    if teacher is None:
-        raise TrainingError("this recipe distils: give --teacher, the file of training.features.")
-    return read_features(teacher, splits.train)
-
-
 def _cache_activations(
     model: GPT2ForSequenceClassification,
     parts: dict[str, list[TokenizedExample]],
@@ -299,16 +283,12 @@ def _train(
     splits: Splits,
     parts: dict[str, list[TokenizedExample]],
     caches: dict[str, ActivationCache],
-    lessons: torch.Tensor | None,
     config: TrainConfig,
     device: torch.device,
 ) -> Outcome:
     augment = None
     if config.augments:
         augment = Augmenter(splits.train, config)
-    pupil = None
-    if lessons is not None:
-        pupil = torch.nn.Linear(model.config.n_embd, lessons.shape[1]).to(device)
     # The book seeds before the head is made, before the loaders and before the training.
     torch.manual_seed(config.seed)
     train_loader = make_loader(
@@ -318,7 +298,6 @@ def _train(
         causal=config.causal_mask,
         augment=augment,
         cache=caches.get("train"),
-        lessons=lessons,
     )
     validation_loader = make_loader(
         parts["validation"],
@@ -328,7 +307,7 @@ def _train(
     )
     torch.manual_seed(config.seed)
     num_cached_blocks = caches["train"].num_blocks if caches else 0
-    return train(model, train_loader, validation_loader, config, device, num_cached_blocks, pupil)
+    return train(model, train_loader, validation_loader, config, device, num_cached_blocks)
 
 
 @torch.no_grad()

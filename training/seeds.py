@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -28,7 +27,6 @@ def finetune_seeds(
     count: int,
     examples: Sequence[Example],
     device: torch.device,
-    teacher: Path | None = None,
 ) -> tuple[TrainConfig, TrainedClassifier, list[SeedResult]]:
     """Trains with ``count`` seeds from the recipe's on; Ctrl-C ends with those that were reached.
 
@@ -42,7 +40,7 @@ def finetune_seeds(
     best: tuple[TrainConfig, TrainedClassifier] | None = None
     for seed in range(config.seed, config.seed + count):
         own = config.model_copy(update={"seed": seed})
-        run = finetune(own, examples, device, teacher)
+        run = finetune(own, examples, device)
         snapshot = run.outcome.snapshot
         results.append(
             SeedResult(

