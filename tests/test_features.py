@@ -91,9 +91,15 @@ def test_characters_of_several_bytes_and_empty_texts_are_aligned(network: Any) -
     assert TEXTS[2] in ends
     assert found[3].places.tolist() == []
     face = encode("😀", 9)[0]
-    cut = [*face[-1:], *encode("win!", 9)[0], *face[:-1]]  # the window cuts two characters
+    cut = [*face[-1:], *encode("win!", 9)[0], *face[:-1], 0]  # the window cuts two characters
     assert [token_bytes(token) for token in cut[1:3]] == [b"win", b"!"]
     assert dict(token_states([cut]))[0].places.tolist() == [2]
+
+
+def test_the_token_that_is_only_guessed_is_not_seen(network: Any) -> None:
+    """A window of n guesses has n rows in a batch: one more would be the next window's."""
+    cut = [ENDOFTEXT, *encode("see you at home", 9)[0]]
+    assert dict(token_states([cut]))[0].places.tolist() == [3]
 
 
 def test_texts_are_batched_once_each_and_few_tokens_at_a_time() -> None:
@@ -251,6 +257,10 @@ def test_features_command_and_a_pretraining_that_distils(
     command = [str(recipe), *data, "--out", str(out)]
     assert pretrain.main(command) == 2
     assert "give --teacher" in capsys.readouterr().err
+    plain = tmp_path / "plain.toml"
+    plain.write_text(TINY_RECIPE.replace("distillation = 0.5", ""))
+    assert pretrain.main([str(plain), *command[1:], "--teacher", str(path)]) == 2
+    assert "leave --teacher out" in capsys.readouterr().err
     assert pretrain.main([*command, "--teacher", str(path)]) == 0
     assert "left unlearnt" in capsys.readouterr().out
     record = json.loads((out / "run.json").read_text())

@@ -83,6 +83,8 @@ def _run(options: argparse.Namespace) -> int:
 
 def _lessons(config: PretrainConfig, teacher: Path | None) -> Lessons | None:
     if not config.distillation:
+        if teacher:
+            raise TrainingError("this recipe does not distil: leave --teacher out.")
         return None
     if teacher is None:
         raise TrainingError("this recipe distils: give --teacher, the file of training.features.")

