@@ -171,7 +171,7 @@ class DynamicBatcher:
         """Ends the model thread once everything that waits is answered, or the time is over."""
         self._watch.cancel()
         self.queue.close()
-        await asyncio.to_thread(self._thread.join, timeout_seconds)
+        await self._thread.join(timeout_seconds)
 
     def _admit(self, job: _Job, texts: Sequence[EncodedText], deadline: float) -> None:
         new: dict[bytes, QueueEntry] = {}

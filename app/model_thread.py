@@ -4,6 +4,7 @@ Knows neither HTTP nor who waits. Python cannot end a thread from outside: one t
 up by ``abandon``, and another is started in its place.
 """
 
+import asyncio
 import math
 import threading
 from collections.abc import Callable, Sequence
@@ -81,9 +82,11 @@ class ModelThread:
         batch, self.batch = self.batch, []
         return batch
 
-    def join(self, timeout_seconds: float) -> None:
+    async def join(self, timeout_seconds: float) -> None:
         """Waits for the end of the thread, but not longer than this."""
-        self._thread.join(timeout_seconds)
+        # The waiting thread holds on to what it was given a moment longer than the wait. It gets
+        # the bare thread, which holds nothing then, and not what leads to the batcher.
+        await asyncio.to_thread(self._thread.join, timeout_seconds)
 
     def _run(self) -> None:
         while not self._abandoned and (batch := self._queue.take()):
