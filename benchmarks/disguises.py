@@ -61,7 +61,7 @@ FOLDED: dict[str, Callable[[str], str]] = {
     "mathematical letters": lambda text: text.translate(_BOLD),
     "Cyrillic lookalikes": lambda text: text.translate(_CYRILLIC),
 }
-# Left for the model to see through: honest texts hold such things, too.
+# Undone in part, else left for the model to see through: honest texts hold such things, too.
 UNFOLDED: dict[str, Callable[[str], str]] = {
     "leet": lambda text: every_second_long_word(text, lambda word: word.translate(_LEET)),
     "spaced words": lambda text: every_second_long_word(text, " ".join),

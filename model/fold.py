@@ -7,6 +7,8 @@ or stored stays as it came.
 import re
 import unicodedata
 
+from model.leet import read_leet
+
 # Letters that NFKC keeps apart though they look like Latin ones, in mail that means to deceive.
 _LOOKALIKES = {
     "a": "аɑαᴀ", "b": "ЬƄʙᏏ", "c": "сϲᴄⲥ", "d": "ԁɗᴅꓒ", "e": "еҽєᴇ℮", "f": "ꜰƒ", "g": "ɡցɢ",
@@ -71,7 +73,7 @@ def fold_text(text: str) -> str:
     for _ in range(_PASSES):
         spelled, folded = folded, _FIELD_NAME.sub("", folded)
         folded = _SPELLED_WORD.sub(_put_word_together, folded)
-        folded = _SPELLED_OUT.sub(_put_together, folded)
+        folded = read_leet(_SPELLED_OUT.sub(_put_together, folded))
         if folded == spelled:
             break
     return folded

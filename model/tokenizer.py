@@ -86,6 +86,20 @@ def token_bytes(token_id: int) -> bytes:
     return _encoding().decode_single_token_bytes(token_id)
 
 
+def words(min_letters: int) -> frozenset[str]:
+    """The vocabulary's tokens that are a blank and ASCII letters, in lower case without the blank.
+
+    Args:
+        min_letters: shorter ones are left out.
+    """
+    found = (token[1:].decode("latin-1") for token in _ranks() if token.startswith(b" "))
+    return frozenset(
+        word.lower()
+        for word in found
+        if len(word) >= min_letters and word.isascii() and word.isalpha()
+    )
+
+
 def write_tokenizer_files(folder: Path, max_tokens: int) -> None:
     """Writes ``vocab.json``, ``merges.txt`` and ``tokenizer_config.json`` for other programs."""
     settings = {

@@ -35,6 +35,10 @@ from model.fold import fold_text
         ("с а s h", "cash"),
         ("Subject: Free money", "Free money"),
         (" subject : SUBJECT:d.o.n.'.t wait", "don't wait"),
+        ("Fr33 c@$h, ('0rder t0day!'): W1NN3R", "Free cash, ('order today!'): WINNER"),
+        ("$ave 0n r1ngt0nes and un$ub$cr1b3", "save 0n ringtones and unsubscribe"),
+        ("qua1ity p1lls, f.r.3.3", "quality pills, free"),
+        ("5ubject: Free money", "Free money"),
     ],
 )
 def test_disguised_letters_become_plain(disguised: str, plain: str) -> None:
@@ -54,6 +58,8 @@ def test_disguised_letters_become_plain(disguised: str, plain: str) -> None:
         "  The subject: we talked about it. Subject: that",
         "Subjects: maths",
         "$.5.0, e.g., i.e., -.-.-, a.m., (1-2-3), x/y/",
+        "Get 100k, 5pm, 10am, 50th, mp3, POP3 on Win95, l8r m8, 4get, gr8, b4, 2morrow, shops4u",
+        "ann0@cash.org, http://c@sh.com/fr33?m0ney=1, t=1m00s, room5, A4, 7up, P@ssw0rd2",
         "a b c, I a m, e.g. this at 10.0.0.1, version 1.2.3, 24-7, and/or",
     ],
 )
@@ -69,6 +75,9 @@ def test_honest_text_stays(text: str) -> None:
         "а1" * 100_000,
         "1" * 200_000 + " é",
         "a." * 200_000,
+        "fr33 c@$h " * 50_000,
+        "l@ndl1n3a1b0c3d4e5 " * 25_000,
+        "a!" * 200_000,
     ],
 )
 def test_time_is_bounded(text: str) -> None:

@@ -1,0 +1,57 @@
+"""Words spelled with digits and signs for letters: "fr33", "c@$h".
+
+Knows GPT-2's vocabulary, which is a list of the common English words: what spells one of them is
+read as that word. Honest names, times, prices and slang ("4get", "mp3", "100k") spell none.
+"""
+
+import functools
+import re
+
+from model.tokenizer import encode, words
+
+_LETTERS = str.maketrans("@4$5370891!", "aassetobgii")
+_WITH_L = str.maketrans("1!", "ll")
+# Letters and their stand-ins, at least one of each, standing alone: not in links, addresses, code.
+_WORD = re.compile(
+    r"""(?<![^\s("'*])(?=[0-9@$!]*+[A-Za-z])(?=[A-Za-z]*+[0-9@$!])[A-Za-z0-9@$!]{4,24}"""
+    r"""(?<!!)(?=[.,:;?!"')*]*+(?!\S))"""
+)
+# "5pm", "100k", "win95", "pop3", "shops4u", "Cars4You", and digits that stand for no letter.
+_HONEST = re.compile(
+    r"[1-9]\d*[A-Za-z]{1,3}|[A-Za-z]{3,}(?!0$)\d+|[A-Za-z]{1,2}\d"
+    r"|[A-Za-z]+4[Uu]|.*[a-z]4[A-Z].*|.*[26].*"
+)
+# What may be a word that the vocabulary has in two or three pieces.
+_LONG_WORD = re.compile(r"[A-Za-z@$][A-Za-z0-9@$]{5,}[A-Za-z03$]")
+
+
+def read_leet(text: str) -> str:
+    """The text with such words in letters.
+
+    >>> read_leet("Fr33 c@$h, 10am to 5pm, b4 L8 callers get a r1ngt0ne!")
+    'Free cash, 10am to 5pm, b4 L8 callers get a ringtone!'
+    """
+    return _WORD.sub(lambda match: _read_word(match[0]), text)
+
+
+def _read_word(word: str) -> str:
+    if _HONEST.fullmatch(word):
+        return word
+    for spelled in (word, word.translate(_WITH_L)):
+        plain = spelled.translate(_LETTERS)
+        if plain.lower() in _vocabulary() or _is_plainer(plain, word):
+            return plain.upper() if word.isupper() else plain
+    return word
+
+
+def _is_plainer(plain: str, word: str) -> bool:
+    return bool(_LONG_WORD.fullmatch(word)) and 2 * _num_tokens(plain.lower()) <= _num_tokens(word)
+
+
+def _num_tokens(word: str) -> int:
+    return len(encode(f" {word}", 100)[0])
+
+
+@functools.cache
+def _vocabulary() -> frozenset[str]:
+    return words(4)
