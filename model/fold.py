@@ -58,7 +58,7 @@ _PIECE = 256
 _MAX_GROWTH = 4
 
 
-def fold_text(text: str) -> str:
+def fold_text(text: str, *, leet: bool = True) -> str:
     """NFKC without invisible characters, with disguised Latin letters made plain.
 
     >>> fold_text("F\\u200bR\\u0415\\u0415 \\uff56\\u0456agra n.o.w")
@@ -67,13 +67,15 @@ def fold_text(text: str) -> str:
     Words are only touched where they pose as Latin: words of mixed scripts, and words made wholly
     of lookalikes in a text that is mostly Latin. Russian stays Russian. Words spelled out letter by
     letter are put together: four letters apart by blanks, or three by another separator. "Subject:"
-    in front is left out. Never raises.
+    in front is left out. Words with digits and signs for letters are read (see ``leet.py``), unless
+    ``leet`` is False. Never raises.
     """
     folded = _fold_letters(text)
     for _ in range(_PASSES):
         spelled, folded = folded, _FIELD_NAME.sub("", folded)
         folded = _SPELLED_WORD.sub(_put_word_together, folded)
-        folded = read_leet(_SPELLED_OUT.sub(_put_together, folded))
+        folded = _SPELLED_OUT.sub(_put_together, folded)
+        folded = read_leet(folded) if leet else folded
         if folded == spelled:
             break
     return folded

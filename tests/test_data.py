@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from model import fold
 from model.tokenizer import ENDOFTEXT
 from training.config import TrainConfig, TrainingError
 from training.corpora import (
@@ -77,6 +78,22 @@ def test_split_seed_decides_the_split(corpus: Path) -> None:
     )
     assert first == again
     assert first != other
+
+
+def test_leet_is_read_after_the_split(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    examples = [
+        Example(e.text.replace("book", "b00k").replace("home", "h0me"), e.label, e.source)
+        for e in read_sms(corpus)
+    ]
+    read = cluster_split(examples, TrainConfig())
+    monkeypatch.setattr(fold, "read_leet", lambda text: text)
+    unread = cluster_split(examples, TrainConfig())
+    for part, other in zip(vars(read).values(), vars(unread).values(), strict=True):
+        assert "b00k" in str(other)
+        assert "b00k" not in str(part)
+        assert [e.text for e in part] == [
+            e.text.replace("b00k", "book").replace("h0me", "home") for e in other
+        ]
 
 
 def test_texts_for_training_only_are_in_no_other_part(corpus: Path, tmp_path: Path) -> None:

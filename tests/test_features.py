@@ -136,7 +136,7 @@ def test_lessons_come_back_for_each_window(tmp_path: Path) -> None:
     seen = [
         (np.arange(n, dtype=np.int16), np.full((n, 2), n, np.float16)) for n in range(len(WINDOWS))
     ]
-    save_lessons(path, WINDOWS, seen)
+    save_lessons(path, WINDOWS, seen, 3)
     lessons = Lessons(path)
     assert lessons.components == 2
     for number in (3, 0, 2):
@@ -146,6 +146,24 @@ def test_lessons_come_back_for_each_window(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="made from other texts"):
         lessons.of([ENDOFTEXT, 1, 2])
     assert [place.name for place in tmp_path.iterdir()] == [path.name]
+
+
+def test_lessons_to_learn_from_are_drawn_whole_each_once_before_any_again(tmp_path: Path) -> None:
+    path = tmp_path / "lessons.safetensors"
+    seen = [(np.array([0], np.int16), np.full((1, 2), n, np.float16)) for n in range(len(WINDOWS))]
+    save_lessons(path, WINDOWS, seen, 3)
+    batches = Lessons(path).batches(1, seed=0)
+    for _ in range(4):
+        with torch.autocast("cpu", torch.bfloat16):  # as the training loop asks for them
+            drawn = [next(batches) for _ in range(3)]
+        assert sorted(int(lesson.features[0, 0]) for lesson in drawn) == [0, 1, 2]
+        for lesson in drawn:
+            own = WINDOWS[int(lesson.features[0, 0])]
+            assert lesson.batch.input_ids.tolist() == own[:-1]
+    every = sum(len(window) - 1 for window in WINDOWS[:3])
+    both = next(Lessons(path).batches(every, seed=0))
+    first, second, _ = both.batch.lengths
+    assert both.rows.tolist() == [0, first, first + second]
 
 
 def test_a_file_that_holds_no_lessons_is_a_clear_error(tmp_path: Path) -> None:
@@ -184,7 +202,7 @@ def lessons_of(texts: TextSplit, path: Path) -> Lessons:
     every = every_window(texts)
     rows = [np.array([[window[0] % 7, 1.0]] * (len(window) - 1), np.float16) for window in every]
     places = [np.arange(len(own), dtype=np.int16) for own in rows]
-    save_lessons(path, every, list(zip(places, rows, strict=True)))
+    save_lessons(path, every, list(zip(places, rows, strict=True)), len(every))
     return Lessons(path)
 
 
@@ -192,7 +210,7 @@ def test_the_loss_is_the_mean_square_at_the_tokens_the_teacher_saw(tmp_path: Pat
     texts = TextSplit(WINDOWS, {"test": WINDOWS[:1]})
     path = tmp_path / "lessons.safetensors"
     seen = [(np.array([1], np.int16), np.full((1, 2), 3, np.float16)) for _ in WINDOWS]
-    save_lessons(path, WINDOWS, seen)
+    save_lessons(path, WINDOWS, seen, len(WINDOWS))
     config = PretrainConfig(n_layer=1, n_head=1, n_embd=8, n_positions=64, precision="float32")
     trainer = Pretrainer(config, texts, CPU, Lessons(path))
     assert trainer.pupil

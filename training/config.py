@@ -121,6 +121,13 @@ class TrainConfig(BaseModel):
         description="Share of the loss that comes from reading the verdict at every token of a "
         "training text instead of the last alone: each beginning of a text is an example too.",
     )
+    distillation: float = Field(
+        0.0,
+        ge=0,
+        description="Weight in the loss of what the network can no longer tell of what a teacher "
+        "sees, in texts as they are; the base has learnt it in pretraining.",
+    )
+    teacher: str = Field("", description="The file of training.features, where it distils.")
     ignore_index: int = Field(-100, description="Label left out of the loss; the book tries 50256.")
     averaging: float = Field(
         0.0,
@@ -215,6 +222,10 @@ class TrainConfig(BaseModel):
             raise ValueError("prefix_loss goes with trained = 'all' and read_token = 'last' only")
         if self.keep_head and (self.base == "random" or self.random_weights):
             raise ValueError("keep_head goes with a classifier as base, not with random weights")
+        if self.distillation and (self.trained != "all" or not self.prefix_loss):
+            raise ValueError("distillation goes with trained = 'all' and prefix_loss only")
+        if bool(self.distillation) != bool(self.teacher):
+            raise ValueError("distillation and teacher go together: the weight, and the file")
         if self.patience and self.snapshot == "last":
             raise ValueError("patience goes with snapshot = 'best' only")
         return self

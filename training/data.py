@@ -120,11 +120,12 @@ def cluster_split(examples: Sequence[Example], config: TrainConfig) -> Splits:
     corpus in every part. Texts for training only are all in the training part, but for those that
     nearly equal one of another corpus.
 
-    Letters are made plain first, as for the service, so that no disguise hides a duplicate. Where a
-    cluster goes is drawn from a hash of its text: the same for a base as for the classifier made
-    from it, in whatever order and with whatever other corpora both read it.
+    Letters are made plain first, as for the service, so that no disguise hides a duplicate; leet is
+    read after the split, which so stays what it was for checkpoints from before. Where a cluster
+    goes is drawn from a hash of its text: the same for a base as for the classifier made from it,
+    in whatever order and with whatever other corpora both read it.
     """
-    distinct = drop_duplicates(folded(examples))
+    distinct = drop_duplicates(folded(examples, leet=False))
     clusters = near_duplicate_clusters([e.text for e in distinct])
     members: dict[int, list[Example]] = {}
     for example, cluster in zip(distinct, clusters.tolist(), strict=True):
@@ -149,13 +150,16 @@ def cluster_split(examples: Sequence[Example], config: TrainConfig) -> Splits:
             parts[part].extend(group)
             placed += len(group)
     rng = np.random.default_rng(config.split_seed)
-    train, validation, test = ([part[i] for i in rng.permutation(len(part))] for part in parts)
+    train, validation, test = (
+        folded([part[i] for i in rng.permutation(len(part))]) for part in parts
+    )
+    training_only = folded(training_only)
     return Splits(train + training_only, validation, test)
 
 
-def folded(examples: Sequence[Example]) -> list[Example]:
+def folded(examples: Sequence[Example], *, leet: bool = True) -> list[Example]:
     """The same texts as the service's model reads them: with letters made plain."""
-    return [replace(example, text=fold_text(example.text)) for example in examples]
+    return [replace(example, text=fold_text(example.text, leet=leet)) for example in examples]
 
 
 def drop_duplicates(examples: Sequence[Example]) -> list[Example]:

@@ -4,7 +4,8 @@ The teacher is the frozen SmolLM2; its states after two of its layers, reduced t
 components, are what ``training.pretrain --teacher FILE`` makes the small network predict beside the
 next token, at every token that ends where one of the teacher's does (distillation of features:
 Romero et al., "FitNets", 2015; Jiao et al., "TinyBERT", 2020). The recipe and the data are those of
-``training.pretrain``; what is held back there is read, too, to tell how much was learnt.
+``training.pretrain``; what is held back there is read, too, to tell how much was learnt. From the
+same file a recipe of ``training.finetune`` with ``distillation`` keeps it.
 """
 
 import argparse
@@ -24,12 +25,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from model.packing import PackedBatch, pack
 from training.command import exit_code
 from training.config import TrainingError, read_recipe
 from training.corpora import KINDS, Source
 from training.documents import TextSplit, Window, read_sources
 from training.pretrain_config import PretrainConfig
-from training.teacher import TokenStates, token_states
+from training.teacher import MOST_TOKENS, TokenStates, token_states
 
 # Principal components kept, of 1,152 columns.
 _COMPONENTS = 192
@@ -81,6 +83,25 @@ def _standardize(
     return standard.clip(-_MOST_DEVIATION, _MOST_DEVIATION)
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """A batch of texts, and what the teacher saw in them.
+
+    Attributes:
+        batch: B beginnings of windows, T tokens.
+        rows: int64 (P,), the tokens where it saw something, of T.
+        features: float32 (P, K), there.
+    """
+
+    batch: PackedBatch
+    rows: Tensor
+    features: Tensor
+
+    def to(self, device: torch.device) -> "Lesson":
+        """The same on another device."""
+        return Lesson(self.batch.to(device), self.rows.to(device), self.features.to(device))
+
+
 class Lessons:
     """What the teacher saw in each window of a file of this command."""
 
@@ -94,6 +115,7 @@ class Lessons:
             tensors = load_file(path)
             digests, ends = tensors["digests"].numpy(), tensors["ends"].tolist()
             self._places, self._features = tensors["places"], tensors["features"]
+            tokens, lengths = tensors["tokens"], tensors["lengths"].tolist()
         except (OSError, SafetensorError, KeyError) as error:
             raise TrainingError(f"{path} is no file of training.features: {error}") from error
         self._path = path
@@ -102,6 +124,14 @@ class Lessons:
             bytes(digest): slice(start, end)
             for digest, start, end in zip(digests, starts, ends, strict=True)
         }
+        # Of what is learnt from alone, the tokens that the teacher read.
+        self._learnt = list(
+            zip(
+                (part.tolist() for part in torch.split(tokens, lengths)),
+                self._rows.values(),
+                strict=False,
+            )
+        )
 
     @property
     def components(self) -> int:
@@ -123,9 +153,44 @@ class Lessons:
             ) from None
         return self._places[rows].long(), self._features[rows].float()
 
+    def batches(self, num_tokens: int, seed: int) -> Iterator[Lesson]:
+        """Texts that are learnt from, so many tokens or a few more at once, without end.
 
-def save_lessons(path: Path, windows: Sequence[Window], seen: Sequence[Seen]) -> None:
-    """Writes places and features of these windows as safetensors."""
+        Args:
+            num_tokens: of a batch.
+            seed: of the order, another one each time through.
+        """
+        rng = np.random.default_rng(seed)
+        drawn: list[int] = []
+        while True:
+            for number in rng.permutation(len(self._learnt)).tolist():
+                drawn.append(number)
+                if sum(len(self._learnt[n][0]) for n in drawn) >= num_tokens:
+                    yield self._lesson(drawn)
+                    drawn = []
+
+    def _lesson(self, numbers: Sequence[int]) -> Lesson:
+        texts, rows = zip(*(self._learnt[number] for number in numbers), strict=True)
+        starts = np.cumsum([0, *map(len, texts)]).tolist()
+        places = [
+            start + self._places[own].long() for start, own in zip(starts, rows, strict=False)
+        ]
+        features = torch.cat([self._features[own].float() for own in rows])
+        return Lesson(pack(texts), torch.cat(places), features)
+
+
+def save_lessons(
+    path: Path, windows: Sequence[Window], seen: Sequence[Seen], num_learnt: int
+) -> None:
+    """Writes places and features of these windows as safetensors, and tokens of the first ones.
+
+    Args:
+        path: the file.
+        windows: as ``every_window`` gives them.
+        seen: for each of them.
+        num_learnt: how many of them are to learn from.
+    """
+    read = [window[:-1][:MOST_TOKENS] for window in windows[:num_learnt]]
     digests = np.frombuffer(b"".join(map(_digest, windows)), np.uint8).reshape(-1, 32)
     places, features = zip(*seen, strict=True)
     tensors = {
@@ -133,6 +198,8 @@ def save_lessons(path: Path, windows: Sequence[Window], seen: Sequence[Seen]) ->
         "ends": torch.tensor([len(own) for own in places]).cumsum(0),
         "places": torch.from_numpy(np.concatenate(places)),
         "features": torch.from_numpy(np.concatenate(features)),
+        "tokens": torch.tensor([token for tokens in read for token in tokens], dtype=torch.int32),
+        "lengths": torch.tensor([len(tokens) for tokens in read]),
     }
     partial = path.with_name(f".{path.name}.partial")
     save_file(tensors, partial)
@@ -168,10 +235,11 @@ def _run(options: argparse.Namespace) -> int:
         raise TrainingError(f"{options.out} exists already: give another --out, or remove it.")
     config = read_recipe(options.recipe, PretrainConfig)
     sources = [Source.parse(text) for text in options.data]
-    windows = every_window(read_sources(sources, config.split_seed, config.n_positions))
+    texts = read_sources(sources, config.split_seed, config.n_positions)
+    windows = every_window(texts)
     with tqdm(total=len(windows), unit=" windows") as bar:
         seen = look(windows, config.seed, bar.update)
-    save_lessons(options.out, windows, seen)
+    save_lessons(options.out, windows, seen, len(set(map(tuple, texts.train))))
     places = sum(len(own) for own, _ in seen)
     print(f"{len(windows)} windows, {places} tokens, saved to {options.out}")
     return 0

@@ -75,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--feedback", type=Path, help="labels of POST /feedback, to be mixed in")
     parser.add_argument("--out", type=Path, help="new folder (default: runs/NAME_OF_RECIPE)")
     parser.add_argument("--base", help="folder or hub id, instead of the recipe's")
+    parser.add_argument("--teacher", help="file of training.features, instead of the recipe's")
     parser.add_argument("--seed", type=int, help="instead of the recipe's")
     parser.add_argument(
         "--seeds", type=int, default=1, help="train with so many, keep the best by validation loss"
@@ -87,7 +88,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     config = load_config(
-        options.recipe, seed=options.seed, base=options.base, epochs=options.epochs
+        options.recipe,
+        seed=options.seed,
+        base=options.base,
+        teacher=options.teacher,
+        epochs=options.epochs,
     )
     out: Path = options.out or Path("runs") / options.recipe.stem
     if out.exists():  # found now rather than after the training

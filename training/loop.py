@@ -19,6 +19,7 @@ from tqdm import tqdm
 from model.gpt2 import GPT2ForSequenceClassification
 from training.config import TrainConfig, TrainingError
 from training.data import Batch, join
+from training.distillation import Distillation
 from training.optimizer import make_optimizers, parameter_groups, schedule
 from training.parallel import (
     check_batch_size,
@@ -122,6 +123,7 @@ def train(
     config: TrainConfig,
     device: torch.device,
     num_cached_blocks: int = 0,
+    distillation: Distillation | None = None,
 ) -> Outcome:
     """Trains the unfrozen part and leaves the model at its best snapshot.
 
@@ -134,11 +136,14 @@ def train(
         config: the recipe.
         device: where to compute.
         num_cached_blocks: blocks that the loaders' ``hidden`` has passed already.
+        distillation: what is to be kept of the base, where the recipe says so.
 
     Raises:
         TrainingError: the loss is not finite any more, or there is not one full batch.
     """
-    trainer = _Trainer(model, train_loader, validation_loader, config, device, num_cached_blocks)
+    trainer = _Trainer(
+        model, train_loader, validation_loader, config, device, num_cached_blocks, distillation
+    )
     return trainer.run()
 
 
@@ -161,6 +166,7 @@ class _Trainer:
         config: TrainConfig,
         device: torch.device,
         num_cached_blocks: int = 0,
+        distillation: Distillation | None = None,
     ) -> None:
         if len(train_loader) == 0:
             raise TrainingError(f"fewer training texts than one batch of {config.batch_size}.")
@@ -171,6 +177,7 @@ class _Trainer:
         self.config = config
         self.device = device
         self.num_cached_blocks = num_cached_blocks
+        self.distillation = distillation
         # Of a last block whose input is kept, a few rows a step are computed: rounding its weights
         # anew each time takes longer than that in float32.
         few_rows = num_cached_blocks == model.config.n_layer - 1 and model.read == "last"
@@ -336,7 +343,12 @@ class _Trainer:
         """This process's part of a batch's mean loss; the parts of all processes add up to it."""
         share = share_of(batch)
         if self.config.prefix_loss:
-            return self.loss_everywhere(share) * (len(share.labels) / len(batch.labels))
+            loss = self.loss_everywhere(share) * (len(share.labels) / len(batch.labels))
+            if self.distillation:
+                with autocast(self.precision, self.device):
+                    kept = self.distillation.loss(self.model.transformer)
+                loss = loss + self.config.distillation * kept
+            return loss
         loss = self.loss(self.logits(self.model, share), share)
         return loss * (self.weight(share) / self.weight(batch))
 

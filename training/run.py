@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -21,7 +22,9 @@ from training.data import (
     split_examples,
     tokenize,
 )
+from training.distillation import Distillation
 from training.evaluate import Metrics, measure
+from training.features import Lessons
 from training.freeze import freeze, num_frozen_blocks
 from training.loop import Outcome, autocast, train
 from training.lora import merge_lora
@@ -89,7 +92,7 @@ def finetune(
     model = make_model(config).to(device)
     trained_parameters = freeze(model, config)
     num_parameters = sum(p.numel() for p in model.parameters())
-    if not config.augments:  # those could read any token
+    if not config.augments and not config.teacher:  # those could read any token
         in_use = {token for part in parts.values() for tokens, _ in part for token in tokens}
         learn_embeddings_in_use(model, in_use)
     model.to(device)
@@ -307,7 +310,15 @@ def _train(
     )
     torch.manual_seed(config.seed)
     num_cached_blocks = caches["train"].num_blocks if caches else 0
-    return train(model, train_loader, validation_loader, config, device, num_cached_blocks)
+    distillation = None
+    if config.teacher:
+        with autocast(config.precision, device):
+            distillation = Distillation(
+                model.transformer, Lessons(Path(config.teacher)), config.seed, device
+            )
+    return train(
+        model, train_loader, validation_loader, config, device, num_cached_blocks, distillation
+    )
 
 
 @torch.no_grad()

@@ -25,7 +25,7 @@ _CONTINUATIONS = bytes(range(0x80, 0xC0))  # of a character of several bytes in 
 _START = 0  # its token for a text's start
 # What it sees in a text: its states after these layers, at so many tokens, so many at once.
 _LAYERS = (8, 16)
-_MOST_TOKENS = 128
+MOST_TOKENS = 128
 _TOKENS_AT_ONCE = 4096
 
 
@@ -125,7 +125,7 @@ class _Aligned:
 
     @classmethod
     def of(cls, window: Window, tokenizer: Any) -> Self:
-        read = window[:-1][:_MOST_TOKENS]
+        read = window[:-1][:MOST_TOKENS]
         own = [(n, token) for n, token in enumerate(read) if token != ENDOFTEXT]
         raw = [token_bytes(token) for _, token in own]
         joined = b"".join(raw)
