@@ -25,7 +25,9 @@ def test_folded_disguises_are_undone(name: str) -> None:
 
 @pytest.mark.parametrize("name", UNFOLDED)
 def test_other_disguises_change_what_is_read(name: str) -> None:
-    assert fold_text(UNFOLDED[name](SPAM)) != SPAM
+    """Leet in part: words of three letters may be anything."""
+    text = f"{SPAM} (now) (now)"  # one of the two is disguised
+    assert fold_text(UNFOLDED[name](text)) != fold_text(text)
 
 
 def test_shares_are_of_turned_verdicts() -> None:
