@@ -1,7 +1,7 @@
 """Words spelled with digits and signs for letters: "fr33", "c@$h".
 
 Knows GPT-2's vocabulary, which is a list of the common English words: what spells one of them is
-read as that word. Honest names, times, prices and slang ("4get", "mp3", "100k") spell none.
+read as that word. Hardly any honest name, time, price or slang ("4get", "mp3", "100k") spells one.
 """
 
 import functools
