@@ -54,7 +54,8 @@ def render() -> str:
         "",
         "Trained without one of the three, tested on it and on Enron-Spam; all systems have the "
         "invented messages, too; the network starts from the base as it was before it learnt what "
-        f"SmolLM2 sees, and does not distil (`{without['command']}`):",
+        "SmolLM2 sees, and does not distil; none read marks and case as people type them yet "
+        f"(`{without['command']}`):",
         "",
         "| texts | system | F1 | ROC AUC |",
         "|---|---|---|---|",

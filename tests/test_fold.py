@@ -26,6 +26,11 @@ from model.fold import fold_text
         ("f\u0489r\u0489e\u0489e\u0489", "free"),
         ("fr\ufe0fee\U000e0068\U000e0069", "free"),
         ("nul\x00 and bell\x07", "nul and bell"),
+        ("call now , free !", "call now, free!"),
+        ("what ? ? well . . .", "what?? well..."),
+        ("i don ' t know if it 's bob ' s", "i don't know if it's bob's"),
+        ("pay ( in cash ) 50 % now", "pay (in cash) 50% now"),
+        ("f r e e , c a s h .", "free, cash."),
         ("Get your f r e e prize", "Get your free prize"),
         ("F R E E   M O N E Y", "FREE   MONEY"),
         ("v.i.a.g.r.a, c-a-s-h; w_i_n!", "viagra, cash; win!"),
@@ -42,7 +47,26 @@ from model.fold import fold_text
     ],
 )
 def test_disguised_letters_become_plain(disguised: str, plain: str) -> None:
-    assert fold_text(disguised) == plain
+    assert fold_text(f"{disguised} Bob") == f"{plain} Bob"
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("WIN CASH NOW! CALL 0900.\nI AM BOB", "Win cash now! Call 0900.\nI am bob"),
+        ('call me. i am home? "yes"\n  ok', 'Call me. I am home? "Yes"\n  Ok'),
+        (
+            "CLAIM YOUR FREE CASH PRIZE NOW, MUM, DAD AND BOB, AT ab.co",
+            "Claim your free cash prize now, mum, dad and bob, at ab.co",
+        ),
+        ("CLAIM IT AT prize.com", "CLAIM IT AT prize.com"),
+        ("OK", "OK"),
+        ("éa straße", "éa straße"),
+        ("привет", "привет"),
+    ],
+)
+def test_a_text_in_one_case_throughout_is_read_in_sentences(typed: str, read: str) -> None:
+    assert fold_text(typed) == read
 
 
 @pytest.mark.parametrize(
@@ -54,12 +78,13 @@ def test_disguised_letters_become_plain(disguised: str, plain: str) -> None:
         "Ελλάδα και Κύπρος",
         "Привет, meeting at noon",
         "日本語 한국어 中文 😀👍",
-        "line one\n\tline two",
+        "Line one\n\tLine two",
         "  The subject: we talked about it. Subject: that",
         "Subjects: maths",
         "$.5.0, e.g., i.e., -.-.-, a.m., (1-2-3), x/y/",
         "Get 100k, 5pm, 10am, 50th, mp3, POP3 on Win95, l8r m8, 4get, gr8, b4, 2morrow, shops4u",
         "ann0@cash.org, http://c@sh.com/fr33?m0ney=1, t=1m00s, room5, A4, 7up, P@ssw0rd2",
+        "see you :) bye ;-) the .NET 'thing' costs $ 5, rock 'n' roll",
         "a b c, I a m, e.g. this at 10.0.0.1, version 1.2.3, 24-7, and/or",
     ],
 )
@@ -78,6 +103,12 @@ def test_honest_text_stays(text: str) -> None:
         "fr33 c@$h " * 50_000,
         "l@ndl1n3a1b0c3d4e5 " * 25_000,
         "a!" * 200_000,
+        " ," * 200_000,
+        "( ' t" * 100_000,
+        ". -" * 150_000,
+        ".\t" * 150_000,
+        "\n" * 300_000,
+        "' s ?" * 100_000,
     ],
 )
 def test_time_is_bounded(text: str) -> None:

@@ -25,8 +25,8 @@ def test_folded_disguises_are_undone(name: str) -> None:
 
 @pytest.mark.parametrize("name", UNFOLDED)
 def test_other_disguises_change_what_is_read(name: str) -> None:
-    """Leet in part: words of three letters may be anything."""
-    text = f"{SPAM} (now) (now)"  # one of the two is disguised
+    """In part: leet words of three letters may be anything, and a name in capitals is no name."""
+    text = f"{SPAM} Bob (now) (now)"  # one of the two last words is disguised
     assert fold_text(UNFOLDED[name](text)) != fold_text(text)
 
 

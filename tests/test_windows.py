@@ -22,14 +22,14 @@ def joined(*spam: float) -> float:
 
 
 def test_text_that_is_read_at_once_is_one_window() -> None:
-    windowed = encode_windows("just a few words", max_tokens=4, max_windows=8)
-    assert [window.token_ids for window in windowed.windows] == [encode("just a few words", 9)[0]]
+    windowed = encode_windows("Just a few words", max_tokens=4, max_windows=8)
+    assert [window.token_ids for window in windowed.windows] == [encode("Just a few words", 9)[0]]
     assert not windowed.truncated
 
 
 def test_windows_are_of_the_text_made_plain() -> None:
     [window] = encode_windows("f r e e c\u0430sh", max_tokens=1024, max_windows=8).windows
-    assert window.token_ids == encode("free cash", 9)[0]
+    assert window.token_ids == encode("Free cash", 9)[0]
 
 
 def test_empty_text_has_a_token() -> None:

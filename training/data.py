@@ -120,12 +120,12 @@ def cluster_split(examples: Sequence[Example], config: TrainConfig) -> Splits:
     corpus in every part. Texts for training only are all in the training part, but for those that
     nearly equal one of another corpus.
 
-    Letters are made plain first, as for the service, so that no disguise hides a duplicate; leet is
-    read after the split, which so stays what it was for checkpoints from before. Where a cluster
-    goes is drawn from a hash of its text: the same for a base as for the classifier made from it,
-    in whatever order and with whatever other corpora both read it.
+    Letters are made plain first, as for the service, so that no disguise hides a duplicate; leet,
+    marks and case are read after the split, which so stays what it was for checkpoints from before.
+    Where a cluster goes is drawn from a hash of its text: the same for a base as for the classifier
+    made from it, in whatever order and with whatever other corpora both read it.
     """
-    distinct = drop_duplicates(folded(examples, leet=False))
+    distinct = drop_duplicates(folded(examples, typing=False))
     clusters = near_duplicate_clusters([e.text for e in distinct])
     members: dict[int, list[Example]] = {}
     for example, cluster in zip(distinct, clusters.tolist(), strict=True):
@@ -157,9 +157,9 @@ def cluster_split(examples: Sequence[Example], config: TrainConfig) -> Splits:
     return Splits(train + training_only, validation, test)
 
 
-def folded(examples: Sequence[Example], *, leet: bool = True) -> list[Example]:
+def folded(examples: Sequence[Example], *, typing: bool = True) -> list[Example]:
     """The same texts as the service's model reads them: with letters made plain."""
-    return [replace(example, text=fold_text(example.text, leet=leet)) for example in examples]
+    return [replace(example, text=fold_text(example.text, typing=typing)) for example in examples]
 
 
 def drop_duplicates(examples: Sequence[Example]) -> list[Example]:
