@@ -1,5 +1,7 @@
 """Text folded for the model: disguised letters become the plain ones that they look like.
 
+Leet, marks and case become what people type (``leet.py``, ``sentences.py``).
+
 Knows Unicode, nothing of mail. Training and service fold alike, SMS and mail alike; what is shown
 or stored stays as it came.
 """
@@ -8,6 +10,7 @@ import re
 import unicodedata
 
 from model.leet import read_leet
+from model.sentences import as_typed
 
 # Letters that NFKC keeps apart though they look like Latin ones, in mail that means to deceive.
 _LOOKALIKES = {
@@ -50,19 +53,6 @@ _SPELLED_WORD = re.compile(r"(?<!\S)\S([.\-_*/])\S(?:\1\S)++(?=[,;:!?)]*+(?!\S))
 _PASSES = 4
 # What some callers and corpora write before a mail's subject; it says nothing of the mail.
 _FIELD_NAME = re.compile(r"\A\s*+(?:subject\s*+:\s*+)++", re.IGNORECASE)
-# Marks that blanks keep apart, as published corpora write them: "free , now", "don ' t", "( all )".
-_SET_APART = re.compile(r" (?:(?<=\S )(?=[,.;:!?](?!\S)|[)\]%](?![^\s,.;:!?]))|(?<=[(\[] )(?=\S))")
-_APOSTROPHE = re.compile(r"(?:(?<=\w) ' ?|(?<=\w)' )(?=(?:[stmd]|re|ve|ll)\b)", re.IGNORECASE)
-# A text of so many capitals a small letter, and of some capitals at all, is typed in capitals.
-_CAPITALS = 9
-_FEWEST_CAPITALS = 4
-_NO_CAPITALS = bytes(set(range(128)) - set(range(ord("A"), ord("Z") + 1)))
-_NO_SMALL = bytes(set(range(128)) - set(range(ord("a"), ord("z") + 1)))
-_TO_SMALL = {ord(letter): letter.lower() for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
-# What stands between two words, or before the first, and the next letter.
-_BETWEEN_WORDS = re.compile(r"(?:\A\W*+|(?<=\w)\W++)[a-z]")
-_SENTENCE_END = re.compile(r"[.!?]\s|\n")
-_I = re.compile(r"\bi\b(?!\.\w)")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 # unicodedata sorts a run of combining marks in quadratic time; in pieces the run stays short. NFKC
@@ -89,31 +79,10 @@ def fold_text(text: str, *, typing: bool = True) -> str:
         spelled, folded = folded, _FIELD_NAME.sub("", folded)
         folded = _SPELLED_WORD.sub(_put_word_together, folded)
         folded = _SPELLED_OUT.sub(_put_together, folded)
-        folded = _typed(folded) if typing else folded
+        folded = as_typed(read_leet(folded)) if typing else folded
         if folded == spelled:
             break
     return folded
-
-
-def _typed(text: str) -> str:
-    text = _SET_APART.sub("", read_leet(text))
-    if " '" in text or "' " in text:
-        text = _APOSTROPHE.sub("'", text)
-    return _sentence_case(text)
-
-
-def _sentence_case(text: str) -> str:
-    letters = text.encode("ascii", "ignore")
-    capitals = len(letters.translate(None, _NO_CAPITALS))
-    small = len(letters.translate(None, _NO_SMALL))
-    if capitals and capitals < max(_CAPITALS * small, _FEWEST_CAPITALS):
-        return text
-    return _BETWEEN_WORDS.sub(_begin_sentence, _I.sub("I", text.translate(_TO_SMALL)))
-
-
-def _begin_sentence(place: re.Match[str]) -> str:
-    begins = place.start() == 0 or _SENTENCE_END.search(place[0])
-    return place[0].upper() if begins else place[0]
 
 
 def _put_word_together(word: re.Match[str]) -> str:

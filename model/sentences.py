@@ -1,0 +1,42 @@
+"""Marks and case as people type them, whatever a sender or a published corpus made of them.
+
+GPT-2's tokens of "free , now" and of "FREE, NOW" have nothing in common with those of "Free, now".
+"""
+
+import re
+
+# Marks that blanks keep apart, as published corpora write them: "free , now", "don ' t", "( all )".
+_SET_APART = re.compile(r" (?:(?<=\S )(?=[,.;:!?](?!\S)|[)\]%](?![^\s,.;:!?]))|(?<=[(\[] )(?=\S))")
+_APOSTROPHE = re.compile(r"(?:(?<=\w) ' ?|(?<=\w)' )(?=(?:[stmd]|re|ve|ll)\b)", re.IGNORECASE)
+# A text of so many capitals a small letter, and of some capitals at all, is typed in capitals.
+_CAPITALS = 9
+_FEWEST_CAPITALS = 4
+_NO_CAPITALS = bytes(set(range(128)) - set(range(ord("A"), ord("Z") + 1)))
+_NO_SMALL = bytes(set(range(128)) - set(range(ord("a"), ord("z") + 1)))
+_TO_SMALL = {ord(letter): letter.lower() for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
+# What stands between two words, or before the first, and the next letter.
+_BETWEEN_WORDS = re.compile(r"(?:\A\W*+|(?<=\w)\W++)[a-z]")
+_SENTENCE_END = re.compile(r"[.!?]\s|\n")
+_I = re.compile(r"\bi\b(?!\.\w)")
+
+
+def as_typed(text: str) -> str:
+    """The text with marks where they belong, and in sentences where it is in one case throughout.
+
+    >>> as_typed("i don ' t know ( yet ) . call me !")
+    "I don't know (yet). Call me!"
+    """
+    text = _SET_APART.sub("", text)
+    if " '" in text or "' " in text:
+        text = _APOSTROPHE.sub("'", text)
+    letters = text.encode("ascii", "ignore")
+    capitals = len(letters.translate(None, _NO_CAPITALS))
+    small = len(letters.translate(None, _NO_SMALL))
+    if capitals and capitals < max(_CAPITALS * small, _FEWEST_CAPITALS):
+        return text
+    return _BETWEEN_WORDS.sub(_begin_sentence, _I.sub("I", text.translate(_TO_SMALL)))
+
+
+def _begin_sentence(place: re.Match[str]) -> str:
+    begins = place.start() == 0 or _SENTENCE_END.search(place[0])
+    return place[0].upper() if begins else place[0]
