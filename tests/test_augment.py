@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from model.tokenizer import decode, encode
-from training.augment import Augmenter, respace
+from training.augment import Augmenter, draw_chaff, respace
 from training.config import TrainConfig
 from training.corpora import Example
 from training.data import make_loader
@@ -55,7 +55,8 @@ def test_obfuscation_disguises_long_words_only() -> None:
     augmenter = make_augmenter(("viagra to go", 1), obfuscation=1.0)
     drawn = [decode(augmenter(0).tokens) for _ in range(200)]
     assert all(text.endswith(" to go") for text in drawn)
-    assert {"viagra", "via.gra", "viaagra"} <= {text.removesuffix(" to go") for text in drawn}
+    disguised = {text.removesuffix(" to go") for text in drawn}
+    assert {"viagra", "via.gra", "viaagra", "vigara"} <= disguised
     leet = {text for text in drawn if set(text) & set("14@9!")}
     assert len(leet) > 10  # of each word others of its letters
 
@@ -102,6 +103,30 @@ def test_good_words_are_few_and_many_and_fit_beside_the_text() -> None:
         assert "win cash" in decode(reading.tokens[reading.onset :])
     full = make_augmenter(("win cash", 1), ("home", 0), max_tokens=2, joining=1.0)
     assert decode(full(0).tokens) == "win cash"
+
+
+def test_chaff_is_spam_beside_a_spam_or_in_its_place_and_never_beside_ham() -> None:
+    spam = "win cash " * 20
+    augmenter = make_augmenter((spam, 1), ("see you at home", 0), chaff=1.0, joined_tokens=64)
+    readings = [augmenter(0) for _ in range(200)]
+    assert {(reading.label, reading.onset) for reading in readings} == {(1, 0)}
+    drawn = [decode(reading.tokens) for reading in readings]
+    assert all("win cash win" in text for text in drawn)
+    whole = sum(spam.strip() in text for text in drawn)
+    assert whole / 200 == pytest.approx(0.5, abs=0.12)
+    in_front = sum(not text.startswith("win cash") for text in drawn)
+    assert in_front / 200 == pytest.approx(0.3, abs=0.12)
+    assert decode(augmenter(1).tokens) == "see you at home"
+    rare = make_augmenter((spam, 1), chaff=0.2)
+    changed = sum(decode(rare(0).tokens) != spam for _ in range(400))
+    assert changed / 400 == pytest.approx(0.2, abs=0.07)
+
+
+def test_chaff_is_words_that_hardly_ever_come_twice() -> None:
+    drawn = draw_chaff(200).lower().replace(",", "").replace(".", "").replace("?", "").split()
+    assert 150 < len(drawn) <= 200  # some run together
+    assert len(set(drawn)) > 0.95 * len(drawn)
+    assert all(word.isalpha() and word.isascii() for word in drawn)
 
 
 def test_windows_are_passages_from_anywhere_and_now_and_then_all_of_it() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from model.tokenizer import encode
+from model.tokenizer import encode, words
 from training.config import TrainConfig
 from training.corpora import Example
 
@@ -34,6 +34,12 @@ _FROM_THE_START = 0.5
 # Good words put beside a text, in tokens: a greeting.
 _FEWEST_GOOD_TOKENS = 8
 _NEWLINE = encode("\n", 1)[0]
+# Words that spammers draw from a dictionary, where filters count words, and what follows a word.
+_DICTIONARY = tuple(sorted(words(3)))
+_AFTER_A_WORD = (" ",) * 24 + (", ", ", ", ". ", ". ", "? ", "\n", "\n", "")
+# Of texts with such words, how often no more than a subject is left, and of how many tokens.
+_SUBJECT_ALONE = 0.5
+_SUBJECT_TOKENS = 12
 # No tokenizer is given more of a text than a window can hold.
 _CHARACTERS_A_TOKEN = 8
 
@@ -57,7 +63,8 @@ class Augmenter:
     """Readings of the training texts, changed at random; draws from torch's global generator.
 
     Recasing matters: to GPT-2's tokenizer ``FREE``, ``Free`` and ``free`` have nothing in common.
-    Joining teaches that good words before or behind do not redeem a spam.
+    Joining teaches that good words before or behind do not redeem a spam, chaff that a sequence of
+    words drawn at random is spam itself.
     """
 
     def __init__(self, examples: Sequence[Example], config: TrainConfig) -> None:
@@ -74,6 +81,8 @@ class Augmenter:
         """The text with this number, anew."""
         example = self._examples[index]
         tokens = self._drop(self._window(self._respell(example.text)))
+        if example.label and self._happens(self._config.chaff):
+            return Reading(self._with_chaff(tokens), example.label)
         room = self._max_tokens - len(tokens) - len(_NEWLINE)
         if room < 1 or not self._ham or not self._happens(self._config.joining):
             return Reading(tokens, example.label)
@@ -85,11 +94,24 @@ class Augmenter:
             return Reading(front + tokens, example.label, len(front))
         return Reading(tokens + _NEWLINE + good, example.label)
 
+    def _with_chaff(self, tokens: list[int]) -> list[int]:
+        """The tokens, or the first of them, beside words drawn at random."""
+        if self._happens(_SUBJECT_ALONE):
+            tokens = tokens[:_SUBJECT_TOKENS]
+        chaff = encode(draw_chaff(self._joined_size()), self._max_tokens)[0]
+        joined = tokens + _NEWLINE + chaff
+        if torch.rand(()) < 0.3:
+            joined = chaff + _NEWLINE + tokens
+        return joined[: self._max_tokens]
+
+    def _joined_size(self) -> int:
+        """How much to put beside a text, in tokens: from a greeting on, short ones likelier."""
+        longest = self._config.joined_tokens / _FEWEST_GOOD_TOKENS
+        return round(_FEWEST_GOOD_TOKENS * 2 ** (math.log2(longest) * float(torch.rand(()))))
+
     def _good_words(self, pool: Sequence[Example], most: int) -> list[int]:
         """Tokens of ham texts of the pool one after another, ``most`` at most."""
-        longest = self._config.joined_tokens / _FEWEST_GOOD_TOKENS
-        doublings = math.log2(longest) * float(torch.rand(()))
-        size = min(most, round(_FEWEST_GOOD_TOKENS * 2**doublings))
+        size = min(most, self._joined_size())
         tokens: list[int] = []
         while len(tokens) < size:
             ham = self._respell(pool[_below(len(pool))].text)
@@ -148,6 +170,17 @@ def respace(text: str, *, keep_punctuation: bool) -> str:
     return re.sub(r"[^\S\n]+", " ", apart).strip()
 
 
+def draw_chaff(num_words: int) -> str:
+    """So many words drawn at random, set like text; some of them run together."""
+    capital, parts = bool(torch.rand(()) < 0.5), []
+    for _ in range(num_words):
+        word = _DICTIONARY[_below(len(_DICTIONARY))]
+        after = _AFTER_A_WORD[_below(len(_AFTER_A_WORD))]
+        parts += [word.capitalize() if capital else word, after]
+        capital = after in (". ", "? ", "\n")
+    return "".join(parts).rstrip()
+
+
 def _disguise(word: str) -> str:
     if len(word) < _LONG_WORD or torch.rand(()) >= _DISGUISED_WORDS:
         return word
@@ -157,6 +190,7 @@ def _disguise(word: str) -> str:
         lambda: "".join(map(_to_leet, word)),
         lambda: word[:place] + separator + word[place:],
         lambda: word[:place] + word[place - 1] + word[place:],
+        lambda: word[: place - 1] + word[place] + word[place - 1] + word[place + 1 :],
     )
     return ways[_below(len(ways))]()
 

@@ -12,6 +12,7 @@ _AUGMENTATIONS = (
     "respacing",
     "obfuscation",
     "joining",
+    "chaff",
     "window_tokens",
 )
 _Recipe = TypeVar("_Recipe", bound=BaseModel)
@@ -181,6 +182,12 @@ class TrainConfig(BaseModel):
         ge=0,
         le=1,
         description="Chance of a training text to get a ham text's words in front or behind.",
+    )
+    chaff: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Chance of a spam text to get words drawn at random beside it or in its place.",
     )
     joined_tokens: int = Field(
         256, ge=8, description="Most tokens of such words; the fewest are 8, short ones likelier."
