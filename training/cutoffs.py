@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.stats import beta
 
 from training.config import TrainingError
 
@@ -18,6 +20,8 @@ _Floats = NDArray[np.float64]
 # What may go wrong beyond the unsure band: ham called spam above it, spam called ham below it.
 _HAM_BLOCKED = 0.005
 _SPAM_MISSED = 0.01
+# How sure it is that no more ham is called spam: some thousand texts tell half a percent poorly.
+_CONFIDENCE = 0.95
 # The tail beyond the last text is drawn from this many.
 _TAIL_TEXTS = 10
 _LOGIT_BOUND = 1e-9
@@ -29,7 +33,8 @@ class Cutoffs:
 
     Attributes:
         ham_below: a text below it is ham. About 1 % of spam lies there; at most 0.5.
-        spam_from: a text from it on is spam. About 0.5 % of ham lies there; at least 0.5.
+        spam_from: a text from it on is spam. At most 0.5 % of ham lies there, with a confidence of
+            95 %; at least 0.5.
         blocks_0_1_percent: from which on lies 0.1 % of ham, wherever that is.
         blocks_1_percent: the same of 1 %.
     """
@@ -60,7 +65,9 @@ class ReliabilityBin:
 
 
 def find_cutoffs(labels: Sequence[int], spam_probabilities: Sequence[float]) -> Cutoffs:
-    """Cut-offs that keep the promised shares among further texts of the same kind, on average.
+    """Cut-offs that keep the promised shares among further texts of the same kind.
+
+    ``spam_from`` keeps it with the stated confidence, the others on average.
 
     Args:
         labels: 0 ham, 1 spam.
@@ -77,34 +84,47 @@ def find_cutoffs(labels: Sequence[int], spam_probabilities: Sequence[float]) -> 
         )
     return Cutoffs(
         ham_below=min(0.5, _probability(-upper_quantile(-spam, _SPAM_MISSED))),
-        spam_from=max(0.5, _probability(upper_quantile(ham, _HAM_BLOCKED))),
+        spam_from=max(0.5, _probability(upper_quantile(ham, _HAM_BLOCKED, _CONFIDENCE))),
         blocks_0_1_percent=_probability(upper_quantile(ham, 0.001)),
         blocks_1_percent=_probability(upper_quantile(ham, 0.01)),
     )
 
 
-def upper_quantile(values: _Floats, share: float) -> float:
-    """The value that a further draw exceeds with this probability.
+def upper_quantile(values: _Floats, share: float, confidence: float | None = None) -> float:
+    """The value that a further draw exceeds with this probability, or with no more than it.
 
     Of n values, a further one lies above the j-th largest with probability j / (n + 1), whatever
     their distribution; between two of them the line is straight. A share below 1 / (n + 1) lies
     beyond all of them: there the tail is taken to fall off exponentially, at the mean distance of
-    the ten largest from the next.
+    the ten largest from the next. The share above the j-th largest scatters from sample to sample
+    like Beta(j, n - j + 1) (Wilks 1941), which gives the j for a confidence.
 
     Args:
         values: at least two, in any order; log-odds, whose tails are near exponential.
         share: above 0, below 1.
+        confidence: how sure it is that no larger share lies above; None for the share on average.
 
     >>> upper_quantile(np.arange(1.0, 100.0), 0.1)
     90.0
     """
     falling = np.sort(values)[::-1]
     rank = share * (len(values) + 1)
+    if confidence is not None:
+        rank = _tolerance_rank(len(values), share, confidence)
     if rank >= 1:
         return float(np.interp(rank, np.arange(1, len(values) + 1), falling))
     tail = min(_TAIL_TEXTS, len(values) - 1)
     mean_excess = float(np.mean(falling[:tail]) - falling[tail])
     return float(falling[0]) - mean_excess * math.log(rank)
+
+
+def _tolerance_rank(size: int, share: float, confidence: float) -> float:
+    """The j, not a whole number, above whose largest value at most ``share`` lies, this surely."""
+
+    def lacking(rank: float) -> float:
+        return float(beta.cdf(share, rank, size + 1 - rank)) - confidence
+
+    return float(brentq(lacking, 1e-9, share * (size + 1)))
 
 
 def reliability(
