@@ -53,8 +53,9 @@ def render() -> str:
         "(`benchmarks/results/starter_runs.json` has the command).",
         "",
         "Trained without one of the three, tested on it and on Enron-Spam; all systems have the "
-        "invented messages, too; the network starts from the base as it was before it learnt what "
-        "SmolLM2 sees, and does not distil; none read marks and case as people type them yet "
+        "22,759 invented messages of then, too; the network starts from the base as it was before "
+        "it learnt what SmolLM2 sees, and does not distil; none read marks and case as people type "
+        "them yet "
         f"(`{without['command']}`):",
         "",
         "| texts | system | F1 | ROC AUC |",
