@@ -117,6 +117,8 @@ def test_chaff_is_spam_beside_a_spam_or_in_its_place_and_never_beside_ham() -> N
     in_front = sum(not text.startswith("win cash") for text in drawn)
     assert in_front / 200 == pytest.approx(0.3, abs=0.12)
     assert decode(augmenter(1).tokens) == "see you at home"
+    short = make_augmenter((spam, 1), max_tokens=16, chaff=1.0)
+    assert max(len(short(0).tokens) for _ in range(20)) == 16
     rare = make_augmenter((spam, 1), chaff=0.2)
     changed = sum(decode(rare(0).tokens) != spam for _ in range(400))
     assert changed / 400 == pytest.approx(0.2, abs=0.07)

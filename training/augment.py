@@ -39,6 +39,7 @@ _DICTIONARY = tuple(sorted(words(3)))
 _AFTER_A_WORD = (" ",) * 24 + (", ", ", ", ". ", ". ", "? ", "\n", "\n", "")
 # Of texts with such words, how often no more than a subject is left, and of how many tokens.
 _SUBJECT_ALONE = 0.5
+_CHAFF_IN_FRONT = 0.3
 _SUBJECT_TOKENS = 12
 # No tokenizer is given more of a text than a window can hold.
 _CHARACTERS_A_TOKEN = 8
@@ -99,13 +100,12 @@ class Augmenter:
         if self._happens(_SUBJECT_ALONE):
             tokens = tokens[:_SUBJECT_TOKENS]
         chaff = encode(draw_chaff(self._joined_size()), self._max_tokens)[0]
-        joined = tokens + _NEWLINE + chaff
-        if torch.rand(()) < 0.3:
-            joined = chaff + _NEWLINE + tokens
+        in_front = self._happens(_CHAFF_IN_FRONT)
+        joined = chaff + _NEWLINE + tokens if in_front else tokens + _NEWLINE + chaff
         return joined[: self._max_tokens]
 
     def _joined_size(self) -> int:
-        """How much to put beside a text, in tokens: from a greeting on, short ones likelier."""
+        """How much to put beside a text, in tokens or words: a greeting or more, mostly little."""
         longest = self._config.joined_tokens / _FEWEST_GOOD_TOKENS
         return round(_FEWEST_GOOD_TOKENS * 2 ** (math.log2(longest) * float(torch.rand(()))))
 
