@@ -1,7 +1,6 @@
 """create_app: settings in, ASGI application out."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -21,18 +20,16 @@ from app.problems import install_error_handlers
 from app.routes import admin, router
 from app.service import MODEL_FAILED, Service
 from app.settings import Settings
-from app.workers import is_worker
+from app.workers import is_orphan, is_worker
 
 _PUBLISH_SECONDS = 1.0
 _DESCRIPTION = "Tells ham from spam with GPT-2. Errors are `application/problem+json`."
 
 
-async def _work_beside_others(
-    service: Service, parent: int, exit_process: Callable[[int], None]
-) -> None:
+async def _work_beside_others(service: Service, exit_process: Callable[[int], None]) -> None:
     """Keeps the gauges true for whichever worker is asked for the metrics of all, and ends this one
     where the process that started it is gone."""
-    while os.getppid() == parent:
+    while not is_orphan():
         service.publish_state()
         await asyncio.sleep(_PUBLISH_SECONDS)
     exit_process(MODEL_FAILED)
@@ -55,13 +52,12 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        parent = os.getppid()  # now: it may be gone once the model is loaded
         # In the background: probes are answered while the model is loaded.
         tasks = [asyncio.create_task(service.load())]
         if is_worker():
             # Another worker may have a model already, so none takes a connection without.
             await tasks[0]
-            tasks.append(asyncio.create_task(_work_beside_others(service, parent, exit_process)))
+            tasks.append(asyncio.create_task(_work_beside_others(service, exit_process)))
         app.state.loading = tasks[0]
         yield
         for task in tasks:

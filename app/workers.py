@@ -22,6 +22,8 @@ from app.settings import Settings, SettingsError
 
 SOCKET_FD = "SPAMGATE_WORKER_SOCKET"
 """Set for a worker: the number of the socket that it serves."""
+PARENT_PID = "SPAMGATE_WORKER_PARENT"
+"""Set for a worker: the process that started it."""
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """Set for a worker, and read by prometheus_client when it is imported."""
 STARTUP_FAILED, WORKERS_FAILED = 2, 3
@@ -46,6 +48,11 @@ def inherited_socket() -> socket.socket | None:
 def is_worker() -> bool:
     """Whether this process is one of several."""
     return SOCKET_FD in os.environ
+
+
+def is_orphan() -> bool:
+    """Whether the process that started this worker is gone, perhaps before it was ready."""
+    return os.getppid() != int(os.environ[PARENT_PID])
 
 
 class Workers:
@@ -73,6 +80,7 @@ class Workers:
         with _listen(self._settings) as listener, tempfile.TemporaryDirectory() as metrics:
             self._environment = os.environ | {
                 SOCKET_FD: str(listener.fileno()),
+                PARENT_PID: str(os.getpid()),
                 METRICS_FOLDER: metrics,
             }
             self._listener = listener

@@ -63,6 +63,8 @@ def _wait_healthy(address: str) -> None:
         except urllib.error.HTTPError as error:
             error.close()
             time.sleep(0.02)  # loading; there is no event to wait for across processes
+        except TimeoutError:  # a worker's port is open before the worker is
+            continue
         else:
             return
     raise AssertionError("the service did not become healthy")

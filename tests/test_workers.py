@@ -21,6 +21,14 @@ def workers_of(pid: int) -> list[int]:
     return [int(n) for n in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def is_running(pid: int) -> bool:
+    """Whether this process is there and no zombie, which nobody may collect in a container."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def metric(address: str, name: str) -> float:
     text = httpx.get(f"{address}/metrics").text
     return sum(float(v) for v in re.findall(rf"^spamgate_{name}(?:{{.*}})? (\S+)$", text, re.M))
@@ -58,6 +66,19 @@ def test_workers_count_together_are_replaced_and_end_together(
         process.communicate(timeout=60)
         assert process.returncode == 0
         assert not Path(f"/proc/{second}").exists()
+
+
+def test_workers_do_not_outlive_a_parent_killed_before_they_are_ready(
+    save_tiny: Callable[..., Path],
+) -> None:
+    process = start("--checkpoint", str(save_tiny()), "--port", "0", "--workers", "2")
+    try:
+        wait_until(lambda: len(workers_of(process.pid)) == 2)
+        workers = workers_of(process.pid)
+    finally:
+        process.kill()
+        process.communicate(timeout=ALL_READY_SECONDS)  # they hold the other end, too
+    wait_until(lambda: not any(map(is_running, workers)))
 
 
 @pytest.mark.parametrize(
