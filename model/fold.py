@@ -47,6 +47,8 @@ _OTHER_LETTER = re.compile(r"[^\W\d_A-Za-z\u00c0-\u02af\u1d00-\u1dbf\ua720-\ua7f
 _SPELLED_OUT = re.compile(
     r"(?<![^\W_])[A-Za-z0-9](?:([ .\-_*/])[A-Za-z0-9])(?:\1[A-Za-z0-9])+(?![^\W_])"
 )
+_CURRENCY = re.compile(r"[$£€%]\d|\d[$£€%]")
+_SPELLED_LINK = re.compile(r"(?<!\S)h t t p(?: s)? : / /(?: \S(?!\S))++", re.IGNORECASE)
 # Words of which every second character is one separator, whatever the others: "d.o.n.'.t".
 _SPELLED_WORD = re.compile(r"(?<!\S)\S([.\-_*/])\S(?:\1\S)++(?=[,;:!?)]*+(?!\S))")
 # What comes out may be spelled out once more: "w.w.w...s.i.t.e".
@@ -77,6 +79,7 @@ def fold_text(text: str, *, typing: bool = True) -> str:
     folded = _fold_letters(text)
     for _ in range(_PASSES):
         spelled, folded = folded, _FIELD_NAME.sub("", folded)
+        folded = _SPELLED_LINK.sub(lambda link: link[0].replace(" ", ""), folded)
         folded = _SPELLED_WORD.sub(_put_word_together, folded)
         folded = _SPELLED_OUT.sub(_put_together, folded)
         folded = as_typed(read_leet(folded)) if typing else folded
@@ -87,14 +90,20 @@ def fold_text(text: str, *, typing: bool = True) -> str:
 
 def _put_word_together(word: re.Match[str]) -> str:
     characters = word[0][::2]
-    return characters if sum(map(str.isalpha, characters)) > 2 else word[0]
+    is_word = sum(map(str.isalpha, characters)) > 2 or _is_amount(characters)
+    return characters if is_word else word[0]
 
 
 def _put_together(run: re.Match[str]) -> str:
     letters = run[0][::2]
     # "a b c" may be words of one letter, "1.2.3.4" an address.
-    is_word = len(letters) > 3 if run[1] == " " else not letters.isdigit()
+    is_word = len(letters) > 3 if run[1] == " " else not letters.isdigit() or _is_amount(letters)
     return letters if is_word else run[0]
+
+
+def _is_amount(characters: str) -> bool:
+    """Whether these can be a price or a telephone number, but neither an address nor a version."""
+    return sum(map(str.isdigit, characters)) > (2 if _CURRENCY.search(characters) else 4)
 
 
 def _fold_letters(text: str) -> str:

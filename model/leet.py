@@ -10,38 +10,53 @@ import re
 from model.tokenizer import encode, words
 
 _LETTERS = str.maketrans("@4$5370891!", "aassetobgii")
-_WITH_L = str.maketrans("1!", "ll")
+_WITH_L = _LETTERS | str.maketrans("1!", "ll")
 # Letters and their stand-ins, at least one of each, standing alone: not in links, addresses, code.
 _WORD = re.compile(
-    r"""(?<![^\s("'*])(?=[0-9@$!]*+[A-Za-z])(?=[A-Za-z]*+[0-9@$!])[A-Za-z0-9@$!]{4,24}"""
-    r"""(?<!!)(?=[.,:;?!"')*]*+(?!\S))"""
+    r"""(?<![^\s("'*,-])(?=[0-9@$!]*+[A-Za-z])(?=[A-Za-z]*+[0-9@$!])[A-Za-z0-9@$!]{3,24}"""
+    r"""(?<!!)(?=-|[.,:;?!"')*]*+(?!\S))"""
 )
 # "5pm", "100k", "win95", "pop3", "shops4u", "Cars4You", and digits that stand for no letter.
 _HONEST = re.compile(
     r"[1-9]\d*[A-Za-z]{1,3}|[A-Za-z]{3,}(?!0$)\d+|[A-Za-z]{1,2}\d"
     r"|[A-Za-z]+4[Uu]|.*[a-z]4[A-Z].*|.*[26].*"
 )
+# A link that begins or ends like no honest one.
+_LINK = re.compile(
+    r"(?<!\S)(?:h(?:7[7t]|t7)p[s5$]?:|\S{1,80}\.c0m(?![^/!?.,]))(?:\S*[^\s!?.,)])?", re.IGNORECASE
+)
+# Of three letters the commonest alone: part numbers spell the vocabulary's others ("CEO", "SMS").
+_SHORT_WORDS = frozenset(
+    "all and any are ask but buy can day for get her him his how its key may new not now off"
+    " one our out pay say see she the too try use was way who why win yes you".split()
+)
 # What may be a word that the vocabulary has in two or three pieces.
 _LONG_WORD = re.compile(r"[A-Za-z@$][A-Za-z0-9@$]{5,}[A-Za-z03$]")
 
 
 def read_leet(text: str) -> str:
-    """The text with such words in letters.
+    """The text with such words and links in letters.
 
     >>> read_leet("Fr33 c@$h, 10am to 5pm, b4 L8 callers get a r1ngt0ne!")
     'Free cash, 10am to 5pm, b4 L8 callers get a ringtone!'
     """
+    text = _LINK.sub(lambda match: _in_letters(match[0]), text)
     return _WORD.sub(lambda match: _read_word(match[0]), text)
 
 
 def _read_word(word: str) -> str:
     if _HONEST.fullmatch(word):
         return word
-    for spelled in (word, word.translate(_WITH_L)):
-        plain = spelled.translate(_LETTERS)
+    for letters in (_LETTERS, _WITH_L):
+        plain = _in_letters(word, letters)
         if plain.lower() in _vocabulary() or _is_plainer(plain, word):
-            return plain.upper() if word.isupper() else plain
+            return plain
     return word
+
+
+def _in_letters(word: str, letters: dict[int, int] = _LETTERS) -> str:
+    plain = word.translate(letters)
+    return plain.upper() if word.isupper() else plain
 
 
 def _is_plainer(plain: str, word: str) -> bool:
@@ -54,4 +69,4 @@ def _num_tokens(word: str) -> int:
 
 @functools.cache
 def _vocabulary() -> frozenset[str]:
-    return words(4)
+    return words(4) | _SHORT_WORDS

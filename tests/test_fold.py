@@ -44,6 +44,13 @@ from model.fold import fold_text
         ("$ave 0n r1ngt0nes and un$ub$cr1b3", "save 0n ringtones and unsubscribe"),
         ("qua1ity p1lls, f.r.3.3", "quality pills, free"),
         ("5ubject: Free money", "Free money"),
+        ("W1N n0w, c@$h-b@ck: y0u!", "WIN now, cash-back: you!"),
+        ("h77p$://a.$173/fr33, h7tp:b", "https://a.site/free, http:b"),
+        ("see win.c0m! 0R W1N.C0M/P@Y", "see win.com! 0R WIN.COM/PAY"),
+        ("h t t p : / / w w w . a - b . c o m", "http://www.a-b.com"),
+        ("H t t p s : / / a / b , now", "Https://a/b, now"),
+        ("8.6.6.8.8 and 0-8-7-1-2", "86688 and 08712"),
+        ("£.1.0.0, 1.0.0.% $.9...9.9", "£100, 100% $9.99"),
     ],
 )
 def test_disguised_letters_become_plain(disguised: str, plain: str) -> None:
@@ -85,7 +92,8 @@ def test_a_text_in_one_case_throughout_is_read_in_sentences(typed: str, read: st
         "Get 100k, 5pm, 10am, 50th, mp3, POP3 on Win95, l8r m8, 4get, gr8, b4, 2morrow, shops4u",
         "ann0@cash.org, http://c@sh.com/fr33?m0ney=1, t=1m00s, room5, A4, 7up, P@ssw0rd2",
         "see you :) bye ;-) the .NET 'thing' costs $ 5, rock 'n' roll",
-        "a b c, I a m, e.g. this at 10.0.0.1, version 1.2.3, 24-7, and/or",
+        "a b c, I a m, e.g. this at 10.0.0.1, version 1.2.3.4, 24-7, and/or",
+        "rack S30, board C0U, X11, A01, US$, a.c0mb, .c0m, http://b.c0mics.org, h t t",
     ],
 )
 def test_honest_text_stays(text: str) -> None:
@@ -100,6 +108,10 @@ def test_honest_text_stays(text: str) -> None:
         "а1" * 100_000,
         "1" * 200_000 + " é",
         "a." * 200_000,
+        "h t t p : / / a " * 20_000,
+        "h77p:x.c0" * 30_000,
+        "x.c0m!" * 50_000,
+        "f0-" * 100_000,
         "fr33 c@$h " * 50_000,
         "l@ndl1n3a1b0c3d4e5 " * 25_000,
         "a!" * 200_000,
