@@ -49,8 +49,11 @@ _SPELLED_OUT = re.compile(
 )
 _CURRENCY = re.compile(r"[$£€%]\d|\d[$£€%]")
 _SPELLED_LINK = re.compile(r"(?<!\S)h t t p(?: s)? : / /(?: \S(?!\S))++", re.IGNORECASE)
-# Words of which every second character is one separator, whatever the others: "d.o.n.'.t".
-_SPELLED_WORD = re.compile(r"(?<!\S)\S([.\-_*/])\S(?:\1\S)++(?=[,;:!?)]*+(?!\S))")
+# Words of which every second character is one separator, whatever the others: "d.o.n.'.t". A
+# line may end among them.
+_SPELLED_WORD = re.compile(
+    r"(?<!\S)\S([.\-_*/])(?:\S|\n(?=\1))(?:\1(?:\S|\n(?=\1)))++(?=[,;:!?)]*+(?!\S))"
+)
 # What comes out may be spelled out once more: "w.w.w...s.i.t.e".
 _PASSES = 4
 # What some callers and corpora write before a mail's subject; it says nothing of the mail.

@@ -21,7 +21,8 @@ _HONEST = re.compile(
     r"[1-9]\d*[A-Za-z]{1,3}|[A-Za-z]{3,}(?!0$)\d+|[A-Za-z]{1,2}\d"
     r"|[A-Za-z]+4[Uu]|.*[a-z]4[A-Z].*|.*[26].*"
 )
-# A link that begins or ends like no honest one.
+# A link that begins or ends like no honest one; looked for where a text has one of these.
+_LINK_MARKS = ("h77p", "h7tp", "ht7p", ".c0m")
 _LINK = re.compile(
     r"(?<!\S)(?:h(?:7[7t]|t7)p[s5$]?:|\S{1,80}\.c0m(?![^/!?.,]))(?:\S*[^\s!?.,)])?", re.IGNORECASE
 )
@@ -40,7 +41,9 @@ def read_leet(text: str) -> str:
     >>> read_leet("Fr33 c@$h, 10am to 5pm, b4 L8 callers get a r1ngt0ne!")
     'Free cash, 10am to 5pm, b4 L8 callers get a ringtone!'
     """
-    text = _LINK.sub(lambda match: _in_letters(match[0]), text)
+    lowered = text.lower()
+    if any(mark in lowered for mark in _LINK_MARKS):
+        text = _LINK.sub(lambda match: _in_letters(match[0]), text)
     return _WORD.sub(lambda match: _read_word(match[0]), text)
 
 
