@@ -47,7 +47,9 @@ _OTHER_LETTER = re.compile(r"[^\W\d_A-Za-z\u00c0-\u02af\u1d00-\u1dbf\ua720-\ua7f
 _SPELLED_OUT = re.compile(
     r"(?<![^\W_])[A-Za-z0-9](?:([ .\-_*/])[A-Za-z0-9])(?:\1[A-Za-z0-9])+(?![^\W_])"
 )
+# Beside a digit, what makes three of them a price.
 _CURRENCY = re.compile(r"[$£€%]\d|\d[$£€%]")
+# "h t t p : / / a . b": marks are put together only where a link begins.
 _SPELLED_LINK = re.compile(r"(?<!\S)h t t p(?: s)? : / /(?: \S(?!\S))++", re.IGNORECASE)
 # Words of which every second character is one separator, whatever the others: "d.o.n.'.t". A
 # line may end among them.
@@ -74,10 +76,11 @@ def fold_text(text: str, *, typing: bool = True) -> str:
 
     Words are only touched where they pose as Latin: words of mixed scripts, and words made wholly
     of lookalikes in a text that is mostly Latin. Russian stays Russian. Words spelled out letter by
-    letter are put together: four letters apart by blanks, or three by another separator. "Subject:"
-    in front is left out. Words with digits and signs for letters are read (see ``leet.py``) and
-    marks that stand apart put where they belong, and a text in capitals or small letters throughout
-    gets a capital at each sentence, unless ``typing`` is False. Never raises.
+    letter are put together: four letters apart by blanks, or three by another separator; so are
+    prices, numbers of five digits or more and links. "Subject:" in front is left out. Words with
+    digits and signs for letters are read (see ``leet.py``) and marks that stand apart put where
+    they belong, and a text in capitals or small letters throughout gets a capital at each sentence,
+    unless ``typing`` is False. Never raises.
     """
     folded = _fold_letters(text)
     for _ in range(_PASSES):

@@ -1,4 +1,4 @@
-"""Words spelled with digits and signs for letters: "fr33", "c@$h".
+"""Words and links spelled with digits and signs for letters: "fr33", "c@$h", "h77p://a.c0m".
 
 Knows GPT-2's vocabulary, which is a list of the common English words: what spells one of them is
 read as that word. Hardly any honest name, time, price or slang ("4get", "mp3", "100k") spells one.
