@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from model.tokenizer import encode, words
+from model.tokenizer import decode, encode, words
+from training.bag_of_words import PLACES, BagOfWords
 from training.config import TrainConfig
 from training.corpora import Example
 
@@ -53,11 +54,14 @@ class Reading:
         tokens: at least one.
         label: 0 ham, 1 spam.
         onset: number of the token from which the label holds; what stands before is ham.
+        evidence: numbers of tokens, and the log odds that a bag of words gives to the passage up to
+            there, without what was put in front; none of a disguised one or one with chaff.
     """
 
     tokens: list[int]
     label: int
     onset: int = 0
+    evidence: tuple[tuple[int, float], ...] = ()
 
 
 class Augmenter:
@@ -68,7 +72,12 @@ class Augmenter:
     words drawn at random is spam itself.
     """
 
-    def __init__(self, examples: Sequence[Example], config: TrainConfig) -> None:
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        config: TrainConfig,
+        bag_of_words: BagOfWords | None = None,
+    ) -> None:
         """Keeps the training part, and the recipe for what may happen to a text and how often."""
         self._examples = examples
         self._ham = [example for example in examples if example.label == 0]
@@ -77,23 +86,36 @@ class Augmenter:
             self._ham_of.setdefault(example.source, []).append(example)
         self._max_tokens = config.max_tokens
         self._config = config
+        self._bag_of_words = bag_of_words
 
     def __call__(self, index: int) -> Reading:
         """The text with this number, anew."""
         example = self._examples[index]
-        tokens = self._drop(self._window(self._respell(example.text)))
+        spelled, disguised = self._respell(example.text)
+        tokens = self._drop(self._window(spelled))
         if example.label and self._happens(self._config.chaff):
             return Reading(self._with_chaff(tokens), example.label)
+        evidence = () if disguised else self._evidence(index, tokens)
         room = self._max_tokens - len(tokens) - len(_NEWLINE)
         if room < 1 or not self._ham or not self._happens(self._config.joining):
-            return Reading(tokens, example.label)
+            return Reading(tokens, example.label, evidence=evidence)
         # A spam among many messages of its own kind, or among anything.
         own = self._ham_of.get(example.source) if self._happens(0.5) else None
         good = self._good_words(own or self._ham, room)
         if torch.rand(()) < 0.5:
             front = good + _NEWLINE
-            return Reading(front + tokens, example.label, len(front))
-        return Reading(tokens + _NEWLINE + good, example.label)
+            shifted = tuple((len(front) + place, odds) for place, odds in evidence)
+            return Reading(front + tokens, example.label, len(front), shifted)
+        return Reading(tokens + _NEWLINE + good, example.label, evidence=evidence)
+
+    def _evidence(self, index: int, tokens: list[int]) -> tuple[tuple[int, float], ...]:
+        """What a bag of words says of some beginnings of a passage and of all of it."""
+        if not self._bag_of_words:
+            return ()
+        sizes = sorted({math.ceil(len(tokens) * n / PLACES) for n in range(1, PLACES + 1)})
+        beginnings = [decode(tokens[:size]) for size in sizes]
+        log_odds = self._bag_of_words.log_odds(index, beginnings)
+        return tuple((size - 1, odds) for size, odds in zip(sizes, log_odds, strict=True))
 
     def _with_chaff(self, tokens: list[int]) -> list[int]:
         """The tokens, or the first of them, beside words drawn at random."""
@@ -114,18 +136,20 @@ class Augmenter:
         size = min(most, self._joined_size())
         tokens: list[int] = []
         while len(tokens) < size:
-            ham = self._respell(pool[_below(len(pool))].text)
+            ham, _ = self._respell(pool[_below(len(pool))].text)
             tokens += self._drop(self._cut(encode(ham, self._max_tokens)[0], size)) + _NEWLINE
         return tokens[:size]
 
-    def _respell(self, text: str) -> str:
+    def _respell(self, text: str) -> tuple[str, bool]:
+        """The text as it is spelled this time, and whether that disguises words."""
         if self._happens(self._config.recasing):
             text = _RECASED[_below(len(_RECASED))](text)
         if self._happens(self._config.respacing):
             text = respace(text, keep_punctuation=bool(torch.rand(()) < 0.7))
-        if self._happens(self._config.obfuscation):
+        disguised = self._happens(self._config.obfuscation)
+        if disguised:
             text = " ".join(map(_disguise, text.split(" ")))
-        return text
+        return text, disguised
 
     def _window(self, text: str) -> list[int]:
         """All tokens of the text, or those of a random passage where it is longer than one."""

@@ -25,16 +25,29 @@ def fit_baselines(
         "TF-IDF + linear SVM": LinearSVC(random_state=seed),
         "TF-IDF + logistic regression": LogisticRegression(C=10, max_iter=1000),
     }
-    features = make_union(
-        TfidfVectorizer(analyzer="word", ngram_range=(1, 2), sublinear_tf=True),
-        TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True),
-    )
+    features = make_features()
     matrix = features.fit_transform([e.text for e in train])
     labels = [e.label for e in train]
     return {
         name: partial(_probabilities, features, model.fit(matrix, labels))
         for name, model in models.items()
     }
+
+
+def make_features(fewest_texts: int = 1) -> FeatureUnion:
+    """TF-IDF of words and pairs of them and of their stretches of 2 to 5 characters.
+
+    Args:
+        fewest_texts: features of fewer training texts are left out.
+    """
+    return make_union(
+        TfidfVectorizer(
+            analyzer="word", ngram_range=(1, 2), sublinear_tf=True, min_df=fewest_texts
+        ),
+        TfidfVectorizer(
+            analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, min_df=fewest_texts
+        ),
+    )
 
 
 def _probabilities(features: FeatureUnion, model: Any, examples: Sequence[Example]) -> list[float]:

@@ -129,6 +129,12 @@ class TrainConfig(BaseModel):
         "sees, in texts as they are; the base has learnt it in pretraining.",
     )
     teacher: str = Field("", description="The file of training.features, where it distils.")
+    bag_of_words: float = Field(
+        0.0,
+        ge=0,
+        description="Weight in the loss of what the network cannot tell of a bag of words' view of "
+        "a text, which comes from the other texts alone; 0 is off.",
+    )
     ignore_index: int = Field(-100, description="Label left out of the loss; the book tries 50256.")
     averaging: float = Field(
         0.0,
@@ -233,6 +239,11 @@ class TrainConfig(BaseModel):
             raise ValueError("distillation goes with trained = 'all' and prefix_loss only")
         if bool(self.distillation) != bool(self.teacher):
             raise ValueError("distillation and teacher go together: the weight, and the file")
+        if self.bag_of_words and not (self.augments and self.prefix_loss):
+            raise ValueError(
+                "bag_of_words goes with prefix_loss and texts that change from reading to reading "
+                f"({', '.join(_AUGMENTATIONS)})"
+            )
         if self.patience and self.snapshot == "last":
             raise ValueError("patience goes with snapshot = 'best' only")
         return self

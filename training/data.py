@@ -1,6 +1,7 @@
 """Examples to batches: duplicates, splits that do not leak, tokens, loaders."""
 
 import hashlib
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -39,12 +40,15 @@ class Batch:
         labels: int64 (B,), 0 ham, 1 spam.
         token_labels: int64 (T,), what each token's reading of the text so far should say.
         hidden: (T, C), the activations that enter the first trained block, where they are kept.
+        log_odds: float (T,), what a bag of words says of some beginnings of texts, at their last
+            tokens; NaN at all others.
     """
 
     packed: PackedBatch
     labels: Tensor
     token_labels: Tensor
     hidden: Tensor | None = None
+    log_odds: Tensor | None = None
 
 
 def join(batches: Sequence[Batch]) -> Batch:
@@ -225,11 +229,18 @@ def make_loader(
             for reading in readings
             for place in range(len(reading.tokens))
         ]
+        log_odds = [math.nan] * len(token_labels)
+        start = 0
+        for reading in readings:
+            for place, odds in reading.evidence:
+                log_odds[start + place] = odds
+            start += len(reading.tokens)
         return Batch(
             pack([reading.tokens for reading in readings], causal=causal),
             torch.tensor([reading.label for reading in readings]),
             torch.tensor(token_labels),
             cache.gather(indices) if cache else None,
+            torch.tensor(log_odds),
         )
 
     return DataLoader(

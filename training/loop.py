@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from model.gpt2 import GPT2ForSequenceClassification
+from training.bag_of_words import EvidenceHead
 from training.config import TrainConfig, TrainingError
 from training.data import Batch, join
 from training.distillation import Distillation
@@ -183,6 +184,11 @@ class _Trainer:
         few_rows = num_cached_blocks == model.config.n_layer - 1 and model.read == "last"
         self.precision = "float32" if few_rows and device.type == "cpu" else config.precision
         groups = parameter_groups(model, config)
+        self.evidence_head: EvidenceHead | None = None
+        if config.bag_of_words:
+            self.evidence_head = EvidenceHead(model.config.n_embd).to(device)
+            own = list(self.evidence_head.parameters())
+            groups.append({"params": own, "lr": config.learning_rate})
         self.optimizers = make_optimizers(
             config.optimizer, model.transformer, groups, config.weight_decay
         )
@@ -358,7 +364,7 @@ class _Trainer:
         return self.class_weights[counted.to(self.device)].sum()
 
     def loss_everywhere(self, batch: Batch) -> Tensor:
-        """The recipe's mixture of the losses at every token and at the last."""
+        """The recipe's mixture of the losses at every token, at the last, and of the evidence."""
         packed = batch.packed.to(self.device)
         lengths = torch.tensor(packed.lengths, device=self.device)
         with autocast(self.precision, self.device):
@@ -374,7 +380,11 @@ class _Trainer:
         # Each text weighs the same, however long.
         everywhere = (losses / lengths.repeat_interleave(lengths)).sum() / len(lengths)
         share = self.config.prefix_loss
-        return share * everywhere + (1 - share) * losses[packed.last_rows].mean()
+        loss = share * everywhere + (1 - share) * losses[packed.last_rows].mean()
+        if self.evidence_head and batch.log_odds is not None:
+            missed = self.evidence_head.loss(states, batch.log_odds.to(self.device))
+            loss = loss + self.config.bag_of_words * missed / len(lengths)
+        return loss
 
 
 def _accuracy(verdicts: Verdicts) -> float:

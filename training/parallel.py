@@ -73,6 +73,7 @@ def share_of(batch: Batch) -> Batch:
         batch.labels[list(chosen)],
         batch.token_labels[every_row],
         None if batch.hidden is None else batch.hidden[every_row],
+        None if batch.log_odds is None else batch.log_odds[every_row],
     )
 
 

@@ -10,6 +10,7 @@ from model.checkpoint import ReadToken, finalize, load_base, load_classifier, un
 from model.gpt2 import GPT2Config, GPT2ForSequenceClassification, init_weights
 from training.activations import ActivationCache, cache_activations
 from training.augment import Augmenter
+from training.bag_of_words import BagOfWords
 from training.calibration import calibrate_head, fit_calibration
 from training.config import TrainConfig, TrainingError
 from training.corpora import Example
@@ -291,7 +292,8 @@ def _train(
 ) -> Outcome:
     augment = None
     if config.augments:
-        augment = Augmenter(splits.train, config)
+        bag_of_words = BagOfWords(splits.train, config.seed) if config.bag_of_words else None
+        augment = Augmenter(splits.train, config, bag_of_words)
     # The book seeds before the head is made, before the loaders and before the training.
     torch.manual_seed(config.seed)
     train_loader = make_loader(
