@@ -1,4 +1,4 @@
-"""A bag of words' view of training texts, learnt beside the labels and folded into the head."""
+"""A bag of words' view of training texts, learnt beside the labels and not saved."""
 
 import math
 from pathlib import Path

@@ -27,7 +27,8 @@ from training.corpora import CORPORA, read_corpora
 from training.data import split_examples
 from training.evaluate import as_table
 from training.finetune import save_run
-from training.loop import History, Outcome, Snapshot
+from training.history import History
+from training.loop import Outcome, Snapshot
 from training.run import measure_model, tokenize_parts
 
 # Other bases have no mean, and of other splits one run's test texts are another's training texts.

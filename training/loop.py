@@ -21,6 +21,7 @@ from training.bag_of_words import EvidenceHead
 from training.config import TrainConfig, TrainingError
 from training.data import Batch, join
 from training.distillation import Distillation
+from training.history import AccuracyPoint, History, LossPoint
 from training.optimizer import make_optimizers, parameter_groups, schedule
 from training.parallel import (
     check_batch_size,
@@ -36,40 +37,6 @@ Verdicts = list[tuple[Tensor, Batch]]
 
 # What is evaluated at once, where it is not one batch that is larger.
 _EVALUATED_TOKENS = 2048
-
-
-@dataclass(frozen=True)
-class LossPoint:
-    """Mean losses on the first batches of two sets, after ``step`` forward passes.
-
-    ``whole_validation_loss`` is that over all validation texts, which chooses the snapshot; unknown
-    of runs from before it was kept.
-    """
-
-    step: int
-    epoch: float
-    examples: int
-    train_loss: float
-    validation_loss: float
-    whole_validation_loss: float = math.nan
-
-
-@dataclass(frozen=True)
-class AccuracyPoint:
-    """Shares of right verdicts on the first batches of two sets, after ``epoch`` epochs."""
-
-    epoch: int
-    examples: int
-    train_accuracy: float
-    validation_accuracy: float
-
-
-@dataclass
-class History:
-    """What a run printed on its way, in order."""
-
-    losses: list[LossPoint] = field(default_factory=list)
-    accuracies: list[AccuracyPoint] = field(default_factory=list)
 
 
 @dataclass

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
 
 from model.gpt2 import LABELS
-from training.loop import History
+from training.history import History
 
 _COLOURS = ("#1d4ed8", "#d97706", "#059669", "#9333ea")
 _BINS = 10

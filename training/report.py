@@ -29,7 +29,7 @@ from training.config import TrainConfig, TrainingError
 from training.corpora import find_sms_file, read_sms, read_sms_as_the_book
 from training.data import Splits, split_examples
 from training.evaluate import FIGURES, Measured, measure_with_intervals
-from training.loop import AccuracyPoint, History, LossPoint
+from training.history import AccuracyPoint, History, LossPoint
 from training.plots import (
     draw_accuracies,
     draw_confusion,
