@@ -1,6 +1,6 @@
 """Text folded for the model: disguised letters become the plain ones that they look like.
 
-Leet, marks and case become what people type (``leet.py``, ``sentences.py``).
+Leet, marks and case become what people type (``leet.py``, ``tokenized.py``, ``sentences.py``).
 
 Knows Unicode, nothing of mail. Training and service fold alike, SMS and mail alike; what is shown
 or stored stays as it came.
@@ -11,6 +11,7 @@ import unicodedata
 
 from model.leet import read_leet
 from model.sentences import as_typed
+from model.tokenized import join_marks
 
 # Letters that NFKC keeps apart though they look like Latin ones, in mail that means to deceive.
 _LOOKALIKES = {
@@ -47,6 +48,14 @@ _OTHER_LETTER = re.compile(r"[^\W\d_A-Za-z\u00c0-\u02af\u1d00-\u1dbf\ua720-\ua7f
 _SPELLED_OUT = re.compile(
     r"(?<![^\W_])[A-Za-z0-9](?:([ .\-_*/])[A-Za-z0-9])(?:\1[A-Za-z0-9])+(?![^\W_])"
 )
+# Five and more letters or digits that different marks keep apart: "V _ 1, c - o'd - 1 ' n".
+_SCATTERED_WORD = re.compile(
+    r"(?<![^\W_])[A-Za-z0-9](?: ?[.,;:!?*_'`^~|\"-]{1,2} ?[A-Za-z0-9](?![^\W_])){4,}+"
+)
+_LETTERS_AND_DIGITS = re.compile(r"[A-Za-z0-9]")
+_FEWEST_LETTERS = 3
+# Marks that lists, abbreviations and initials have among them.
+_IN_LISTS = {".", ",", ".,", ";", ":"}
 # Beside a digit, what makes three of them a price.
 _CURRENCY = re.compile(r"[$£€%]\d|\d[$£€%]")
 # "h t t p : / / a . b": marks are put together only where a link begins.
@@ -77,10 +86,11 @@ def fold_text(text: str, *, typing: bool = True) -> str:
     Words are only touched where they pose as Latin: words of mixed scripts, and words made wholly
     of lookalikes in a text that is mostly Latin. Russian stays Russian. Words spelled out letter by
     letter are put together: four letters apart by blanks, or three by another separator; so are
-    prices, numbers of five digits or more and links. "Subject:" in front is left out. Words with
-    digits and signs for letters are read (see ``leet.py``) and marks that stand apart put where
-    they belong, and a text in capitals or small letters throughout gets a capital at each sentence,
-    unless ``typing`` is False. Never raises.
+    prices, numbers of five digits or more and links. "Subject:" in front is left out. Unless
+    ``typing`` is False, five letters and more that different marks keep apart are put together,
+    words with digits and signs for letters are read (see ``leet.py``), marks that stand apart put
+    where they belong (``tokenized.py``), and a text in capitals or small letters throughout gets a
+    capital at each sentence and name (``sentences.py``). Never raises.
     """
     folded = _fold_letters(text)
     for _ in range(_PASSES):
@@ -88,10 +98,15 @@ def fold_text(text: str, *, typing: bool = True) -> str:
         folded = _SPELLED_LINK.sub(lambda link: link[0].replace(" ", ""), folded)
         folded = _SPELLED_WORD.sub(_put_word_together, folded)
         folded = _SPELLED_OUT.sub(_put_together, folded)
-        folded = as_typed(read_leet(folded)) if typing else folded
+        folded = _read_typing(folded) if typing else folded
         if folded == spelled:
             break
     return folded
+
+
+def _read_typing(text: str) -> str:
+    text = _SCATTERED_WORD.sub(_gather, text)
+    return as_typed(read_leet(join_marks(text)))
 
 
 def _put_word_together(word: re.Match[str]) -> str:
@@ -105,6 +120,14 @@ def _put_together(run: re.Match[str]) -> str:
     # "a b c" may be words of one letter, "1.2.3.4" an address.
     is_word = len(letters) > 3 if run[1] == " " else not letters.isdigit() or _is_amount(letters)
     return letters if is_word else run[0]
+
+
+def _gather(word: re.Match[str]) -> str:
+    characters = "".join(_LETTERS_AND_DIGITS.findall(word[0]))
+    marks = {mark.strip() for mark in _LETTERS_AND_DIGITS.split(word[0])[1:-1]}
+    is_disguise = len(marks) > 1 and not marks <= _IN_LISTS
+    is_word = is_disguise and sum(map(str.isalpha, characters)) >= _FEWEST_LETTERS
+    return characters if is_word else word[0]
 
 
 def _is_amount(characters: str) -> bool:

@@ -5,6 +5,8 @@ GPT-2's tokens of "free , now" and of "FREE, NOW" have nothing in common with th
 
 import re
 
+from model.tokenizer import usual_spellings
+
 # Marks that blanks keep apart, as published corpora write them: "free , now", "don ' t", "( all )".
 _SET_APART = re.compile(r" (?:(?<=\S )(?=[,.;:!?](?!\S)|[)\]%](?![^\s,.;:!?]))|(?<=[(\[] )(?=\S))")
 _APOSTROPHE = re.compile(r"(?:(?<=\w) ' ?|(?<=\w)' )(?=(?:[stmd]|re|ve|ll)\b)", re.IGNORECASE)
@@ -14,9 +16,13 @@ _FEWEST_CAPITALS = 4
 _NO_CAPITALS = bytes(set(range(128)) - set(range(ord("A"), ord("Z") + 1)))
 _NO_SMALL = bytes(set(range(128)) - set(range(ord("a"), ord("z") + 1)))
 _TO_SMALL = {ord(letter): letter.lower() for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
+# Whole words, not parts of links, addresses and file names.
+_WORD = re.compile(r"(?<![^\s\"'(\[])[a-z]{2,}+(?![@_/-]|[.:][^\s\"])")
 # What stands between two words, or before the first, and the next letter.
-_BETWEEN_WORDS = re.compile(r"(?:\A\W*+|(?<=\w)\W++)[a-z]")
-_SENTENCE_END = re.compile(r"[.!?]\s|\n")
+_BETWEEN_WORDS = re.compile(r"(?:\A\W*+|(?<=\w)\W++)(?!https?:|www\.)[a-z]")
+_SENTENCE_END = re.compile(r"[.!?]\s|\n\s*\n")
+# Lines this long go on in the next one, unless a sentence ends there.
+_FULL_LINE = 50
 _I = re.compile(r"\bi\b(?!\.\w)")
 
 
@@ -25,6 +31,11 @@ def as_typed(text: str) -> str:
 
     >>> as_typed("i don ' t know ( yet ) . call me !")
     "I don't know (yet). Call me!"
+
+    There, names get their capitals, too, where GPT-2's vocabulary knows them.
+
+    >>> as_typed("the dvd is in london")
+    'The DVD is in London'
     """
     text = _SET_APART.sub("", text)
     if " '" in text or "' " in text:
@@ -34,9 +45,14 @@ def as_typed(text: str) -> str:
     small = len(letters.translate(None, _NO_SMALL))
     if capitals and capitals < max(_CAPITALS * small, _FEWEST_CAPITALS):
         return text
-    return _BETWEEN_WORDS.sub(_begin_sentence, _I.sub("I", text.translate(_TO_SMALL)))
+    spellings = usual_spellings()
+    text = _WORD.sub(lambda word: spellings.get(word[0], word[0]), text.translate(_TO_SMALL))
+    return _BETWEEN_WORDS.sub(_begin_sentence, _I.sub("I", text))
 
 
 def _begin_sentence(place: re.Match[str]) -> str:
-    begins = place.start() == 0 or _SENTENCE_END.search(place[0])
+    if place.start() == 0 or _SENTENCE_END.search(place[0]):
+        return place[0].upper()
+    line = place.start() - place.string.rfind("\n", 0, place.start())
+    begins = "\n" in place[0] and line <= _FULL_LINE
     return place[0].upper() if begins else place[0]

@@ -23,6 +23,9 @@ _VOCAB_SHA256 = "141c90441406d2a71a00089fa4f021bd9bd17c16ae9aec33681c1f3661c2ae6
 _PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
 # The longest token is 128 bytes, so N tokens never hold more than 128 N characters.
 _MAX_TOKEN_CHARACTERS = 128
+# How often the rank of a word with capitals goes into that of the same in small letters, for it to
+# be a name: "linux" is one, "windows" is none.
+_MUCH_LOWER = 4
 
 
 @functools.cache
@@ -98,6 +101,25 @@ def words(min_letters: int) -> frozenset[str]:
         for word in found
         if len(word) >= min_letters and word.isascii() and word.isalpha()
     )
+
+
+@functools.cache
+def usual_spellings() -> dict[str, str]:
+    """Words of ASCII letters that GPT-2's vocabulary has rather with capitals, by small letters.
+
+    A name is a token with a capital alone, or one of a much lower rank, since it was read so more
+    often: "houston" is two tokens, "Houston" is one.
+    """
+    found: dict[str, str] = {}
+    ranks = _ranks()
+    for token, rank in ranks.items():  # by rank
+        word = token[1:].decode("latin-1")
+        if not (token[:1] == b" " and len(word) > 1 and word.isascii() and word.isalpha()):
+            continue
+        small = ranks.get(token.lower(), VOCAB_SIZE)
+        if word[0].isupper() and _MUCH_LOWER * rank < small:
+            found.setdefault(word.lower(), word)
+    return found
 
 
 def write_tokenizer_files(folder: Path, max_tokens: int) -> None:

@@ -34,11 +34,11 @@ def test_token_dropout_leaves_out_about_its_share_and_never_all() -> None:
     assert {tuple(augmenter(1).tokens) for _ in range(20)} == {(64,)}
 
 
-def test_recasing_changes_about_its_share_of_texts_and_only_their_case() -> None:
-    text = "Win a PRIZE now"
+def test_recasing_changes_about_its_share_of_texts_and_they_are_read_as_by_the_service() -> None:
+    text = "Win a PRIZE in London"
     augmenter = make_augmenter((text, 1), recasing=0.4)
     drawn = [decode(augmenter(0).tokens) for _ in range(500)]
-    assert set(drawn) == {text, text.lower(), text.upper(), text.title()}
+    assert set(drawn) == {text, "Win a prize in London", text.title()}
     assert drawn.count(text) / 500 == pytest.approx(0.6, abs=0.07)
 
 
@@ -47,18 +47,19 @@ def test_respacing_is_how_published_corpora_look() -> None:
         respace("Call  now: 50% off!\nNow", keep_punctuation=True) == "call now : 50 % off ! \nnow"
     )
     assert respace("Call now: 50% off!", keep_punctuation=False) == "call now 50 off"
-    drawn = {decode(make_augmenter(("Hi, Bob", 0), respacing=1.0)(0).tokens) for _ in range(20)}
-    assert drawn == {"hi , bob", "hi bob"}
+    text = "See BO, and call: 5/6 (or 7), bye."
+    drawn = {decode(make_augmenter((text, 0), respacing=1.0)(0).tokens) for _ in range(20)}
+    assert drawn == {"See bo, and call: 5/6 (or 7), bye.", "See bo and call 5 6 or 7 bye"}
 
 
 def test_obfuscation_disguises_long_words_only() -> None:
-    augmenter = make_augmenter(("viagra to go", 1), obfuscation=1.0)
+    augmenter = make_augmenter(("Take viagra to go", 1), obfuscation=1.0)
     drawn = [decode(augmenter(0).tokens) for _ in range(200)]
     assert all(text.endswith(" to go") for text in drawn)
-    disguised = {text.removesuffix(" to go") for text in drawn}
+    disguised = {text.removesuffix(" to go").split(" ", 1)[1] for text in drawn}
     assert {"viagra", "via.gra", "viaagra", "vigara"} <= disguised
     leet = {text for text in drawn if set(text) & set("14@9!")}
-    assert len(leet) > 10  # of each word others of its letters
+    assert len(leet) > 10  # of each word others of its letters; what the service cannot read stays
 
 
 def test_a_joined_text_is_spam_from_where_the_spam_begins() -> None:

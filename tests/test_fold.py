@@ -54,6 +54,7 @@ from model.fold import fold_text
             "shop\n\nnow,\nfree in the USA.\nat",
         ),
         ("8.6.6.8.8 and 0-8-7-1-2", "86688 and 08712"),
+        ("H. Y ^ d * r * o ' c ' o _ d. o * n - e 7. 5 mg", "HYdrocodone 7. 5 mg"),
         ("£.1.0.0, 1.0.0.% $.9...9.9", "£100, 100% $9.99"),
     ],
 )
@@ -62,16 +63,42 @@ def test_disguised_letters_become_plain(disguised: str, plain: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("apart", "together"),
+    [
+        (
+            "Jo , see http : / / www . a 1 b . uk / x / y . html , or mail j . o @ z - z . com !",
+            "Jo, see http://www.a1b.uk/x/y.html, or mail j.o@z-z.com!",
+        ),
+        ("On 1 / 2 , the 8 th , 1 , 000 . 50 $ 5 , # 3 .", "On 1/2, the 8th, 1,000.50 $5, #3."),
+        ('He said , " go on " - - - - and / or , a _ b .', 'He said, "go on" ---- and/or, a_b.'),
+        (
+            "Now , later . Visit www . us . Now , at home .",
+            "Now, later. Visit www. us. Now, at home.",
+        ),
+        ("One , two, three, four 1 / 2", "One, two, three, four 1 / 2"),
+        ("One , two 1 / 2", "One, two 1 / 2"),
+    ],
+)
+def test_marks_are_put_together_where_all_stand_apart(apart: str, together: str) -> None:
+    assert fold_text(apart) == together
+
+
+@pytest.mark.parametrize(
     ("typed", "read"),
     [
-        ("WIN CASH NOW! CALL 0900.\nI AM BOB", "Win cash now! Call 0900.\nI am bob"),
+        ("WIN CASH NOW! CALL 0900.\nI AM BOB", "Win cash now! Call 0900.\nI am Bob"),
         ('call me. i am home? "yes"\n  ok', 'Call me. I am home? "Yes"\n  Ok'),
         (
             "CLAIM YOUR FREE CASH PRIZE NOW, MUM, DAD AND BOB, AT ab.co",
-            "Claim your free cash prize now, mum, dad and bob, at ab.co",
+            "Claim your free cash prize now, mum, dad and Bob, at ab.co",
         ),
         ("CLAIM IT AT prize.com", "CLAIM IT AT prize.com"),
         ("OK", "OK"),
+        ("monday, in windows on the tv (usa)", "Monday, in windows on the TV (USA)"),
+        ("to london@paris.de, monday.txt or monday/", "To london@paris.de, monday.txt or monday/"),
+        ("see\nhttp://a.de and. www.b.de", "See\nhttp://a.de and. www.b.de"),
+        (f"so{' and so' * 8},\nhe", f"So{' and so' * 8},\nhe"),
+        (f"so{' and so' * 8},\n\nhe.\nhe", f"So{' and so' * 8},\n\nHe.\nHe"),
         ("éa straße", "éa straße"),
         ("привет", "привет"),
     ],
@@ -95,6 +122,7 @@ def test_a_text_in_one_case_throughout_is_read_in_sentences(typed: str, read: st
         "$.5.0, e.g., i.e., -.-.-, a.m., (1-2-3), x/y/",
         "Get 100k, 5pm, 10am, 50th, mp3, POP3 on Win95, l8r m8, 4get, gr8, b4, 2morrow, shops4u",
         "ann0@cash.org, http://c@sh.com/fr33?m0ney=1, t=1m00s, room5, A4, 7up, P@ssw0rd2",
+        "At 9 a.m. E.T. 1, p.s. c.o. 1, 2; 3. 4, 5: A, B, C, D, E",
         "see you :) bye ;-) the .NET 'thing' costs $ 5, rock 'n' roll",
         "a b c, I a m, e.g. this at 10.0.0.1, version 1.2.3.4, 24-7, and/or",
         "rack S30, board C0U, X11, A01, US$, a.c0mb, .c0m, http://b.c0mics.org, h t t",
@@ -127,6 +155,10 @@ def test_honest_text_stays(text: str) -> None:
         ".\t" * 150_000,
         "\n" * 300_000,
         "' s ?" * 100_000,
+        "a , b . " + "http : / / a . com / b . " * 8_000,
+        "a , b . " + "x . x @ " * 25_000,
+        "a , b . " + "a _ " * 50_000,
+        "a , b-c ; d" * 30_000,
     ],
 )
 def test_time_is_bounded(text: str) -> None:

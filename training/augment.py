@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from model.fold import fold_text
 from model.tokenizer import decode, encode, words
 from training.bag_of_words import PLACES, BagOfWords
 from training.config import TrainConfig
@@ -141,15 +142,18 @@ class Augmenter:
         return tokens[:size]
 
     def _respell(self, text: str) -> tuple[str, bool]:
-        """The text as it is spelled this time, and whether that disguises words."""
+        """The text as it is spelled this time, read as the service reads it, and whether words are
+        disguised.
+        """
+        spelled = text
         if self._happens(self._config.recasing):
-            text = _RECASED[_below(len(_RECASED))](text)
+            spelled = _RECASED[_below(len(_RECASED))](spelled)
         if self._happens(self._config.respacing):
-            text = respace(text, keep_punctuation=bool(torch.rand(()) < 0.7))
+            spelled = respace(spelled, keep_punctuation=bool(torch.rand(()) < 0.7))
         disguised = self._happens(self._config.obfuscation)
         if disguised:
-            text = " ".join(map(_disguise, text.split(" ")))
-        return text, disguised
+            spelled = " ".join(map(_disguise, spelled.split(" ")))
+        return text if spelled == text else fold_text(spelled), disguised
 
     def _window(self, text: str) -> list[int]:
         """All tokens of the text, or those of a random passage where it is longer than one."""

@@ -168,14 +168,15 @@ class TrainConfig(BaseModel):
         0.0,
         ge=0,
         le=1,
-        description="Chance of a training text to be put in lower case, capitals or title case.",
+        description="Chance of a training text to be put in lower case, capitals or title case, "
+        "and read as the service reads that.",
     )
     respacing: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="Chance of a training text to be written as published corpora often are: lower "
-        "case, blanks around punctuation or none of it.",
+        description="Chance of a training text to be written as published corpora often are, lower "
+        "case, blanks around punctuation or none of it, and read as the service reads that.",
     )
     obfuscation: float = Field(
         0.0,
