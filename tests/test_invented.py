@@ -21,7 +21,9 @@ def runs(text: str) -> set[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["synthetic.jsonl", "further.jsonl", "checkins.jsonl"])
+@pytest.mark.parametrize(
+    "name", ["synthetic.jsonl", "further.jsonl", "everyday.jsonl", "checkins.jsonl"]
+)
 def test_no_invented_message_repeats_one_of_a_corpus(name: str) -> None:
     corpora = [
         *read_sms(SHARED_DATA / "sms" / "SMSSpamCollection"),
