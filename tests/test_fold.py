@@ -75,7 +75,7 @@ def test_disguised_letters_become_plain(disguised: str, plain: str) -> None:
             "Now , later . Visit www . us . Now , at home .",
             "Now, later. Visit www. us. Now, at home.",
         ),
-        ("One , two, three, four 1 / 2", "One, two, three, four 1 / 2"),
+        ("One , two , three, four, 1 / 2", "One, two, three, four, 1 / 2"),
         ("One , two 1 / 2", "One, two 1 / 2"),
     ],
 )
