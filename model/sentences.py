@@ -53,6 +53,7 @@ def as_typed(text: str) -> str:
 def _begin_sentence(place: re.Match[str]) -> str:
     if place.start() == 0 or _SENTENCE_END.search(place[0]):
         return place[0].upper()
+    if "\n" not in place[0]:
+        return place[0]
     line = place.start() - place.string.rfind("\n", 0, place.start())
-    begins = "\n" in place[0] and line <= _FULL_LINE
-    return place[0].upper() if begins else place[0]
+    return place[0].upper() if line <= _FULL_LINE else place[0]
