@@ -10,6 +10,7 @@ import math
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from time import monotonic
 
 from app.cache import PredictionCache
@@ -293,4 +294,6 @@ class DynamicBatcher:
 
 def _key(text: EncodedText) -> bytes:
     # GPT-2's ids fit into 16 bits.
-    return array("H", text.token_ids).tobytes() + (b"+" if text.truncated else b"")
+    key = array("H", text.token_ids).tobytes() + (b"+" if text.truncated else b"")
+    # Of a window, all that is read of its text has a say.
+    return key + blake2b(array("H", text.whole).tobytes()).digest() if text.whole else key

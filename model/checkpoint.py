@@ -3,7 +3,8 @@
 Knows files and tensors, nothing of texts. Never unpickles anything. A classifier's folder is in
 Hugging Face's form, so that others can read it and the reverse:
 ``model.safetensors``, ``config.json`` (``GPT2ForSequenceClassification``), the tokenizer files and
-``golden.json``, the messages with known answers that the service repeats before it opens.
+``golden.json``, the messages with known answers that the service repeats before it opens. Where
+``ngrams.safetensors`` is there too, its table of n-grams has a say that others do not know of.
 """
 
 import contextlib
@@ -28,19 +29,25 @@ from model.gpt2 import (
     fold_head_bias,
 )
 from model.hub import HUB_ID, resolve
+from model.ngrams import KINDS, NgramTable
 from model.published import (
     assign,
     gpt2_config,
     published_config,
+    read_tensors,
     read_weights,
     to_published_form,
-    write_weights,
+    write_tensors,
 )
 from model.tokenizer import write_tokenizer_files
 
 ReadToken = Literal["last", "first", "mean"] | int
 """Which token's logits are the verdict: a text's last, its first, the mean of all, or, as a number,
 one position of a padded text. The service takes ``last`` alone, the rest are the book's."""
+
+
+_WEIGHTS_FILE = "model.safetensors"
+_NGRAMS_FILE = "ngrams.safetensors"
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,8 @@ def load_classifier(source: str | Path) -> Checkpoint:
     with undrawn():
         model = GPT2ForSequenceClassification(config)
     assign(model, tensors, folder)
+    if settings.get("spamgate", {}).get("ngrams", False):
+        model.ngrams = _read_ngrams(folder / _NGRAMS_FILE)
     return Checkpoint(
         model=model.eval(),
         name=str(source) if HUB_ID.fullmatch(str(source)) else folder.resolve().name,
@@ -123,6 +132,15 @@ def load_language_model(source: str | Path) -> GPT2LMHeadModel:
         model = GPT2LMHeadModel(config)
     assign(model, tensors, folder)
     return model
+
+
+def _read_ngrams(path: Path) -> NgramTable:
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing: config.json says that the verdicts need it.")
+    weight = read_tensors(path).get("weight")
+    if weight is None or weight.ndim != 2 or len(weight) != KINDS or not weight.isfinite().all():
+        raise CheckpointError(f"{path} does not hold finite weights of shape ({KINDS}, buckets).")
+    return NgramTable(weight.float())
 
 
 @contextlib.contextmanager
@@ -174,7 +192,10 @@ def save_classifier(
     finalize(model, storage_dtype)
     tensors = to_published_form(model)
     tensors = {name: tensor.to(storage_dtype) for name, tensor in tensors.items()}
-    write_weights(tensors, folder)
+    write_tensors(tensors, folder / _WEIGHTS_FILE)
+    if model.ngrams is not None:
+        table = {"weight": model.ngrams.weight.data.to(storage_dtype)}
+        write_tensors(table, folder / _NGRAMS_FILE)
     settings = published_config(model.config) | {
         "architectures": ["GPT2ForSequenceClassification"],
         "id2label": {str(i): label for i, label in enumerate(LABELS)},
@@ -185,6 +206,7 @@ def save_classifier(
             "causal_mask": causal_mask,
             "temperature": temperature,
             "shift": shift,
+            "ngrams": model.ngrams is not None,
         },
     }
     write_json(folder / "config.json", settings)
@@ -196,7 +218,8 @@ def save_language_model(
 ) -> None:
     """Writes a language model into an existing folder, as ``load_base`` and others read it."""
     tensors = to_published_form(model)
-    write_weights({name: tensor.to(storage_dtype) for name, tensor in tensors.items()}, folder)
+    tensors = {name: tensor.to(storage_dtype) for name, tensor in tensors.items()}
+    write_tensors(tensors, folder / _WEIGHTS_FILE)
     settings = published_config(model.config) | {"architectures": ["GPT2LMHeadModel"]}
     write_json(folder / "config.json", settings)
     write_tokenizer_files(folder, model.config.n_positions)

@@ -14,6 +14,7 @@ from torch import nn
 from model import bf16, int8
 from model.checkpoint import Checkpoint, CheckpointError, load_classifier
 from model.fold import fold_text
+from model.ngrams import add_ngrams
 from model.packing import pack
 from model.tokenizer import encode
 
@@ -35,10 +36,17 @@ class DeviceError(ValueError):
 
 @dataclass(frozen=True)
 class EncodedText:
-    """One text as the model reads it: at least one token id, and whether the text was cut."""
+    """One text, or one window of it, as the model reads it.
+
+    Attributes:
+        token_ids: at least one.
+        truncated: whether the text was cut.
+        whole: of a window, the tokens of all windows of its text; None stands for ``token_ids``.
+    """
 
     token_ids: list[int]
     truncated: bool
+    whole: list[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +199,7 @@ class Classifier:
         """Verdicts in the order of the texts, whatever batches they were computed in."""
         probabilities: list[list[float]] = []
         for batch in self._batches(texts):
-            probabilities += self._forward([text.token_ids for text in batch])
+            probabilities += self._forward(batch)
         return [
             Prediction(ham, spam, len(text.token_ids), text.truncated)
             for (ham, spam), text in zip(probabilities, texts, strict=True)
@@ -239,8 +247,10 @@ class Classifier:
             yield batch
 
     @torch.inference_mode()
-    def _forward(self, token_lists: list[list[int]]) -> list[list[float]]:
-        logits = self._model(pack(token_lists).to(self.device)).float()  # (B, 2)
+    def _forward(self, texts: list[EncodedText]) -> list[list[float]]:
+        packed = pack([text.token_ids for text in texts]).to(self.device)
+        wholes = [text.whole or text.token_ids for text in texts]
+        logits = add_ngrams(self._model(packed), self._model.ngrams, wholes)  # (B, 2)
         logits[:, 1] += self.log_odds_shift
         probabilities: list[list[float]] = torch.softmax(logits, dim=-1).tolist()
         return probabilities

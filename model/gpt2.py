@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.ngrams import NgramTable
 from model.packing import PackedBatch, packed_attention, round_up, weighted_sums
 
 LABELS = ("ham", "spam")
@@ -225,7 +226,9 @@ class GPT2ForSequenceClassification(nn.Module):
 
     ``head_bias`` gives the head the bias that the book trains; ``fold_head_bias`` moves it into
     ``ln_f`` afterwards, since the published class has none. ``read`` is ``last``, or for the book's
-    comparisons ``first`` or ``mean`` (of all tokens' final states).
+    comparisons ``first`` or ``mean`` (of all tokens' final states). ``ngrams``, where there is one,
+    has a say beside the head; it reads whole texts, of which this may see windows, and whoever has
+    both adds up what they say (``add_ngrams``).
     """
 
     def __init__(
@@ -237,6 +240,7 @@ class GPT2ForSequenceClassification(nn.Module):
         super().__init__()
         self.config = config
         self.read = read
+        self.ngrams: NgramTable | None = None
         self.transformer = GPT2Model(config)
         self.score = nn.Linear(config.n_embd, len(LABELS), bias=head_bias)
 

@@ -80,7 +80,7 @@ def published_config(config: GPT2Config) -> dict[str, Any]:
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a folder, in float32, without the prefix that some publishers leave out."""
+    """All of a network's tensors, in float32, without the prefix that some publishers leave out."""
     index = folder / "model.safetensors.index.json"
     names = ["model.safetensors"]
     if index.exists():
@@ -92,10 +92,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
             pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
             hint = " Pickled weights (.bin, .pt) are never read: convert them." if pickled else ""
             raise CheckpointError(f"{path} is missing: weights are read from safetensors.{hint}")
-        try:
-            tensors |= load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from error
+        tensors |= read_tensors(path)
     return {
         name.removeprefix("transformer."): tensor.to(torch.float32)
         for name, tensor in tensors.items()
@@ -103,9 +100,20 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     }
 
 
-def write_weights(tensors: dict[str, Tensor], folder: Path) -> None:
-    """Writes ``model.safetensors``, readable for every user of the machine."""
-    path = folder / "model.safetensors"
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of one file as they are.
+
+    Raises:
+        CheckpointError: not a whole safetensors file.
+    """
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from error
+
+
+def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Writes a safetensors file that every user of the machine can read."""
     save_file(tensors, path, metadata={"format": "pt"})
     path.chmod(0o644)  # safetensors writes for the owner alone; the service is another user
 
@@ -152,8 +160,9 @@ def _all_finite(tensor: Tensor) -> bool:
 def to_published_form(
     model: GPT2ForSequenceClassification | GPT2LMHeadModel,
 ) -> dict[str, Tensor]:
-    """The model's tensors as published files hold them."""
+    """The model's tensors as published files hold them, which know no table of n-grams."""
     return {
         name: (tensor.t() if name.endswith(_CONV1D) else tensor).contiguous()
         for name, tensor in model.state_dict().items()
+        if not name.startswith("ngrams.")
     }

@@ -2,9 +2,11 @@
 
 A window is as long as what the model reads at once, and each token but those at the ends stands in
 two: whatever is written before or behind, the worst passage is read whole, and what good words can
-take from it is bounded. A text that the model reads at once is its own only window.
+take from it is bounded. A text that the model reads at once is its own only window. A table of
+n-grams reads all windows of a text together.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -45,7 +47,9 @@ def encode_windows(text: str, max_tokens: int, max_windows: int) -> WindowedText
     most = _MAX_TOKENS_PER_CHARACTER * len(folded) if max_windows > 1 else max_tokens
     token_ids, truncated = encode(folded, max(1, most))
     starts = window_starts(len(token_ids), max_tokens, max_windows)
-    windows = [EncodedText(token_ids[start : start + max_tokens], False) for start in starts]
+    parts = [token_ids[start : start + max_tokens] for start in starts]
+    whole = list(itertools.chain.from_iterable(parts)) if len(parts) > 1 else None
+    windows = [EncodedText(part, False, whole) for part in parts]
     gaps = any(b - a > max_tokens for a, b in zip(starts, starts[1:], strict=False))
     return WindowedText(windows, truncated or gaps)
 

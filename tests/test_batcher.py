@@ -130,6 +130,17 @@ def test_cut_and_whole_texts_are_told_apart() -> None:
     run(scenario)
 
 
+def test_a_window_is_cached_with_the_text_that_it_is_of() -> None:
+    async def scenario() -> None:
+        model = FakeModel()
+        async with batching(model, cache_bytes=10_000) as batcher:
+            for whole in (None, [7, 8], [7, 9], [7, 8]):
+                await submit(batcher, EncodedText([7], truncated=False, whole=whole))
+        assert len(model.batches) == 3
+
+    run(scenario)
+
+
 def test_a_caller_that_leaves_frees_its_place_but_not_that_of_others() -> None:
     async def scenario() -> None:
         model = FakeModel(held=True)

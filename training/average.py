@@ -66,6 +66,11 @@ def average_runs(
                 )
         if checkpoint.model.config != checkpoints[0].model.config:
             raise CheckpointError(f"{checkpoint.name} has another size than the first run.")
+        if (checkpoint.model.ngrams is None) != (checkpoints[0].model.ngrams is None):
+            raise CheckpointError(
+                f"of {checkpoints[0].name} and {checkpoint.name} one has a table of n-grams, one "
+                "has none: take runs that kept one head."
+            )
     states = [checkpoint.model.state_dict() for checkpoint in checkpoints]
     mean: dict[str, Tensor] = {
         name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from scipy.optimize import minimize
 from torch import Tensor
 
+from model.gpt2 import GPT2ForSequenceClassification
+
 # Numbers outside these ranges say more about a tiny validation set than about the model.
 _MOST_LOG_TEMPERATURE = math.log(10.0)
 _MOST_SHIFT = 3.0
@@ -46,7 +48,10 @@ def calibrated(logits: Tensor, temperature: float, shift: float) -> Tensor:
 
 
 @torch.no_grad()
-def calibrate_head(head: torch.nn.Linear, temperature: float, shift: float) -> None:
-    """Makes a head without bias give calibrated logits, in place; it has a bias then."""
+def calibrate_head(model: GPT2ForSequenceClassification, temperature: float, shift: float) -> None:
+    """Makes a classifier give calibrated logits, in place; its head, without a bias, gets one."""
+    head = model.score
     head.weight.div_(temperature)
+    if model.ngrams is not None:
+        model.ngrams.weight.div_(temperature)
     head.bias = torch.nn.Parameter(head.weight.new_tensor([0.0, shift]))

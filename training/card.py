@@ -99,6 +99,8 @@ def write_model_card(path: Path, name: str, config: TrainConfig, record: RunReco
     """A model card with the metadata block that hubs read."""
     start = "random weights" if config.base == "random" else f"`{config.base}`"
     reads = "each text's last token" if config.padding == "none" else "the last position, padded"
+    if config.ngrams:
+        reads += ", and a table of n-grams (`ngrams.safetensors`) has a say"
     cut = f"texts cut after {config.max_tokens} tokens"
     long = "long texts read in windows" if is_served(config) else cut
     seed = f"training seed {config.seed}"

@@ -68,7 +68,9 @@ class TrainConfig(BaseModel):
         "below instead.",
     )
     keep_head: bool = Field(
-        False, description="Learn on with the two-class head of the base, which is a classifier."
+        False,
+        description="Learn on with the two-class head of the base, which is a classifier, and keep "
+        "its table of n-grams.",
     )
     random_weights: bool = Field(
         False, description="Take the base's sizes and draw its weights anew: an experiment."
@@ -134,6 +136,12 @@ class TrainConfig(BaseModel):
         ge=0,
         description="Weight in the loss of what the network cannot tell of a bag of words' view of "
         "a text, which comes from the other texts alone; 0 is off.",
+    )
+    ngrams: float = Field(
+        0.0,
+        ge=0,
+        description="Share of a table of n-grams in the verdict: its log odds times this are added "
+        "to the network's. It is fitted on the same texts; 0 is off.",
     )
     ignore_index: int = Field(-100, description="Label left out of the loss; the book tries 50256.")
     averaging: float = Field(
@@ -236,6 +244,10 @@ class TrainConfig(BaseModel):
             raise ValueError("prefix_loss goes with trained = 'all' and read_token = 'last' only")
         if self.keep_head and (self.base == "random" or self.random_weights):
             raise ValueError("keep_head goes with a classifier as base, not with random weights")
+        if self.ngrams and (self.keep_head or self.padding != "none" or self.read_token != "last"):
+            raise ValueError(
+                "ngrams goes with a new head, padding = 'none' and read_token = 'last' only"
+            )
         if self.distillation and (self.trained != "all" or not self.prefix_loss):
             raise ValueError("distillation goes with trained = 'all' and prefix_loss only")
         if bool(self.distillation) != bool(self.teacher):

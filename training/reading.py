@@ -6,6 +6,7 @@ import torch
 
 from model.classifier import EncodedText, Prediction
 from model.gpt2 import GPT2ForSequenceClassification
+from model.ngrams import add_ngrams
 from model.packing import pack
 from model.windows import read_in_windows
 from training.config import TrainConfig
@@ -34,8 +35,11 @@ def read_texts(
     def predict(windows: Sequence[EncodedText]) -> list[Prediction]:
         probabilities: list[list[float]] = []
         for start in range(0, len(windows), _AT_ONCE):
-            batch = pack([window.token_ids for window in windows[start : start + _AT_ONCE]])
-            probabilities += model(batch.to(device)).float().softmax(-1).tolist()
+            some = windows[start : start + _AT_ONCE]
+            packed = pack([window.token_ids for window in some]).to(device)
+            wholes = [window.whole or window.token_ids for window in some]
+            logits = add_ngrams(model(packed), model.ngrams, wholes)
+            probabilities += logits.softmax(-1).tolist()
         return [
             Prediction(ham, spam, len(window.token_ids), window.truncated)
             for (ham, spam), window in zip(probabilities, windows, strict=True)

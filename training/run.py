@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
 
 from model.checkpoint import ReadToken, finalize, load_base, load_classifier, undrawn
 from model.gpt2 import GPT2Config, GPT2ForSequenceClassification, init_weights
+from model.ngrams import NgramTable, add_ngrams
 from training.activations import ActivationCache, cache_activations
 from training.augment import Augmenter
 from training.bag_of_words import BagOfWords
@@ -35,6 +37,7 @@ from training.memory import (
     make_embeddings_whole,
     settled_objects,
 )
+from training.ngrams import fit_ngrams
 from training.reading import is_served, read_texts
 
 # Texts a batch where nothing is learnt and only speed matters.
@@ -106,6 +109,7 @@ def finetune(
         outcome = _train(model, splits, parts, caches, config, device)
     merge_lora(model)
     make_embeddings_whole(model)
+    model.ngrams = _make_ngrams(config, splits)
     return measure_model(
         model, read_token, splits, parts, outcome, config, device, trained_parameters, caches
     )
@@ -149,7 +153,7 @@ def measure_model(
             model, parts["validation"], config, device, caches.get("validation")
         )
         temperature, shift = fit_calibration(logits, labels)
-        calibrate_head(model.score, temperature, shift)
+        calibrate_head(model, temperature, shift)
         finalize(model, getattr(torch, config.storage_dtype))
     verdicts = _read_parts(model, splits, parts, config, device, caches)
     verdicts |= _by_corpus(splits.test, *verdicts["test"])
@@ -246,6 +250,13 @@ def make_model(config: TrainConfig) -> GPT2ForSequenceClassification:
     return model
 
 
+def _make_ngrams(config: TrainConfig, splits: Splits) -> NgramTable | None:
+    """The table that the recipe adds, or that of the base, where its head is kept."""
+    if config.keep_head:
+        return load_classifier(config.base).model.ngrams
+    return fit_ngrams(splits.train, config.ngrams) if config.ngrams else None
+
+
 def tokenize_parts(
     splits: Splits, config: TrainConfig
 ) -> tuple[dict[str, list[TokenizedExample]], ReadToken]:
@@ -337,9 +348,12 @@ def predict(
     """
     num_blocks = cache.num_blocks if cache else 0
     logits, labels = [], []
+    texts = iter(part)
     for batch in make_loader(part, _EVALUATION_BATCH, causal=config.causal_mask, cache=cache):
         hidden = None if batch.hidden is None else batch.hidden.to(device)
         with autocast(config.precision, device):
-            logits.append(model(batch.packed.to(device), hidden, num_blocks).float().cpu())
+            found = model(batch.packed.to(device), hidden, num_blocks)
+        token_lists = [token_ids for token_ids, _ in islice(texts, len(batch.labels))]
+        logits.append(add_ngrams(found, model.ngrams, token_lists).cpu())
         labels.append(batch.labels)
     return torch.cat(logits), torch.cat(labels)

@@ -1,0 +1,259 @@
+"""The table of n-grams: it counts what it says, alone as in a batch, and is a part of the file."""
+
+import math
+import re
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from model import bf16, int8
+from model.checkpoint import (
+    CheckpointError,
+    load_base,
+    load_classifier,
+    save_classifier,
+)
+from model.classifier import Classifier, EncodedText, Prediction
+from model.fold import fold_text
+from model.ngrams import KINDS, NgramTable
+from model.packing import pack
+from model.tokenizer import encode
+from model.windows import encode_windows
+from tests.conftest import AWKWARD_TEXTS, HAM, SPAM, tiny_classifier_model
+from tests.tiny_training import TINY_RECIPE, synthetic_lines
+from training import average, finetune, ngrams, run
+from training.calibration import calibrate_head
+from training.config import ConfigError, load_config
+from training.corpora import Example, read_sms
+
+# So many buckets that no two n-grams share one; they cost nothing, being one number.
+NO_COLLISIONS = torch.zeros(1, 1).expand(KINDS, 1 << 50)
+
+
+def tokens(text: str) -> list[int]:
+    return encode(text, 4096)[0]
+
+
+def random_table() -> NgramTable:
+    torch.manual_seed(3)
+    return NgramTable(torch.randn(KINDS, 1024))
+
+
+def expected_counts(text: str) -> tuple[int, int]:
+    """Different words and pairs of neighbours, and different stretches of 2 to 5 bytes."""
+    data = b" " + text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+    data = re.sub(rb"\s", b" ", (data + b" ").lower(), flags=re.ASCII)
+    words = re.findall(rb"[a-z0-9\x80-\xff]+", data)
+    stretches = {data[i : i + n] for n in (2, 3, 4, 5) for i in range(len(data) - n + 1)}
+    return len({*words, *pairwise(words)}), len(stretches)
+
+
+def test_each_word_pair_and_stretch_counts_once_and_none_reaches_into_another_text() -> None:
+    texts = [*AWKWARD_TEXTS, "now won own now"]
+    sets, _ = NgramTable(NO_COLLISIONS).find(pack([tokens(text) for text in texts]))
+    found = torch.bincount(sets, minlength=KINDS * len(texts)).view(-1, KINDS).tolist()
+    assert found == [list(expected_counts(text)) for text in texts]
+
+
+def test_the_verdict_is_the_sum_of_weights_over_the_root_of_their_number() -> None:
+    """In a batch as alone; an n-gram that two texts have is one n-gram."""
+    table = random_table()
+    packed = table(pack([tokens(text) for text in AWKWARD_TEXTS]))
+    for text, together in zip(AWKWARD_TEXTS, packed, strict=True):
+        batch = pack([tokens(text)])
+        assert torch.equal(table(batch)[0], together)
+        sets, buckets = table.find(batch)
+        parts = [table.weight[kind, buckets[sets == kind]] for kind in range(KINDS)]
+        by_hand = sum((part.sum() / (len(part) + 20) ** 0.5).item() for part in parts)
+        assert together.item() == pytest.approx(by_hand, abs=1e-5)
+
+
+def test_what_speaks_for_ham_counts_no_more_in_a_text_without_end() -> None:
+    text = " ".join(str(number) for number in range(10_000, 11_500))
+    batch = pack([tokens(text)])
+    ham, spam = (NgramTable(torch.full((KINDS, 1 << 20), weight)) for weight in (-1.0, 1.0))
+    sets, _ = ham.find(batch)
+    found = torch.bincount(sets).tolist()
+    assert sum(found) > 8000
+    by_hand = sum(number / (number + 20) ** 0.5 for number in found)
+    assert spam(batch).item() == pytest.approx(by_hand, rel=1e-5)
+    assert ham(batch).item() == pytest.approx(-by_hand * (2000 / sum(found)) ** 0.5, rel=1e-5)
+
+
+def test_case_kinds_of_blanks_and_repetition_say_nothing() -> None:
+    table = random_table()
+    plain, *others = (
+        table(pack([tokens(text)])).item()
+        for text in (
+            "win a prize now win a prize now win",
+            "WIN a Prize\nnow\twin a prize now win",
+            "win a prize now win a prize now win a prize now win",
+        )
+    )
+    assert others == [plain, plain]
+    assert table(pack([tokens("now prize a win now prize a win now")])).item() != plain
+
+
+def save_with_table(folder: Path, *, storage_dtype: torch.dtype = torch.float32) -> Path:
+    model = tiny_classifier_model()
+    model.ngrams = random_table()
+    folder.mkdir(exist_ok=True)
+    save_classifier(folder, model, read_token="last", storage_dtype=storage_dtype)
+    return folder
+
+
+def log_odds(prediction: Prediction) -> float:
+    return math.log(prediction.spam_probability / prediction.ham_probability)
+
+
+def test_of_a_long_text_the_network_reads_windows_and_the_table_all_of_them(tmp_path: Path) -> None:
+    classifier = Classifier.load(save_with_table(tmp_path / "both"), "cpu", "float32")
+    table = load_classifier(tmp_path / "both").model.ngrams
+    assert table is not None
+    windowed = encode_windows(f"{HAM} " * 300 + SPAM, classifier.max_tokens, 8)
+    alone = [EncodedText(window.token_ids, False) for window in windowed.windows]
+    everything = [token_id for text in alone for token_id in text.token_ids]
+    [evidence] = table.read([everything]).tolist()
+    for own, window, whole in zip(
+        table.read([text.token_ids for text in alone]).tolist(),
+        classifier.predict(alone),
+        classifier.predict(windowed.windows),
+        strict=True,
+    ):
+        assert log_odds(whole) - log_odds(window) == pytest.approx(evidence - own, abs=1e-3)
+    assert len(alone) > 2
+    [again, single] = table.read([everything, alone[0].token_ids]).tolist()
+    assert (again, single) == (evidence, table.read([alone[0].token_ids]).item())
+
+
+@pytest.mark.parametrize("storage_dtype", [torch.float32, torch.float16])
+def test_a_saved_table_is_loaded_and_other_programs_read_the_network(
+    tmp_path: Path, storage_dtype: torch.dtype
+) -> None:
+    folder = save_with_table(tmp_path / "both", storage_dtype=storage_dtype)
+    batch = pack([tokens(text) for text in AWKWARD_TEXTS])
+    bare = tiny_classifier_model()
+    bare_folder = tmp_path / "bare"
+    bare_folder.mkdir()
+    save_classifier(bare_folder, bare, read_token="last", storage_dtype=storage_dtype)
+    loaded = load_classifier(folder)
+    with torch.no_grad():
+        assert torch.equal(loaded.model(batch), bare(batch))
+        assert torch.equal(load_base(folder)(batch), bare.transformer(batch))
+    assert loaded.model.ngrams is not None
+    assert torch.equal(loaded.model.ngrams.weight, random_table().weight.to(storage_dtype).float())
+    served, alone = (Classifier.load(f, "cpu", "float32") for f in (folder, bare_folder))
+    moves = [
+        log_odds(a) - log_odds(b)
+        for a, b in zip(served.classify(AWKWARD_TEXTS), alone.classify(AWKWARD_TEXTS), strict=True)
+    ]
+    read = [tokens(fold_text(text)) for text in AWKWARD_TEXTS]
+    assert moves == pytest.approx(loaded.model.ngrams.read(read).tolist(), abs=1e-4)
+    assert load_file(folder / "ngrams.safetensors")["weight"].dtype == storage_dtype
+    assert loaded.sha256 != load_classifier(bare_folder).sha256
+    theirs = transformers.pipeline("text-classification", str(folder), top_k=None, device="cpu")
+    for prediction, scores in zip(
+        Classifier.load(bare_folder, "cpu").classify([SPAM, HAM]), theirs([SPAM, HAM]), strict=True
+    ):
+        by_label = {score["label"]: score["score"] for score in scores}
+        assert by_label["spam"] == pytest.approx(prediction.spam_probability, abs=1e-5)
+
+
+def test_a_table_that_is_lost_or_broken_is_told(tmp_path: Path) -> None:
+    path = save_with_table(tmp_path / "both") / "ngrams.safetensors"
+    for wrong in (torch.zeros(KINDS + 1, 8), torch.full((KINDS, 8), torch.nan)):
+        save_file({"weight": wrong}, path)
+        with pytest.raises(CheckpointError, match="finite weights of shape"):
+            load_classifier(path.parent)
+    path.write_bytes(b"no tensors")
+    with pytest.raises(CheckpointError, match="not a whole safetensors file"):
+        load_classifier(path.parent)
+    path.unlink()
+    with pytest.raises(CheckpointError, match=r"ngrams\.safetensors is missing"):
+        load_classifier(path.parent)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_reduced_number_formats_keep_what_the_table_says(tmp_path: Path, dtype: str) -> None:
+    if not (int8 if dtype == "int8" else bf16).is_supported():
+        pytest.skip(f"this processor has no {dtype}")
+    folder = save_with_table(tmp_path / "both")
+    exact, rough = (
+        [p.spam_probability for p in Classifier.load(folder, "cpu", d).classify(AWKWARD_TEXTS)]
+        for d in ("float32", dtype)
+    )
+    assert rough == pytest.approx(exact, abs=0.02)
+
+
+def examples(lines: list[str]) -> list[Example]:
+    split = [line.split("\t", 1) for line in lines]
+    return [Example(text, int(label == "spam"), "sms") for label, text in split]
+
+
+def test_a_fitted_table_tells_further_texts_apart() -> None:
+    known, new = examples(synthetic_lines()[:200]), examples(synthetic_lines()[200:])
+    once, twice = (ngrams.fit_ngrams(known, factor) for factor in (1.0, 2.0))
+    batch = pack([tokens(example.text) for example in new])
+    torch.testing.assert_close(twice(batch), 2 * once(batch))
+    is_spam = np.array([example.label for example in new]) == 1
+    found = once(batch).numpy()
+    assert found[is_spam].min() > 0 > found[~is_spam].max()
+
+
+def test_a_recipe_adds_a_table_and_what_learns_on_with_its_head_keeps_it(
+    corpus: Path, recipe: Path, tmp_path: Path
+) -> None:
+    recipe.write_text(TINY_RECIPE + "ngrams = 0.5\n")
+    first = tmp_path / "first"
+    assert finetune.main([str(recipe), "--data", str(corpus), "--out", str(first)]) == 0
+    model = load_classifier(first).model
+    assert model.ngrams is not None
+    with_both = run.finetune(load_config(recipe), read_sms(corpus), torch.device("cpu"))
+    alone = run.finetune(load_config(recipe, ngrams=0.0), read_sms(corpus), torch.device("cpu"))
+    assert alone.model.ngrams is None
+    assert torch.equal(alone.model.score.weight, with_both.model.score.weight)
+    assert with_both.metrics["validation"].loss != alone.metrics["validation"].loss
+    config = load_config(recipe, ngrams=0.0, base=str(first), keep_head=True, epochs=1)
+    later = run.finetune(config, read_sms(corpus), torch.device("cpu")).model
+    assert later.ngrams is not None
+    assert torch.equal(later.ngrams.weight, model.ngrams.weight)
+    for wrong in ({"keep_head": True}, {"padding": "longest"}, {"read_token": "mean"}):
+        with pytest.raises(ConfigError, match="ngrams goes with"):
+            load_config(recipe, base=str(first), **wrong)
+
+
+def test_calibration_and_averages_treat_the_table_as_they_treat_the_head(
+    corpus: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tiny_classifier_model()
+    model.ngrams = random_table()
+    part = [(tokens(text), 1) for text in (SPAM, HAM)]
+    config = load_config(recipe, precision="float32")
+    before, _ = run.predict(model, part, config, torch.device("cpu"))
+    calibrate_head(model, 2.0, 0.5)
+    after, _ = run.predict(model, part, config, torch.device("cpu"))
+    torch.testing.assert_close(after, before / 2 + torch.tensor([0.0, 0.5]))
+    recipe.write_text(TINY_RECIPE + "ngrams = 0.5\n")
+    runs = [tmp_path / "one", tmp_path / "other"]
+    for seed, out in enumerate(runs):
+        flags = ["--data", str(corpus), "--seed", str(seed), "--epochs", "1", "--out", str(out)]
+        assert finetune.main([str(recipe), *flags]) == 0
+    flags = ["--data", str(corpus), "--out", str(tmp_path / "mean")]
+    assert average.main([*map(str, runs), *flags]) == 0
+    tables = [load_classifier(folder).model.ngrams for folder in (*runs, tmp_path / "mean")]
+    assert all(table is not None for table in tables)
+    weights = [table.weight for table in tables if table is not None]
+    torch.testing.assert_close((weights[0] + weights[1]) / 2, weights[2])
+    recipe.write_text(TINY_RECIPE)
+    shutil.rmtree(runs[1])
+    plain = ["--data", str(corpus), "--seed", "1", "--epochs", "1", "--out", str(runs[1])]
+    assert finetune.main([str(recipe), *plain]) == 0
+    flags = ["--data", str(corpus), "--out", str(tmp_path / "none")]
+    assert average.main([*map(str, runs), *flags]) == 2
+    assert "one has a table of n-grams" in capsys.readouterr().err
