@@ -68,12 +68,11 @@ class NgramTable(nn.Module):
 
     def read(self, texts: Sequence[Sequence[int]]) -> Tensor:
         """The same from token lists; a list that is there several times is read once."""
-        places: dict[int, int] = {}
-        where = [places.setdefault(id(text), len(places)) for text in texts]
-        once = dict(zip(where, texts, strict=True))
+        once = {id(text): text for text in texts}
+        places = {key: place for place, key in enumerate(once)}
         device = self.weight.device
-        found: Tensor = self(pack([once[place] for place in range(len(once))]).to(device))
-        return found[torch.tensor(where, device=device)]
+        found: Tensor = self(pack(list(once.values())).to(device))
+        return found[torch.tensor([places[id(text)] for text in texts], device=device)]
 
     def find(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
         """The different n-grams of each text.
