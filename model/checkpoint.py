@@ -138,9 +138,17 @@ def _read_ngrams(path: Path) -> NgramTable:
     if not path.is_file():
         raise CheckpointError(f"{path} is missing: config.json says that the verdicts need it.")
     weight = read_tensors(path).get("weight")
-    if weight is None or weight.ndim != 2 or len(weight) != KINDS or not weight.isfinite().all():
-        raise CheckpointError(f"{path} does not hold finite weights of shape ({KINDS}, buckets).")
+    if weight is None or not _is_table(weight):
+        raise CheckpointError(
+            f"{path} does not hold finite weights of shape ({KINDS}, a power of two)."
+        )
     return NgramTable(weight.float())
+
+
+def _is_table(weight: torch.Tensor) -> bool:
+    if weight.ndim != 2 or len(weight) != KINDS or weight.shape[1].bit_count() != 1:
+        return False
+    return bool(weight.isfinite().all())
 
 
 @contextlib.contextmanager
@@ -172,6 +180,8 @@ def finalize(model: GPT2ForSequenceClassification, storage_dtype: torch.dtype) -
     fold_head_bias(model)
     for parameter in model.parameters():
         parameter.copy_(parameter.to(storage_dtype))
+    if model.ngrams is not None:
+        model.ngrams = NgramTable(model.ngrams.weight.to(storage_dtype).float())
 
 
 def save_classifier(
@@ -194,7 +204,7 @@ def save_classifier(
     tensors = {name: tensor.to(storage_dtype) for name, tensor in tensors.items()}
     write_tensors(tensors, folder / _WEIGHTS_FILE)
     if model.ngrams is not None:
-        table = {"weight": model.ngrams.weight.data.to(storage_dtype)}
+        table = {"weight": model.ngrams.weight.to(storage_dtype)}
         write_tensors(table, folder / _NGRAMS_FILE)
     settings = published_config(model.config) | {
         "architectures": ["GPT2ForSequenceClassification"],

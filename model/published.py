@@ -160,9 +160,8 @@ def _all_finite(tensor: Tensor) -> bool:
 def to_published_form(
     model: GPT2ForSequenceClassification | GPT2LMHeadModel,
 ) -> dict[str, Tensor]:
-    """The model's tensors as published files hold them, which know no table of n-grams."""
+    """The model's tensors as published files hold them."""
     return {
         name: (tensor.t() if name.endswith(_CONV1D) else tensor).contiguous()
         for name, tensor in model.state_dict().items()
-        if not name.startswith("ngrams.")
     }

@@ -20,6 +20,7 @@ from torch import Tensor
 from model.checkpoint import Checkpoint, CheckpointError, load_classifier
 from model.classifier import pick_device
 from model.gpt2 import GPT2ForSequenceClassification
+from model.ngrams import NgramTable
 from training.card import RunRecord
 from training.command import add_device, exit_code
 from training.config import TrainConfig
@@ -66,10 +67,11 @@ def average_runs(
                 )
         if checkpoint.model.config != checkpoints[0].model.config:
             raise CheckpointError(f"{checkpoint.name} has another size than the first run.")
-        if (checkpoint.model.ngrams is None) != (checkpoints[0].model.ngrams is None):
+        first_table, table = (_num_buckets(c) for c in (checkpoints[0], checkpoint))
+        if table != first_table:
             raise CheckpointError(
-                f"of {checkpoints[0].name} and {checkpoint.name} one has a table of n-grams, one "
-                "has none: take runs that kept one head."
+                f"{checkpoint.name} has a table of {table:,} n-grams, {checkpoints[0].name} one of "
+                f"{first_table:,}: take runs that kept one head."
             )
     states = [checkpoint.model.state_dict() for checkpoint in checkpoints]
     mean: dict[str, Tensor] = {
@@ -77,7 +79,16 @@ def average_runs(
     }
     model = checkpoints[0].model
     model.load_state_dict(mean)
+    tables = [c.model.ngrams.weight for c in checkpoints if c.model.ngrams is not None]
+    if tables:
+        model.ngrams = NgramTable(torch.stack(tables).mean(0))
     return recipes[0], model
+
+
+def _num_buckets(checkpoint: Checkpoint) -> int:
+    """How many buckets of each kind the table has; 0 where there is none."""
+    table = checkpoint.model.ngrams
+    return 0 if table is None else table.weight.shape[1]
 
 
 def _recipe(checkpoint: Checkpoint) -> TrainConfig:

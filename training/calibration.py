@@ -14,6 +14,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from model.gpt2 import GPT2ForSequenceClassification
+from model.ngrams import NgramTable
 
 # Numbers outside these ranges say more about a tiny validation set than about the model.
 _MOST_LOG_TEMPERATURE = math.log(10.0)
@@ -53,5 +54,5 @@ def calibrate_head(model: GPT2ForSequenceClassification, temperature: float, shi
     head = model.score
     head.weight.div_(temperature)
     if model.ngrams is not None:
-        model.ngrams.weight.div_(temperature)
+        model.ngrams = NgramTable(model.ngrams.weight / temperature)
     head.bias = torch.nn.Parameter(head.weight.new_tensor([0.0, shift]))

@@ -11,15 +11,13 @@ import torch
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 
-from model.ngrams import KINDS, NgramTable, shares
-from model.packing import pack
+from model.ngrams import KINDS, NgramTable, share
 from model.tokenizer import encode
 from training.corpora import Example
 
 _BUCKETS = 1 << 18  # of each kind
 # What is beyond so many tokens of a text is not read.
 _MAX_TOKENS = 8192
-_TEXTS_AT_ONCE = 32
 _INVERSE_PENALTY = 10.0
 
 
@@ -40,13 +38,12 @@ def fit_ngrams(examples: Sequence[Example], factor: float) -> NgramTable:
 
 def _counted(table: NgramTable, examples: Sequence[Example]) -> csr_matrix:
     """(texts, KINDS * buckets): each n-gram's part in what the table says of a text."""
-    sizes, columns, values = [np.zeros(1, np.int64)], [], []
-    for start in range(0, len(examples), _TEXTS_AT_ONCE):
-        texts = examples[start : start + _TEXTS_AT_ONCE]
-        sets, buckets = table.find(pack([encode(text.text, _MAX_TOKENS)[0] for text in texts]))
-        of_set = torch.bincount(sets, minlength=KINDS * len(texts))
-        sizes.append(of_set.view(-1, KINDS).sum(1).numpy())
-        columns.append((sets % KINDS * _BUCKETS + buckets).int().numpy())
-        values.append(shares(of_set[sets]).numpy())
-    parts = (np.concatenate(values), np.concatenate(columns), np.cumsum(np.concatenate(sizes)))
+    ends, columns, values = [0], [], []
+    for example in examples:
+        found = table.find(encode(example.text, _MAX_TOKENS)[0])
+        ends.append(ends[-1] + sum(map(len, found)))
+        for kind, buckets in enumerate(found):
+            columns.append((kind * _BUCKETS + buckets).astype(np.int32))
+            values.append(np.full(len(buckets), share(len(buckets)), np.float32))
+    parts = (np.concatenate(values), np.concatenate(columns), ends)
     return csr_matrix(parts, shape=(len(examples), KINDS * _BUCKETS))
