@@ -127,7 +127,10 @@ def test_what_cannot_be_reported_is_one_clear_line(
         ([str(tmp_path / "absent"), "--data", str(corpus)], "no checkpoint folder at"),
         ([str(out), "--data", str(tmp_path / "absent")], "cannot read the corpus"),
         ([str(out), "--data", str(other)], "is not the file that this recipe was written for"),
-        ([str(out), "--data", str(corpus), "--out", str(tmp_path / "no" / "x")], "cannot write"),
+        (
+            [str(out), "--data", str(corpus), "--out", str(tmp_path / "no" / "x")],
+            "cannot read or write",
+        ),
         ([str(out), "--data", str(corpus), "--device", "nonsense"], "device 'nonsense'"),
     ]
     capsys.readouterr()

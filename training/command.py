@@ -22,8 +22,8 @@ def exit_code(module: str, run: Callable[[], int]) -> int:
     except (TrainingError, CheckpointError, DeviceError) as error:
         message = str(error)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        message = "no space left on the disk; nothing stands under the final name."
+        message = f"cannot read or write {error.filename}: {error.strerror}."
+        if error.errno == errno.ENOSPC:
+            message = "no space left on the disk; nothing stands under the final name."
     print(f"{module}: {message}", file=sys.stderr)
     return 2

@@ -18,12 +18,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model.checkpoint import CheckpointError, load_classifier
-from model.classifier import DeviceError, pick_device
+from model.checkpoint import load_classifier
+from model.classifier import pick_device
 from model.folders import write_json
 from model.gpt2 import GPT2ForSequenceClassification
 from training.baselines import fit_baselines
-from training.config import TrainConfig, TrainingError, load_config
+from training.command import add_device, exit_code
+from training.config import TrainConfig, load_config
 from training.corpora import CORPORA, Example, Source, read_corpora
 from training.data import Splits, drop_duplicates, folded, split_examples, tokenize
 from training.evaluate import Metrics, measure
@@ -198,24 +199,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--leave-out", action="store_true", help="see above; one seed")
     parser.add_argument("--out", type=Path, help="JSON file (default: none)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: auto)")
+    add_device(parser)
     options = parser.parse_args(arguments)
-    try:
-        config = load_config(options.recipe, epochs=options.epochs)
-        device = pick_device(options.device)
-        corpus = read_corpora(options.data, config)
-        sources = [Source.parse(place) for place in options.foreign]
-        foreign = [e for s in sources for e in _sample(CORPORA[s.kind](s.path), options.sample)]
-        if options.checkpoint:
-            results = judge(options.checkpoint, config, corpus.examples, device, foreign)
-        elif options.leave_out:
-            results = leave_out(config, corpus.examples, device, foreign)
-        else:
-            seeds = range(options.seeds)
-            results = compare(config, corpus.examples, seeds, device, foreign)
-    except (TrainingError, CheckpointError, DeviceError) as error:
-        print(f"training.compare: {error}", file=sys.stderr)
-        return 2
+    return exit_code("training.compare", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    config = load_config(options.recipe, epochs=options.epochs)
+    device = pick_device(options.device)
+    corpus = read_corpora(options.data, config)
+    sources = [Source.parse(place) for place in options.foreign]
+    foreign = [e for s in sources for e in _sample(CORPORA[s.kind](s.path), options.sample)]
+    if options.checkpoint:
+        results = judge(options.checkpoint, config, corpus.examples, device, foreign)
+    elif options.leave_out:
+        results = leave_out(config, corpus.examples, device, foreign)
+    else:
+        seeds = range(options.seeds)
+        results = compare(config, corpus.examples, seeds, device, foreign)
     summary = summarize(results)
     print(as_table(summary))
     if options.out:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.checkpoint import CheckpointError
-from model.classifier import Classifier, DeviceError
+from model.classifier import Classifier
 from model.windows import read_in_windows
+from training.command import add_device, exit_code
 from training.config import TrainingError
 from training.corpora import CORPORA, Example, Source
 
@@ -308,20 +308,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="[KIND=]PATH",
         help=f"labelled texts; KIND is one of {', '.join(CORPORA)} (default: sms)",
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: auto)")
+    add_device(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args(arguments)
-    try:
-        source = Source.parse(options.data if "=" in options.data else f"sms={options.data}")
-        examples = CORPORA[source.kind](source.path)
-        classifier = Classifier.load(options.checkpoint, options.device, "float32")
-        labels = [e.label for e in examples]
-        probabilities = spam_probabilities(classifier, examples)
-        natural = measure_with_intervals(labels, probabilities)
-        balanced = measure_with_intervals(labels, probabilities, balanced=True)
-    except (TrainingError, CheckpointError, DeviceError) as error:
-        print(f"training.evaluate: {error}", file=sys.stderr)
-        return 2
+    return exit_code("training.evaluate", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    source = Source.parse(options.data if "=" in options.data else f"sms={options.data}")
+    examples = CORPORA[source.kind](source.path)
+    classifier = Classifier.load(options.checkpoint, options.device, "float32")
+    labels = [e.label for e in examples]
+    probabilities = spam_probabilities(classifier, examples)
+    natural = measure_with_intervals(labels, probabilities)
+    balanced = measure_with_intervals(labels, probabilities, balanced=True)
     if options.json:
         figures = dataclasses.asdict(natural.value)
         for name, measured in (("natural_mix", natural), ("balanced", balanced)):

@@ -21,11 +21,12 @@ from matplotlib.figure import Figure
 from pydantic import ValidationError
 
 from model.checkpoint import CheckpointError, load_classifier
-from model.classifier import DeviceError, pick_device
+from model.classifier import pick_device
 from model.gpt2 import LABELS
 from model.hub import resolve
 from training.baselines import fit_baselines
-from training.config import TrainConfig, TrainingError
+from training.command import add_device, exit_code
+from training.config import TrainConfig
 from training.corpora import find_sms_file, read_sms, read_sms_as_the_book
 from training.data import Splits, split_examples
 from training.evaluate import FIGURES, Measured, measure_with_intervals
@@ -219,22 +220,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--show-texts", action="store_true", help="print the texts of the worst errors as well"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: auto)")
+    add_device(parser)
     options = parser.parse_args(arguments)
+    return exit_code("training.report", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    run = load_run(resolve(options.run), options.data, pick_device(options.device))
+    page = render(run, show_texts=options.show_texts)
     out: Path = options.out or options.run / "report.html"
-    try:
-        run = load_run(resolve(options.run), options.data, pick_device(options.device))
-        page = render(run, show_texts=options.show_texts)
-        partial = out.with_name(f".{out.name}.partial")
-        # A lone surrogate has no place in UTF-8; the page shows a question mark.
-        partial.write_text(page, encoding="utf-8", errors="replace")
-        partial.replace(out)
-    except (TrainingError, CheckpointError, DeviceError) as error:
-        print(f"training.report: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"training.report: cannot write {out}: {error.strerror}.", file=sys.stderr)
-        return 2
+    partial = out.with_name(f".{out.name}.partial")
+    # A lone surrogate has no place in UTF-8; the page shows a question mark.
+    partial.write_text(page, encoding="utf-8", errors="replace")
+    partial.replace(out)
     print(f"written to {out}")
     return 0
 

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.checkpoint import CheckpointError, save_language_model
+from model.checkpoint import save_language_model
 from model.folders import new_folder, write_json
 from model.tokenizer import VOCAB_SIZE, token_bytes
-from training.config import TrainingError, read_recipe
+from training.command import exit_code
+from training.config import read_recipe
 from training.pretrain_config import PretrainConfig
 from training.pretrain_loop import random_model
 from training.teacher import read_embeddings
@@ -71,20 +72,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("recipe", type=Path, help="TOML file, see training/configs/pretrain/")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     options = parser.parse_args(arguments)
-    try:
-        config = read_recipe(options.recipe, PretrainConfig)
-        torch.manual_seed(config.seed)
-        model = random_model(config)
-        weights, matches = transplant(*read_embeddings(), config.n_embd)
-        with torch.no_grad():
-            model.transformer.wte.weight.copy_(torch.from_numpy(weights))
-        with new_folder(options.out) as folder:
-            save_language_model(folder, model)
-            facts = {"embeddings_of": "SmolLM2-135M-Instruct (Apache-2.0)", "same_tokens": matches}
-            write_json(folder / "run.json", {"recipe": config.model_dump(mode="json")} | facts)
-    except (TrainingError, CheckpointError) as error:
-        print(f"training.transplant: {error}", file=sys.stderr)
-        return 2
+    return exit_code("training.transplant", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    config = read_recipe(options.recipe, PretrainConfig)
+    torch.manual_seed(config.seed)
+    model = random_model(config)
+    weights, matches = transplant(*read_embeddings(), config.n_embd)
+    with torch.no_grad():
+        model.transformer.wte.weight.copy_(torch.from_numpy(weights))
+    with new_folder(options.out) as folder:
+        save_language_model(folder, model)
+        facts = {"embeddings_of": "SmolLM2-135M-Instruct (Apache-2.0)", "same_tokens": matches}
+        write_json(folder / "run.json", {"recipe": config.model_dump(mode="json")} | facts)
     print(f"{matches:,} of {VOCAB_SIZE:,} tokens are spelled alike; saved to {options.out}")
     return 0
 
