@@ -38,6 +38,7 @@ MAX_TOKENS = 120
 
 # Trained parts, and how many of the 747 spam texts, with as many ham: minutes each.
 SPAM_TEXTS = {"last_block": 150, "all": 100}
+FEWEST_SPAM_TEXTS = 50
 
 
 def main() -> None:
@@ -47,6 +48,8 @@ def main() -> None:
     parser.add_argument("--modes", nargs="+", choices=SPAM_TEXTS, default=SPAM_TEXTS)
     parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.spam is not None and arguments.spam < FEWEST_SPAM_TEXTS:
+        parser.error(f"--spam {arguments.spam} is too few to split: take {FEWEST_SPAM_TEXTS}.")
     if arguments.worker:
         print(json.dumps(work(arguments, *arguments.worker)))
         return

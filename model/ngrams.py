@@ -29,7 +29,7 @@ KINDS = 2
 _LONGEST = 5  # bytes of a stretch; the shortest has 2
 # So many n-grams more are counted as saying nothing: a word or two are no evidence.
 _FEW = 20
-_MANY = 2000  # a mail of some 250 tokens
+_MANY = 4000  # a mail of some 500 tokens
 # Odd numbers without a pattern.
 _MULTIPLIERS = 0x2545F4914F6CDD1D, 0x5851F42D4C957F2D
 

@@ -76,7 +76,7 @@ def test_what_speaks_for_ham_counts_no_more_in_a_text_without_end() -> None:
     assert sum(found) > 8000
     by_hand = sum(number / (number + 20) ** 0.5 for number in found)
     assert spam.read([tokens(text)]).item() == pytest.approx(by_hand, rel=1e-5)
-    bounded = -by_hand * (2000 / sum(found)) ** 0.5
+    bounded = -by_hand * (4000 / sum(found)) ** 0.5
     assert ham.read([tokens(text)]).item() == pytest.approx(bounded, rel=1e-5)
 
 
@@ -195,12 +195,41 @@ def examples(lines: list[str]) -> list[Example]:
 
 def test_a_fitted_table_tells_further_texts_apart() -> None:
     known, new = examples(synthetic_lines()[:200]), examples(synthetic_lines()[200:])
-    once, twice = (ngrams.fit_ngrams(known, factor) for factor in (1.0, 2.0))
+    once, twice = (ngrams.fit_ngrams(known, factor, seed=0) for factor in (1.0, 2.0))
     texts = [tokens(example.text) for example in new]
     torch.testing.assert_close(twice.read(texts), 2 * once.read(texts))
     is_spam = np.array([example.label for example in new]) == 1
     found = once.read(texts).numpy()
     assert found[is_spam].min() > 0 > found[~is_spam].max()
+
+
+def test_good_words_are_ham_of_the_same_source_and_the_label_stays() -> None:
+    known = [
+        Example("win a prize", 1, "sms"),
+        Example("see you at home", 0, "sms"),
+        Example("dear colleague", 0, "mail"),
+        Example("cheap pills", 1, "mail"),
+        Example("no ham here", 1, "other"),
+    ]
+    drawn = [copy for seed in range(20) for copy in ngrams.among_good_words(known, seed)]
+    spam = {(copy.source, copy.text) for copy in drawn if copy.label}
+    assert spam == {
+        ("sms", "win a prize\nsee you at home"),
+        ("sms", "see you at home\nwin a prize"),
+        ("mail", "cheap pills\ndear colleague"),
+        ("mail", "dear colleague\ncheap pills"),
+    }
+    assert len(drawn) == 20 * 4
+
+
+def test_a_table_learns_to_see_spam_among_good_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = synthetic_lines()
+    known, new = examples(lines[:200]), examples(lines[200:])
+    ham = " ".join(example.text for example in new if example.label == 0)
+    hidden = [tokens(f"{ham}\n{example.text}") for example in new if example.label == 1]
+    aware = ngrams.fit_ngrams(known, 1.0, seed=0).read(hidden)
+    monkeypatch.setattr(ngrams, "_WEIGHT_OF_COPY", 1e-9)
+    assert aware.mean() > ngrams.fit_ngrams(known, 1.0, seed=0).read(hidden).mean() + 0.1
 
 
 def test_a_recipe_adds_a_table_and_what_learns_on_with_its_head_keeps_it(

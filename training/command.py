@@ -1,9 +1,9 @@
-"""What every command of training shares: how it is told its device, and how it ends."""
+"""What commands of training share: how they are told device and sources, and how they end."""
 
 import argparse
 import errno
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from model.checkpoint import CheckpointError
 from model.classifier import DeviceError
@@ -13,6 +13,17 @@ from training.config import TrainingError
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Adds ``--device``."""
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: auto)")
+
+
+def add_sources(parser: argparse.ArgumentParser, kinds: Iterable[str]) -> None:
+    """Adds ``--data`` of the commands that read texts without labels."""
+    parser.add_argument(
+        "--data",
+        action="append",
+        required=True,
+        metavar="KIND=PATH",
+        help=f"what to read, again for each source; KIND is one of {', '.join(kinds)}",
+    )
 
 
 def exit_code(module: str, run: Callable[[], int]) -> int:

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from model.folders import write_json
-from training.command import exit_code
+from training.command import add_sources, exit_code
 from training.config import ConfigError, read_recipe
 from training.corpora import KINDS, Source
 from training.documents import TextSplit, batches, read_sources
@@ -99,13 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m training.compare_output_layers", description=__doc__
     )
     parser.add_argument("recipe", type=Path, help="TOML file, see training/configs/pretrain/")
-    parser.add_argument(
-        "--data",
-        action="append",
-        required=True,
-        metavar="KIND=PATH",
-        help=f"what to read, again for each source; KIND is one of {', '.join(KINDS)}",
-    )
+    add_sources(parser, KINDS)
     parser.add_argument("--steps", type=int, help="instead of the recipe's")
     parser.add_argument("--layers", nargs="+", default=_LAYERS, help=f"of {' '.join(_LAYERS)}")
     parser.add_argument("--out", type=Path, help="JSON file (default: none)")

@@ -26,7 +26,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from model.packing import PackedBatch, pack
-from training.command import exit_code
+from training.command import add_sources, exit_code
 from training.config import TrainingError, read_recipe
 from training.corpora import KINDS, Source
 from training.documents import TextSplit, Window, read_sources
@@ -218,13 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("recipe", type=Path, help="TOML file, see training/configs/pretrain/")
-    parser.add_argument(
-        "--data",
-        action="append",
-        required=True,
-        metavar="KIND=PATH",
-        help=f"as for training.pretrain; KIND is one of {', '.join(KINDS)}",
-    )
+    add_sources(parser, KINDS)
     parser.add_argument("--out", type=Path, required=True, help="file to write (.safetensors)")
     options = parser.parse_args(arguments)
     return exit_code("training.features", lambda: _run(options))

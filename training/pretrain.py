@@ -19,7 +19,7 @@ import torch
 from model.checkpoint import CheckpointError, save_language_model
 from model.classifier import pick_device
 from model.folders import new_folder, write_json
-from training.command import add_device, exit_code
+from training.command import add_device, add_sources, exit_code
 from training.config import TrainingError, read_recipe
 from training.corpora import KINDS, Source
 from training.documents import TextSplit, read_sources
@@ -36,13 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("recipe", type=Path, help="TOML file, see training/configs/")
-    parser.add_argument(
-        "--data",
-        action="append",
-        required=True,
-        metavar="KIND=PATH",
-        help=f"what to read, again for each source; KIND is one of {', '.join(KINDS)}",
-    )
+    add_sources(parser, KINDS)
     parser.add_argument("--base", help="folder to go on from, instead of the recipe's")
     parser.add_argument(
         "--teacher", type=Path, help="file of training.features, where the recipe distils"

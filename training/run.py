@@ -254,7 +254,7 @@ def _make_ngrams(config: TrainConfig, splits: Splits) -> NgramTable | None:
     """The table that the recipe adds, or that of the base, where its head is kept."""
     if config.keep_head:
         return load_classifier(config.base).model.ngrams
-    return fit_ngrams(splits.train, config.ngrams) if config.ngrams else None
+    return fit_ngrams(splits.train, config.ngrams, config.seed) if config.ngrams else None
 
 
 def tokenize_parts(
