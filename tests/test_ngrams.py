@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from model import bf16, int8
 from model.checkpoint import (
     CheckpointError,
+    finalize,
     load_base,
     load_classifier,
     save_classifier,
@@ -135,11 +136,15 @@ def test_a_saved_table_is_loaded_and_other_programs_read_the_network(
     bare_folder = tmp_path / "bare"
     bare_folder.mkdir()
     save_classifier(bare_folder, bare, read_token="last", storage_dtype=storage_dtype)
+    bare.ngrams = random_table()
+    finalize(bare, storage_dtype)
     loaded = load_classifier(folder)
     with torch.no_grad():
         assert torch.equal(loaded.model(batch), bare(batch))
         assert torch.equal(load_base(folder)(batch), bare.transformer(batch))
     assert loaded.model.ngrams is not None
+    assert bare.ngrams is not None
+    assert torch.equal(loaded.model.ngrams.weight, bare.ngrams.weight)
     assert torch.equal(loaded.model.ngrams.weight, random_table().weight.to(storage_dtype).float())
     served, alone = (Classifier.load(f, "cpu", "float32") for f in (folder, bare_folder))
     moves = [
