@@ -4,6 +4,7 @@ Exit codes: 0 after a signal, 2 where it cannot start, 3 where the model thread,
 cannot be kept alive.
 """
 
+import signal
 import sys
 
 from app.access import KeysError
@@ -14,6 +15,8 @@ from app.workers import Workers, inherited_socket
 
 def main() -> int:
     """Serves until a signal; returns the exit code."""
+    if hasattr(signal, "SIGHUP"):  # what asks for a reload must not end what has yet to load
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         settings = read_settings(sys.argv[1:])
         configure_logs(settings.log_level)

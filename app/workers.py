@@ -100,10 +100,15 @@ class Workers:
     def _start(self) -> None:
         command = [sys.executable, "-m", "app", *self._arguments]
         fds = (self._listener.fileno(),)
-        # A group of its own: Ctrl-C comes from here, once.
-        process = subprocess.Popen(
-            command, env=self._environment, pass_fds=fds, start_new_session=True
-        )
+        # What is ignored now, a worker ignores from its first instruction until it can reload.
+        passes_on = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        try:
+            # A group of its own: Ctrl-C comes from here, once.
+            process = subprocess.Popen(
+                command, env=self._environment, pass_fds=fds, start_new_session=True
+            )
+        finally:
+            signal.signal(signal.SIGHUP, passes_on)
         self._processes.append(process)
 
     def _collect(self, metrics: str) -> None:

@@ -39,15 +39,15 @@ def served(folder: Path, *flags: str) -> Iterator[tuple[subprocess.Popen[str], s
     """A healthy service on a free port, and its address."""
     process = start("--checkpoint", str(folder), "--port", "0", *flags)
     try:
-        address = _read_address(process)
-        _wait_healthy(address)
+        address = read_address(process)
+        wait_healthy(address)
         yield process, address
     finally:
         process.kill()
         process.communicate()
 
 
-def _read_address(process: subprocess.Popen[str]) -> str:
+def read_address(process: subprocess.Popen[str]) -> str:
     assert process.stderr is not None
     for line in process.stderr:
         if "running on http" in line:
@@ -55,7 +55,7 @@ def _read_address(process: subprocess.Popen[str]) -> str:
     raise AssertionError(f"the service ended with code {process.wait()}")
 
 
-def _wait_healthy(address: str) -> None:
+def wait_healthy(address: str) -> None:
     end = time.monotonic() + DEADLINE_SECONDS
     while time.monotonic() < end:
         try:
@@ -80,6 +80,28 @@ def test_a_started_service_answers_and_ends_at_sigterm(save_tiny: Callable[..., 
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)
         assert process.returncode == 0
+
+
+def test_a_reload_does_not_end_what_is_starting(save_tiny: Callable[..., Path]) -> None:
+    process = start("--checkpoint", str(save_tiny()), "--port", "0")
+    try:
+        end = time.monotonic() + DEADLINE_SECONDS
+        while not _ignores_sighup(process.pid):  # which is so before torch is read
+            assert time.monotonic() < end, "not in time"
+            time.sleep(0.01)
+        process.send_signal(signal.SIGHUP)
+        wait_healthy(read_address(process))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _ignores_sighup(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    ignored = next(line for line in status.splitlines() if line.startswith("SigIgn:"))
+    return bool(int(ignored.split()[1], 16) >> (signal.SIGHUP - 1) & 1)
 
 
 def test_at_sigterm_accepted_work_is_finished_and_new_work_refused(

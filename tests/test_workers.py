@@ -12,7 +12,7 @@ import pytest
 
 from app.settings import SettingsError, read_settings
 from tests.conftest import HAM, SPAM
-from tests.test_process import served, start
+from tests.test_process import read_address, served, start, wait_healthy
 
 ALL_READY_SECONDS = 60
 
@@ -66,6 +66,23 @@ def test_workers_count_together_are_replaced_and_end_together(
         process.communicate(timeout=60)
         assert process.returncode == 0
         assert not Path(f"/proc/{second}").exists()
+
+
+def test_a_reload_ends_no_worker_that_is_starting(save_tiny: Callable[..., Path]) -> None:
+    process = start("--checkpoint", str(save_tiny()), "--port", "0", "--workers", "2")
+    try:
+        wait_until(lambda: len(workers_of(process.pid)) == 2)
+        before = workers_of(process.pid)
+        process.send_signal(signal.SIGHUP)  # goes to all of them
+        address = read_address(process)
+        wait_healthy(address)
+        wait_until(lambda: metric(address, "ready") == 2)
+        assert workers_of(process.pid) == before
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 0
+    finally:
+        process.kill()
+        process.communicate(timeout=ALL_READY_SECONDS)
 
 
 def test_workers_do_not_outlive_a_parent_killed_before_they_are_ready(
