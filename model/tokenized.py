@@ -23,7 +23,8 @@ _LINK_OR_ADDRESS = re.compile(
     r"(?: / [\w~%-]++(?: [.-] (?:html?|php|asp|gif|jpe?g))?+)*+(?: /(?!\S))?+",
     re.IGNORECASE,
 )
-_RULE = re.compile(r"([-_*=~#+])(?: \1)++(?!\S)")  # "- - - -"
+# "- - - -"; from its first sign alone, or a long one would be read once for each of them.
+_RULE = re.compile(r"([-_*=~#+])(?<!\1 \1)(?: \1)++(?!\S)")
 _QUOTED = re.compile(r'(?<!\S)" ((?:[^"\s]++ ){1,30}+)"(?!\w)')
 _BLANK = re.compile(
     r"(?<=\d) (?=[.,:] \d)|(?<=\d [.,:]) (?=\d)"  # 1 , 000 and 2 : 30

@@ -7,6 +7,7 @@ import base64
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,8 @@ _VOCAB_SHA256 = "141c90441406d2a71a00089fa4f021bd9bd17c16ae9aec33681c1f3661c2ae6
 _PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
 # The longest token is 128 bytes, so N tokens never hold more than 128 N characters.
 _MAX_TOKEN_CHARACTERS = 128
+# White space beyond this is left out: tiktoken panics on a million blanks in a row.
+_LONG_GAP = re.compile(r"(?<!\s)(\s{10000})\s+")
 # How often the rank of a word with capitals goes into that of the same in small letters, for it to
 # be a name: "linux" is one, "windows" is none.
 _MUCH_LOWER = 4
@@ -58,13 +61,13 @@ def encode(text: str, max_tokens: int) -> tuple[list[int], bool]:
     Args:
         text: anything.
         max_tokens: tokens kept, at least 1. Characters that these cannot hold are not even looked
-            at, which bounds time and memory: tiktoken panics on a million blanks.
+            at, which bounds time and memory.
 
     Returns:
         Between 1 and ``max_tokens`` ids, and True if any of the text is not among them.
     """
     max_characters = _MAX_TOKEN_CHARACTERS * max_tokens
-    head = text[:max_characters]
+    head = _LONG_GAP.sub(r"\1", text[:max_characters])
     repaired = head.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     token_ids = _encoding().encode_ordinary(repaired) or [ENDOFTEXT]
     truncated = len(text) > max_characters or len(token_ids) > max_tokens

@@ -159,6 +159,7 @@ def test_honest_text_stays(text: str) -> None:
         "a , b . " + "x . x @ " * 25_000,
         "a , b . " + "a _ " * 50_000,
         "a , b-c ; d" * 30_000,
+        "= " * 50_000 + "=x . , . ,",
         "ab " * 300_000,
     ],
 )

@@ -27,6 +27,14 @@ def test_text_that_is_read_at_once_is_one_window() -> None:
     assert not windowed.truncated
 
 
+def test_white_space_is_never_too_much() -> None:
+    for blank in " \n\t\u3000":
+        text = "FREE" + blank * 1_000_000 + "cash now"
+        windows = encode_windows(text, max_tokens=512, max_windows=8).windows
+        assert windows[0].token_ids[0] == encode("FREE", 1)[0][0]
+        assert windows[-1].token_ids[-1] == encode(" now", 1)[0][0]
+
+
 def test_windows_are_of_the_text_made_plain() -> None:
     [window] = encode_windows("f r e e c\u0430sh", max_tokens=1024, max_windows=8).windows
     assert window.token_ids == encode("Free cash", 9)[0]
