@@ -14,7 +14,7 @@ from hashlib import blake2b
 from time import monotonic
 
 from app.cache import PredictionCache
-from app.errors import DeadlineExpired, InferenceFailed, QueueFull, WouldExpire
+from app.errors import DeadlineExpired, InferenceFailed, NotReady, QueueFull, WouldExpire
 from app.metrics import Metrics
 from app.model_thread import BatchReport, ModelThread, Outcome, Predict
 from app.queue import QueueEntry, State, TokenQueue
@@ -133,7 +133,10 @@ class DynamicBatcher:
             WouldExpire: what waits would take longer than the timeout.
             DeadlineExpired: it did take longer. Nothing is computed for this call any more.
             InferenceFailed: the model failed on one of these texts, whatever else was in the batch.
+            NotReady: it was closed before these texts came.
         """
+        if timeout_seconds <= 0:
+            raise DeadlineExpired("Reading it took all of its time. Allow more in X-Timeout-Ms.")
         deadline = monotonic() + timeout_seconds
         job = _Job([None] * len(texts), self._loop.create_future())
         self._admit(job, texts, deadline)
@@ -270,8 +273,8 @@ class DynamicBatcher:
 
     def _send_canary(self) -> None:
         """Has the model compute one token that nobody waits for, to know that it still can."""
-        # A full queue proves as much.
-        with contextlib.suppress(QueueFull):
+        # A full queue proves as much, and of a closed one nobody asks.
+        with contextlib.suppress(QueueFull, NotReady):
             self.queue.put([QueueEntry(_CANARY, _CANARY_KEY, deadline=math.inf)])
 
     def _replace_thread(self, what_happened: str) -> None:

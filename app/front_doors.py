@@ -17,7 +17,7 @@ from app.mail import (
     CLASSIFY_ERRORS,
     MailVerdict,
     classify_mails,
-    classify_texts,
+    classify_text,
     read_message,
 )
 from app.problems import SCOPE_KEY
@@ -45,7 +45,7 @@ async def chat_completions(
     """Three lines as rspamd's gpt plugin reads them: probability, reason, category; or the same as
     JSON where the request or its system message asks for that."""
     mail = _mail_in_chat(body)
-    [verdict] = await classify_texts(request, service, [mail], timeout_ms=timeout_ms)
+    verdict = await classify_text(request, service, mail, timeout_ms=timeout_ms)
     tokens = verdict.prediction.num_tokens
     return {
         "id": f"chatcmpl-{request.scope[SCOPE_KEY].request_id}",

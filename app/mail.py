@@ -1,6 +1,5 @@
 """Raw messages in, verdicts out: POST /classify/message, and what the other front doors share."""
 
-import asyncio
 import binascii
 import json
 import zlib
@@ -14,6 +13,7 @@ from pydantic import BaseModel, Field
 from app.decision import Cutoffs, Decision, score_of
 from app.errors import (
     AccessDenied,
+    BodyTooLarge,
     DeadlineExpired,
     InferenceFailed,
     MalformedBody,
@@ -26,14 +26,15 @@ from app.errors import (
 from app.problems import SCOPE_KEY, error_responses
 from app.routes import TheService, TimeoutMs, ended_by_disconnect
 from app.schemas import Probabilities
-from app.service import EXPLAINED_CHARACTERS, Service
+from app.service import EXPLAINED_CHARACTERS, Service, Verdicts
 from model.classifier import Prediction
-from model.mail import MailText, message_to_text
+from model.mail import MailText
 
 CLASSIFY_ERRORS = error_responses(
     AccessDenied,
     MalformedBody,
     UnknownEncoding,
+    BodyTooLarge,
     TooManyTexts,
     QueueFull,
     InferenceFailed,
@@ -171,6 +172,12 @@ async def classify_message(
     what cannot be decoded is read as well as it can be, what is too long is cut."""
     body, is_cut = await read_message(request)
     if request.headers.get("content-type", "").lower().startswith("application/json"):
+        if is_cut:
+            most = service.settings.max_body_bytes
+            raise BodyTooLarge(
+                f"The body has more than {most} bytes, which are read at most. Send fewer messages "
+                "in one request, or raise SPAMGATE_MAX_BODY_BYTES."
+            )
         raws = _messages_in(body)
     else:
         raws = [body]
@@ -202,39 +209,29 @@ async def classify_mails(
     weight: float | None = None,
 ) -> list[MailVerdict]:
     """Verdicts on raw messages; the settings and the checkpoint say what the caller does not."""
-    mails = await asyncio.to_thread(lambda: [message_to_text(raw) for raw in raws])
-    return await classify_texts(
-        request,
-        service,
-        mails,
-        timeout_ms=timeout_ms,
-        ham_below=ham_below,
-        spam_from=spam_from,
-        weight=weight,
-    )
-
-
-async def classify_texts(
-    request: Request,
-    service: Service,
-    mails: list[MailText],
-    *,
-    timeout_ms: int | None = None,
-    ham_below: float | None = None,
-    spam_from: float | None = None,
-    weight: float | None = None,
-) -> list[MailVerdict]:
-    """Verdicts on texts that have been taken out of their messages already."""
-    request.scope[SCOPE_KEY].num_texts = len(mails)
+    request.scope[SCOPE_KEY].num_texts = len(raws)
     async with ended_by_disconnect(request):
-        verdicts = await service.classify(
-            [mail.text for mail in mails], timeout_ms and timeout_ms / 1000
-        )
+        mails, verdicts = await service.classify_messages(raws, timeout_ms and timeout_ms / 1000)
     cutoffs = Cutoffs(
         verdicts.cutoffs.ham_below if ham_below is None else ham_below,
         verdicts.cutoffs.spam_from if spam_from is None else spam_from,
     )
-    weight = weight or service.settings.score_weight
+    return _decide(mails, verdicts, cutoffs, weight or service.settings.score_weight)
+
+
+async def classify_text(
+    request: Request, service: Service, mail: MailText, *, timeout_ms: int | None = None
+) -> MailVerdict:
+    """The verdict on a text that has been taken out of its message already."""
+    request.scope[SCOPE_KEY].num_texts = 1
+    async with ended_by_disconnect(request):
+        verdicts = await service.classify([mail.text], timeout_ms and timeout_ms / 1000)
+    return _decide([mail], verdicts, verdicts.cutoffs, service.settings.score_weight)[0]
+
+
+def _decide(
+    mails: list[MailText], verdicts: Verdicts, cutoffs: Cutoffs, weight: float
+) -> list[MailVerdict]:
     return [
         MailVerdict(
             model=verdicts.model,

@@ -10,7 +10,7 @@ from enum import Enum, auto
 from time import monotonic
 from typing import Any
 
-from app.errors import QueueFull
+from app.errors import NotReady, QueueFull
 from model.classifier import EncodedText
 
 _LONGEST_TEXT = 1024
@@ -82,9 +82,12 @@ class TokenQueue:
 
         Raises:
             QueueFull: they would bring the queue over its bound.
+            NotReady: it is closed, and nobody will take them.
         """
         tokens = sum(entry.num_tokens for entry in entries)
         with self._changed:
+            if self._closed:
+                raise NotReady("The model was replaced just now. Try again.", retry_after_seconds=1)
             if self.tokens and self.tokens + tokens > self.max_tokens:
                 raise QueueFull(
                     f"{self.tokens} tokens wait for the model and {tokens} came; at most "

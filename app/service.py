@@ -23,6 +23,7 @@ from app.settings import Settings
 from model.classifier import Classifier, EncodedText, Prediction
 from model.explain import Influence, cut_spans, influences, without
 from model.fold import fold_text
+from model.mail import MailText, message_to_text
 from model.windows import WindowedText, encode_windows, join_predictions
 
 STARTUP_FAILED = 2
@@ -56,14 +57,22 @@ class Verdicts:
     windows: list[int]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Engine:
     """A loaded checkpoint with the queue in front of it. A swap replaces the whole of it, so that
-    a request meets one model from its first token to its last."""
+    a request meets one model from its first token to its last.
+
+    Attributes:
+        classifier: the checkpoint.
+        batcher: the queue and the model thread.
+        cutoffs: by which it decides.
+        pending_texts: of requests that are being read, wait, or are computed.
+    """
 
     classifier: Classifier
     batcher: DynamicBatcher
     cutoffs: Cutoffs
+    pending_texts: int = 0
 
 
 class Service:
@@ -107,12 +116,13 @@ class Service:
 
     async def load(self) -> None:
         """Loads and proves the checkpoint; ends the process where that fails."""
-        try:
-            classifier = await asyncio.to_thread(_load, self.settings, self.settings.checkpoint)
-            self._switch(classifier)
-            _settle_objects()
-        except Exception as error:  # whatever it is, there will be no model
-            self._fail(_one_line(error), STARTUP_FAILED)
+        async with self._switching:  # a reload asked for meanwhile comes after it
+            try:
+                classifier = await asyncio.to_thread(_load, self.settings, self.settings.checkpoint)
+                self._switch(classifier)
+                _settle_objects()
+            except Exception as error:  # whatever it is, there will be no model
+                self._fail(_one_line(error), STARTUP_FAILED)
 
     async def reload(self, checkpoint: str | None = None) -> str:
         """Loads a checkpoint beside the one in use and switches to it; requests go on meanwhile.
@@ -156,9 +166,7 @@ class Service:
     async def drain(self) -> None:
         """Refuses new texts, and returns when every accepted one is answered or time is over."""
         self.draining = True
-        end = time.monotonic() + self.settings.drain_seconds
-        while self._pending_texts and time.monotonic() < end:
-            await asyncio.sleep(0.02)
+        await self._wait_while(lambda: self._pending_texts > 0)
 
     async def close(self) -> None:
         """Answers what waits, then ends the model thread."""
@@ -178,15 +186,40 @@ class Service:
         Raises:
             ServiceError: one of its kinds; the content of the texts is never a reason.
         """
+        is_short = sum(map(len, texts)) <= _INLINE_CHARACTERS
+        return await self._classify(len(texts), lambda: texts, is_short, timeout_seconds)
+
+    async def classify_messages(
+        self, raws: Sequence[bytes], timeout_seconds: float | None = None
+    ) -> tuple[list[MailText], Verdicts]:
+        """What is read of raw messages, and the verdicts on that.
+
+        Args and errors are those of ``classify``; decoding counts as the caller's time.
+        """
+        mails: list[MailText] = []
+
+        def decode() -> list[str]:
+            mails.extend(map(message_to_text, raws))
+            return [mail.text for mail in mails]
+
+        verdicts = await self._classify(len(raws), decode, False, timeout_seconds)
+        return mails, verdicts
+
+    async def _classify(
+        self,
+        num_texts: int,
+        texts: Callable[[], Sequence[str]],
+        is_short: bool,
+        timeout_seconds: float | None,
+    ) -> Verdicts:
         read: list[WindowedText] = []
 
         def encode(classifier: Classifier) -> list[EncodedText]:
             most = self.settings.max_windows
-            read.extend(encode_windows(text, classifier.max_tokens, most) for text in texts)
+            read.extend(encode_windows(text, classifier.max_tokens, most) for text in texts())
             return [window for text in read for window in text.windows]
 
-        is_short = sum(map(len, texts)) <= _INLINE_CHARACTERS
-        engine, of_windows = await self._predict(len(texts), encode, is_short, timeout_seconds)
+        engine, of_windows = await self._predict(num_texts, encode, is_short, timeout_seconds)
         rest = iter(of_windows)
         predictions = [
             join_predictions([next(rest) for _ in text.windows], truncated=text.truncated)
@@ -225,6 +258,7 @@ class Service:
         begin = time.monotonic()
         engine = self._ready_engine()
         self._pending_texts += num_texts
+        engine.pending_texts += num_texts
         try:
             if is_short:
                 encoded = encode(engine.classifier)
@@ -235,6 +269,7 @@ class Service:
             predictions = await engine.batcher.submit(encoded, timeout_seconds - elapsed)
         finally:
             self._pending_texts -= num_texts
+            engine.pending_texts -= num_texts
         return engine, predictions
 
     def render_metrics(self) -> bytes:
@@ -275,10 +310,16 @@ class Service:
         self._switch(classifier)
         if old:
             self._previous = old.classifier
-            # What it has accepted, it still answers.
+            # What it has accepted, it still answers; some of that is being read.
+            await self._wait_while(lambda: old.pending_texts > 0)
             await old.batcher.close(self.settings.drain_seconds)
             del old
         _settle_objects()
+
+    async def _wait_while(self, is_so: Callable[[], bool]) -> None:
+        end = time.monotonic() + self.settings.drain_seconds
+        while is_so() and time.monotonic() < end:
+            await asyncio.sleep(0.02)
 
     def _switch(self, classifier: Classifier) -> None:
         settings = self.settings

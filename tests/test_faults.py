@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+import threading
 from collections.abc import Callable, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from fastapi import FastAPI
 
 from app import service
 from app.main import create_app
+from app.settings import Settings
 from model.classifier import Classifier
+from model.windows import WindowedText
 from tests.fake_model import FakeModel
 from tests.serving import make_settings, replace_model, running, serving
 
@@ -228,6 +231,62 @@ def test_switching_checkpoints_under_load_fails_no_request(save_tiny: Callable[.
 
     folder, other = save_tiny("tiny"), save_tiny("other", seed=1)
     asyncio.run(scenario())
+
+
+def test_a_switch_waits_for_what_is_still_being_read(
+    save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, go_on = threading.Event(), threading.Event()
+    encode = service.encode_windows
+
+    def read_slowly(*arguments: Any) -> WindowedText:
+        reading.set()
+        assert go_on.wait(30)
+        return encode(*arguments)
+
+    async def scenario() -> None:
+        async with serving(save_tiny(), admin_key="admin") as client:
+            monkeypatch.setattr(service, "encode_windows", read_slowly)
+            request = post(client, "long " * 1000)  # not read in the event loop
+            await asyncio.to_thread(reading.wait, 30)
+            headers = {"X-API-Key": "admin"}
+            switch = asyncio.create_task(client.post("/admin/reload", headers=headers))
+            while (await client.get("/metrics")).text.count("model_info{") < 1:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.3)  # loading takes less
+            assert not switch.done()
+            go_on.set()
+            assert (await request).status_code == 200
+            assert (await switch).status_code == 200
+
+    asyncio.run(scenario())
+
+
+def test_a_reload_asked_for_during_the_first_load_comes_after_it(
+    save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, go_on = service._load, threading.Event()
+
+    def load_slowly(settings: Settings, checkpoint: str) -> Classifier:
+        if checkpoint == str(first):
+            assert go_on.wait(30)
+        return load(settings, checkpoint)
+
+    async def scenario() -> str:
+        monkeypatch.setattr(service, "_load", load_slowly)
+        of_two = service.Service(make_settings(first), lambda code: None)
+        start = asyncio.create_task(of_two.load())
+        await asyncio.sleep(0)
+        reload = asyncio.create_task(of_two.reload(str(second)))
+        await asyncio.sleep(0.3)  # what it would take, were it not for the first
+        go_on.set()
+        await asyncio.gather(start, reload)
+        assert of_two.engine is not None
+        await of_two.close()
+        return of_two.engine.classifier.name
+
+    first, second = save_tiny("tiny"), save_tiny("other", seed=1)
+    assert asyncio.run(scenario()) == Classifier.load(second, "cpu").name
 
 
 def test_a_new_checkpoint_with_wrong_golden_answers_is_not_switched_to(

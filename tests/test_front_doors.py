@@ -4,6 +4,7 @@ import asyncio
 import base64
 import gzip
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
+from app import service
 from model.classifier import Classifier
-from model.mail import message_to_text
+from model.mail import MailText, message_to_text
 from model.windows import encode_windows, join_predictions
 from tests.conftest import HAM, SPAM
 from tests.hostile import HOSTILE
@@ -82,6 +84,38 @@ def test_wrong_list_is_refused(save_tiny: Callable[..., Path], body: bytes) -> N
     reply = asyncio.run(post(save_tiny(), "/classify/message", body, headers))
     assert reply.status_code == 400
     assert reply.json()["code"] == "malformed_body"
+
+
+def test_what_is_wrong_with_a_list_of_messages_is_told_before_they_are_decoded(
+    save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(raw: bytes) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(service, "message_to_text", refuse)
+    headers = {"content-type": "application/json"}
+    folder = save_tiny()
+    many = json.dumps({"messages": [""] * 2000}).encode()
+    reply = asyncio.run(post(folder, "/classify/message", many, headers))
+    assert (reply.status_code, reply.json()["code"]) == (422, "too_many_texts")
+    large = json.dumps({"messages": ["QUJD" * 100_000]}).encode()
+    reply = asyncio.run(post(folder, "/classify/message", large, headers))
+    assert (reply.status_code, reply.json()["code"]) == (413, "body_too_large")
+
+
+def test_decoding_counts_as_the_callers_time(
+    save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = service.message_to_text
+
+    def decode_slowly(raw: bytes) -> MailText:
+        time.sleep(0.05)
+        return decode(raw)
+
+    monkeypatch.setattr(service, "message_to_text", decode_slowly)
+    headers = RFC822 | {"x-timeout-ms": "20"}
+    reply = asyncio.run(post(save_tiny(), "/classify/message", MAIL, headers))
+    assert (reply.status_code, reply.json()["code"]) == (504, "deadline_expired")
 
 
 def test_long_message_is_read_in_windows(save_tiny: Callable[..., Path]) -> None:

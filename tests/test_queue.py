@@ -5,7 +5,7 @@ from time import monotonic
 
 import pytest
 
-from app.errors import QueueFull
+from app.errors import NotReady, QueueFull
 from app.queue import PATIENCE_SECONDS, QueueEntry, State, TokenQueue
 from tests.fake_model import encoded
 
@@ -83,6 +83,13 @@ def test_a_closed_queue_gives_what_it_has_and_then_the_end() -> None:
     waiting.close()
     assert taken(waiting) == [5]
     assert waiting.take() == []
+
+
+def test_what_comes_after_the_end_is_refused() -> None:
+    waiting = queue()
+    waiting.close()
+    with pytest.raises(NotReady):
+        waiting.put([entry(5)])
 
 
 def test_take_waits_for_an_entry() -> None:
