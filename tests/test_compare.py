@@ -30,11 +30,11 @@ def test_what_is_left_out_and_what_is_foreign_is_judged_but_not_trained_on(
     other, foreign = tmp_path / "comments.jsonl", tmp_path / "foreign.jsonl"
     rows = [
         {"label": label, "text": f"{label} {number * 7919} {number * 104729} {number}"}
-        for number in range(60)
+        for number in range(80)
         for label in ("ham", "spam")
     ]
-    other.write_text("\n".join(map(json.dumps, rows)))
-    foreign.write_text("\n".join(map(json.dumps, rows[:30])))
+    other.write_text("\n".join(map(json.dumps, rows[:120])))
+    foreign.write_text("\n".join(map(json.dumps, rows[100:])))  # the first 20 are known
     two = tmp_path / "two.toml"
     two.write_text('corpora = ["sms", "jsonl"]\n' + recipe.read_text())
     out = tmp_path / "left-out.json"
@@ -49,6 +49,7 @@ def test_what_is_left_out_and_what_is_foreign_is_judged_but_not_trained_on(
         "foreign (without sms)",
     }
     assert all(set(systems) == SYSTEMS for systems in runs.values())
+    assert runs["foreign (without sms)"]["spamgate"][0]["texts"] == 40
     # Labels are in the words: seen in training they are easy, and unseen they are not.
     own = runs["foreign (without sms)"]["TF-IDF + linear SVM"][0]
     left_out = runs["foreign (without comments)"]["TF-IDF + linear SVM"][0]

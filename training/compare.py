@@ -1,7 +1,8 @@
 """python -m training.compare RECIPE.toml --seeds 5: a recipe beside bag-of-words models.
 
 Every system is judged on the same texts: the recipe's test part, by corpus, and with --foreign
-corpora of which it was trained on nothing. With --leave-out each corpus in turn is not trained on,
+corpora of which it was trained on nothing; texts of theirs that nearly equal one of the recipe's
+corpora are left out. With --leave-out each corpus in turn is not trained on,
 and its test part is judged. From random weights each seed draws a split of its own; a base was kept
 from the recipe's own split alone, so there the seed is only the training's. With --checkpoint
 nothing is trained: those that it names are judged, on the split that the recipe draws.
@@ -26,7 +27,14 @@ from training.baselines import fit_baselines
 from training.command import add_device, exit_code
 from training.config import TrainConfig, load_config
 from training.corpora import CORPORA, Example, Source, read_corpora
-from training.data import Splits, drop_duplicates, folded, split_examples, tokenize
+from training.data import (
+    Splits,
+    drop_duplicates,
+    folded,
+    near_duplicate_clusters,
+    split_examples,
+    tokenize,
+)
 from training.evaluate import Metrics, measure
 from training.reading import is_served, read_texts
 from training.run import finetune, predict
@@ -135,6 +143,14 @@ def _sample(examples: Sequence[Example], size: int) -> list[Example]:
     return [examples[number] for number in order.tolist()]
 
 
+def _unlike(foreign: Sequence[Example], examples: Sequence[Example]) -> list[Example]:
+    """The foreign texts that no text of the recipe's corpora equals, or nearly equals."""
+    texts = [example.text for example in folded([*foreign, *examples], typing=False)]
+    clusters = near_duplicate_clusters(texts).tolist()
+    known = set(clusters[len(foreign) :])
+    return [e for e, cluster in zip(foreign, clusters, strict=False) if cluster not in known]
+
+
 def _by_source(examples: Sequence[Example]) -> dict[str, list[Example]]:
     parts: dict[str, list[Example]] = {}
     for example in drop_duplicates(folded(examples)):
@@ -210,6 +226,8 @@ def _run(options: argparse.Namespace) -> int:
     corpus = read_corpora(options.data, config)
     sources = [Source.parse(place) for place in options.foreign]
     foreign = [e for s in sources for e in _sample(CORPORA[s.kind](s.path), options.sample)]
+    if foreign:
+        foreign = _unlike(foreign, corpus.examples)
     if options.checkpoint:
         results = judge(options.checkpoint, config, corpus.examples, device, foreign)
     elif options.leave_out:
