@@ -58,22 +58,22 @@ def measure(read: Read, spam: Sequence[str], ham: Sequence[str], cutoff: float) 
     """
     plain = read(spam)
     rng = random.Random(0)
-    words = " ".join(rng.sample(list(ham), len(ham))).split()
-    changes: dict[str, Callable[[str], str]] = {**FOLDED, **UNFOLDED}
+    all_words = " ".join(rng.sample(list(ham), len(ham))).split()
+    changes = FOLDED | UNFOLDED
+    changed = {name: [change(text) for text in spam] for name, change in changes.items()}
     for number in GOOD_WORDS:
-        # Another stretch of ham for each length; all texts get the same.
-        first = rng.randrange(max(1, len(words) - number))
-        good = " ".join(words[first : first + number])
-        changes[f"{number} good words in front"] = lambda text, good=good: f"{good}\n{text}"  # type: ignore[misc]
-        changes[f"{number} good words behind"] = lambda text, good=good: f"{text}\n{good}"  # type: ignore[misc]
+        # For each text another stretch of ham: one for all could be a lucky one.
+        most = max(1, len(all_words) - number)
+        firsts = [rng.randrange(most) for _ in spam]
+        good = [" ".join(all_words[first : first + number]) for first in firsts]
+        pairs = list(zip(good, spam, strict=True))
+        changed[f"{number} good words in front"] = [f"{words}\n{text}" for words, text in pairs]
+        changed[f"{number} good words behind"] = [f"{text}\n{words}" for words, text in pairs]
     return {
         "spam": len(spam),
         "caught": share(p > 0.5 for p in plain),
         "caught_at_cutoff": share(p >= cutoff for p in plain),
-        "turned": {
-            name: compare(plain, read([change(text) for text in spam]), cutoff)
-            for name, change in changes.items()
-        },
+        "turned": {name: compare(plain, read(texts), cutoff) for name, texts in changed.items()},
     }
 
 

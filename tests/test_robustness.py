@@ -47,6 +47,20 @@ def test_good_words_defeat_a_reader_of_shares_and_disguises_one_of_words() -> No
     assert turned["upper case"]["turned"] == 1
 
 
+def test_each_text_gets_good_words_of_its_own() -> None:
+    read: list[Sequence[str]] = []
+
+    def remember(texts: Sequence[str]) -> list[float]:
+        read.append(texts)
+        return [0.0] * len(texts)
+
+    ham = [f"word{number}" for number in range(500)]
+    measure(remember, ["prize", "prize"], ham, cutoff=0.5)
+    front = [texts for texts in read if "word" in texts[0] and texts[0].endswith("prize")]
+    assert all(first != second for first, second in front[:2])  # 500 are all there are
+    assert [len(first.split()) - 1 for first, _ in front] == [50, 200, 500, 500]
+
+
 def test_texts_are_read_as_the_service_reads_them(reader: Reader) -> None:
     short = [SPAM, HAM, "", "\u200bH\u0435llo"]
     expected = [prediction.spam_probability for prediction in reader.classifier.classify(short)]
