@@ -1,11 +1,18 @@
 """Bytes of an unknown or falsely declared charset to text. Never raises."""
 
 import codecs
+import encodings
+import pkgutil
 import re
+from encodings.aliases import aliases
 
 from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
 
 _LABEL = re.compile(r"[\w.:+-]{1,40}")
+# Asked for any other label, or another spelling of one of these, Python would remember it for ever.
+_KNOWN_LABELS = frozenset(aliases) | {
+    module.name for module in pkgutil.iter_modules(encodings.__path__)
+}
 _META_CHARSET = re.compile(rb"charset\s*=\s*[\"']?([\w-]{1,40})", re.I)
 # Decoders of Python's own that no mail declares honestly, and that are slow on long input.
 _NOT_CHARSETS = frozenset({"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined"})
@@ -67,8 +74,12 @@ def _codec(label: str) -> str | None:
     label = label.strip().strip("\"'").lower()
     if not _LABEL.fullmatch(label):
         return None
+    label = map_encoding_to_html5(label, fallback_utf8=False) or label
+    label = encodings.normalize_encoding(label)
+    if not {label, label.replace(".", "_")} & _KNOWN_LABELS:
+        return None
     try:
-        codec = codecs.lookup(map_encoding_to_html5(label, fallback_utf8=False) or label)
+        codec = codecs.lookup(label)
     except (LookupError, ValueError):
         return None
     # "base64" and its like are codecs too, but not of text.

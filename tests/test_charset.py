@@ -1,0 +1,36 @@
+"""Charsets by their labels: those that Python knows, and any number of those that nobody knows."""
+
+import encodings
+
+import pytest
+
+from model.charset import decode_bytes
+
+
+def test_labels_that_nobody_knows_are_not_kept() -> None:
+    decode_bytes(b"\xe4", "")  # what detection looks up
+    kept = len(vars(encodings)["_cache"])
+    for number in range(300):
+        decode_bytes(b"\xe4", f"x-{number}")
+        decode_bytes(b"\xe4", f"iso8859{'-' * (1 + number % 30)}15{'_' * (number % 7)}")
+        decode_bytes(f"<meta charset=y{number}>\xe4".encode("latin-1"), "", is_html=True)
+    assert len(vars(encodings)["_cache"]) <= kept + 1  # iso8859_15
+
+
+@pytest.mark.parametrize(
+    ("label", "data", "text"),
+    [
+        ("koi8_u", b"\xa4\xa6", "єі"),
+        ("cp037", b"\x88\x89", "hi"),
+        ("cp737", b"\x98\x99", "αβ"),
+        ("hz", b"~{<:Ky2;~}", "己所不"),
+        ("mac-romanian", b"\xaf\xbf", "Șș"),
+        ("ISO_646.irv_1991", b"hi\0", "hi\0"),
+        ("ansi_x3.4_1968", b"hi\0", "hi\0"),
+        ("iso--8859--15", b"\xa4", "€"),
+    ],
+)
+def test_charsets_of_python_are_known_however_they_are_spelled(
+    label: str, data: bytes, text: str
+) -> None:
+    assert decode_bytes(data, label)[0] == text
