@@ -28,6 +28,8 @@ def test_labels_that_nobody_knows_are_not_kept() -> None:
         ("ISO_646.irv_1991", b"hi\0", "hi\0"),
         ("ansi_x3.4_1968", b"hi\0", "hi\0"),
         ("iso--8859--15", b"\xa4", "€"),
+        # No charset of mail; no mail program would unpack it.
+        ("unicode_escape", b"\\x68\xe4", r"\x68ä"),
     ],
 )
 def test_charsets_of_python_are_known_however_they_are_spelled(
