@@ -3,20 +3,37 @@
 import argparse
 import json
 import sys
+from email.message import Message
+from http.client import HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.request import Request, urlopen
 
 
-def is_spam(url: str, text: str, threshold: float) -> bool:
-    """The verdict on a text; False where there is none in time."""
-    body = json.dumps({"texts": [text]}).encode()
+def is_spam(url: str, message: bytes, charset: str, threshold: float) -> bool:
+    """The verdict on a message; False where there is none in time."""
     try:
+        body = json.dumps({"texts": [message.decode(charset, "replace")]}).encode()
         with urlopen(Request(f"{url}/classify", body), timeout=2) as reply:
             result = json.load(reply)["results"][0]
         return bool(result["probabilities"]["spam"] >= threshold)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # whatever goes wrong here, no message may be lost by it
         print(f"no verdict: {type(error).__name__}", file=sys.stderr)
         return False
+
+
+def hand_on(url: str, message: bytes, headers: Message) -> int:
+    """The status for Kannel: 200, or 502 where the target did not take the message."""
+    kept = {
+        name: value
+        for name, value in headers.items()
+        if name.lower().startswith(("content-type", "x-kannel-"))
+    }
+    try:
+        urlopen(Request(url, message, kept), timeout=10).close()
+    except (OSError, HTTPException, ValueError) as error:
+        print(f"not handed on: {type(error).__name__}", file=sys.stderr)
+        return 502
+    return 200
 
 
 def make_handler(arguments: argparse.Namespace) -> type[BaseHTTPRequestHandler]:
@@ -25,13 +42,14 @@ def make_handler(arguments: argparse.Namespace) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            if not is_spam(
-                arguments.spamgate, body.decode("utf-8", "replace"), arguments.threshold
-            ):
+            # Texts beyond GSM's alphabet come as UTF-16BE.
+            charset = self.headers.get_content_charset("utf-8")
+            status = 200
+            if not is_spam(arguments.spamgate, body, charset, arguments.threshold):
                 query = self.path.partition("?")[2]
-                urlopen(Request(f"{arguments.target}?{query}", body), timeout=10).close()
+                status = hand_on(f"{arguments.target}?{query}", body, self.headers)
             # An empty reply, so that Kannel sends no SMS back.
-            self.send_response(200)
+            self.send_response(status)
             self.send_header("Content-Length", "0")
             self.end_headers()
 

@@ -1,0 +1,117 @@
+"""The shim of examples/sms between Kannel and the receiver: no message gets lost."""
+
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import HAM, SPAM
+from tests.mail_programs import free_port, process
+
+SHIM = Path(__file__).parents[1] / "examples" / "sms" / "shim.py"
+KANNEL = {
+    "Content-Type": 'text/plain; charset="UTF-8"',
+    "X-Kannel-From": "+4915100000",
+    "X-Kannel-Coding": "0",
+}
+SPAM_REPLY = b'{"results": [{"probabilities": {"spam": 0.99}}]}'
+HAM_REPLY = b'{"results": [{"probabilities": {"spam": 0.01}}]}'
+
+Got = list[tuple[str, dict[str, str], bytes]]
+
+
+@contextmanager
+def server(reply: bytes = b"", *, status: int = 200, missing: int = 0) -> Iterator[tuple[str, Got]]:
+    """A server that always replies this, so many bytes short; its URL, and what it got."""
+    got: Got = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            headers = {name.title(): value for name, value in self.headers.items()}
+            got.append((self.path, headers, body))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(reply) + missing))
+            self.end_headers()
+            self.wfile.write(reply)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nothing: tests are quiet."""
+
+    listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=listener.serve_forever, args=[0.01])
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.server_address[1]}", got
+    finally:
+        listener.shutdown()
+        listener.server_close()
+        thread.join()
+
+
+def send(
+    folder: Path, spamgate: str, target: str, message: bytes, headers: dict[str, str] = KANNEL
+) -> int:
+    """The status that Kannel gets."""
+    port = free_port()
+    command = [sys.executable, SHIM, "--port", port, "--spamgate", spamgate, "--target", target]
+    with process(command, folder / "shim.log", port=port):
+        connection = HTTPConnection("127.0.0.1", port, timeout=30)
+        connection.request("POST", "/?from=1&to=2", message, headers)
+        status = connection.getresponse().status
+        connection.close()
+    return status
+
+
+def test_spam_is_held_back_and_all_else_handed_on(tmp_path: Path) -> None:
+    with server() as (target, handed_on):
+        with server(SPAM_REPLY) as (spamgate, _):
+            assert send(tmp_path, spamgate, target, SPAM.encode()) == 200
+        assert handed_on == []
+        with server(HAM_REPLY) as (spamgate, _):
+            assert send(tmp_path, spamgate, target, HAM.encode()) == 200
+    [(path, headers, body)] = handed_on
+    assert (path, body) == ("/?from=1&to=2", HAM.encode())
+    assert headers.items() >= KANNEL.items()
+
+
+@pytest.mark.parametrize(
+    ("reply", "missing"),
+    [
+        (SPAM_REPLY, 10),
+        (b'{"results": []}', 0),
+        (b"[]", 0),
+        (b'{"results": [{"probabilities": {"spam": "much"}}]}', 0),
+        (b"no JSON", 0),
+    ],
+)
+def test_message_is_handed_on_without_a_verdict(tmp_path: Path, reply: bytes, missing: int) -> None:
+    with server() as (target, handed_on), server(reply, missing=missing) as (spamgate, _):
+        assert send(tmp_path, spamgate, target, SPAM.encode()) == 200
+    assert [body for _, _, body in handed_on] == [SPAM.encode()]
+
+
+def test_kannel_learns_that_the_target_did_not_take_a_message(tmp_path: Path) -> None:
+    with server(HAM_REPLY) as (spamgate, _):
+        with server(status=500) as (target, _):
+            assert send(tmp_path, spamgate, target, HAM.encode()) == 502
+        assert send(tmp_path, spamgate, f"http://127.0.0.1:{free_port()}", HAM.encode()) == 502
+
+
+@pytest.mark.parametrize("charset", ["UTF-16BE", "no-such"])
+def test_message_is_read_in_its_charset(tmp_path: Path, charset: str) -> None:
+    message = "Schöne Grüße, 你好".encode("utf-16-be")
+    headers = KANNEL | {"Content-Type": f'text/plain; charset="{charset}"', "X-Kannel-Coding": "2"}
+    with server() as (target, handed_on), server(HAM_REPLY) as (spamgate, asked):
+        assert send(tmp_path, spamgate, target, message, headers) == 200
+    texts = [json.loads(body)["texts"] for _, _, body in asked]
+    assert texts == ([["Schöne Grüße, 你好"]] if charset == "UTF-16BE" else [])
+    [(_, kept, body)] = handed_on
+    assert body == message
+    assert kept["Content-Type"] == headers["Content-Type"]
