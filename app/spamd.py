@@ -51,7 +51,9 @@ class SpamdSettings(BaseSettings):
         None, description="key of POST /feedback, where TELL goes; without it TELL is refused"
     )
     timeout_seconds: float = Field(4.0, gt=0, description="time for a verdict, then 75")
-    read_seconds: float = Field(60.0, gt=0, description="time for a client to send its message")
+    read_seconds: float = Field(
+        60.0, gt=0, description="time for a client to send, and to take its answer"
+    )
     max_message_bytes: int = Field(8 << 20, ge=1024, description="read of a message at most")
     max_connections: int = Field(64, ge=1, description="served at once; others wait")
 
@@ -112,8 +114,17 @@ class Spamd:
         with contextlib.suppress(ConnectionError, asyncio.CancelledError):
             async with self._slots:
                 writer.write(await self._answer(reader))
-                await writer.drain()
+                await self._finish(writer)
         writer.close()
+
+    async def _finish(self, writer: asyncio.StreamWriter) -> None:
+        """Closes once the client has taken its answer; cuts one off that does not in time."""
+        writer.close()
+        try:
+            async with asyncio.timeout(self._settings.read_seconds):
+                await writer.wait_closed()
+        except TimeoutError:
+            writer.transport.abort()
 
     async def _answer(self, reader: asyncio.StreamReader) -> bytes:
         try:

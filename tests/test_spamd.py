@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import threading
 import zlib
 from collections.abc import Iterator
@@ -168,6 +169,29 @@ def test_endless_fields_are_not_read_to_their_end(request_bytes: bytes) -> None:
         assert ask("http://127.0.0.1:1", request_bytes).startswith(b"SPAMD/1.0 76 ")
     except ConnectionError:
         pass  # closed while the client was still sending
+
+
+def test_client_that_does_not_read_holds_up_nobody_for_long() -> None:
+    async def scenario(url: str) -> bytes:
+        settings = SpamdSettings(port=0, url=url, max_connections=1, read_seconds=1)
+        async with await Spamd(settings).start() as server:
+            address = server.sockets[0].getsockname()
+            # More than the kernel takes for a reader with so small a window.
+            with socket.socket() as silent:
+                silent.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                await asyncio.to_thread(silent.connect, address)
+                await asyncio.to_thread(
+                    silent.sendall, command("PROCESS", message=b"x" * 6_000_000)
+                )
+                reader, writer = await asyncio.open_connection(*address)
+                writer.write(b"PING SPAMC/1.5\r\n\r\n")
+                reply = await asyncio.wait_for(reader.read(), 20)
+                writer.close()
+                return reply
+
+    with service(SPAM) as (url, bodies):
+        assert asyncio.run(scenario(url)) == b"SPAMD/1.5 0 PONG\r\n"
+        assert len(bodies) == 1
 
 
 def test_tell_is_refused_without_a_feedback_key() -> None:
