@@ -74,17 +74,17 @@ class FeedbackStore:
         """Appends a report; a source that reports a text again changes its mind.
 
         Returns:
-            False where this source has said the same before.
+            False where this source has said the same before, and sends no text that was missing.
 
         Raises:
             FeedbackFull: there is no room.
         """
         with self._lock, closing(self._connection.cursor()) as cursor:
             known = cursor.execute(
-                "SELECT label FROM feedback WHERE digest = ? AND source = ?",
+                "SELECT label, text IS NOT NULL FROM feedback WHERE digest = ? AND source = ?",
                 (report.digest, report.source),
             ).fetchone()
-            if known == (report.label,):
+            if known and known[0] == report.label and (known[1] or report.text is None):
                 return False
             [[pages]] = cursor.execute("PRAGMA page_count").fetchall()
             [[page_bytes]] = cursor.execute("PRAGMA page_size").fetchall()
@@ -95,7 +95,8 @@ class FeedbackStore:
                 )
             cursor.execute(
                 "INSERT INTO feedback VALUES (?, ?, ?, ?, ?) "
-                "ON CONFLICT DO UPDATE SET label = excluded.label, received = excluded.received",
+                "ON CONFLICT DO UPDATE SET label = excluded.label, received = excluded.received, "
+                "text = coalesce(feedback.text, excluded.text)",
                 (report.digest, report.source, report.label, report.text, time.time()),
             )
         return True
@@ -191,7 +192,7 @@ def _report(told: dict[str, Any]) -> Report:
         text = text[:MAX_TEXT_CHARACTERS]
     elif not isinstance(digest, str) or not _is_digest(digest):
         raise MalformedBody("One of digest (64 hex digits), text and message must be a text.")
-    return Report(digest, label, _clean(source), text)
+    return Report(digest.lower(), label, _clean(source), text)
 
 
 def _bytes_of(message: str) -> bytes:

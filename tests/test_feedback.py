@@ -87,6 +87,27 @@ def test_the_same_report_counts_once(save_tiny: Callable[..., Path], tmp_path: P
     assert [example.label for example in read_feedback(tmp_path / "f").examples] == [0]
 
 
+def test_text_is_kept_that_comes_after_its_digest(
+    save_tiny: Callable[..., Path], tmp_path: Path
+) -> None:
+    by_digest = {"digest": digest_of(SPAM).upper(), "label": "spam", "source": "joe"}
+    by_text = {"text": SPAM, "label": "spam", "source": "joe"}
+    replies = tell(save_tiny(), tmp_path / "f", by_digest, by_text, by_digest, by_text)
+    assert [reply.json()["new"] for reply in replies] == [True, True, False, False]
+    assert {reply.json()["digest"] for reply in replies} == {digest_of(SPAM)}
+    kept = read_feedback(tmp_path / "f")
+    assert [example.text for example in kept.examples] == [SPAM]
+    assert kept.textless == 0
+
+
+def test_text_stays_when_its_label_is_changed_by_digest(tmp_path: Path) -> None:
+    store = FeedbackStore(tmp_path / "f", max_bytes=1 << 20)
+    store.add(report("d", "spam", "joe"))
+    assert store.add(report("d", "ham", "joe", None))
+    store.close()
+    assert [(e.text, e.label) for e in read_feedback(tmp_path / "f").examples] == [("text", 0)]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
