@@ -30,6 +30,9 @@ from model.windows import WindowedText, encode_windows, join_predictions
 _CHUNK_RECORDS = 1024
 _CHUNK_CHARACTERS = 1 << 18
 
+# How each line of results begins.
+_RESULT_HEAD = b'{"source": '
+
 _INTERRUPTED = 130
 
 
@@ -110,13 +113,13 @@ def done_before(out: Path, model: str) -> dict[str, int]:
     end = 0
     with out.open("rb") as file:
         for line in file:
-            if not line.endswith(b"\n"):
+            if not line.endswith(b"\n") and (end or _is_half_result(line)):
                 break
             try:
                 result = json.loads(line)
                 done[result["source"]] = result["position"]
                 written_by = result["model"]
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError, RecursionError):
                 raise BulkError(
                     f"{out} exists and holds no results of app.bulk. Give another --out."
                 ) from None
@@ -128,6 +131,26 @@ def done_before(out: Path, model: str) -> dict[str, int]:
             end += len(line)
     os.truncate(out, end)
     return done
+
+
+def _is_half_result(line: bytes) -> bool:
+    """Whether a line without an end may be one that a run broke off, and nothing of others."""
+    if not line.startswith(_RESULT_HEAD[: len(line)]):
+        return False
+    try:
+        return "model" in json.loads(line)  # all but the line end
+    except (ValueError, RecursionError):
+        return True
+
+
+def refuse_input(out: Path, sources: Sequence[Source]) -> None:
+    """Checks that results do not go where records come from.
+
+    Raises:
+        BulkError: they do.
+    """
+    if out.exists() and any(out.samefile(source.path) for source in sources):
+        raise BulkError(f"{out} is one of the files to be scored. Give another --out.")
 
 
 def run(sources: Sequence[Source], scorer: Scorer, out: Path, column: str) -> tuple[int, int]:
@@ -168,6 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         sources = [open_source(path, options.format, options.column) for path in options.files]
+        refuse_input(options.out, sources)
         scorer = _make_scorer(options)
         scored, bad = run(sources, scorer, options.out, options.column)
     except (SourceError, BulkError, SettingsError, CheckpointError, DeviceError) as error:

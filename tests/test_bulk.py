@@ -31,7 +31,7 @@ def score(
         out = tmp_path / "out.jsonl"
         common = ["--out", str(out), "--checkpoint", str(checkpoint), "--device", "cpu"]
         assert main([*map(str, files), *common, *flags]) == code
-        return [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+        return [json.loads(line) for line in out.read_text().splitlines()] if code != 2 else []
 
     return run
 
@@ -168,6 +168,33 @@ def test_cutoffs_texts_and_column_are_as_told(
 
 
 @pytest.mark.parametrize(
+    "content",
+    [
+        '{"api": "keys", "a": 1}',
+        "one text here",
+        '{"source": "web", "text": "no result"}',
+    ],
+)
+def test_file_that_holds_no_results_stays_as_it_is(
+    score: Callable[..., list[dict[str, Any]]], tmp_path: Path, content: str
+) -> None:
+    out = written(tmp_path / "out.jsonl", content)
+    score(written(tmp_path / "a.txt", HAM), code=2)
+    assert out.read_text() == content
+
+
+@pytest.mark.parametrize("half", ['{"sour', '{"source": "half a li', '{"source": "a", "p": {}'])
+def test_half_of_a_first_result_is_written_again(
+    score: Callable[..., list[dict[str, Any]]], tmp_path: Path, half: str
+) -> None:
+    written(tmp_path / "out.jsonl", half)
+    [result] = score(written(tmp_path / "a.txt", HAM))
+    whole = json.dumps(result)
+    written(tmp_path / "out.jsonl", whole)  # all but the line end
+    assert score(tmp_path / "a.txt") == [result]
+
+
+@pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("absent.txt", None, "cannot read"),
@@ -190,10 +217,24 @@ def test_what_cannot_be_read_is_one_line_and_code_2(
     path = tmp_path / name
     if content is not None:
         written(path, content)
+    if name == "out.jsonl":
+        path = written(tmp_path / "a.txt", HAM)
     score(tmp_path / "folder" if "folder" in name else path, code=2)
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_results_do_not_go_where_records_come_from(
+    score: Callable[..., list[dict[str, Any]]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    texts = written(tmp_path / "a.txt", HAM + "\n")
+    (tmp_path / "out.jsonl").symlink_to(texts)
+    score(texts, code=2)
+    assert "is one of the files to be scored" in capsys.readouterr().err
+    assert texts.read_text() == HAM + "\n"
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
