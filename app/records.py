@@ -81,6 +81,10 @@ def open_source(path: Path, given: Format | None, column: str) -> Source:
         if not any((path / name).is_dir() for name in ("cur", "new")):
             raise SourceError(f"{path} is a folder but no Maildir: it has neither cur nor new.")
         return Source(path, "maildir")
+    if path.exists() and not path.is_file():
+        raise SourceError(
+            f"{path} is no regular file, and is read more than once. Write what it gives to a file."
+        )
     try:
         with path.open("rb") as file:
             start = file.read(5)

@@ -1,6 +1,7 @@
 """Archives of every kind scored, resumed, and told apart from what cannot be read."""
 
 import json
+import os
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -235,6 +236,18 @@ def test_results_do_not_go_where_records_come_from(
     score(texts, code=2)
     assert "is one of the files to be scored" in capsys.readouterr().err
     assert texts.read_text() == HAM + "\n"
+
+
+def test_pipe_is_refused_before_its_records_are_lost(
+    score: Callable[..., list[dict[str, Any]]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    read_end, write_end = os.pipe()
+    os.write(write_end, HAM.encode())
+    os.close(write_end)
+    score(Path(f"/dev/fd/{read_end}"), code=2, flags=("--format", "txt"))
+    os.close(read_end)
+    assert "is no regular file" in capsys.readouterr().err
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
