@@ -29,6 +29,8 @@ _FIELD = re.compile(rb"([!-9;-~]++)[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)(?:\n|\Z
 _WANTED_FIELDS = frozenset(
     (b"subject", b"content-type", b"content-transfer-encoding", b"content-disposition")
 )
+# Names as long as they can be registered (RFC 6838).
+_TYPE = re.compile(r"[!-.0-~]{1,127}/[!-.0-~]{1,127}")
 _PARAMETER = re.compile(r';\s*+([^\s=;*]++)(\*?)(\d{0,2})(\*?)\s*+=\s*+("[^"]*+"?|[^;]*+)')
 _GUESSED_BOUNDARY = re.compile(rb"\n--([^\s-][^\n]{0,199})\n[ \t\n]*+Content-", re.IGNORECASE)
 _MAX_GUESSED_BYTES = 64 << 10
@@ -243,11 +245,14 @@ def _split(part: _Part, boundary: str, kind: str) -> list[_Part]:
 
 
 def _content_type(field: bytes) -> tuple[str, dict[str, str]]:
-    """Type in lower case, ``text/plain`` where it is none, and its parameters."""
+    """Type in lower case and its parameters.
+
+    What is no type counts as ``text/plain``, or ``multipart/mixed`` if it begins like a multipart.
+    """
     value = field.decode("utf-8", "surrogateescape").replace("\n", "")
     kind = "".join(value.lower().partition(";")[0].split()[:1])
-    if kind.count("/") != 1:
-        kind = "text/plain"
+    if not _TYPE.fullmatch(kind):
+        kind = "multipart/mixed" if kind.startswith("multipart/") else "text/plain"
     parameters: dict[str, str] = {}
     for name, star, number, extended, quoted in _PARAMETER.findall(value):
         content = quoted.strip().strip('"')

@@ -26,7 +26,8 @@ MAX_SEED_BYTES = 20_000
 def check(data: bytes) -> None:
     """Decodes the bytes as a message and as HTML."""
     message = message_to_text(data)
-    message.text.encode("utf-8")
+    for value in (message.text, message.subject, message.charset, *message.parts):
+        value.encode("utf-8")
     fold_text(message.text)
     if len(message.text) > MAX_CHARACTERS:
         raise AssertionError(f"{len(message.text)} characters")

@@ -66,6 +66,12 @@ def test_text_of_a_message_is_not_in_the_reply(save_tiny: Callable[..., Path]) -
     assert "Hello" not in reply.text
 
 
+def test_type_that_is_no_unicode_is_no_error(save_tiny: Callable[..., Path]) -> None:
+    raw = b"Content-Type: text/\xff\n\nhello"
+    [result] = ask(save_tiny(), "/classify/message", raw)["results"]
+    assert result["parts"] == ["text/plain"]
+
+
 def test_list_of_messages_is_answered_in_order(save_tiny: Callable[..., Path]) -> None:
     folder = save_tiny()
     raws = [MAIL, b"Subject: x\n\n" + HAM.encode(), b""]

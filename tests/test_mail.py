@@ -157,6 +157,32 @@ def test_missing_and_wrong_boundaries() -> None:
     assert read(mail(body, split)) == "text"
 
 
+@pytest.mark.parametrize(
+    ("declared", "read"),
+    [
+        ("text/\udcff", "text/plain"),
+        ("text/", "text/plain"),
+        ("text/x/y", "text/plain"),
+        (f"text/{'x' * 127}", f"text/{'x' * 127}"),
+        (f"text/{'x' * 128}", "text/plain"),
+    ],
+)
+def test_type_that_is_none_counts_as_plain(declared: str, read: str) -> None:
+    message = message_to_text(
+        f"Content-Type: {declared}\n\n{WORDS}".encode(errors="surrogateescape")
+    )
+    assert message.parts == (read,)
+    assert message.text == WORDS
+
+
+@pytest.mark.parametrize("kind", ["\udcff", "", "x" * 128])
+def test_multipart_of_no_type_is_split_all_the_same(kind: str) -> None:
+    raw = multipart("KIND", html(HTML_WORDS)).replace(
+        b"KIND", kind.encode(errors="surrogateescape")
+    )
+    assert read(raw) == WORDS
+
+
 def test_message_without_fields_is_all_body() -> None:
     assert message_to_text(b"just some text\n\nand more").text == "just some text\n\nand more"
     assert message_to_text(b"").text == ""

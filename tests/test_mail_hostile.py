@@ -80,6 +80,33 @@ def test_disguised_spam_is_read_as_plain(name: str) -> None:
     assert SPAM.lower() in " ".join(text.split()).lower()
 
 
+@pytest.mark.parametrize(
+    "field",
+    [
+        "Subject: @",
+        "Subject: =?@?q?a?= =?utf-8?q?@?= =?utf-7?b?@?=",
+        "Content-Type: @",
+        "Content-Type: text/@",
+        "Content-Type: @/plain",
+        "Content-Type: text/html@; charset=@",
+        "Content-Type: text/plain; charset=utf-8@",
+        "Content-Type: text/plain; charset*=@'@'@; format=@",
+        "Content-Type: multipart/mixed@; boundary=b@",
+        "Content-Type: text/plain; name=@\nContent-Disposition: inline@; filename=@",
+        "Content-Type: text/plain\nContent-Transfer-Encoding: quoted-printable@",
+        "@: @",
+    ],
+)
+def test_any_byte_in_a_field_gives_what_json_can_hold(field: str) -> None:
+    body = "--b@\nContent-Type: text/@\n\nHello\n--b@--\n"
+    for byte in range(0x80, 0x100):
+        raw = f"{field}\n\n{body}".encode().replace(b"@", bytes([byte]))
+        message = message_to_text(raw)
+        for value in (message.text, message.subject, message.charset, *message.parts):
+            value.encode("utf-8")
+        assert "Hello" in message.text
+
+
 def test_memory_is_bounded() -> None:
     """All hostile messages in a process of its own, which may not grow by more than the bound."""
     code = (
