@@ -117,7 +117,7 @@ def done_before(out: Path, model: str) -> dict[str, int]:
                 break
             try:
                 result = json.loads(line)
-                done[result["source"]] = result["position"]
+                done[result["source"]] = int(result["position"])
                 written_by = result["model"]
             except (ValueError, TypeError, KeyError, RecursionError):
                 raise BulkError(

@@ -20,8 +20,8 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
 from app.access import given_key, same_key
-from app.errors import AccessDenied, FeedbackFull, MalformedBody, UnknownEncoding
-from app.mail import read_message
+from app.errors import AccessDenied, BodyTooLarge, FeedbackFull, MalformedBody, UnknownEncoding
+from app.mail import is_json, read_message, refuse_cut
 from app.problems import error_responses
 from app.routes import TheService
 from model.fold import fold_text
@@ -140,7 +140,9 @@ _BODY = {
 @router.post(
     "/feedback",
     summary="Tell what a message really is",
-    responses=error_responses(AccessDenied, MalformedBody, UnknownEncoding, FeedbackFull),
+    responses=error_responses(
+        AccessDenied, MalformedBody, UnknownEncoding, BodyTooLarge, FeedbackFull
+    ),
     openapi_extra={"requestBody": _BODY},
 )
 async def feedback(
@@ -153,8 +155,9 @@ async def feedback(
     known = service.settings.feedback_key
     if known is None or not same_key(given_key(request), known.get_secret_value()):
         raise AccessDenied("Send the feedback key: Authorization: Bearer KEY, or X-API-Key.")
-    body, _ = await read_message(request)
-    if request.headers.get("content-type", "").lower().startswith("application/json"):
+    body, is_cut = await read_message(request)
+    if is_json(request):
+        refuse_cut(service, is_cut)
         told = _object_in(body)
     else:
         told = {"message": body, "label": label, "source": source}

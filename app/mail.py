@@ -171,13 +171,8 @@ async def classify_message(
     """The verdict on one message, or on a JSON list of messages in base64. No content is an error:
     what cannot be decoded is read as well as it can be, what is too long is cut."""
     body, is_cut = await read_message(request)
-    if request.headers.get("content-type", "").lower().startswith("application/json"):
-        if is_cut:
-            most = service.settings.max_body_bytes
-            raise BodyTooLarge(
-                f"The body has more than {most} bytes, which are read at most. Send fewer messages "
-                "in one request, or raise SPAMGATE_MAX_BODY_BYTES."
-            )
+    if is_json(request):
+        refuse_cut(service, is_cut)
         raws = _messages_in(body)
     else:
         raws = [body]
@@ -264,6 +259,21 @@ def _is_local(request: Request) -> bool:
         return request.client is not None and ip_address(request.client.host).is_loopback
     except ValueError:
         return False
+
+
+def is_json(request: Request) -> bool:
+    """Whether the body is said to be JSON, and so no message itself."""
+    return request.headers.get("content-type", "").lower().startswith("application/json")
+
+
+def refuse_cut(service: Service, is_cut: bool) -> None:
+    """Raises BodyTooLarge for JSON that was cut, which a message itself may be."""
+    if is_cut:
+        most = service.settings.max_body_bytes
+        raise BodyTooLarge(
+            f"The body has more than {most} bytes, which are read at most. Send less in one "
+            "request, or raise SPAMGATE_MAX_BODY_BYTES."
+        )
 
 
 async def read_message(request: Request) -> tuple[bytes, bool]:

@@ -127,6 +127,14 @@ def test_wrong_reports_are_refused(
     assert reply.status_code == 400
 
 
+def test_a_report_too_large_to_read_is_told_so(
+    save_tiny: Callable[..., Path], tmp_path: Path
+) -> None:
+    report = {"text": "x" * 100_000, "label": "ham"}
+    [reply] = tell(save_tiny(), tmp_path / "f", report, max_body_bytes=50_000)
+    assert (reply.status_code, reply.json()["code"]) == (413, "body_too_large")
+
+
 def test_awkward_texts_are_kept(save_tiny: Callable[..., Path], tmp_path: Path) -> None:
     awkward = ["", "\0", "lone \ud83d", "\udcff", "x" * 100_000]
     reports = [{key: text, "label": "ham"} for text in awkward for key in ("text", "message")]

@@ -19,8 +19,8 @@ FIELDS = {"From": "a@example.org", "Subject": " x\n\tfolded"}
 
 
 @contextmanager
-def service(decision: str, asked: list[bytes]) -> Iterator[int]:
-    """A service that always decides so; its port."""
+def service(decision: str, asked: list[bytes], missing: int = 0) -> Iterator[int]:
+    """A service that always decides so, and leaves its answer short by so much; its port."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -28,7 +28,7 @@ def service(decision: str, asked: list[bytes]) -> Iterator[int]:
             result = {"decision": decision, "probabilities": {"spam": 0.987}}
             content = json.dumps({"results": [result]}).encode()
             self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
+            self.send_header("Content-Length", str(len(content) + missing))
             self.end_headers()
             self.wfile.write(content)
 
@@ -102,6 +102,11 @@ def test_spam_is_refused_where_it_is_asked_for(tmp_path: Path) -> None:
     with service("spam", []) as port:
         [[answer]] = talk(port, tmp_path, "--reject")
     assert answer.startswith(b"y550 5.7.1 ")
+
+
+def test_mail_passes_without_a_whole_answer(tmp_path: Path) -> None:
+    with service("spam", [], missing=5) as port:
+        assert talk(port, tmp_path, "--reject") == [[b"a"]]
 
 
 def test_mail_passes_without_a_verdict(tmp_path: Path) -> None:
