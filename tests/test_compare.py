@@ -75,3 +75,11 @@ def test_corpora_other_than_the_recipes_are_refused(
 ) -> None:
     assert compare.main([str(recipe), "--data", f"jsonl={corpus}"]) == 2
     assert "this recipe is for sms" in capsys.readouterr().err
+
+
+def test_foreign_texts_without_labels_are_refused(
+    corpus: Path, recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(recipe), "--data", str(corpus), "--foreign", f"text={corpus}"]
+    assert compare.main(arguments) == 2
+    assert "has no labels" in capsys.readouterr().err

@@ -46,6 +46,13 @@ def test_unreadable_corpus_is_a_clear_error(tmp_path: Path, content: bytes, mess
         read_sms(path)
 
 
+def test_empty_rows_count_for_neither_reader(tmp_path: Path) -> None:
+    path = tmp_path / "corpus"
+    path.write_text("ham\tfine\n\nspam\twin\n\n")
+    assert read_sms_as_the_book(path) == read_sms(path)
+    assert len(read_sms(path)) == 2
+
+
 def test_missing_and_altered_files_are_clear_errors(tmp_path: Path, corpus: Path) -> None:
     with pytest.raises(CorpusError, match="cannot read the corpus"):
         find_sms_file(tmp_path / "none", (), "")

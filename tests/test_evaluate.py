@@ -166,3 +166,5 @@ def test_evaluate_prints_figures_and_refuses_bad_input(
     assert "| 300 |" in capsys.readouterr().out
     assert evaluate.main(["absent", "--data", str(corpus)]) == 2
     assert "no checkpoint folder" in capsys.readouterr().err
+    assert evaluate.main([str(folder), "--data", f"text={corpus}"]) == 2
+    assert "has no labels: KIND is one of sms, jsonl, mail" in capsys.readouterr().err

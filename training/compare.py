@@ -224,7 +224,7 @@ def _run(options: argparse.Namespace) -> int:
     config = load_config(options.recipe, epochs=options.epochs)
     device = pick_device(options.device)
     corpus = read_corpora(options.data, config)
-    sources = [Source.parse(place) for place in options.foreign]
+    sources = [Source.labelled(place) for place in options.foreign]
     foreign = [e for s in sources for e in _sample(CORPORA[s.kind](s.path), options.sample)]
     if foreign:
         foreign = _unlike(foreign, corpus.examples)

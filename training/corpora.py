@@ -61,6 +61,18 @@ class Source:
             raise CorpusError(f"{text!r} is not KIND=PATH with KIND one of {', '.join(KINDS)}.")
         return cls(kind, Path(path))
 
+    @classmethod
+    def labelled(cls, text: str) -> "Source":
+        """Reads ``[KIND=]PATH`` of texts with labels; a bare path is the SMS collection's.
+
+        Raises:
+            CorpusError: not of that form, or a kind without labels.
+        """
+        source = cls.parse(text if "=" in text else f"sms={text}")
+        if source.kind not in CORPORA:
+            raise CorpusError(f"{text!r} has no labels: KIND is one of {', '.join(CORPORA)}.")
+        return source
+
 
 def find_sms_file(data: Path | None, urls: Sequence[str], sha256: str) -> Path:
     """The SMS Spam Collection: given, fetched earlier, or downloaded now.
@@ -104,12 +116,13 @@ def read_sms(path: Path) -> list[Example]:
 def read_sms_as_the_book(path: Path) -> list[Example]:
     """The collection as pandas reads it by default: quotation marks join two lines into others.
 
-    5,572 rows instead of 5,574; the book's draws are positions in these.
+    5,572 rows instead of 5,574; the book's draws are positions in these. Empty rows do not count.
     """
     rows = csv.reader(io.StringIO(read_text(path), newline=""), delimiter="\t")
     return [
         _example(row[0], row[1] if len(row) > 1 else "", path, number)
         for number, row in enumerate(rows, start=1)
+        if row
     ]
 
 
@@ -216,7 +229,7 @@ def read_corpora(places: Sequence[str], config: TrainConfig) -> Corpus:
     Raises:
         CorpusError: other corpora than the recipe's, or one that cannot be read.
     """
-    sources = [Source.parse(place if "=" in place else f"sms={place}") for place in places]
+    sources = [Source.labelled(place) for place in places]
     given = sorted({source.kind for source in sources})
     if (sources or config.corpora != ("sms",)) and given != sorted(config.corpora):
         raise CorpusError(

@@ -315,7 +315,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    source = Source.parse(options.data if "=" in options.data else f"sms={options.data}")
+    source = Source.labelled(options.data)
     examples = CORPORA[source.kind](source.path)
     classifier = Classifier.load(options.checkpoint, options.device, "float32")
     labels = [e.label for e in examples]
