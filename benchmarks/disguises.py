@@ -9,12 +9,15 @@ as the last line.
 
 import argparse
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.environment import describe
 from model.fold import fold_text
 from model.mail import message_to_text
+from training.command import exit_code
+from training.corpora import CORPORA
 
 RESULT = Path(__file__).parent / "results" / "disguises.json"
 GOOD_WORDS = "the minutes of the meeting on Tuesday are attached see you then " * 20
@@ -90,11 +93,15 @@ DISGUISES: dict[str, Disguise] = {
 }
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("texts", type=Path, help="lines: label, tab, text")
-    lines = parser.parse_args().texts.read_text(encoding="utf-8").splitlines()
-    spam = [line.split("\t", 1)[1] for line in lines if line.startswith("spam\t")]
+    options = parser.parse_args(arguments)
+    return exit_code("benchmarks.disguises", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    spam = [example.text for example in CORPORA["sms"](options.texts) if example.label]
     honest = [read(plain(text)) for text in spam]
     result = {
         "texts": len(spam),
@@ -110,6 +117,7 @@ def main() -> None:
     result["command"] = "python -m benchmarks.disguises SMSSpamCollection"
     RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(result))
+    return 0
 
 
 def read(raw: bytes) -> str:
@@ -118,4 +126,4 @@ def read(raw: bytes) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

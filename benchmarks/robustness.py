@@ -18,10 +18,10 @@ from typing import Any
 
 from benchmarks.disguises import FOLDED, UNFOLDED
 from benchmarks.environment import describe
-from model.checkpoint import CheckpointError
 from model.classifier import Classifier
 from model.windows import MAX_WINDOWS, read_in_windows
-from training.config import TrainConfig, TrainingError
+from training.card import recorded_recipe
+from training.command import exit_code
 from training.corpora import Example, read_corpora
 from training.data import split_examples
 
@@ -107,25 +107,23 @@ def share(flags: Iterable[bool]) -> float:
 
 def test_part(classifier: Classifier, places: Sequence[str]) -> list[Example]:
     """The texts that the checkpoint's recipe keeps for the test."""
-    if classifier.run is None:
-        raise CheckpointError(f"{classifier.name} has no run.json, which says what it trained on.")
-    config = TrainConfig.model_validate(classifier.run["recipe"])
+    config = recorded_recipe(classifier.run, classifier.name)
     return split_examples(read_corpora(places, config).examples, config).test
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", help="folder of a classifier with its run.json")
     parser.add_argument("--data", action="append", default=[], help="KIND=PATH of each corpus")
     parser.add_argument("--most", type=int, default=300, help="spam texts of a corpus (300)")
     parser.add_argument("--out", type=Path, default=RESULT)
-    options = parser.parse_args()
-    try:
-        classifier = Classifier.load(options.checkpoint, "cpu", "float32")
-        examples = test_part(classifier, options.data)
-    except (CheckpointError, TrainingError) as error:
-        print(f"benchmarks.robustness: {error}", file=sys.stderr)
-        return 2
+    options = parser.parse_args(arguments)
+    return exit_code("benchmarks.robustness", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    classifier = Classifier.load(options.checkpoint, "cpu", "float32")
+    examples = test_part(classifier, options.data)
     stated = (classifier.run or {}).get("cutoffs") or {}
     cutoff = float(stated.get("spam_from", 0.8))
     reader = Reader(classifier)

@@ -68,6 +68,12 @@ def test_runs_that_have_no_average_are_refused(
     ):
         assert average.main([str(one), *map(str, others), *flags]) == 2
         assert message in capsys.readouterr().err
+    facts = json.loads((one / "run.json").read_text())
+    facts["recipe"]["of_old"] = 1
+    (one / "run.json").write_text(json.dumps(facts))
+    assert average.main([str(other), str(one), *flags]) == 2
+    error = capsys.readouterr().err
+    assert "not of this version of training.finetune: recipe.of_old: Extra inputs" in error
     (one / "run.json").unlink()
     assert average.main([str(other), str(one), *flags]) == 2
     assert "no run.json" in capsys.readouterr().err

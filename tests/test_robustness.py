@@ -1,10 +1,12 @@
 """The benchmark of disguises and good words counts what it says."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from benchmarks import disguises, robustness
 from benchmarks.disguises import FOLDED, UNFOLDED
 from benchmarks.robustness import Reader, compare, measure, windows_on_ham
 from model.classifier import Classifier
@@ -73,3 +75,14 @@ def test_texts_are_read_as_the_service_reads_them(reader: Reader) -> None:
     costs = windows_on_ham(reader.classifier, long, cutoff=0.0)
     assert costs["with windows"]["blocked"] >= costs["beginning alone"]["blocked"]
     assert costs["with windows"]["blocked_at_cutoff"] == 1
+
+
+def test_missing_texts_and_recipes_of_other_versions_end_in_one_line(
+    save_tiny: Callable[..., Path], corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert disguises.main(["absent"]) == 2
+    assert "cannot read the corpus absent" in capsys.readouterr().err
+    folder = save_tiny()
+    (folder / "run.json").write_text(json.dumps({"recipe": {"of_old": 1}}))
+    assert robustness.main([str(folder), "--data", str(corpus)]) == 2
+    assert "recipe.of_old: Extra inputs" in capsys.readouterr().err

@@ -21,7 +21,7 @@ from model.checkpoint import Checkpoint, CheckpointError, load_classifier
 from model.classifier import pick_device
 from model.gpt2 import GPT2ForSequenceClassification
 from model.ngrams import NgramTable
-from training.card import RunRecord
+from training.card import RunRecord, recorded_recipe
 from training.command import add_device, exit_code
 from training.config import TrainConfig
 from training.corpora import CORPORA, read_corpora
@@ -49,7 +49,7 @@ def average_runs(
     """
     if len(checkpoints) < 2:
         raise CheckpointError("an average takes at least two runs.")
-    recipes = [_recipe(checkpoint) for checkpoint in checkpoints]
+    recipes = [recorded_recipe(checkpoint.run, checkpoint.name) for checkpoint in checkpoints]
     names = {Path(checkpoint.name).name for checkpoint in checkpoints}
     bases = sorted({recipe.base for recipe in recipes if Path(recipe.base).name not in names})
     if len(bases) > 1:
@@ -89,12 +89,6 @@ def _num_buckets(checkpoint: Checkpoint) -> int:
     """How many buckets of each kind the table has; 0 where there is none."""
     table = checkpoint.model.ngrams
     return 0 if table is None else table.weight.shape[1]
-
-
-def _recipe(checkpoint: Checkpoint) -> TrainConfig:
-    if checkpoint.run is None:
-        raise CheckpointError(f"{checkpoint.name} has no run.json, which says what it trained on.")
-    return TrainConfig.model_validate(checkpoint.run["recipe"])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

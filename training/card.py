@@ -1,4 +1,7 @@
-"""What is written beside the weights: run.json, the model card, and the golden messages' texts."""
+"""What is written beside the weights: run.json, the model card, and the golden messages' texts.
+
+And the recipe that an earlier run wrote there, read again.
+"""
 
 import dataclasses
 import platform
@@ -8,6 +11,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from model.checkpoint import CheckpointError
 from model.folders import write_json
 from training.config import TrainConfig
 from training.cutoffs import ReliabilityBin, as_reliability_table
@@ -93,6 +99,32 @@ def write_run_json(path: Path, config: TrainConfig, record: RunRecord) -> None:
     }
     fields = dataclasses.asdict(record)
     write_json(path, facts | fields.pop("facts") | fields)
+
+
+def recorded_recipe(run: dict[str, Any] | None, name: str) -> TrainConfig:
+    """The recipe in a checkpoint's run.json.
+
+    Args:
+        run: the file, None where there is none.
+        name: the checkpoint's.
+
+    Raises:
+        CheckpointError: no such file, or a recipe that this version cannot follow.
+    """
+    if run is None:
+        raise CheckpointError(
+            f"{name} holds no run.json, which says what it was trained on: give a folder that "
+            "training.finetune wrote."
+        )
+    try:
+        return TrainConfig.model_validate(run.get("recipe"))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(map(str, ("recipe", *problem["loc"])))
+        raise CheckpointError(
+            f"the run.json of {name} is not of this version of training.finetune: {place}: "
+            f"{problem['msg']}."
+        ) from error
 
 
 def write_model_card(path: Path, name: str, config: TrainConfig, record: RunRecord) -> None:
