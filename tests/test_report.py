@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.tiny_training import TINY_RECIPE, synthetic_lines
-from training import finetune, report
+from training import average, finetune, report
 from training.evaluate import measure
 from training.report import load_run, worst_mistakes
 
@@ -67,27 +67,45 @@ class Assets(HTMLParser):
     ['selection = "book"\npadding = "longest"\n', 'read_token = "mean"\ncausal_mask = false\n'],
 )
 def test_report_repeats_the_figures_of_any_recipe(tmp_path: Path, corpus: Path, extra: str) -> None:
-    check_figures(make_run(tmp_path, corpus, extra), corpus)
+    check_figures(make_run(tmp_path, corpus, extra), str(corpus))
 
 
 def test_report_repeats_the_runs_own_figures(out: Path, corpus: Path) -> None:
-    check_figures(out, corpus)
+    check_figures(out, str(corpus))
 
 
-def check_figures(out: Path, corpus: Path) -> None:
-    run = load_run(out, corpus, CPU)
+def test_report_is_for_runs_on_several_corpora_and_averages_too(
+    tmp_path: Path, corpus: Path
+) -> None:
+    comments = tmp_path / "comments.jsonl"
+    rows = (line.partition("\t") for line in synthetic_lines(100))
+    comments.write_text("\n".join(json.dumps({"label": a, "text": f"{b}!"}) for a, _, b in rows))
+    recipe = tmp_path / "two.toml"
+    recipe.write_text('corpora = ["sms", "jsonl"]\n' + TINY_RECIPE)
+    out, data = tmp_path / "two", ["--data", f"sms={corpus}", "--data", f"jsonl={comments}"]
+    assert finetune.main([str(recipe), *data, "--epochs", "1", "--out", str(out)]) == 0
+    mean = tmp_path / "mean"
+    assert average.main([str(out), str(out), *data, "--out", str(mean)]) == 0
+    for folder in (out, mean):
+        assert report.main([str(folder), *data]) == 0
+        assert "comments.jsonl, SHA-256" in (folder / "report.html").read_text()
+        check_figures(folder, *data[1::2])
+
+
+def check_figures(out: Path, *places: str) -> None:
+    run = load_run(out, places, CPU)
     recorded = run.facts["metrics"]["test"]
     again = measure(run.labels, run.spam_probabilities)
     assert again.loss == pytest.approx(recorded["loss"], abs=1e-6)
     assert again.accuracy == recorded["accuracy"]
-    assert list(run.systems) == ["run", "TF-IDF + linear SVM", "TF-IDF + logistic regression"]
+    assert list(run.systems) == [out.name, "TF-IDF + linear SVM", "TF-IDF + logistic regression"]
 
 
 def test_page_is_whole_and_shows_no_text_unless_asked(
     out: Path, tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     facts = json.loads((out / "run.json").read_text())
-    run = load_run(out, corpus, CPU)
+    run = load_run(out, [str(corpus)], CPU)
     mistakes = worst_mistakes(run, show_texts=True)
     assert mistakes
     surest = [abs(m.spam_probability - 0.5) for m in mistakes]
@@ -107,7 +125,7 @@ def test_page_is_whole_and_shows_no_text_unless_asked(
     assert f"{facts['metrics']['test']['accuracy']:.2%}" in page
     assert "&lt;b&gt;" not in page
     # The same run gives the same page.
-    assert page == report.render(load_run(out, corpus, CPU), show_texts=False)
+    assert page == report.render(load_run(out, [str(corpus)], CPU), show_texts=False)
 
     shown = tmp_path / "shown.html"
     arguments = [str(out), "--data", str(corpus), "--show-texts", "--out", str(shown)]
@@ -126,7 +144,10 @@ def test_what_cannot_be_reported_is_one_clear_line(
     cases = [
         ([str(tmp_path / "absent"), "--data", str(corpus)], "no checkpoint folder at"),
         ([str(out), "--data", str(tmp_path / "absent")], "cannot read the corpus"),
-        ([str(out), "--data", str(other)], "is not the file that this recipe was written for"),
+        (
+            [str(out), "--data", str(other)],
+            r"run was made from SMSSpamCollection \(SHA-256 .* given: other",
+        ),
         (
             [str(out), "--data", str(corpus), "--out", str(tmp_path / "no" / "x")],
             "cannot read or write",
@@ -142,7 +163,7 @@ def test_what_cannot_be_reported_is_one_clear_line(
     facts = json.loads((out / "run.json").read_text())
     (out / "run.json").write_text(json.dumps(facts | {"recipe": {"epoch": 1}}))
     assert report.main([str(out), "--data", str(corpus)]) == 2
-    assert "is not of this version of training.finetune" in capsys.readouterr().err
+    assert "not of this version of training.finetune: recipe.epoch" in capsys.readouterr().err
     (out / "run.json").unlink()
     assert report.main([str(out), "--data", str(corpus)]) == 2
     assert "holds no run.json" in capsys.readouterr().err

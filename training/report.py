@@ -1,4 +1,4 @@
-"""python -m training.report RUN_FOLDER --data PATH: one run as one HTML file.
+"""python -m training.report RUN_FOLDER --data [KIND=]PATH: one run as one HTML file.
 
 Repeats the run's split and its predictions on the test part, trains the bag-of-words models on the
 same split, and writes figures, plots and the worst errors into a page that needs no other file.
@@ -18,16 +18,16 @@ import torch
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
-from pydantic import ValidationError
 
 from model.checkpoint import CheckpointError, load_classifier
 from model.classifier import pick_device
 from model.gpt2 import LABELS
 from model.hub import resolve
 from training.baselines import fit_baselines
+from training.card import recorded_recipe
 from training.command import add_device, exit_code
 from training.config import TrainConfig
-from training.corpora import find_sms_file, read_sms, read_sms_as_the_book
+from training.corpora import CORPORA, CorpusError, read_corpora
 from training.data import Splits, split_examples
 from training.evaluate import FIGURES, Measured, measure_with_intervals
 from training.history import AccuracyPoint, History, LossPoint
@@ -91,33 +91,38 @@ class Mistake:
     text: str | None
 
 
-def load_run(folder: Path, data: Path, device: torch.device) -> Run:
-    """Reads a run folder and repeats its predictions on the corpus it was made from.
+def load_run(folder: Path, places: Sequence[str], device: torch.device) -> Run:
+    """Reads a run folder and repeats its predictions on the data it was made from.
+
+    Args:
+        folder: of ``training.finetune``, or of ``training.average``.
+        places: as for ``read_corpora``.
+        device: where to compute.
 
     Raises:
-        CheckpointError: not a run folder of ``training.finetune``.
-        TrainingError: another corpus than the run's.
+        CheckpointError: not such a folder.
+        TrainingError: other data than the run's.
     """
     checkpoint = load_classifier(folder)
-    if checkpoint.run is None:
-        raise CheckpointError(
-            f"{folder} holds no run.json: give a folder that training.finetune wrote."
-        )
-    facts = checkpoint.run
+    config = recorded_recipe(checkpoint.run, checkpoint.name)
+    facts = checkpoint.run or {}
     try:
-        config = TrainConfig.model_validate(facts["recipe"])
         history = History(
             [LossPoint(**point) for point in facts["history"]["losses"]],
             [AccuracyPoint(**point) for point in facts["history"]["accuracies"]],
         )
-        [sha256] = facts["data_sha256"].values()
-    except (ValidationError, KeyError, TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        sha256 = dict(facts["data_sha256"])
+    except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{folder / 'run.json'} is not of this version of training.finetune: {reason}."
+            f"the run.json of {checkpoint.name} is not of this version of training.finetune: "
+            f"{error}."
         ) from error
-    read = read_sms_as_the_book if config.selection == "book" else read_sms
-    splits = split_examples(read(find_sms_file(data, (), sha256)), config)
+    corpus = read_corpora(places, config)
+    if sorted(corpus.sha256.values()) != sorted(sha256.values()):
+        raise CorpusError(
+            f"{checkpoint.name} was made from {_named(sha256)}; given: {_named(corpus.sha256)}."
+        )
+    splits = split_examples(corpus.examples, config)
     test = tokenize_parts(splits, config)[0]["test"]
     model = checkpoint.model.to(device)
     model.read = config.read_token
@@ -130,6 +135,10 @@ def load_run(folder: Path, data: Path, device: torch.device) -> Run:
     systems |= {name: score(splits.test) for name, score in baselines.items()}
     num_tokens = [len(tokens) for tokens, _ in test]
     return Run(checkpoint.name, facts, config, history, splits, num_tokens, systems)
+
+
+def _named(sha256: dict[str, str]) -> str:
+    return ", ".join(f"{name} (SHA-256 {digest[:12]}…)" for name, digest in sha256.items())
 
 
 def worst_mistakes(run: Run, *, show_texts: bool) -> list[Mistake]:
@@ -215,7 +224,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the page. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m training.report", description=__doc__)
     parser.add_argument("run", type=Path, help="folder that training.finetune wrote")
-    parser.add_argument("--data", type=Path, required=True, help="the run's corpus")
+    parser.add_argument(
+        "--data",
+        action="append",
+        default=[],
+        metavar="[KIND=]PATH",
+        help=f"the run's data, as for training.finetune; KIND is one of {', '.join(CORPORA)}",
+    )
     parser.add_argument("--out", type=Path, help="file to write (default: RUN/report.html)")
     parser.add_argument(
         "--show-texts", action="store_true", help="print the texts of the worst errors as well"
