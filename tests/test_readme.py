@@ -47,20 +47,35 @@ def test_every_file_of_its_tree_exists() -> None:
             assert (ROOT / folder / name).exists(), f"{folder}{name}"
 
 
+def run_as_main(command: list[str], monkeypatch: pytest.MonkeyPatch) -> object:
+    """The exit code, as of python -m, but in this process, which has imported torch."""
+    monkeypatch.setattr(sys, "argv", command)
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
+        # Other tests have imported the module already.
+        with pytest.raises(SystemExit) as exit:
+            runpy.run_module(command[0], run_name="__main__", alter_sys=True)
+    return exit.value.code
+
+
 @pytest.mark.parametrize(
     "module", sorted(set(re.findall(r"python -m ((?:training|app)\b[\w.]*)", README)))
 )
 def test_every_module_that_it_runs_explains_itself(
     module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # As python -m runs it, but in this process, which has imported torch.
-    monkeypatch.setattr(sys, "argv", [module, "--help"])
-    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
-        # Other tests have imported the module already.
-        with pytest.raises(SystemExit) as exit:
-            runpy.run_module(module, run_name="__main__", alter_sys=True)
-    assert exit.value.code == 0
+    assert run_as_main([module, "--help"], monkeypatch) == 0
     assert "usage: python -m " + module in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "command", re.findall(r"python -m (training\.\w+(?: [^\s`…]+)*)[`\n]", README)
+)
+def test_every_training_command_takes_its_arguments(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # All that comes once the arguments are read.
+    monkeypatch.setattr("training.command.exit_code", lambda module, run: 0)
+    assert run_as_main(shlex.split(command), monkeypatch) == 0
 
 
 def test_its_request_is_answered(save_tiny: Callable[..., Path]) -> None:

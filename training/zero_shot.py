@@ -1,4 +1,4 @@
-"""python -m training.zero_shot --base FOLDER_OR_HUB_ID --data PATH: what the untuned model says.
+"""python -m training.zero_shot --base FOLDER_OR_HUB_ID: what the untuned model says.
 
 Asks a language model in two ways whether a text is spam, before anything has taught it to: prints
 its answers to two sentences, and scores the book's test texts by which of " yes" and " no" is the
@@ -16,12 +16,13 @@ from model.gpt2 import GPT2LMHeadModel
 from model.tokenizer import decode, encode
 from training.card import GOLDEN_TEXTS
 from training.command import add_device, exit_code
-from training.config import TrainConfig, TrainingError
+from training.config import TrainingError, load_config
 from training.corpora import Example, find_sms_file, read_sms_as_the_book
 from training.data import split_examples
 from training.evaluate import as_long_table, measure_with_intervals
 from training.generate import generate, next_token_logits
 
+_RECIPE = Path(__file__).parent / "configs" / "book_last_block.toml"
 _QUESTION = "Is the following text 'spam'? Answer with 'yes' or 'no': '{text}'"
 _PREAMBLE = (
     "This is a transcript of a conversation between a helpful bot, 'Bot', and a human, 'User'. "
@@ -97,15 +98,19 @@ def print_answers(model: GPT2LMHeadModel, max_tokens: int) -> None:
             print(f'{name}: {text}\n  " yes" against " no": {p:.4f}\n  answer: {decode(answer)!r}')
 
 
-def read_test_texts(data: Path, count: int | None) -> list[Example]:
+def read_test_texts(data: Path | None, count: int | None) -> list[Example]:
     """The first ``count`` of the book's 300 test texts, all by default.
+
+    Args:
+        data: the SMS collection, or a file like it; None to download it.
+        count: how many.
 
     Raises:
         TrainingError: a corpus that cannot be read or split, or a count without ham or spam.
     """
-    config = TrainConfig(selection="book")
-    examples = read_sms_as_the_book(find_sms_file(data, (), ""))
-    texts = split_examples(examples, config).test
+    config = load_config(_RECIPE)
+    file = find_sms_file(data, config.data_urls, "" if data else config.data_sha256)
+    texts = split_examples(read_sms_as_the_book(file), config).test
     if count is not None:
         texts = texts[: max(0, count)]
     if len({e.label for e in texts}) != 2:
@@ -117,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Prints answers and figures. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m training.zero_shot", description=__doc__)
     parser.add_argument("--base", required=True, help="language model: folder or hub id")
-    parser.add_argument("--data", type=Path, required=True, help="the SMS collection")
+    parser.add_argument("--data", type=Path, help="the SMS collection; without it, downloaded")
     parser.add_argument("--texts", type=int, help="how many test texts (default: all 300)")
     add_device(parser)
     options = parser.parse_args(arguments)
