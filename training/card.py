@@ -35,12 +35,20 @@ GOLDEN_TEXTS = (
     "Überraschung \u2013 字 \U0001f600 <|endoftext|> &amp; \x00",
 )
 
+# By the SHA-256 that run.json has of them: nothing else tells what a file of somebody's holds.
 _CORPORA = {
-    "sms": "SMS Spam Collection (Almeida, Gómez Hidalgo, UCI 228, CC BY 4.0)",
-    "jsonl": "YouTube Spam Collection (Alberto, Lochter, Almeida, UCI 380, CC BY 4.0)",
-    "mail": "SpamAssassin public mail corpus (PDDL 1.0, contents CC0 1.0 as published)",
+    "7d039a24a6083ed9ef0f806ebad56bbb976e3aeb8de05669173bfdc4996c239d": "SMS Spam Collection "
+    "(English; Almeida, Gómez Hidalgo, UCI 228, CC BY 4.0)",
+    "137276bc22e3c4d43bd5d4d8f2a52718591676fbadbe92623a23ee01e3356aca": "YouTube Spam Collection "
+    "(English comments; Alberto, Lochter, Almeida, UCI 380, CC BY 4.0)",
+    "17d44d80a000876b7141106f7cf07a83c133195fbad165527db68b89ff4cdb02": "SpamAssassin public mail "
+    "corpus (English, of 2002 and 2003; PDDL 1.0, contents CC0 1.0 as published)",
 }
-_KINDS_OF_TEXT = {True: "SMS and other short messages", False: "SMS, comments and mail"}
+_SPLITS = {
+    "all": "Equal and nearly equal texts stand in one part.",
+    "book": "Equal texts may stand in several parts.",
+}
+_SNAPSHOTS = {"best": "chosen by validation loss", "last": "the last one"}
 
 
 @dataclass(frozen=True)
@@ -136,16 +144,12 @@ def write_model_card(path: Path, name: str, config: TrainConfig, record: RunReco
     cut = f"texts cut after {config.max_tokens} tokens"
     long = "long texts read in windows" if is_served(config) else cut
     seed = f"training seed {config.seed}"
-    chosen = f"the saved snapshot (step {record.best_step}, chosen by validation loss)"
+    chosen = f"the saved snapshot (step {record.best_step}, {_SNAPSHOTS[config.snapshot]})"
     if record.is_average:
         seed = f"training seeds {', '.join(str(run['seed']) for run in record.seeds)}"
         chosen = f"the average of the {len(record.seeds)} runs' weights (`training.average`)"
     counts = "\n".join(
         f"| {part} | {count['ham']} | {count['spam']} |" for part, count in record.counts.items()
-    )
-    data = "\n".join(
-        [f"- {_CORPORA[kind]}" for kind in config.corpora]
-        + [f"- for training only: {Path(path).name}" for path in config.training_only]
     )
     path.write_text(
         f"""---
@@ -161,10 +165,10 @@ GPT-2 that tells ham (0) from spam (1), made by `python -m training.finetune` of
 
 ## Data
 
-{data}
+{_data_list(config, record)}
 
 Selection `{config.selection}`, split seed {config.split_seed}, {seed}.
-Equal and nearly equal texts stand in one part.
+{_SPLITS[config.selection]}
 
 | part | ham | spam |
 |---|---|---|
@@ -187,11 +191,20 @@ From the validation part. `run.json` holds them; the service decides by the firs
 
 ## Use
 
-One signal among several, for English {_KINDS_OF_TEXT[config.corpora == ("sms",)]}. A score is not a
-reason to delete a message. **Known limits.** Other languages and campaigns newer than the data were
-not in training; its mail is of 2002 and 2003. `run.json` holds recipe, versions, hashes, curves.
+One signal among several, for texts like the data's. A score is not a reason to delete a message.
+**Known limits.** Other languages and kinds of text than the data's, and campaigns newer than it,
+were not in training. `run.json` holds recipe, versions, hashes, curves.
 """,
         encoding="utf-8",
+    )
+
+
+def _data_list(config: TrainConfig, record: RunRecord) -> str:
+    training_only = {Path(path).name for path in config.training_only}
+    return "\n".join(
+        ("- for training only: " if name in training_only else "- ")
+        + _CORPORA.get(sha256, f"{name} (SHA-256 {sha256[:12]}…)")
+        for name, sha256 in record.data_sha256.items()
     )
 
 

@@ -1,0 +1,71 @@
+"""The model card says what is so, and names a corpus only where it is that one."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from training.card import RunRecord, write_model_card
+from training.config import TrainConfig
+
+STARTER = Path(__file__).parents[1] / "checkpoints" / "starter" / "run.json"
+
+
+def card(folder: Path, config: TrainConfig, data_sha256: dict[str, str]) -> str:
+    cutoffs = ("ham_below", "spam_from", "blocks_0_1_percent", "blocks_1_percent")
+    record = RunRecord(
+        counts={},
+        metrics={},
+        facts={"cutoffs": dict.fromkeys(cutoffs, 0.5), "reliability": []},
+        data_sha256=data_sha256,
+        best_step=7,
+        best_validation_loss=0.1,
+        training_seconds=1,
+        examples_per_second=1,
+        interrupted=False,
+        history={},
+        seeds=[],
+        is_average=False,
+    )
+    write_model_card(folder / "README.md", "mine", config, record)
+    return (folder / "README.md").read_text()
+
+
+def test_corpora_are_named_by_their_hashes(tmp_path: Path) -> None:
+    config = TrainConfig(corpora=("sms", "jsonl", "mail"), training_only=("any/synthetic.jsonl",))
+    data = json.loads(STARTER.read_text())["data_sha256"] | {"synthetic.jsonl": "9" * 64}
+    text = card(tmp_path, config, data)
+    for name in (
+        "- SMS Spam Collection (",
+        "- YouTube Spam Collection (",
+        "- SpamAssassin public mail corpus (English, of 2002 and 2003; ",
+        "- for training only: synthetic.jsonl (SHA-256 999999999999…)",
+    ):
+        assert name in text
+
+
+def test_data_of_ones_own_is_named_by_file_and_hash(tmp_path: Path) -> None:
+    config = TrainConfig(corpora=("jsonl", "mail"))
+    data = {"own.jsonl": "a" * 64, "my-mail": "b" * 64, "feedback.sqlite": "c" * 64}
+    text = card(tmp_path, config, data)
+    for name, sha256 in data.items():
+        assert f"- {name} (SHA-256 {sha256[:12]}…)" in text
+    for untrue in ("YouTube", "SpamAssassin", "2002", "English", "SMS"):
+        assert untrue not in text
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said", "unsaid"),
+    [
+        ({"snapshot": "best"}, "step 7, chosen by validation loss", "the last one"),
+        ({"snapshot": "last"}, "step 7, the last one", "validation loss"),
+        ({"selection": "all"}, "Equal and nearly equal texts stand in one part", "several parts"),
+        ({"selection": "book"}, "Equal texts may stand in several parts", "in one part"),
+    ],
+)
+def test_snapshot_and_split_are_those_of_the_recipe(
+    recipe: dict[str, str], said: str, unsaid: str, tmp_path: Path
+) -> None:
+    text = card(tmp_path, TrainConfig.model_validate(recipe), {})
+    assert said in text
+    assert unsaid not in text
