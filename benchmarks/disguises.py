@@ -114,7 +114,7 @@ def _run(options: argparse.Namespace) -> int:
         },
         **describe("benchmarks.disguises"),
     }
-    result["command"] = "python -m benchmarks.disguises SMSSpamCollection"
+    result["command"] = f"python -m benchmarks.disguises {options.texts.name}"
     RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(result))
     return 0

@@ -21,8 +21,8 @@ from benchmarks.environment import describe
 from model.classifier import Classifier
 from model.windows import MAX_WINDOWS, read_in_windows
 from training.card import recorded_recipe
-from training.command import exit_code
-from training.corpora import Example, read_corpora
+from training.command import exit_code, portable
+from training.corpora import Example, Source, read_corpora
 from training.data import split_examples
 
 RESULT = Path(__file__).parent / "results" / "robustness.json"
@@ -137,7 +137,9 @@ def _run(options: argparse.Namespace) -> int:
         figures["windows"] = windows_on_ham(classifier, ham, cutoff)
         result["corpora"][source] = figures
     result |= describe("benchmarks.robustness")
-    result["command"] = "python -m benchmarks.robustness CHECKPOINT --data KIND=PATH ..."
+    asked = [portable(options.checkpoint), f"--most {options.most}"]
+    asked += [f"--data {Source.labelled(place).name}" for place in options.data]
+    result["command"] = f"python -m benchmarks.robustness {' '.join(asked)}"
     options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(result))
     return 0

@@ -17,6 +17,8 @@ def test_compare_judges_all_systems_on_the_same_texts(
     arguments = [str(recipe), "--data", str(corpus), "--seeds", "2", "--out", str(out)]
     assert compare.main(arguments) == 0
     report = json.loads(out.read_text())
+    expected = "python -m training.compare tiny.toml --data sms=SMSSpamCollection --seeds 2"
+    assert report["command"] == expected
     assert set(report["runs"]) == {"sms"}
     assert set(report["runs"]["sms"]) == SYSTEMS
     for runs in report["runs"]["sms"].values():
@@ -39,9 +41,13 @@ def test_what_is_left_out_and_what_is_foreign_is_judged_but_not_trained_on(
     two.write_text('corpora = ["sms", "jsonl"]\n' + recipe.read_text())
     out = tmp_path / "left-out.json"
     arguments = [str(two), "--data", f"sms={corpus}", "--data", f"jsonl={other}", "--leave-out"]
-    arguments += ["--foreign", f"jsonl={foreign}", "--out", str(out)]
+    arguments += ["--foreign", f"jsonl={foreign}", "--sample", "60", "--out", str(out)]
     assert compare.main(arguments) == 0
-    runs = json.loads(out.read_text())["runs"]
+    report = json.loads(out.read_text())
+    expected = "--leave-out --foreign jsonl=foreign.jsonl --sample 60"
+    data = "--data sms=SMSSpamCollection --data jsonl=comments.jsonl"
+    assert report["command"] == f"python -m training.compare two.toml {data} {expected}"
+    runs = report["runs"]
     assert set(runs) == {
         "comments",
         "sms",

@@ -77,6 +77,17 @@ def test_texts_are_read_as_the_service_reads_them(reader: Reader) -> None:
     assert costs["with windows"]["blocked_at_cutoff"] == 1
 
 
+def test_what_was_asked_is_written_down_without_this_machines_folders(
+    save_tiny: Callable[..., Path], corpus: Path, tmp_path: Path
+) -> None:
+    folder, out = save_tiny(), tmp_path / "robustness.json"
+    (folder / "run.json").write_text(json.dumps({"recipe": {}}))
+    asked = [str(folder), "--data", f"sms={corpus}", "--most", "1", "--out", str(out)]
+    assert robustness.main(asked) == 0
+    command = json.loads(out.read_text())["command"]
+    assert command.endswith("robustness tiny --most 1 --data sms=SMSSpamCollection")
+
+
 def test_missing_texts_and_recipes_of_other_versions_end_in_one_line(
     save_tiny: Callable[..., Path], corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

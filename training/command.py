@@ -1,9 +1,13 @@
-"""What commands of training share: how they are told device and sources, and how they end."""
+"""What commands of training share: how they are told device and sources, and how they end.
+
+And how a path is written down in what they record.
+"""
 
 import argparse
 import errno
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from model.checkpoint import CheckpointError
 from model.classifier import DeviceError
@@ -24,6 +28,11 @@ def add_sources(parser: argparse.ArgumentParser, kinds: Iterable[str]) -> None:
         metavar="KIND=PATH",
         help=f"what to read, again for each source; KIND is one of {', '.join(kinds)}",
     )
+
+
+def portable(path: str | Path) -> str:
+    """The last part of an absolute path, all else as it is: for a command that is written down."""
+    return Path(path).name if Path(path).is_absolute() else str(path)
 
 
 def exit_code(module: str, run: Callable[[], int]) -> int:

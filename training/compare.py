@@ -24,7 +24,7 @@ from model.classifier import pick_device
 from model.folders import write_json
 from model.gpt2 import GPT2ForSequenceClassification
 from training.baselines import fit_baselines
-from training.command import add_device, exit_code
+from training.command import add_device, exit_code, portable
 from training.config import TrainConfig, load_config
 from training.corpora import CORPORA, Example, Source, read_corpora
 from training.data import (
@@ -40,6 +40,7 @@ from training.reading import is_served, read_texts
 from training.run import finetune, predict
 
 _SHOWN = ("mcc", "f1", "spam_caught", "ham_blocked", "roc_auc", "calibration_error")
+_FOREIGN_TEXTS = 3000
 OWN = "spamgate"
 
 Results = dict[str, dict[str, list[Metrics]]]
@@ -205,8 +206,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--sample",
         type=int,
-        default=3000,
-        help="foreign texts drawn of each corpus (default: 3000)",
+        default=_FOREIGN_TEXTS,
+        help=f"foreign texts drawn of each corpus (default: {_FOREIGN_TEXTS})",
     )
     parser.add_argument("--seeds", type=int, default=5, help="how many, from 0 (default: 5)")
     parser.add_argument("--epochs", type=int, help="instead of the recipe's")
@@ -242,6 +243,22 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _command(options: argparse.Namespace) -> str:
+    """What was asked, without the folders of this machine."""
+    words = ["python -m training.compare", portable(options.recipe)]
+    words += [f"--data {Source.labelled(place).name}" for place in options.data]
+    if options.checkpoint:
+        words += [f"--checkpoint {portable(checkpoint)}" for checkpoint in options.checkpoint]
+    else:
+        words.append("--leave-out" if options.leave_out else f"--seeds {options.seeds}")
+    if options.epochs:
+        words.append(f"--epochs {options.epochs}")
+    words += [f"--foreign {Source.labelled(place).name}" for place in options.foreign]
+    if options.foreign and options.sample != _FOREIGN_TEXTS:
+        words.append(f"--sample {options.sample}")
+    return " ".join(words)
+
+
 def _as_json(
     options: argparse.Namespace,
     config: TrainConfig,
@@ -249,15 +266,8 @@ def _as_json(
     results: Results,
     sha256: dict[str, str],
 ) -> dict[str, object]:
-    how = "--leave-out" if options.leave_out else f"--seeds {options.seeds}"
-    if options.checkpoint:
-        how = " ".join(f"--checkpoint {checkpoint}" for checkpoint in options.checkpoint)
-    if options.epochs:
-        how += f" --epochs {options.epochs}"
-    if options.foreign:
-        how += f" --foreign {' '.join(Path(place).name for place in options.foreign)}"
     return {
-        "command": f"python -m training.compare {options.recipe} {how}",
+        "command": _command(options),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "recipe": config.model_dump(),
         "data_sha256": sha256,

@@ -73,6 +73,11 @@ class Source:
             raise CorpusError(f"{text!r} has no labels: KIND is one of {', '.join(CORPORA)}.")
         return source
 
+    @property
+    def name(self) -> str:
+        """``KIND=NAME``, without the folder: for a command that is written down."""
+        return f"{self.kind}={self.path.name}"
+
 
 def find_sms_file(data: Path | None, urls: Sequence[str], sha256: str) -> Path:
     """The SMS Spam Collection: given, fetched earlier, or downloaded now.
