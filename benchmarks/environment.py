@@ -19,11 +19,11 @@ PACKAGES = (
 )
 
 
-def describe(module: str) -> dict[str, object]:
+def describe(module: str, gpu: str = "no GPU used") -> dict[str, object]:
     """The machine, the versions and the command of this run of ``python -m module``."""
     return {
         "command": shlex.join(["python", "-m", module, *sys.argv[1:]]),
-        "hardware": f"{_processor()}, {os.cpu_count()} cores, {_memory_gib()} GiB, no GPU used",
+        "hardware": f"{_processor()}, {os.cpu_count()} cores, {_memory_gib()} GiB, {gpu}",
         "python": platform.python_version(),
         "system": platform.platform(terse=True),
         "versions": {name: version(name) for name in PACKAGES},

@@ -36,7 +36,8 @@ def main() -> None:
     if not torch.cuda.is_available():
         print(json.dumps({"gpu": None, "reason": "torch finds no NVIDIA GPU on this machine"}))
         return
-    result: dict = {"gpu": torch.cuda.get_device_name(), **describe("benchmarks.gpu")}
+    gpu = torch.cuda.get_device_name()
+    result: dict = {"gpu": gpu, **describe("benchmarks.gpu", gpu)}
     result["agreement"] = agreement(arguments.checkpoint)
     result["bfloat16_124M"] = forward_speed()
     result["service"] = service_speed(arguments.checkpoint)
