@@ -1,0 +1,54 @@
+"""The commands and scripts in the READMEs of examples/ let messages pass without a verdict."""
+
+import json
+import re
+import shutil
+import subprocess
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tests.mail_programs import free_port
+from tests.test_sms import server
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+URL = "http://127.0.0.1:8000"
+RESULT = {"decision": "spam", "probabilities": {"ham": 0.02, "spam": 0.98}}
+SPAM_REPLY = json.dumps({"results": [RESULT]}).encode()
+
+
+def say_with_curl(url: str, folder: Path) -> str:
+    """What the command of examples/curl for the decision prints."""
+    if not (shutil.which("curl") and shutil.which("jq")):
+        pytest.skip("curl and jq are not installed")
+    text = (EXAMPLES / "curl" / "README.md").read_text(encoding="utf-8")
+    [command] = re.findall(r"^    curl.*\\\n.*echo pass$", text, re.M)
+    (folder / "message.eml").write_bytes(b"Subject: x\n\ny\n")
+    shell = ["sh", "-c", command.replace(URL, url)]
+    return subprocess.run(shell, cwd=folder, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+def say_with_jasmin(url: str, folder: Path) -> str:
+    """Whether the interceptor script of examples/sms holds an SMS back."""
+    text = (EXAMPLES / "sms" / "README.md").read_text(encoding="utf-8")
+    script = textwrap.dedent(text[text.index("    import json") :])
+    pdu = SimpleNamespace(params={"short_message": b"win"})
+    names: dict[str, object] = {"routable": SimpleNamespace(pdu=pdu)}
+    exec(script.replace(URL, url), names)
+    return "spam" if names["smpp_status"] else "pass"
+
+
+@pytest.mark.parametrize("say", [say_with_curl, say_with_jasmin])
+def test_spam_is_told_and_without_a_verdict_messages_pass(
+    say: Callable[[str, Path], str], tmp_path: Path
+) -> None:
+    with server(SPAM_REPLY) as (url, _):
+        assert say(url, tmp_path) == "spam"
+    with server(SPAM_REPLY[:-9], missing=9) as (url, _):
+        assert say(url, tmp_path) == "pass"
+    with server(b'{"title": "the queue is full"}', status=503) as (url, _):
+        assert say(url, tmp_path) == "pass"
+    assert say(f"http://127.0.0.1:{free_port()}", tmp_path) == "pass"
