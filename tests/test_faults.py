@@ -16,7 +16,7 @@ from app import service
 from app.main import create_app
 from app.settings import Settings
 from model.classifier import Classifier
-from model.windows import WindowedText
+from model.windows import WindowedText, encode_windows
 from tests.fake_model import FakeModel
 from tests.serving import make_settings, replace_model, running, serving
 
@@ -237,12 +237,11 @@ def test_a_switch_waits_for_what_is_still_being_read(
     save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reading, go_on = threading.Event(), threading.Event()
-    encode = service.encode_windows
 
     def read_slowly(*arguments: Any) -> WindowedText:
         reading.set()
         assert go_on.wait(30)
-        return encode(*arguments)
+        return encode_windows(*arguments)
 
     async def scenario() -> None:
         async with serving(save_tiny(), admin_key="admin") as client:
