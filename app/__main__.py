@@ -10,7 +10,7 @@ import sys
 from app.access import KeysError
 from app.logs import configure_logs
 from app.settings import SettingsError, read_settings
-from app.workers import Workers, inherited_socket
+from app.workers import Workers, inherited_socket, listen
 
 
 def main() -> int:
@@ -27,6 +27,7 @@ def main() -> int:
         from app.server import Server
 
         server = Server(settings)
+        listener = listener or listen(settings)
     except (SettingsError, KeysError) as error:
         print(f"spamgate: {error}", file=sys.stderr)  # noqa: T201
         return 2

@@ -24,6 +24,7 @@ from app.errors import AccessDenied, BodyTooLarge, FeedbackFull, MalformedBody, 
 from app.mail import is_json, read_message, refuse_cut
 from app.problems import error_responses
 from app.routes import TheService
+from app.settings import SettingsError
 from model.fold import fold_text
 from model.gpt2 import LABELS
 from model.mail import message_to_text
@@ -59,16 +60,25 @@ class FeedbackStore:
     Args:
         path: the file; made where it is missing.
         max_bytes: size from which on new reports are refused.
+
+    Raises:
+        SettingsError: the file can be neither read nor made.
     """
 
     def __init__(self, path: Path, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
-        self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        # Each report is on the disk before it is acknowledged.
-        self._connection.execute("PRAGMA synchronous = FULL")
-        self._connection.execute(_SCHEMA)
+        try:
+            self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            # Each report is on the disk before it is acknowledged.
+            self._connection.execute("PRAGMA synchronous = FULL")
+            self._connection.execute(_SCHEMA)
+        except sqlite3.Error as error:
+            raise SettingsError(
+                f"feedback_file is {path}: {error}. Give an SQLite file of this service, or a new "
+                "one in a folder that may be written to."
+            ) from error
 
     def add(self, report: Report) -> bool:
         """Appends a report; a source that reports a text again changes its mind.

@@ -26,6 +26,19 @@ _JSON_NAMES = {
 }
 
 
+_RETRY_AFTER = {
+    "Retry-After": {
+        "description": "Seconds until a new attempt has a chance, where waiting helps.",
+        "schema": {"type": "integer"},
+    }
+}
+_HEADERS: dict[int, dict[str, Any]] = {
+    401: {"WWW-Authenticate": {"schema": {"type": "string"}}},
+    429: _RETRY_AFTER,
+    503: _RETRY_AFTER,
+}
+
+
 class ProblemJSON(JSONResponse):
     """A reply of the media type that says it is an error."""
 
@@ -72,9 +85,16 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _on_http_exception)
 
 
-def error_responses(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
-    """The errors of a route for its OpenAPI entry, by status."""
-    problems = [PROBLEMS[error] for error in errors] + [INVALID_REQUEST]
+def error_responses(
+    *errors: type[ServiceError], takes_input: bool = True
+) -> dict[int | str, dict[str, Any]]:
+    """The errors of a route for its OpenAPI entry, by status.
+
+    Args:
+        errors: its own.
+        takes_input: whether a body, a header or a parameter could be of the wrong form.
+    """
+    problems = [PROBLEMS[error] for error in errors] + [INVALID_REQUEST] * takes_input
     return {
         status: {
             "description": "; ".join(
@@ -84,6 +104,7 @@ def error_responses(*errors: type[ServiceError]) -> dict[int | str, dict[str, An
             "content": {
                 "application/problem+json": {"schema": ProblemResponse.model_json_schema()}
             },
+            "headers": _HEADERS.get(status, {}),
         }
         for status in sorted({p.status for p in problems})
     }

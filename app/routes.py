@@ -7,6 +7,7 @@ from typing import Annotated
 
 import torch
 from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi.responses import PlainTextResponse
 
 from app.access import given_key, same_key
 from app.bodies import JSONRoute
@@ -164,7 +165,11 @@ async def health(service: TheService, response: Response) -> HealthResponse:
     return answer
 
 
-@router.get("/info", summary="The model and the limits", responses=error_responses(NotReady))
+@router.get(
+    "/info",
+    summary="The model and the limits",
+    responses=error_responses(AccessDenied, NotReady, takes_input=False),
+)
 async def info(request: Request, service: TheService) -> InfoResponse:
     """What answers here, how it was made, and how much it takes."""
     if service.engine is None:
@@ -191,14 +196,18 @@ async def info(request: Request, service: TheService) -> InfoResponse:
     )
 
 
-@router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
+@router.get(
+    "/metrics",
+    summary="Metrics for Prometheus",
+    response_class=PlainTextResponse,
+    responses=error_responses(AccessDenied, takes_input=False),
+)
 async def metrics(service: TheService) -> Response:
     """Counts and times since the start, in the text format of Prometheus."""
     return Response(service.render_metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 admin = APIRouter(prefix="/admin", route_class=JSONRoute, strict_content_type=False)
-_ADMIN_ERRORS = error_responses(AccessDenied, MalformedBody, ReloadFailed)
 
 
 async def _admit_admin(request: Request, service: TheService) -> None:
@@ -210,7 +219,9 @@ async def _admit_admin(request: Request, service: TheService) -> None:
 @admin.post(
     "/reload",
     summary="Switch to a new checkpoint",
-    responses=_ADMIN_ERRORS,
+    responses=error_responses(
+        AccessDenied, MalformedBody, BodyTooLarge, UnknownEncoding, ReloadFailed
+    ),
     dependencies=[Depends(_admit_admin)],
 )
 async def reload(service: TheService, body: ReloadRequest | None = None) -> ReloadResponse:
@@ -222,7 +233,7 @@ async def reload(service: TheService, body: ReloadRequest | None = None) -> Relo
 @admin.post(
     "/rollback",
     summary="Switch back to the checkpoint before",
-    responses=_ADMIN_ERRORS,
+    responses=error_responses(AccessDenied, ReloadFailed, takes_input=False),
     dependencies=[Depends(_admit_admin)],
 )
 async def rollback(service: TheService) -> ReloadResponse:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import logging
 import signal
 import socket
 import sys
@@ -15,6 +16,9 @@ from app.errors import ReloadFailed
 from app.main import create_app
 from app.service import Service
 from app.settings import Settings
+from app.workers import is_worker, url_of
+
+_log = logging.getLogger("spamgate")
 
 # rspamd keeps a connection only where the reply says so; idle ones live longer than its own 60 s.
 _HEADERS = [("Connection", "keep-alive")]
@@ -39,8 +43,6 @@ class Server(uvicorn.Server):
         self._tasks: set[asyncio.Task[None]] = set()
         config = uvicorn.Config(
             app,
-            host=settings.host,
-            port=settings.port,
             http="httptools",
             ws="none",
             headers=_HEADERS,
@@ -52,19 +54,21 @@ class Server(uvicorn.Server):
         )
         super().__init__(config)
 
-    def serve_until_signal(self, listener: socket.socket | None) -> int:
-        """Serves the open socket, or one of its own; returns the exit code."""
+    def serve_until_signal(self, listener: socket.socket) -> int:
+        """Serves the open port; returns the exit code."""
         sys.setswitchinterval(_SWITCH_SECONDS)
         gc.set_threshold(_GARBAGE_THRESHOLD)
-        self.run(sockets=[listener] if listener else None)
+        self.run(sockets=[listener])
         return self.exit_code
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Opens the port."""
+        """Takes connections."""
         self._loop = asyncio.get_running_loop()
         if hasattr(signal, "SIGHUP"):
             self._loop.add_signal_handler(signal.SIGHUP, self._begin, self._reload)
         await super().startup(sockets)
+        if sockets and not is_worker():
+            _log.info("running on %s (SIGTERM ends it)", url_of(sockets[0]))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drains and ends at the first signal; ends at once at the second."""

@@ -35,6 +35,7 @@ class Settings(BaseSettings):
 
     host: str = Field(
         "127.0.0.1",
+        min_length=1,
         description="address to listen on; 0.0.0.0 lets other machines in, set access keys then",
     )
     port: int = Field(8000, ge=0, le=65535, description="TCP port; 0 takes any free one")
@@ -95,7 +96,7 @@ class Settings(BaseSettings):
         "validation texts; probabilities are shifted to it, cut-offs along with them",
     )
     score_weight: float = Field(
-        5.0, gt=0, description="mail filters get the score weight * (2 * P(spam) - 1)"
+        5.0, gt=0, le=1000, description="mail filters get the score weight * (2 * P(spam) - 1)"
     )
     timeout_seconds: float = Field(
         30.0,
@@ -107,10 +108,13 @@ class Settings(BaseSettings):
         16 << 20, ge=0, description="memory for verdicts on texts seen before; 0 switches it off"
     )
     drain_seconds: float = Field(
-        20.0, ge=0, description="time for accepted requests to finish after SIGTERM"
+        20.0, ge=0, le=3600, description="time for accepted requests to finish after SIGTERM"
     )
     stall_seconds: float = Field(
-        10.0, gt=0, description="a forward pass that takes this long has hung and is given up"
+        10.0,
+        gt=0,
+        le=3600,
+        description="a forward pass that takes this long has hung and is given up",
     )
     api_keys_file: Path | None = Field(
         None, description="file of access keys, one `name key` a line; without it all may ask"

@@ -77,7 +77,7 @@ class Workers:
         Raises:
             SettingsError: the port cannot be opened.
         """
-        with _listen(self._settings) as listener, tempfile.TemporaryDirectory() as metrics:
+        with listen(self._settings) as listener, tempfile.TemporaryDirectory() as metrics:
             self._environment = os.environ | {
                 SOCKET_FD: str(listener.fileno()),
                 PARENT_PID: str(os.getpid()),
@@ -89,9 +89,8 @@ class Workers:
             signal.signal(signal.SIGHUP, self._pass_on)
             for _ in range(self._settings.workers):
                 self._start()
-            host, port = listener.getsockname()[:2]
             count = len(self._processes)
-            _log.info("%d workers running on http://%s:%d (SIGTERM ends them)", count, host, port)
+            _log.info("%d workers running on %s (SIGTERM ends them)", count, url_of(listener))
             while self._processes:
                 time.sleep(_POLL_SECONDS)
                 self._collect(metrics)
@@ -110,6 +109,8 @@ class Workers:
         finally:
             signal.signal(signal.SIGHUP, passes_on)
         self._processes.append(process)
+        if self._stopping_since is not None:  # the signal came while it was started
+            process.send_signal(signal.SIGTERM)
 
     def _collect(self, metrics: str) -> None:
         for process in [p for p in self._processes if p.poll() is not None]:
@@ -161,7 +162,12 @@ class Workers:
                 process.send_signal(number)
 
 
-def _listen(settings: Settings) -> socket.socket:
+def listen(settings: Settings) -> socket.socket:
+    """The open port.
+
+    Raises:
+        SettingsError: it cannot be opened.
+    """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -173,3 +179,9 @@ def _listen(settings: Settings) -> socket.socket:
         raise SettingsError(f"cannot listen on {where}: {error.strerror or error}") from error
     listener.listen(_BACKLOG)
     return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """Where an open port is asked."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

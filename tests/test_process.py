@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -133,6 +134,10 @@ def test_at_sigterm_accepted_work_is_finished_and_new_work_refused(
         (["--checkpoint", "no/such/folder"], "no checkpoint folder at no/such/folder"),
         (["--device", "cuda:7"], "device 'cuda:7' is not there"),
         (["--port", "70000"], "port is '70000'"),
+        (["--host", ""], "host is ''"),
+        (["--host", "no-such-host.invalid"], "cannot listen on no-such-host.invalid:0"),
+        (["--drain-seconds", "inf"], "drain_seconds is 'inf'"),
+        (["--feedback-key", "k", "--feedback-file", "no/such/f"], "feedback_file is no/such/f"),
     ],
 )
 def test_a_service_that_cannot_start_says_why_and_returns_2(
@@ -150,6 +155,16 @@ def test_a_service_that_cannot_start_says_why_and_returns_2(
     lines = [line for line in errors.splitlines() if line.startswith("spamgate: ")]
     assert len(lines) == 1
     assert words in lines[0]
+    assert "Traceback" not in errors
+
+
+def test_a_port_that_is_taken_is_named(save_tiny: Callable[..., Path]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = start("--checkpoint", str(save_tiny()), "--port", str(port))
+        _, errors = process.communicate(timeout=DEADLINE_SECONDS)
+    assert process.returncode == 2
+    assert errors.startswith(f"spamgate: cannot listen on 127.0.0.1:{port}: ")
     assert "Traceback" not in errors
 
 

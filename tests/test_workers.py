@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ import httpx
 import pytest
 
 from app.settings import SettingsError, read_settings
+from app.workers import Workers
 from tests.conftest import HAM, SPAM
 from tests.test_process import read_address, served, start, wait_healthy
 
@@ -111,6 +114,31 @@ def test_workers_that_cannot_start_end_with_2(flags: list[str], words: str) -> N
     assert process.returncode == 2
     assert words in errors
     assert "Traceback" not in errors
+
+
+def test_a_signal_while_workers_are_started_ends_them_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    sleeper = [sys.executable, "-c", "import time; time.sleep(60)"]
+    popen = subprocess.Popen
+
+    def start_and_be_ended(*arguments: object, **values: object) -> subprocess.Popen[bytes]:
+        process = popen(sleeper)
+        started.append(process)
+        if len(started) == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return process
+
+    monkeypatch.setattr("app.workers.subprocess.Popen", start_and_be_ended)
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        assert Workers(read_settings(["--port", "0", "--workers", "4"]), []).run() == 0
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert [process.returncode for process in started] == [-signal.SIGTERM] * 4
 
 
 def test_an_admin_key_would_reach_one_worker_alone() -> None:
