@@ -1,39 +1,94 @@
-"""As much of CSS as it takes to tell whether text can be seen. Knows no HTML; never raises."""
+"""As much of CSS as it takes to tell whether text can be seen. Knows no HTML; never raises.
+
+What hides text must be certain: valid CSS that applies. All else is ``unknown``, which hides
+nothing and takes the place of what may have hidden something.
+"""
 
 import functools
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import IntEnum
 
 Style = dict[str, str]
-"""Properties in lower case and their values."""
+"""Properties that matter here and their values, both in lower case.
 
-COLOR_PROPERTIES = frozenset(("color", "background", "background-image"))
+``font`` is put down as ``font-size``, ``background-color`` as ``background``: the later of the two
+holds. A picture in the background is ``background-image``, whatever the rest says. Three keys are
+no properties and stand for many: with ``paint`` the letters or what lies behind them, down to the
+last child, look otherwise than their colours say; with ``room`` a box without height may have
+some; with ``scale`` it may be magnified.
+"""
 
+COLOR_PROPERTIES = frozenset(("color", "background", "background-image", "paint"))
+
+_UNKNOWN = "unknown"
 _MAX_STYLE_CHARACTERS = 4_096
+_MAX_VALUE_CHARACTERS = 64
 
-_COMMENT = re.compile(r"/\*(?:.*?\*/|.*)|<!--|-->", re.DOTALL)
-_HIDING_PROPERTY = re.compile(
-    r"display|visibility|opacity|font|color|background|text-|filter|blend|"
-    r"height|width|overflow|position|left|top|padding|margin|transform",
-    re.I,
+_LINE_BREAK = re.compile(r"\r\n|[\r\f]")
+# In CSS none of these is a blank, and none is part of a word known here.
+_STRANGE = re.compile(r"[^\t\n -~]")
+_ESCAPE = re.compile(r"\\(?:([0-9a-f]{1,6})\s?|.)", re.I | re.S)
+_ESCAPED = r"\\(?:[0-9a-f]{1,6}\s?|.)"
+# Comments, strings, addresses, escapes: what is in them neither opens nor ends anything.
+_OPAQUE = re.compile(
+    r"/\*(?P<comment>.*?)(?:\*/|\Z)"
+    rf"|(?P<quote>[\"'])(?:(?!(?P=quote))[^\\\n]|{_ESCAPED})*+(?P<closed>(?P=quote)|\Z)?"
+    rf"|(?<![\w?-])(?P<address>url)\([ \t\n]*+(?![\"' \t\n])(?:[^)\\]|{_ESCAPED})*+\)?"
+    r"|\\.?",
+    re.I | re.S,
 )
-_PICTURE = re.compile(r"url\(|gradient|image\(")
-# With these the colour of the letters is another than ``color`` says.
-_PAINT = re.compile(r"text-(?:fill|stroke|shadow)|filter|blend")
-# With these a box without height, or far away, may show its text all the same.
-_RESCUE = re.compile(r"min-|padding|margin|transform")
+_TOKEN = re.compile(r"[][(){};]|[^][(){};]+")
+_CLOSING = {"(": ")", "[": "]", "{": "}"}
+_BEFORE_RULE = re.compile(r"\A(?:\s|<!--|-->)++")
+# Mail programs fetch no sheet from the network unasked; what is fetched are fonts.
+_WEB_ADDRESS = re.compile(r"(?:url\(\s*+)?[\"']?(?:https?:)?//", re.I)
+_HARMLESS_STATEMENT = re.compile(r"@charset\b|@import\s*+(?:url\(\s*+)?\"?//", re.I)
+
 # A tag, classes, an identifier: what can be matched in one look at each element.
-_SIMPLE_SELECTOR = re.compile(r"(?:\*|[a-z][a-z0-9]*+)?(?:[.#]-?[a-z_][\w-]*+)*+", re.I)
+_SIMPLE = r"(?=[*.#a-z])(?:\*|[a-z][a-z0-9]*+)?+(?:[.#]-?[a-z_][\w-]*+)*+"
+_SIMPLE_SELECTOR = re.compile(_SIMPLE, re.I)
+_VALID_SELECTOR = re.compile(rf"{_SIMPLE}(?:(?:\s*+[>+~]\s*+|\s++){_SIMPLE})*+", re.I)
 _COMBINATOR = re.compile(r"[\s>+~]+")
-_ZERO = re.compile(r"[-+]?(?:0++(?:\.0*+)?|\.0++)(?:[a-z]{2,4}|%)?")
-_TINY_FONT = re.compile(r"(?:0?\.\d++|1(?:\.0*+)?)(?:px|pt)")
-_ZERO_FONT_SHORTHAND = re.compile(r"(?:^|\s)0(?:px|pt|em|%)?(?:/|\s)")
-_FAR_AWAY = re.compile(r"-\d{4,}+(?:\.\d*+)?(?:px|pt|em|rem|%)?")
-_TRANSPARENT = re.compile(r"(?:rgb|hsl)a\([^)]*[,/]\s*+0(?:\.0*+)?%?\s*+\)")
-_HEX_COLOR = re.compile(r"#?(?:([0-9a-f]{3})|([0-9a-f]{6}))")
-_RGB_COLOR = re.compile(
-    r"rgba?\(\s*+(\d{1,3})[\s,]++(\d{1,3})[\s,]++(\d{1,3})\s*+(?:[,/][^)]*+)?\)"
+_ARGUMENTS = re.compile(r"\[[^][()]*+\]|\([^][()]*+\)")
+
+_IMPORTANT = re.compile(r"!\s*+important\Z")
+_VENDOR = re.compile(r"\A-(?:webkit|moz|ms|o)-")
+# Properties that may change any other, and names that cannot be read.
+_ANYTHING = re.compile(r"all\Z|animation|.*\?")
+_PLAIN = frozenset(
+    ("display", "visibility", "opacity", "font-size", "color", "overflow", "position")
+    + ("height", "max-height", "width", "max-width")
 )
+_UNCLEAR = {
+    "paint": re.compile(
+        r"text-(?:fill|stroke|shadow|decoration|emphasis)|(?:backdrop-)?filter|.*blend|"
+        r"background-clip|box-shadow|border-image|color-scheme"
+    ),
+    "overflow": re.compile(r"overflow-(?:x|y|block|inline)\Z"),
+    "room": re.compile(r"min-|padding|(?:box-)?flex|(?:max-)?(?:block|inline)-size"),
+    "scale": re.compile(r"transform|scale|zoom|text-size-adjust"),
+}
+_HARMLESS = re.compile(r"text-size-adjust:(?:100%|auto|none)")
+_PICTURE = re.compile(r"url\(|gradient|image|cross-fade|element\(|paint\(")
+_NONE = ("none", "transparent", "inherit", "initial")
+
+_ZERO = r"(?:0+(?:\.0+)?|\.0+)"
+_UNIT = r"(?:px|pt|pc|em|rem|ex|ch|in|cm|mm|vw|vh)"
+_ZERO_OPACITY = re.compile(rf"{_ZERO}%?")
+_ZERO_LENGTH = re.compile(rf"{_ZERO}{_UNIT}?")
+_ZERO_FONT = re.compile(rf"{_ZERO}(?:{_UNIT}|%)?")
+_TINY_FONT = re.compile(r"(?:0?\.\d+|1(?:\.0+)?)(?:px|pt)")
+_RELATIVE_FONT = re.compile(r"(?:\d+(?:\.\d+)?|\.\d+)(?:%|em|ex)|larger|smaller|inherit|unset|")
+_FAMILY = r"(?:\"\"|(?!inherit|initial|unset|revert|default)[a-z][a-z-]*+)"
+_ZERO_FONT_SHORTHAND = re.compile(
+    rf"{_ZERO}(?:{_UNIT}|%)?(?:\s*+/\s*+\d+(?:\.\d+)?(?:{_UNIT}|%)?)?"
+    rf"\s++{_FAMILY}(?:\s*+,\s*+{_FAMILY})*+"
+)
+_TRANSPARENT = re.compile(rf"transparent|rgba\((?:\s*+\d{{1,3}}\s*+,){{3}}\s*+{_ZERO}%?\s*+\)")
+_HEX_COLOR = re.compile(r"#(?:([0-9a-f]{3})|([0-9a-f]{6}))")
+_RGB_COLOR = re.compile(r"rgba?\(\s*+(\d{1,3})\s*+,\s*+(\d{1,3})\s*+,\s*+(\d{1,3})\s*+\)")
 _NAMED_COLORS = {
     "black": (0, 0, 0), "white": (255, 255, 255), "snow": (255, 250, 250),
     "ivory": (255, 255, 240), "ghostwhite": (248, 248, 255), "whitesmoke": (245, 245, 245),
@@ -43,6 +98,19 @@ _NAMED_COLORS = {
     "olive": (128, 128, 0), "purple": (128, 0, 128), "teal": (0, 128, 128),
 }  # fmt: skip
 
+_SIDES = ("height", "max-height", "width", "max-width")
+_CLIPPING_DISPLAYS = ("block", "inline-block", "flow-root", "flex", "grid")
+
+_ALL_UNKNOWN: Style = dict.fromkeys((*_PLAIN, *COLOR_PROPERTIES, *_UNCLEAR), _UNKNOWN)
+
+
+class Rank(IntEnum):
+    """The order of rules: those without ``!important``, those with it, those that may hold."""
+
+    NORMAL = 0
+    IMPORTANT = 1
+    UNCERTAIN = 2
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -50,114 +118,256 @@ class Rule:
 
     Attributes:
         selector: a simple one.
-        declarations: as they go into a ``style`` attribute.
-        overrides: whether it wins over the ``style`` attribute.
+        style: what it sets.
+        rank: what it wins over.
     """
 
     selector: str
-    declarations: str
-    overrides: bool
+    style: Style
+    rank: Rank
 
 
-def style_rules(css: str) -> list[Rule]:
-    """The rules that may hide or show text, weakest first.
+@dataclass
+class _Block:
+    """What stands before an open brace, and the declarations after it so far."""
+
+    prelude: str
+    is_uncertain: bool
+    is_in_rule: bool
+    declarations: list[str] = field(default_factory=list)
+
+
+def style_rules(css: str, *, is_uncertain: bool = False) -> list[Rule]:
+    """The rules of one stylesheet that may hide or show text, in their order.
 
     Where a rule holds is only known for simple selectors outside ``@media``. Any other rule counts
     everywhere where it may hold, but only as far as it makes text visible.
+
+    Args:
+        is_uncertain: whether the sheet as a whole may not hold.
     """
-    pieces = re.split(r"([{}])", _COMMENT.sub(" ", css))
-    opened: list[str] = []
     rules: list[Rule] = []
-    for text, brace in zip(pieces[::2], pieces[1::2], strict=False):
-        if brace == "{":
-            opened.append(text.rpartition(";")[2].strip())
+    opened: list[_Block] = []
+    is_broken = False
+    for text, end in _statements(css):
+        if end == "{":
+            opened.append(_open(text, opened, is_uncertain=is_uncertain or is_broken))
+            is_broken = False
         elif opened:
-            selectors = opened.pop()
-            if _HIDING_PROPERTY.search(text) and not selectors.startswith("@"):
-                rules += _rules(selectors, text, is_conditional=bool(opened))
-    return sorted(rules, key=lambda rule: _specificity(rule.selector))
-
-
-def _specificity(selector: str) -> tuple[int, int, bool]:
-    return selector.count("#"), selector.count("."), selector[0].isalpha()
-
-
-def _rules(selectors: str, declarations: str, *, is_conditional: bool) -> list[Rule]:
-    rules = []
-    for selector in selectors.split(","):
-        parts = _COMBINATOR.split(selector.strip())
-        last = parts[-1].partition(":")[0]
-        if not last or not _SIMPLE_SELECTOR.fullmatch(last):
-            continue
-        if is_conditional or len(parts) > 1 or last != parts[-1]:
-            rules.append(Rule(last, _showing(declarations), overrides=True))
-        else:
-            rules.append(Rule(last, declarations, overrides="!important" in declarations))
+            opened[-1].declarations.append(text)
+            # The end of the sheet closes whatever is open.
+            for _ in range({";": 0, "}": 1}.get(end, len(opened))):
+                rules += _rules(opened.pop())
+        elif is_broken or not (text := _top_level(text)).startswith("@"):
+            # A brace or semicolon too many becomes part of the next selector.
+            is_broken = is_broken or bool(text or end)
+        elif not _HARMLESS_STATEMENT.match(text):
+            # What comes by @import or after @namespace may be anything.
+            rules.append(Rule("*", _ALL_UNKNOWN, Rank.UNCERTAIN))
     return rules
 
 
-def _showing(declarations: str) -> str:
-    """The declarations as far as they may show text; colours become unknown ones."""
-    style = parse_style(declarations)
-    if hides(style) or is_zero_font(style) or style.get("visibility") in ("hidden", "collapse"):
-        return ""
-    shown = {name: "unknown" if name in COLOR_PROPERTIES else style[name] for name in style}
-    return ";".join(f"{name}:{value}" for name, value in shown.items())
+def _open(prelude: str, opened: list[_Block], *, is_uncertain: bool) -> _Block:
+    if not opened:
+        return _Block(_top_level(prelude), is_uncertain, is_in_rule=False)
+    parent = opened[-1]
+    parent.is_uncertain = True
+    is_in_rule = parent.is_in_rule or not parent.prelude.startswith("@")
+    return _Block(prelude.strip(), True, is_in_rule)
 
 
-def parse_style(css: str) -> Style:
-    """The declarations of a ``style`` attribute that may hide text; of doubled ones the last.
+def _top_level(text: str) -> str:
+    return _BEFORE_RULE.sub("", text, count=1).strip()
 
-    ``font`` is put down as ``font-size``, ``background-color`` as ``background``: the later of the
-    two holds. A picture in the background is ``background-image``, whatever the rest says.
-    """
-    return _parse(css).copy() if len(css) <= _MAX_STYLE_CHARACTERS else {}
+
+def specificity(selector: str) -> tuple[int, int, bool]:
+    """By which of two rules the stronger is found."""
+    return selector.count("#"), selector.count("."), selector[0].isalpha()
+
+
+def _statements(css: str) -> Iterator[tuple[str, str]]:
+    """Pieces of CSS, each with the brace or semicolon that ends it; those in brackets end none."""
+    css = _STRANGE.sub("?", _LINE_BREAK.sub("\n", css))
+    pieces: list[str] = []
+    closing: list[str] = []
+    for token in _TOKEN.findall(_OPAQUE.sub(_mask, _ESCAPE.sub(_unescape, css))):
+        if closing:
+            if token == closing[-1]:
+                closing.pop()
+            elif token in _CLOSING:
+                closing.append(_CLOSING[token])
+        elif token in ("(", "["):
+            closing.append(_CLOSING[token])
+        elif token in ("{", "}", ";"):
+            yield "".join(pieces), token
+            pieces = []
+            continue
+        pieces.append(token)
+    yield "".join(pieces), ""
+
+
+def _unescape(escape: re.Match[str]) -> str:
+    """An escaped letter as that letter; other escapes cannot be read, but never end anything."""
+    letter = chr(int(escape[1], 16) % 0x110000) if escape[1] else escape[0][1]
+    return letter if letter.isascii() and letter.isalpha() else escape[0]
+
+
+def _mask(opaque: re.Match[str]) -> str:
+    if opaque["comment"] is not None:
+        return " "
+    address = "//" if _WEB_ADDRESS.match(opaque[0]) else ""
+    if opaque["address"]:
+        return f"url({address})"
+    return f'"{address}"' if opaque["closed"] is not None else "?"
+
+
+def _rules(block: _Block) -> list[Rule]:
+    normal, important = _declare(block.declarations)
+    if not (normal or important):
+        return []
+    prelude = block.prelude
+    if prelude.startswith("@"):
+        # Inside a rule its declarations are those of the rule; else they are a font's or a page's.
+        if not block.is_in_rule:
+            return []
+        prelude = "?"
+    selectors = [selector.strip() for selector in _ARGUMENTS.sub(":", prelude).split(",")]
+    is_valid = all(_VALID_SELECTOR.fullmatch(selector) for selector in selectors)
+    is_uncertain = block.is_uncertain or not is_valid
+    shown = _uncertain(normal | important)
+    rules: list[Rule] = []
+    for selector in selectors:
+        if not is_uncertain and _SIMPLE_SELECTOR.fullmatch(selector):
+            rules.append(Rule(selector, normal, Rank.NORMAL))
+            rules.append(Rule(selector, important, Rank.IMPORTANT))
+        else:
+            last = _COMBINATOR.split(selector)[-1].partition(":")[0]
+            target = last if _SIMPLE_SELECTOR.fullmatch(last) else "*"
+            rules.append(Rule(target, shown, Rank.UNCERTAIN))
+    return [rule for rule in rules if rule.style]
+
+
+def _uncertain(style: Style) -> Style:
+    """What a style that may not hold is good for: nothing that hides, all else unknown."""
+    return {name: _UNKNOWN for name, value in style.items() if not _is_hiding(name, value)}
+
+
+def _is_hiding(name: str, value: str) -> bool:
+    style = {name: value}
+    return hides(style) or is_zero_font(style) or value in ("hidden", "collapse")
+
+
+def parse_style(css: str) -> tuple[Style, Style]:
+    """What a ``style`` attribute sets without and with ``!important``; not to be changed."""
+    return _parse(css) if len(css) <= _MAX_STYLE_CHARACTERS else ({}, _ALL_UNKNOWN)
 
 
 @functools.lru_cache(maxsize=1024)
-def _parse(css: str) -> Style:
-    style: Style = {}
-    for declaration in _COMMENT.sub("", css.lower()).split(";"):
-        name, _, value = declaration.partition(":")
-        name, value = name.strip(), value.replace("!important", "").strip()
-        if name == "font":
-            name, value = "font-size", "0" if _ZERO_FONT_SHORTHAND.search(value) else "medium"
-        elif name.startswith("background"):
-            name = "background-image" if _PICTURE.search(value) else "background"
-        elif _PAINT.search(name):
-            name, value = "color", "unknown"
-        if _HIDING_PROPERTY.search(name):
-            style[name] = value
-    return style
+def _parse(css: str) -> tuple[Style, Style]:
+    statements = list(_statements(css))
+    # Browsers differ in where a declaration with braces ends.
+    if any(end in ("{", "}") for _, end in statements):
+        return {}, _ALL_UNKNOWN
+    return _declare(text for text, _ in statements)
+
+
+def _declare(declarations: Iterable[str]) -> tuple[Style, Style]:
+    normal: Style = {}
+    important: Style = {}
+    for declaration in declarations:
+        name, _, value = declaration.lower().partition(":")
+        value, is_important = _IMPORTANT.subn("", value.strip())
+        (important if is_important else normal).update(_effect(name.strip(), value.strip()))
+    return normal, important
+
+
+def _effect(name: str, value: str) -> Style:
+    """What one declaration sets."""
+    name, is_vendors = _VENDOR.subn("", name, count=1)
+    if _ANYTHING.match(name):
+        return _ALL_UNKNOWN
+    if not value or _HARMLESS.fullmatch(f"{name}:{value}"):
+        return {}
+    if is_vendors or len(value) > _MAX_VALUE_CHARACTERS:
+        value = _UNKNOWN
+    if name == "font":
+        return {"font-size": "0" if _ZERO_FONT_SHORTHAND.fullmatch(value) else "medium"}
+    if name.startswith("background"):
+        return _background(name, value)
+    if name in _PLAIN:
+        return {name: value}
+    return {
+        key: _UNKNOWN
+        for key, pattern in _UNCLEAR.items()
+        if pattern.match(name) and value != "none"
+    }
+
+
+def _background(name: str, value: str) -> Style:
+    if name in ("background-clip", "background-blend-mode"):
+        return {"paint": _UNKNOWN}
+    if name == "background-image":
+        return {} if value in _NONE else {name: _UNKNOWN}
+    if name not in ("background", "background-color"):
+        return {}
+    if _PICTURE.search(value):
+        return {"background-image": _UNKNOWN}
+    return {"background": _UNKNOWN if name == "background-color" and value == "none" else value}
 
 
 def hides(style: Style) -> bool:
     """Whether nothing inside such an element is displayed, whatever its children say."""
-    if style.get("display") == "none" or _is_zero(style.get("opacity")):
-        return True
-    if any(_RESCUE.match(name) for name in style):
-        return False
-    sides = ("height", "max-height", "width", "max-width")
-    if style.get("overflow") == "hidden" and any(_is_zero(style.get(side)) for side in sides):
-        return True
-    return style.get("position") in ("absolute", "fixed") and any(
-        _FAR_AWAY.fullmatch(style.get(side, "")) for side in ("left", "top")
+    is_clear = has_box(style) and _matches(_ZERO_OPACITY, style, "opacity")
+    return is_clear or style.get("display") == "none"
+
+
+def has_box(style: Style) -> bool:
+    """Whether an element is a box of its own, so that what is set on it counts."""
+    display = style.get("display", "inline")
+    return display in _CLIPPING_DISPLAYS or display in ("inline", "table", "table-cell")
+
+
+def clips(style: Style) -> bool:
+    """Whether a block shows nothing of what is in it, other than what is positioned."""
+    return (
+        style.get("overflow") == "hidden"
+        and "room" not in style
+        and style.get("display", "block") in _CLIPPING_DISPLAYS
+        and any(_matches(_ZERO_LENGTH, style, side) for side in _SIDES)
     )
 
 
 def is_zero_font(style: Style) -> bool:
-    """Whether text set directly in such an element is too small to be seen."""
-    size = style.get("font-size", "")
-    return _is_zero(size) or bool(_TINY_FONT.fullmatch(size))
+    """Whether text set directly in such an element has no size."""
+    return _matches(_ZERO_FONT, style, "font-size")
 
 
-def _is_zero(value: str | None) -> bool:
-    return bool(value and _ZERO.fullmatch(value))
+def is_tiny_font(style: Style) -> bool:
+    """Whether text set directly in such an element is too small to be read, unless magnified."""
+    return _matches(_TINY_FONT, style, "font-size")
+
+
+def is_relative_font(style: Style) -> bool:
+    """Whether the size of the letters is zero where that of the parent element is."""
+    return _RELATIVE_FONT.fullmatch(style.get("font-size", "")) is not None
+
+
+def _matches(pattern: re.Pattern[str], style: Style, name: str) -> bool:
+    return pattern.fullmatch(style.get(name, "")) is not None
 
 
 def is_transparent(color: str) -> bool:
     """Whether text in this colour leaves no mark."""
-    return color == "transparent" or bool(_TRANSPARENT.fullmatch(color))
+    return _TRANSPARENT.fullmatch(color) is not None
+
+
+def attribute_color(value: str) -> str:
+    """The colour that a ``color`` or ``bgcolor`` attribute means, in CSS."""
+    value = value.strip(" \t\n\f\r").lower()
+    if not value.isascii():
+        return _UNKNOWN
+    color = value if value in _NAMED_COLORS or value[:1] == "#" else f"#{value}"
+    return color if len(color) != 4 or value[:1] == "#" else _UNKNOWN
 
 
 def rgb(color: str) -> tuple[int, int, int] | None:

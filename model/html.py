@@ -6,6 +6,7 @@ text that is shown but not read is a way past the filter.
 """
 
 import re
+from html import unescape
 
 from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.html import DocumentNode, ElementNode, HTMLTree, Node, NodeType
@@ -13,12 +14,20 @@ from resiliparse.parse.html.exception import CSSParserException
 
 from model.css import (
     COLOR_PROPERTIES,
+    Rank,
+    Rule,
     Style,
+    attribute_color,
+    clips,
+    has_box,
     hides,
+    is_relative_font,
+    is_tiny_font,
     is_transparent,
     is_zero_font,
     parse_style,
     rgb,
+    specificity,
     style_rules,
 )
 
@@ -31,8 +40,20 @@ _MAX_STYLED = 5_000
 _STYLED = "[style],[hidden],[color],[bgcolor],[background],[text]"
 # Colours closer than this in each channel cannot be told apart.
 _SAME_COLOR = 16
-# Elements that have a background without being told.
-_PAINTED = ("mark", "button")
+# Elements that without height show nothing; others ignore it or may be larger than told.
+_BLOCKS = frozenset(("div", "p", "center", "section", "article", "header", "footer", "main"))
+# Elements with colours and a size of letters of their own; tables, where no doctype is given.
+_INDEPENDENT = frozenset(
+    ("mark", "button", "input", "select", "option", "textarea", "dialog", "table")
+)
+# The background of all that is in an element with ``paint``.
+_PAINT = "paint"
+_COLUMNS = frozenset(("col", "colgroup"))
+_ENLARGED = frozenset(("big", "h1", "h2", "h3"))
+_BGCOLORED = _COLUMNS | {"body", "table", "thead", "tbody", "tfoot", "tr", "td", "th", "marquee"}
+# Elements whose background lies behind all that is in them, and ones that are part of a line.
+_SOLID = _BLOCKS | _BGCOLORED | {"html", "blockquote", "pre", "ul", "ol", "li", "h1", "h2", "h3"}
+_INLINE = frozenset(("b", "big", "br", "em", "font", "i", "s", "small", "span", "strong", "u"))
 
 # What selectors match and what hides, shows or is itself text; the parser takes quadratic time over
 # the attributes of one tag, so it gets to see no others.
@@ -40,22 +61,42 @@ _KEPT_ATTRIBUTES = frozenset(
     ("style", "class", "id", "hidden", "color", "bgcolor", "background", "text", "size")
     + ("alt", "value", "type")
 )
-_NAME = r"=?[^\s/>=]++|="
-_VALUE = r"""\"[^\"]*+\"?|'[^']*+'?|[^\s>]*+"""
-_ATTRIBUTES = re.compile(rf"[\s/]*+({_NAME})(?:\s*+=\s*+({_VALUE}))?+")
-_TAG_ATTRIBUTES = rf"(?:[\s/]*+(?:{_NAME})(?:\s*+=\s*+(?:{_VALUE}))?+)*+"
+# The blanks of HTML; Python knows more.
+_S = r" \t\n\f\r"
+_NAME = rf"=?[^{_S}/>=]++|="
+_VALUE = rf"""\"[^\"]*+\"?|'[^']*+'?|[^{_S}>]*+"""
+_ATTRIBUTES = re.compile(rf"[{_S}/]*+({_NAME})(?:[{_S}]*+=[{_S}]*+({_VALUE}))?+")
+_TAG_ATTRIBUTES = rf"(?:[{_S}/]*+(?:{_NAME})(?:[{_S}]*+=[{_S}]*+(?:{_VALUE}))?+)*+"
+_RAW = "script|style|title|textarea|xmp|iframe|noembed|noframes"
 _MARKUP = re.compile(
     # Comments, to the end if never closed.
     r"<!--(?:-?>|.*?--!?>|.*)"
+    # Whatever follows is text.
+    rf"|<plaintext(?=[{_S}/>]){_TAG_ATTRIBUTES}[{_S}/]*+(?P<text>>.*)"
     # Elements that hold no markup, with their content.
-    r"|<(?P<raw>script|style|title|textarea|xmp|iframe|noembed|noframes)(?=[\s/>])"
-    rf"{_TAG_ATTRIBUTES}[\s/]*+>(?P<content>.*?)(?:(?=</(?P=raw)[\s/>])|\Z)"
+    rf"|<(?P<raw>{_RAW})(?=[{_S}/>])(?P<raw_attributes>{_TAG_ATTRIBUTES})"
+    rf"[{_S}/]*+>(?P<content>.*?)(?:(?=</(?P=raw)[{_S}/>])|\Z)"
     # Start and end tags.
-    rf"|<(?P<name>/?[a-z][^\s/>]*+)(?P<attributes>{_TAG_ATTRIBUTES})[\s/]*+(?P<end>>?)"
-    # Declarations and other things that show nothing.
+    rf"|<(?P<name>/?[a-z][^{_S}/>]*+)"
+    rf"(?P<attributes>{_TAG_ATTRIBUTES})[{_S}/]*+(?P<end>>?)"
+    # In a paragraph a table may stand only if there is no doctype.
+    r"|<!(?P<doctype>doctype)[^>]*+>"
+    # Other declarations and things that show nothing.
     r"|<[!?/][^>]*+>?",
-    re.IGNORECASE | re.DOTALL,
+    re.ASCII | re.IGNORECASE | re.DOTALL,
 )
+_BLANKS = re.compile(rf"[{_S}]+")
+_SELECTED_NAMES = re.compile(r"[.#]([\w-]+)")
+_COLOR_ATTRIBUTES = (
+    ("color", frozenset(("font",)), "color"),
+    ("text", frozenset(("body",)), "color"),
+    ("bgcolor", _BGCOLORED, "background"),
+)
+# In these other rules of markup hold, and other properties of CSS.
+_FOREIGN = re.compile(r"<(?:svg|math)\b", re.ASCII | re.IGNORECASE)
+_FOREIGN_RAW = re.compile(rf"<(?:{_RAW}|!\[CDATA\[)", re.ASCII | re.IGNORECASE)
+_TAG = re.compile(r"</?[a-z][^<>]*+>", re.ASCII | re.IGNORECASE)
+_LOCAL_SHEET = re.compile(rf"[{_S}]*+(?!(?:https?:)?//)", re.ASCII | re.IGNORECASE)
 
 
 def html_to_text(html: str) -> str:
@@ -67,60 +108,118 @@ def html_to_text(html: str) -> str:
     Args:
         html: any string without lone surrogates; broken markup is read as browsers do.
     """
-    tree = HTMLTree.parse(_MARKUP.sub(_simplify, html))
+    markup = _MARKUP.sub(_simplify, html)
+    foreign = _FOREIGN.search(html) if _FOREIGN.search(markup) else None
+    tree = HTMLTree.parse(markup)
     document = tree.document
-    if document is not None:
-        if _inline_stylesheets(document, len(html)):
-            _remove_hidden(document)
-    return extract_plain_text(
-        tree, preserve_formatting=True, list_bullets=False, form_fields=True
-    ).strip()
+    if document is not None and foreign is None:
+        _remove_hidden(document, _cascade(document, len(html)))
+    text = extract_plain_text(tree, preserve_formatting=True, list_bullets=False, form_fields=True)
+    if foreign and _FOREIGN_RAW.search(html, foreign.end()):
+        # What is markup, what a script, only a browser can tell: all that may be text is.
+        text += "\n" + unescape(_TAG.sub("", html[foreign.start() :]))
+    return text.strip()
 
 
 def _simplify(markup: re.Match[str]) -> str:
     """The same markup without comments, scripts and the attributes that do not matter here."""
+    if markup["text"]:
+        return f"<plaintext{markup['text']}"
     if raw := markup["raw"]:
-        is_needed = raw.lower() in ("style", "textarea", "xmp")
+        raw = raw.lower()
+        if raw == "style" and not _is_plain_sheet(markup["raw_attributes"]):
+            return f"<style class=uncertain>{markup['content']}"
+        is_needed = raw in ("style", "textarea", "xmp")
         return f"<{raw}>{markup['content']}" if is_needed else f"<{raw}>"
+    if markup["doctype"]:
+        return markup[0]
     # Browsers drop a tag that the end of the document cuts off.
     if not markup["name"] or not markup["end"]:
         return ""
     if not markup["attributes"]:
         return f"<{markup['name']}>"
-    kept: dict[str, str] = {}
-    for name, value in _ATTRIBUTES.findall(markup["attributes"]):
-        if (name := name.lower()) in _KEPT_ATTRIBUTES:
-            value = value.strip(value[0]) if value[:1] in ("'", '"') else value
-            kept.setdefault(name, value.replace('"', "&quot;"))
-    attributes = "".join(f' {name}="{value}"' for name, value in kept.items())
-    return f"<{markup['name']}{attributes}>"
+    attributes = _attributes(markup["attributes"])
+    if markup["name"].lower() in ("link", "meta"):
+        return _sheet_of(attributes)
+    kept = (
+        f' {name}="{value.replace(chr(34), "&quot;")}"'
+        for name, value in attributes.items()
+        if name in _KEPT_ATTRIBUTES
+    )
+    return f"<{markup['name']}{''.join(kept)}>"
 
 
-def _inline_stylesheets(document: DocumentNode, characters: int) -> bool:
-    """Writes the rules of ``<style>`` elements into ``style`` attributes, as the cascade does.
+def _attributes(markup: str) -> dict[str, str]:
+    """Of doubled ones the first, as browsers do."""
+    attributes: dict[str, str] = {}
+    for name, value in _ATTRIBUTES.findall(markup):
+        value = value.strip(value[0]) if value[:1] in ("'", '"') else value
+        attributes.setdefault(name.lower(), value)
+    return attributes
 
-    Returns:
-        False if the document asked for too much, so that ``style`` attributes do not say it all.
-    """
-    css = "\n".join(sheet.text or "" for sheet in _select(document, "style"))
-    if len(css) > _MAX_STYLESHEET_CHARACTERS:
-        return False
-    rules = style_rules(css)
+
+def _is_plain_sheet(markup: str) -> bool:
+    """Whether the attributes of a ``<style>`` leave no doubt that it holds."""
+    attributes = _attributes(markup)
+    return (
+        attributes.get("media", "all").lower() in ("all", "screen", "")
+        and attributes.get("type", "text/css").lower() in ("text/css", "")
+        and "title" not in attributes
+    )
+
+
+def _sheet_of(attributes: dict[str, str]) -> str:
+    """A ``<link>`` or ``<meta>`` as the sheet that tells what it may do to colours and rules."""
+    if unescape(attributes.get("name", "")).strip().lower() == "color-scheme":
+        return "<style>:root{color-scheme:dark}</style>"
+    is_sheet = "stylesheet" in unescape(attributes.get("rel", "")).lower()
+    if is_sheet and _LOCAL_SHEET.match(unescape(attributes.get("href", ""))):
+        return "<style>@import 'sheet'</style>"
+    return ""
+
+
+def _cascade(document: DocumentNode, characters: int) -> dict[ElementNode, Style]:
+    """What sheets and attributes set on each element; nothing if it is unclear or too much."""
+    sheets = _select(document, "style")
+    if sum(len(sheet.text or "") for sheet in sheets) > _MAX_STYLESHEET_CHARACTERS:
+        return {}
+    rules = _rules(document, sheets)
     if len(rules) > min(_MAX_RULES, _MAX_RULES_TIMES_CHARACTERS // (characters + 1)):
-        return False
-    rules_to_append = [rule for rule in rules if rule.overrides]
-    rules_to_prepend = [rule for rule in reversed(rules) if not rule.overrides]
-    left = _MAX_STYLED
-    for rule in rules_to_prepend + rules_to_append:
-        elements = _select(document, rule.selector)
-        left -= len(elements)
-        if left < 0:
-            return False
-        for element in elements:
-            own = element.getattr("style") or ""
-            pair = (own, rule.declarations) if rule.overrides else (rule.declarations, own)
-            element["style"] = ";".join(pair)
-    return True
+        return {}
+    own = _select(document, _STYLED)
+    left = _MAX_STYLED - len(own)
+    styles = {element: _hints(element) for element in own}
+    for rank in Rank:
+        for rule in rules:
+            if rule.rank != rank:
+                continue
+            elements = _select(document, rule.selector)
+            left -= len(elements)
+            if left < 0 or not all(_is_certain(rule, element) for element in elements):
+                return {}
+            for element in elements:
+                styles.setdefault(element, {}).update(rule.style)
+        if rank != Rank.UNCERTAIN:
+            for element in own:
+                styles[element].update(parse_style(element.getattr("style") or "")[rank])
+    return styles if left >= 0 else {}
+
+
+def _rules(document: DocumentNode, sheets: list[ElementNode]) -> list[Rule]:
+    """The rules of all sheets, weakest first."""
+    uncertain = {*_select(document, "style.uncertain"), *_select(document, "noscript style")}
+    rules: list[Rule] = []
+    for sheet in sheets:
+        rules += style_rules(sheet.text or "", is_uncertain=sheet in uncertain)
+    return sorted(rules, key=lambda rule: specificity(rule.selector))
+
+
+def _is_certain(rule: Rule, element: ElementNode) -> bool:
+    """Whether a rule that may hide selects an element even if capital letters count."""
+    if rule.rank == Rank.UNCERTAIN:
+        return True
+    names = {element.getattr("id"), *_BLANKS.split(element.getattr("class") or "")}
+    return names.issuperset(_SELECTED_NAMES.findall(rule.selector))
 
 
 def _select(document: DocumentNode, selector: str) -> list[ElementNode]:
@@ -131,93 +230,138 @@ def _select(document: DocumentNode, selector: str) -> list[ElementNode]:
         return []
 
 
-def _remove_hidden(document: DocumentNode) -> None:
-    """Takes out elements that are not displayed, and text too small or pale to be seen."""
-    elements = _select(document, _STYLED)
-    if len(elements) > _MAX_STYLED:
-        return
-    known_colors: dict[ElementNode, tuple[str, str]] = {}
-    for element in elements:
-        style = _style(element)
-        if (element.hasattr("hidden") and "display" not in style) or hides(style):
-            element.decompose()
-        elif is_zero_font(style):
-            _blank(element, "font-size")
-        elif style.get("visibility") in ("hidden", "collapse"):
-            _blank(element, "visibility")
-        elif not style.keys().isdisjoint(COLOR_PROPERTIES) and _is_same_color(
-            *_colors(element, known_colors)
-        ):
-            _blank(element, "color")
-
-
-def _style(element: ElementNode) -> Style:
-    """The element's own declarations; its older colour attributes are the weakest of them."""
+def _hints(element: ElementNode) -> Style:
+    """What attributes other than ``style`` say, which is weaker than any rule."""
     style: Style = {}
-    css = ""
-    for attribute in element.attrs:
-        value = (element.getattr(attribute) or "").strip().lower()
-        if attribute == "style":
-            css = value
-        elif attribute in ("color", "text") and value:
-            style["color"] = value
-        elif attribute == "bgcolor" and value:
-            style["background"] = value
-        elif attribute == "background":
-            style["background-image"] = value
-    return style | parse_style(css) if css else style
+    if element.hasattr("hidden") and "until" not in (element.getattr("hidden") or "").lower():
+        style["display"] = "none"
+    for attribute, tags, name in _COLOR_ATTRIBUTES:
+        if element.tag in tags and (value := element.getattr(attribute)):
+            style[name] = attribute_color(value)
+    if element.hasattr("background"):
+        style["background-image"] = "unknown"
+    return style
 
 
-def _blank(element: ElementNode, inherited: str) -> None:
-    """Empties the text below an element down to where a child sets the property anew."""
+def _remove_hidden(document: DocumentNode, styles: dict[ElementNode, Style]) -> None:
+    """Takes out elements that are not displayed, and text too small or pale to be seen."""
+    open_blocks = _with_positioned(document, styles)
+    is_scaled = any("scale" in style for style in styles.values())
+    is_colored = any(
+        element.tag in _COLUMNS and not style.keys().isdisjoint(COLOR_PROPERTIES)
+        for element, style in styles.items()
+    )
+    known_colors: dict[ElementNode, tuple[str, str, str]] = {}
+    for element, style in styles.items():
+        is_clipped = element.tag in _BLOCKS and element not in open_blocks and clips(style)
+        if is_clipped or hides(style):
+            element.decompose()
+        elif is_zero_font(style) or (is_tiny_font(style) and not is_scaled):
+            _blank(element, "font-size", styles)
+        elif style.get("visibility") in ("hidden", "collapse"):
+            _blank(element, "visibility", styles)
+        elif not (is_colored or style.keys().isdisjoint(COLOR_PROPERTIES)) and _is_same_color(
+            *_colors(element, styles, known_colors)
+        ):
+            _blank(element, "color", styles)
+
+
+def _with_positioned(document: DocumentNode, styles: dict[ElementNode, Style]) -> set[ElementNode]:
+    """The elements around what need not keep within them."""
+    positioned = [
+        element
+        for element, style in styles.items()
+        if style.get("position", "static") not in ("static", "relative", "sticky")
+    ]
+    around: set[ElementNode] = set()
+    for element in positioned + _select(document, "dialog"):
+        ancestor = element.parent_element
+        while ancestor is not None and ancestor not in around:
+            around.add(ancestor)
+            ancestor = ancestor.parent_element
+    return around
+
+
+def _blank(element: ElementNode, inherited: str, styles: dict[ElementNode, Style]) -> None:
+    """Empties the text below an element down to where a child sets the property anew.
+
+    Such a child is looked at by itself, so that no text is walked over more than once for each of
+    the three properties.
+    """
+    is_tiny = inherited == "font-size" and not is_zero_font(styles[element])
+    is_line = inherited == "color" and not _is_solid(element, styles[element])
     stack: list[Node] = [element]
     while stack:
         for child in stack.pop().child_nodes.values():
             if child.type is NodeType.TEXT:
                 child.value = ""
-            elif isinstance(child, ElementNode) and not _sets(child, inherited):
-                stack.append(child)
+            elif isinstance(child, ElementNode):
+                style = styles.get(child, {})
+                is_enlarged = is_tiny and (child.tag in _ENLARGED or "font-size" in style)
+                is_block = is_line and (child.tag not in _INLINE or "display" in style)
+                if not (is_enlarged or is_block or _sets(child, style, inherited)):
+                    stack.append(child)
 
 
-def _sets(element: ElementNode, inherited: str) -> bool:
-    style = _style(element)
+def _is_solid(element: ElementNode, style: Style) -> bool:
+    """Whether what an element has for a background is behind blocks in it, too."""
+    return "background" not in style or (element.tag in _SOLID and "display" not in style)
+
+
+def _sets(element: ElementNode, style: Style, inherited: str) -> bool:
+    if inherited == "visibility":
+        return "visibility" in style
+    if element.tag in _INDEPENDENT:
+        return True
     if inherited == "color":
         # Links have a colour of their own.
         return element.tag == "a" or not style.keys().isdisjoint(COLOR_PROPERTIES)
-    if inherited == "font-size":
-        size = style.get("font-size", "")
-        is_relative = size.endswith(("%", "em", "ex")) and not size.endswith("rem")
-        is_relative |= size in ("", "larger", "smaller", "inherit", "unset")
-        return element.hasattr("size") or not is_relative
-    return inherited in style
+    return element.hasattr("size") or is_zero_font(style) or not is_relative_font(style)
 
 
 def _is_same_color(text: str, background: str) -> bool:
     """Whether such text cannot be told from its background; False where it is not known."""
-    if is_transparent(text):
-        return True
     text_rgb, background_rgb = rgb(text), rgb(background)
-    if text_rgb is None or background_rgb is None:
+    if background_rgb is None:
         return False
+    if text_rgb is None:
+        return is_transparent(text)
     return all(abs(a - b) < _SAME_COLOR for a, b in zip(text_rgb, background_rgb, strict=True))
 
 
-def _colors(element: ElementNode, known: dict[ElementNode, tuple[str, str]]) -> tuple[str, str]:
-    """The colours of text and background in CSS, inherited where not set."""
+def _colors(
+    element: ElementNode,
+    styles: dict[ElementNode, Style],
+    known: dict[ElementNode, tuple[str, str, str]],
+) -> tuple[str, str]:
+    """The colours of text and background in CSS, inherited where not set.
+
+    ``known`` has them for elements and, as a third, the background of the elements in each.
+    """
     path: list[ElementNode] = []
     ancestor: ElementNode | None = element
     while ancestor is not None and ancestor not in known:
         path.append(ancestor)
         ancestor = ancestor.parent_element
-    text, background = known[ancestor] if ancestor is not None else ("black", "white")
+    text, _, behind = known[ancestor] if ancestor is not None else ("black", "", "white")
     for descendant in reversed(path):
-        style = _style(descendant)
+        style = styles.get(descendant, {})
+        if descendant.tag in _INDEPENDENT:
+            text = text if text == "black" else "unknown"
         if (own := style.get("color", "inherit")) != "inherit":
             text = own
-        own = style.get("background-image", style.get("background", "none"))
-        if own not in ("transparent", "inherit", "none", "initial"):
-            background = own
-        elif descendant.tag in _PAINTED:
-            background = "unknown"
-        known[descendant] = (text, background)
-    return text, background
+        background = _background(descendant, style, behind)
+        is_passed = background == _PAINT or _is_solid(descendant, style)
+        behind = background if is_passed else "unknown"
+        known[descendant] = (text, background, behind)
+    return known[element][:2]
+
+
+def _background(element: ElementNode, style: Style, behind: str) -> str:
+    """The colour of an element's background, given what is behind the element."""
+    if "paint" in style or behind == _PAINT:
+        return _PAINT
+    own = style.get("background-image", style.get("background", "none"))
+    if own not in ("transparent", "inherit", "none", "initial"):
+        return own if has_box(style) else "unknown"
+    return "unknown" if element.tag in _INDEPENDENT and element.tag != "table" else behind

@@ -11,7 +11,7 @@ from model.mail import MAX_CHARACTERS, message_to_text
 from tests.hostile import HOSTILE, SPAM
 
 MAX_SECONDS = 1.0
-MAX_MEMORY_BYTES = 400 << 20
+MAX_MEMORY_BYTES = 200 << 20
 
 # What nobody sees either, or what is not the spam of the corpus at all.
 NOTHING_TO_SEE = {

@@ -121,6 +121,12 @@ def _html() -> dict[str, bytes]:
         "nested styled elements": html(
             "<b style='color:#fff'><u style='font-size:0'>" * 2_500 + SPAM
         ),
+        "nested fonts of no size": html(
+            "<div style=font-size:0em>" * 1_000 + "<br>" * 8_000 + f"<font size=3>{SPAM}</font>"
+        ),
+        "one long rule for many elements": html(
+            f"<style>p{{display:block;{'top:1px;' * 8_120}}}</style>{'<p>x' * 4_900}{SPAM}"
+        ),
         "5,000 style rules": html(
             "<style>" + "".join(f".c{n} p{{color:red}}" for n in range(5_000)) + f"</style>{SPAM}"
         ),

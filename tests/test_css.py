@@ -1,0 +1,150 @@
+"""What CSS hides and what it only seems to hide. Chromium draws each ``seen`` here, and no x."""
+
+import time
+
+import pytest
+
+from model.css import style_rules
+from model.html import html_to_text
+
+HIDDEN_IN_A_NEWSLETTER = """<!DOCTYPE html><html><head><meta charset="utf-8">
+<link href="https://fonts.example/css?family=Lato" rel="stylesheet" type="text/css">
+<style type="text/css" media="screen"><!--
+@charset "utf-8"; @import url("https://fonts.example/css?family=Lato");
+#outlook a{padding:0} .ExternalClass *{line-height:100%} v\\:* {behavior:url(#default#VML)}
+@font-face{font-family:"Open Sans";src:local('x'),url(https://x.example/y.woff) format('woff')}
+a[x-apple-data-detectors]{color:inherit!important;text-decoration:none!important}
+u + #body a{color:inherit} div[style*="margin: 16px 0;"]{margin:0!important} td:hover{color:red}
+.preheader{display:none !important;visibility:hidden;opacity:0;color:transparent;height:0;width:0}
+@media only screen and (max-width:600px){
+  .hide{display:none!important} table[class=w]{width:100%!important} .full{display:block!important}
+} --></style></head>
+<body id=body bgcolor="#ffffff"><span class="preheader">x</span>
+<div style="display:none;font-size:1px;opacity:0;font-family:'Open Sans',sans-serif">x</div>
+<table><td style="font:14px Arial"><p>seen</p><span style="font-size:0">x</span></td></table>
+<div style="color:#ffffff;font-size:1px">x</div></body></html>"""
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        HIDDEN_IN_A_NEWSLETTER,
+        "<style>@import '//x.example/f.css';.h{display:none}</style>seen<i class=h>x</i>",
+        "<style>.h{display:none</style>seen<i class=h>x</i>",
+        "<style>p.g > .g, .h{display:none}</style>seen<i class=h>x</i>",
+        "<style>.h{color:#fff!important}</style>seen<i class=h style='color:#000'>x</i>",
+        "<style>.h{display:none!important}.h{display:block}</style>seen<i class=h>x</i>",
+        "<style>.h:hover{display:none}.g{display:none}</style>seen<i class=g>x</i>",
+        "seen<i style='display:none!important;display:block'>x</i>",
+        "seen<i style='d\\69splay:n\\6f ne'>x</i>",
+        "seen<i style='x:\";\";display:none'>x</i>",
+        "seen<i style='font-size:0%'>x<big>x</big></i>",
+        "seen<i style='font:0/1.2 a, \"b c\"'>x</i>",
+        "seen<i style='opacity:.0%'>x</i>",
+        "seen<div style='height:0;overflow:hidden'><p style='position:relative'>x</div>",
+        "seen<font color=ffffff>x</font>",
+    ],
+)
+def test_what_is_hidden_beyond_doubt_is_not_read(html: str) -> None:
+    assert html_to_text(html) == "seen"
+
+
+@pytest.mark.parametrize(
+    "style",
+    [
+        # Which declaration holds.
+        "display:block !important;display:none",
+        "display:block! important;display:none",
+        "color:#000!important;color:#fff",
+        "font-size:9px!important;font-size:0",
+        "display:none;all:unset",
+        # Where one declaration ends.
+        "dis/**/play:none",
+        'x:";display:none;"',
+        'x:"\\";display:none;"',
+        'x:"\\39\n;display:none;"',
+        "background:url(;display:none;)",
+        "background:u\\72l(';display:none;')",
+        "x:(;display:none;)",
+        "x:[;display:none;]",
+        "x:{;display:none;}",
+        "<!--display:none",
+        # Values that are none.
+        "display:\u00a0none",
+        "color:white\u00a0",
+        "opacity:0px",
+        "opacity:0deg",
+        "opacity:0.",
+        "font-size:0foo",
+        "font-size:0deg",
+        "font:0 x/y",
+        "font:0 inherit",
+        "font:0 ,a",
+        "color:rgb(255 255,255)",
+        "color:rgba(x,0)",
+        "color:rgba(0,0,0)",
+        "background:#000;background-color:none;color:#fff",
+        # Values that hide nothing.
+        "background:rgba(0,0,0,0)",
+        "height:0;overflow:hidden",
+        "display:contents;opacity:0",
+        "opacity:0;-webkit-opacity:1",
+        "background-color:#000;background-image:none;color:#fff",
+        "color:#fff;box-shadow:inset 0 0 0 99px #000",
+        "color:transparent;background:linear-gradient(#000,#000);-webkit-background-clip:text",
+        # Nobody can tell.
+        "font-size:1px;zoom:14",
+        "font-size:1px;-webkit-text-size-adjust:3000%",
+        "opacity:0;animation:appear 1s forwards",
+        "display:none;x:" + 5_000 * "y",
+    ],
+)
+def test_what_a_style_only_seems_to_hide_is_read(style: str) -> None:
+    quoted = style.replace('"', "&quot;")
+    assert html_to_text(f'<span style="{quoted}">seen</span>') == "seen"
+
+
+@pytest.mark.parametrize(
+    "css",
+    [
+        # What seems to hide does not hold.
+        '.g{x:"}p{display:none}"}',
+        ".g{x:(} p{display:none}",
+        "a{x:y};p{display:none}",
+        "} p{display:none}",
+        "b <!-- p{display:none}",
+        "p{<!--display:none}",
+        "p,:foo(x){display:none}",
+        "p,!!{display:none}",
+        "p,{display:none}",
+        "p > > b,p{display:none}",
+        "@namespace url(x);p{display:none}",
+        # What shows does.
+        ".h{display:none}.h[id]{display:block}",
+        ".h{display:none}:is(.h){display:block}",
+        ".h{display:none}:not(b).h{display:block}",
+        ".h{display:none}.\\68{display:block}",
+        ".h{display:none}.\\000068 {display:block}",
+        ".h{display:none}.h:hover,.h{display:block}",
+        "#i{display:none}.h{display:block! important}",
+        ".h{display:none}.h{display:block;b{}}",
+        ".h{display:none}.h{@media all{display:block}}",
+        ".h{display:none}body{& .h{display:block}}",
+        ".h{display:none}.h{display:block",
+        ".h{display:none}/*</style><style>.h{display:block}",
+        "p{display:none}@media all{.h{display:block;font-size:0}.h b{font-size:9px}}",
+        "@import 'data:text/css,.h{display:block!important}';p{display:none}",
+        "@import url(data:text/css,.h{display:block!important});p{display:none}",
+    ],
+)
+def test_what_a_sheet_only_seems_to_hide_is_read(css: str) -> None:
+    assert html_to_text(f"<style>{css}</style><p class=h id=i><b>seen</b></p>") == "seen"
+
+
+@pytest.mark.parametrize("unit", ['"', "\\", "/*", "url(", "(", "{", "@a{", "a{", "a,", ". ", "! "])
+@pytest.mark.parametrize("start", ["", "a{font:0 ", "a{color:", "a,b:is("])
+def test_reading_a_sheet_takes_linear_time(start: str, unit: str) -> None:
+    css = (start + unit * 200_000)[:200_000]
+    begin = time.process_time()
+    style_rules(css)
+    assert time.process_time() - begin < 2.0
