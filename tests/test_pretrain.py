@@ -232,6 +232,23 @@ def test_resumed_run_equals_an_uninterrupted_one(
         Pretrainer(config, tiny_texts(), CPU).restore(tmp_path / "half")
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_resumed_run_goes_on_as_the_stopped_one_on_a_gpu(
+    optimizer: str, recipe: Path, tmp_path: Path
+) -> None:
+    config = read_recipe(recipe, PretrainConfig, optimizer=optimizer)
+    stopped, resumed = (Pretrainer(config, tiny_texts(), torch.device("cuda")) for _ in range(2))
+    some = list(islice(batches(stopped.texts.train, 128, config.seed), 5))
+    for batch in some[:3]:
+        stopped.step(batch)
+    stopped.save(tmp_path / "half")
+    resumed.restore(tmp_path / "half")
+    losses = [[trainer.step(batch) for batch in some[3:]] for trainer in (stopped, resumed)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
 @pytest.mark.parametrize("output_layer", ["exact", "unigram", "log_uniform"])
 def test_held_back_loss_falls_well_below_guessing(recipe: Path, output_layer: str) -> None:
     config = read_recipe(recipe, PretrainConfig, output_layer=output_layer, steps=40)

@@ -283,8 +283,7 @@ class Pretrainer:
                 optimizer = self._optimizer_of(parameter)
                 is_muon = isinstance(optimizer, torch.optim.Muon)
                 optimizer.state[parameter] = {
-                    # torch keeps the step count on the CPU
-                    m: tensors[f"{name}.{m}"].to("cpu" if m == "step" else self.device)
+                    m: tensors[f"{name}.{m}"].to(self.device)
                     for m in (_MUON_MOMENTS if is_muon else _ADAMW_MOMENTS)
                 }
             self.steps_done, self.seconds = state["steps_done"], state["seconds"]
