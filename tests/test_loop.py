@@ -73,6 +73,21 @@ def test_accuracies_are_kept_of_every_epoch_and_of_each_part() -> None:
     assert (points[-1].train_accuracy, points[-1].validation_accuracy) == (1, 0)
 
 
+@pytest.mark.parametrize("spam_weight", [0.5, 1.0, 5.0])
+def test_loss_of_all_validation_texts_is_one_number_in_batches_of_any_size(
+    spam_weight: float,
+) -> None:
+    texts = [([1 + i, 3 + i % 5], int(i % 3 == 0)) for i in range(32)]
+    config = TrainConfig(batch_size=8, precision="float32", spam_weight=spam_weight)
+    losses = []
+    for batch_size in (1, 8, 32):
+        loaders = make_loader(EXAMPLES, 8, training=True), make_loader(texts, batch_size)
+        trainer = _Trainer(tiny_classifier_model(), *loaders, config, CPU)
+        trainer.evaluate()
+        losses.append(trainer.snapshot.validation_loss)
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
+
+
 def test_patience_ends_a_run_that_gets_no_better() -> None:
     outcome = contrary_run(epochs=50, patience=2)[1]
     assert not outcome.interrupted

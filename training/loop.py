@@ -251,7 +251,8 @@ class _Trainer:
         train_loss = float(np.mean([self.loss(*pair).item() for pair in train]))
         losses = [self.loss(*pair).item() for pair in validation]
         validation_loss = float(np.mean(losses[: self.config.eval_batches]))
-        whole = float(np.average(losses, weights=[len(batch.labels) for _, batch in validation]))
+        weights = [self.weight(batch).item() for _, batch in validation]
+        whole = float(np.average(losses, weights=weights))
         epoch = self.passes / len(self.train_loader)
         self.history.losses.append(
             LossPoint(self.passes, epoch, self.examples_seen, train_loss, validation_loss, whole)
