@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.checkpoint import CheckpointError, load_base, load_language_model
-from model.gpt2 import GPT2LMHeadModel, init_weights
+from model.checkpoint import CheckpointError, load_base, load_language_model, save_language_model
+from model.gpt2 import GPT2Config, GPT2LMHeadModel, init_weights
 from model.packing import pack
 from model.tokenizer import ENDOFTEXT, decode, encode
 from tests.conftest import TINY
@@ -350,6 +350,7 @@ def test_stopped_run_goes_on_with_resume_alone(
         (["{recipe}", "--data", "jsonl={empty}"], "too small to learn from"),
         (["{recipe}", "--data", "sms"], "is not KIND=PATH"),
         (["{recipe}", "--data", "sms={corpus}", "--device", "nonsense"], "device 'nonsense'"),
+        (["{recipe}", "--data", "sms={corpus}", "--base", "{base}"], "takes at most 16"),
     ],
 )
 def test_what_cannot_be_done_exits_with_2_and_one_line(
@@ -363,7 +364,10 @@ def test_what_cannot_be_done_exits_with_2_and_one_line(
     short, empty = tmp_path / "short.txt", tmp_path / "empty"
     short.write_text("a")
     empty.write_text("")
-    names = {"recipe": recipe, "corpus": corpus, "short": short, "empty": empty}
+    base = tmp_path / "short_base"
+    base.mkdir()
+    save_language_model(base, GPT2LMHeadModel(GPT2Config(1, 2, 16, n_positions=16)))
+    names = {"recipe": recipe, "corpus": corpus, "short": short, "empty": empty, "base": base}
     filled = [a.format(**names) for a in arguments]
     assert pretrain.main([*filled, "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
@@ -373,7 +377,12 @@ def test_what_cannot_be_done_exits_with_2_and_one_line(
 
 
 @pytest.mark.parametrize(
-    "text", ["batch_tokens = 100\nn_positions = 200", "n_head = 3\nn_embd = 8", "step = 1"]
+    "text",
+    [
+        "batch_tokens = 100\nn_positions = 200",
+        "n_head = 3\nn_embd = 8",
+        "step = 1",
+    ],
 )
 def test_wrong_recipe_is_a_clear_error(tmp_path: Path, text: str) -> None:
     path = tmp_path / "wrong.toml"

@@ -72,6 +72,10 @@ class Pretrainer:
             texts: what is read.
             device: where to compute.
             lessons: what a teacher saw in these texts, where the recipe distils.
+
+        Raises:
+            CheckpointError: the base cannot be used.
+            TrainingError: the recipe's texts may be longer than the base takes.
         """
         self.config = config
         self.lessons = lessons
@@ -84,6 +88,11 @@ class Pretrainer:
             keep_freed_memory(large_pages=True)
         torch.manual_seed(config.seed)
         model = load_language_model(config.base) if config.base else random_model(config)
+        if config.n_positions > model.config.n_positions:
+            raise TrainingError(
+                f"n_positions is {config.n_positions}, {config.base} takes at most "
+                f"{model.config.n_positions}: write that, or less, in the recipe."
+            )
         pupil = torch.nn.Linear(model.config.n_embd, lessons.components) if lessons else None
         self._adopt(model, pupil)
         self._sampled = None
