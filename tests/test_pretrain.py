@@ -382,6 +382,7 @@ def test_what_cannot_be_done_exits_with_2_and_one_line(
         "batch_tokens = 100\nn_positions = 200",
         "n_head = 3\nn_embd = 8",
         "step = 1",
+        "sampled_tokens = 1",
     ],
 )
 def test_wrong_recipe_is_a_clear_error(tmp_path: Path, text: str) -> None:

@@ -46,7 +46,11 @@ class PretrainConfig(BaseModel):
         "tokens, in proportion to their frequency in the training text, or to their rank.",
     )
     sampled_tokens: int = Field(
-        4096, ge=1, le=50256, description="Tokens drawn a step; fewer are quicker and noisier."
+        4096,
+        ge=64,
+        le=50256,
+        description="Tokens drawn a step, on average; fewer are quicker and noisier, and of a few "
+        "a step may draw none.",
     )
 
     distillation: float = Field(
