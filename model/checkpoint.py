@@ -9,7 +9,6 @@ Hugging Face's form, so that others can read it and the reverse:
 
 import contextlib
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from model.folders import CheckpointError as CheckpointError
-from model.folders import read_json, write_json
+from model.folders import parse_json, read_json, write_json
 from model.gpt2 import (
     LABELS,
     GPT2ForSequenceClassification,
@@ -91,19 +90,20 @@ def load_classifier(source: str | Path) -> Checkpoint:
     folder = resolve(source)
     settings = read_json(folder / "config.json")
     config = gpt2_config(settings, folder)
-    _check_classifier(settings, folder)
+    _check_classifier(settings, folder / "config.json")
+    own = settings.get("spamgate", {})
     tensors = read_weights(folder)
     with undrawn():
         model = GPT2ForSequenceClassification(config)
     assign(model, tensors, folder)
-    if settings.get("spamgate", {}).get("ngrams", False):
+    if own.get("ngrams", False):
         model.ngrams = _read_ngrams(folder / _NGRAMS_FILE)
     return Checkpoint(
         model=model.eval(),
         name=str(source) if HUB_ID.fullmatch(str(source)) else folder.resolve().name,
         sha256=_hash_files(folder),
-        read_token=settings.get("spamgate", {}).get("read_token", "last"),
-        causal_mask=settings.get("spamgate", {}).get("causal_mask", True),
+        read_token=own.get("read_token", "last"),
+        causal_mask=own.get("causal_mask", True),
         golden=_read_golden(folder / "golden.json"),
         run=read_json(folder / "run.json") if (folder / "run.json").exists() else None,
     )
@@ -142,7 +142,7 @@ def _read_ngrams(path: Path) -> NgramTable:
         raise CheckpointError(
             f"{path} does not hold finite weights of shape ({KINDS}, a power of two)."
         )
-    return NgramTable(weight.float())
+    return NgramTable(weight)
 
 
 def _is_table(weight: torch.Tensor) -> bool:
@@ -244,31 +244,41 @@ def write_golden(folder: Path, golden: list[GoldenMessage]) -> None:
 def _read_golden(path: Path) -> tuple[GoldenMessage, ...]:
     if not path.exists():
         return ()
+    entries = parse_json(path)
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(entries, list):
+            raise TypeError(f"it holds a {type(entries).__name__}")
         return tuple(
             GoldenMessage(str(entry["text"]), float(entry["spam_probability"])) for entry in entries
         )
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise CheckpointError(
             f"{path} is not a list of {{text, spam_probability}}: {error!r}"
         ) from error
 
 
-def _check_classifier(settings: dict[str, Any], folder: Path) -> None:
-    labels = settings.get("id2label") or {}
-    if [labels.get(str(i)) for i in range(len(labels))] != list(LABELS):
+def _check_classifier(settings: dict[str, Any], path: Path) -> None:
+    labels, own = settings.get("id2label"), settings.get("spamgate", {})
+    wanted = {str(i): label for i, label in enumerate(LABELS)}
+    if labels != wanted:
         raise CheckpointError(
-            f"{folder / 'config.json'}: id2label is {labels}, a spam classifier has "
-            f"{dict(enumerate(LABELS))}. A language model must be fine-tuned first: "
-            "python -m training.finetune."
+            f"{path}: id2label is {labels}, a spam classifier has {wanted}. A language model must "
+            "be fine-tuned first: python -m training.finetune."
+        )
+    if not isinstance(own, dict):
+        raise CheckpointError(
+            f"{path}: spamgate is {own!r}, not an object; checkpoints made elsewhere have none: "
+            "leave it out."
         )
 
 
 def _hash_files(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in [*sorted(folder.glob("*.safetensors")), folder / "config.json"]:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+        try:
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from error
     return digest.hexdigest()

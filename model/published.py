@@ -20,41 +20,70 @@ _CONV1D = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c
 # In published files, but not weights: the causal mask, and the output layer tied to wte.
 _NOT_WEIGHTS = (".attn.bias", ".attn.masked_bias", "lm_head.weight")
 
+# Variants of GPT-2 that are computed here; what stands first is meant where nothing is said.
+_VARIANTS: dict[str, tuple[object, ...]] = {
+    "model_type": ("gpt2",),
+    "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
+    "scale_attn_weights": (True,),
+    "scale_attn_by_inverse_layer_idx": (False,),
+    "reorder_and_upcast_attn": (False,),
+}
+# The largest sizes, many times those of any GPT-2: a larger one is damage, and ends here rather
+# than in an allocation.
+_LARGEST_SIZES = {
+    "n_layer": 1024,
+    "n_head": 1024,
+    "n_embd": 1 << 16,
+    "n_positions": 1 << 20,
+    "vocab_size": 1 << 20,
+}
+_FRACTIONS = ("layer_norm_epsilon", "initializer_range")
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
 
 def gpt2_config(settings: dict[str, Any], folder: Path) -> GPT2Config:
     """The sizes in a ``config.json``; refuses variants of GPT-2 that this code does not compute."""
     path = folder / "config.json"
-    expected = {
-        "model_type": ("gpt2",),
-        "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
-        "scale_attn_weights": (True,),
-        "scale_attn_by_inverse_layer_idx": (False,),
-        "reorder_and_upcast_attn": (False,),
-        "n_inner": (None, 4 * settings.get("n_embd", 0)),
+    for key, allowed in _VARIANTS.items():
+        _check_variant(settings, key, allowed, path)
+    sizes = {
+        name: _number(settings, name, int, most, path) for name, most in _LARGEST_SIZES.items()
     }
-    for key, allowed in expected.items():
-        if settings.get(key, allowed[0]) not in allowed:
-            raise CheckpointError(
-                f"{path}: {key} is {settings[key]!r}; only {allowed[-1]!r} can be computed here."
-            )
-    names = ("n_layer", "n_head", "n_embd", "n_positions", "vocab_size")
-    missing = [name for name in names if not isinstance(settings.get(name), int)]
-    if missing:
-        raise CheckpointError(f"{path} does not say {', '.join(missing)} as whole numbers.")
+    _check_variant(settings, "n_inner", (None, 4 * sizes["n_embd"]), path)
+    stated = [name for name in _FRACTIONS if name in settings]
+    fractions = {name: _number(settings, name, float, 1, path) for name in stated}
     try:
-        config = GPT2Config(
-            **{name: settings[name] for name in names},
-            layer_norm_epsilon=float(settings.get("layer_norm_epsilon", 1e-5)),
-            initializer_range=float(settings.get("initializer_range", 0.02)),
-        )
-    except (ValueError, TypeError) as error:
+        config = GPT2Config(**sizes, **fractions)
+    except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
     vocab_file = folder / "vocab.json"
-    if config.vocab_size != VOCAB_SIZE or (vocab_file.exists() and not is_gpt2_vocab(vocab_file)):
+    if config.vocab_size != VOCAB_SIZE or (vocab_file.is_file() and not is_gpt2_vocab(vocab_file)):
         raise CheckpointError(
             f"{folder} is not made for GPT-2's own {VOCAB_SIZE} tokens, the only ones known here."
         )
     return config
+
+
+def _check_variant(
+    settings: dict[str, Any], key: str, allowed: tuple[object, ...], path: Path
+) -> None:
+    if settings.get(key, allowed[0]) not in allowed:
+        raise CheckpointError(
+            f"{path}: {key} is {settings[key]!r}; only {allowed[-1]!r} can be computed here."
+        )
+
+
+def _number(
+    settings: dict[str, Any], name: str, kind: type[int] | type[float], most: int, path: Path
+) -> Any:
+    value = settings.get(name)
+    if type(value) is not kind or not 0 < value <= most:  # nor NaN, nor True
+        wanted = "a whole number" if kind is int else "a fraction"
+        raise CheckpointError(
+            f"{path}: {name} is {value!r}; {wanted} above 0 and at most {most} is needed. Take "
+            "config.json from where the weights come from."
+        )
+    return value
 
 
 def published_config(config: GPT2Config) -> dict[str, Any]:
@@ -84,32 +113,47 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     index = folder / "model.safetensors.index.json"
     names = ["model.safetensors"]
     if index.exists():
-        names = sorted(set(read_json(index).get("weight_map", {}).values()))
+        names = _indexed_files(index)
+    present = {path.name for path in folder.glob("*.safetensors")}
     tensors: dict[str, Tensor] = {}
     for name in names:
         path = folder / name
-        if path.parent != folder or not path.is_file():
+        if name not in present:
             pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
             hint = " Pickled weights (.bin, .pt) are never read: convert them." if pickled else ""
             raise CheckpointError(f"{path} is missing: weights are read from safetensors.{hint}")
         tensors |= read_tensors(path)
-    return {
-        name.removeprefix("transformer."): tensor.to(torch.float32)
-        for name, tensor in tensors.items()
-        if not name.endswith(_NOT_WEIGHTS)
-    }
+    return {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
+
+
+def _indexed_files(index: Path) -> list[str]:
+    files = read_json(index).get("weight_map")
+    if not isinstance(files, dict) or not all(isinstance(name, str) for name in files.values()):
+        raise CheckpointError(
+            f"{index}: weight_map does not give each tensor's file by name. Take the index from "
+            "where the weights come from."
+        )
+    return sorted(set(files.values()))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of one file as they are.
+    """The weights of one file in float32.
 
     Raises:
-        CheckpointError: not a whole safetensors file.
+        CheckpointError: not a whole safetensors file, or weights in a format not read here.
     """
     try:
-        return load_file(path)
+        tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from error
+    weights = {name: t for name, t in tensors.items() if not name.endswith(_NOT_WEIGHTS)}
+    for name, tensor in weights.items():
+        if tensor.dtype not in _FLOATS:
+            raise CheckpointError(
+                f"{path}: {name} is stored as {tensor.dtype}; convert it to one of "
+                f"{', '.join(map(str, _FLOATS))}."
+            )
+    return {name: tensor.to(torch.float32) for name, tensor in weights.items()}
 
 
 def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:

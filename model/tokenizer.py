@@ -148,7 +148,7 @@ def is_gpt2_vocab(vocab_file: Path) -> bool:
         return True
     try:
         vocab = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return bool(vocab == _vocab())
 

@@ -1,0 +1,119 @@
+"""Checkpoint folders that cannot be used: each is one clear error, whatever is wrong."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from model.checkpoint import CheckpointError, load_classifier
+
+
+def _edit_config(**changes: object) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | changes))
+
+    return edit
+
+
+def _edit_weights(change: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        weights = load_file(folder / "model.safetensors")
+        change(weights)
+        save_file(weights, folder / "model.safetensors")
+
+    return edit
+
+
+def _write(name: str, content: str) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        (folder / name).write_text(content)
+
+    return write
+
+
+def _make_folder(name: str) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).mkdir()
+
+    return make
+
+
+def _truncate(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _only_pickled(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+INDEX = "model.safetensors.index.json"
+NOT_FINITE = {"transformer.ln_f.bias": torch.full((32,), float("nan"))}
+FP8 = {"transformer.ln_f.bias": torch.zeros(32, dtype=torch.float8_e4m3fn)}
+WRONG_SHAPE = {"transformer.ln_f.bias": torch.zeros(31)}
+
+BROKEN = {
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors is missing"),
+    "pickled weights": (_only_pickled, "never read"),
+    "half a file": (_truncate, "not a whole safetensors file"),
+    "no config": (lambda f: (f / "config.json").unlink(), "config.json is missing"),
+    "config not JSON": (_write("config.json", "{"), "is not JSON"),
+    "config far too deep": (_write("config.json", "[" * 100_000), "is not JSON"),
+    "config not an object": (_write("config.json", "[]"), "holds a list"),
+    "config a folder": (_make_folder("config.json"), r"config\.json cannot be read"),
+    "no sizes": (_edit_config(n_layer=None), "n_layer is None; a whole number above 0"),
+    "heads do not divide": (_edit_config(n_head=5), "n_head = 5 does not divide"),
+    "other model": (_edit_config(model_type="llama"), "model_type is 'llama'"),
+    "other GELU": (_edit_config(activation_function="gelu"), "activation_function is 'gelu'"),
+    "other vocabulary": (_edit_config(vocab_size=100), "GPT-2's own 50257 tokens"),
+    "foreign vocab.json": (_write("vocab.json", "{}"), "GPT-2's own"),
+    "other labels": (_edit_config(id2label={"0": "spam", "1": "ham"}), "id2label"),
+    "language model": (_edit_config(id2label=None), "must be fine-tuned first"),
+    "missing tensor": (_edit_weights(lambda w: w.pop("score.weight")), "score.weight is missing"),
+    "extra tensor": (_edit_weights(lambda w: w.update(x=torch.ones(1))), "x is not a part"),
+    "wrong shape": (_edit_weights(lambda w: w.update(WRONG_SHAPE)), r"\(31,\) instead of \(32,\)"),
+    "not finite": (_edit_weights(lambda w: w.update(NOT_FINITE)), "not finite"),
+    "fp8": (_edit_weights(lambda w: w.update(FP8)), "ln_f.bias is stored as torch.float8_e4m3fn"),
+    "golden not JSON": (_write("golden.json", "{}x"), r"golden\.json is not JSON"),
+    "golden not a list": (_write("golden.json", "{}"), r"golden\.json is not a list"),
+    "golden a folder": (_make_folder("golden.json"), r"golden\.json cannot be read"),
+    "golden of huge numbers": (
+        _write("golden.json", f'[{{"text": "", "spam_probability": {10**400}}}]'),
+        r"golden\.json is not a list",
+    ),
+    "a stray folder": (_make_folder("x.safetensors"), r"x\.safetensors cannot be read"),
+    "index without files": (_write(INDEX, "{}"), "weight_map does not give"),
+    "index a list": (_write(INDEX, '{"weight_map": ["a"]}'), "weight_map does not give"),
+    "index of numbers": (_write(INDEX, '{"weight_map": {"a": 1}}'), "weight_map does not give"),
+    "index leads out": (_write(INDEX, '{"weight_map": {"a": "../x"}}'), "x is missing"),
+    "index of a long name": (_write(INDEX, f'{{"weight_map": {{"a": "{"x" * 999}"}}}}'), "missing"),
+}
+BROKEN |= {
+    f"{key} {value!r:.20}": (_edit_config(**{key: value}), f"config\\.json: {key} is ")
+    for key, values in {
+        "n_embd": (None, 32.0, True, 0, -32, 2**62),
+        "n_positions": (None, 2**70),
+        "n_layer": (2**40,),
+        "vocab_size": (2**70,),
+        "n_inner": (-1, [128]),
+        "layer_norm_epsilon": (float("nan"), -1e-5, 0.0, float("inf"), 10**400, None, "small"),
+        "initializer_range": (float("nan"), []),
+        "id2label": (["ham", "spam"], "ham", 2, {"0": "ham"}),
+        "spamgate": (None, ["last"], "last"),
+    }.items()
+    for value in values
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_folder_is_one_clear_error(save_tiny: Callable[..., Path], name: str) -> None:
+    breaks, message = BROKEN[name]
+    folder = save_tiny()
+    breaks(folder)
+    with pytest.raises(CheckpointError, match=message):
+        load_classifier(folder)
