@@ -376,11 +376,12 @@ def _settle_objects() -> None:
 
 def _tokens_in(classifier: Classifier, seconds: float) -> int:
     """Tokens of short texts that the model reads in this time, within 512 to 16384."""
-    texts = [EncodedText([n] * 32, truncated=False) for n in range(16)]
+    texts = classifier.trial_texts()
     classifier.predict(texts)  # warms up
     begin = time.perf_counter()
     classifier.predict(texts)
-    tokens = 16 * 32 * seconds / (time.perf_counter() - begin)
+    read = sum(len(text.token_ids) for text in texts)
+    tokens = read * seconds / (time.perf_counter() - begin)
     return int(min(max(tokens, 512), 16384))
 
 

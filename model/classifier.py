@@ -161,14 +161,19 @@ class Classifier:
         return best
 
     def _trial_seconds(self) -> float:
-        """The shortest of a few times that 512 tokens take."""
-        texts = [EncodedText([n] * 32, truncated=False) for n in range(16)]
+        """The shortest of a few times that the trial texts take."""
+        texts = self.trial_texts()
         times = []
         for _ in range(5):
             begin = time.perf_counter()
             self.predict(texts)
             times.append(time.perf_counter() - begin)
         return min(times)
+
+    def trial_texts(self) -> list[EncodedText]:
+        """Sixteen texts of 32 tokens, or of as many as the model reads, to try it on."""
+        size = min(32, self.max_tokens)
+        return [EncodedText([n] * size, truncated=False) for n in range(16)]
 
     def assume_spam_prior(self, spam_prior: float) -> None:
         """Makes all further verdicts those for texts of which this share is spam.

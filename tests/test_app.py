@@ -15,8 +15,10 @@ import pytest
 
 from app import service
 from app.main import create_app
+from model.checkpoint import save_classifier
 from model.classifier import Classifier
-from tests.conftest import AWKWARD_TEXTS, HAM, SPAM
+from model.gpt2 import GPT2Config
+from tests.conftest import AWKWARD_TEXTS, HAM, SPAM, tiny_classifier_model
 from tests.serving import make_settings, running, serving
 
 JSON = {"content-type": "application/json"}
@@ -48,6 +50,17 @@ def test_results_come_in_order_and_equal_the_model(save_tiny: Callable[..., Path
         assert sum(result["probabilities"].values()) == pytest.approx(1)
         assert result["tokens"] == expected.num_tokens
         assert result["truncated"] is False
+
+
+@pytest.mark.parametrize("n_positions", [1, 16])
+def test_a_model_of_few_positions_is_served(tmp_path: Path, n_positions: int) -> None:
+    """Also where it is tried on short texts, for its speed."""
+    config = GPT2Config(n_layer=2, n_head=4, n_embd=32, n_positions=n_positions)
+    save_classifier(tmp_path, tiny_classifier_model(config=config), read_token="last")
+    assert Classifier.load(tmp_path, "cpu")._trial_seconds() > 0
+    reply = asyncio.run(post_raw(tmp_path, json.dumps({"texts": ["", "word " * 150]}).encode()))
+    assert reply.status_code == 200
+    assert [result["tokens"] for result in reply.json()["results"]] == [1, 8 * n_positions]
 
 
 def test_a_text_that_is_too_long_is_read_in_windows(save_tiny: Callable[..., Path]) -> None:
