@@ -118,6 +118,8 @@ class Classifier:
     def load(cls, source: str | Path, device: str = "auto", dtype: str = "auto") -> "Classifier":
         """Loads a checkpoint folder or hub id and proves it on its golden messages.
 
+        Without such, short texts must at least get a number.
+
         Args:
             source: folder or hub id.
             device: ``auto`` (CUDA where there is one, else the CPU) or torch's name of a device.
@@ -125,13 +127,17 @@ class Classifier:
                 ``int8`` (CPU).
 
         Raises:
-            CheckpointError: unusable files, or golden messages that come out differently.
+            CheckpointError: unusable files, golden messages that come out differently, or
+                verdicts that are not numbers.
             DeviceError: the device or number format is not there.
         """
         chosen_device = pick_device(device)
         chosen_dtype = pick_dtype(dtype, chosen_device)
         classifier = cls(load_classifier(source), device=chosen_device, dtype=chosen_dtype)
-        classifier.check_golden()
+        if classifier.golden:
+            classifier.check_golden()
+        else:
+            classifier._check_numbers()
         return classifier
 
     @classmethod
@@ -237,6 +243,13 @@ class Classifier:
                     f"{prediction.spam_probability:.4f}, stored was {message.spam_probability:.4f} "
                     f"(allowed: {tolerance} apart). {reason}"
                 )
+
+    def _check_numbers(self) -> None:
+        if any(math.isnan(p.spam_probability) for p in self.predict(self.trial_texts())):
+            raise CheckpointError(
+                f"{self.name}: P(spam) of short texts is not a number, so weights or config.json "
+                "are damaged: fetch the checkpoint anew, or train it anew."
+            )
 
     def _batches(self, texts: Sequence[EncodedText]) -> Iterator[list[EncodedText]]:
         """Cuts the texts, in order, where the next would pass the token budget."""

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from model.checkpoint import CheckpointError, load_classifier
+from model.classifier import Classifier
 
 
 def _edit_config(**changes: object) -> Callable[[Path], None]:
@@ -117,3 +118,13 @@ def test_broken_folder_is_one_clear_error(save_tiny: Callable[..., Path], name: 
     breaks(folder)
     with pytest.raises(CheckpointError, match=message):
         load_classifier(folder)
+
+
+def test_verdicts_that_are_no_numbers_are_refused_without_golden_messages(
+    save_tiny: Callable[..., Path],
+) -> None:
+    folder = save_tiny()
+    _edit_weights(lambda w: w.update({"score.weight": torch.full((2, 32), 3e38)}))(folder)
+    (folder / "golden.json").unlink()
+    with pytest.raises(CheckpointError, match=r"P\(spam\) of short texts is not a number"):
+        Classifier.load(folder, "cpu")
