@@ -7,10 +7,12 @@ Ctrl-C.
 """
 
 import argparse
+import fcntl
+import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -75,6 +77,7 @@ class Scorer:
             return place | {"error": record.problem, "model": self.classifier.name}
         whole = join_predictions(predictions, truncated=text.truncated)
         result = place | {
+            "text_sha256": sha256_of(record.text),
             "label": whole.label,
             "decision": self.cutoffs.decide(whole.spam_probability),
             "score": score_of(whole.spam_probability, self.weight),
@@ -101,15 +104,27 @@ def chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
         yield chunk
 
 
-def done_before(out: Path, model: str) -> dict[str, int]:
-    """The last position of each file that a run before has written. A half line is cut off.
+def sha256_of(text: str) -> str:
+    """By which a run that goes on sees whether it reads what it has read before."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True)
+class Done:
+    """The last of a file's records that has a result: its position, and the SHA-256 of its text.
+    None for a bad record."""
+
+    position: int
+    text_sha256: str | None
+
+
+def done_before(out: Path, model: str) -> dict[str, Done]:
+    """How far a run before has come in each file. A half line is cut off.
 
     Raises:
         BulkError: the file holds something else, or results of another model.
     """
-    done: dict[str, int] = {}
-    if not out.exists():
-        return done
+    done: dict[str, Done] = {}
     end = 0
     with out.open("rb") as file:
         for line in file:
@@ -117,7 +132,8 @@ def done_before(out: Path, model: str) -> dict[str, int]:
                 break
             try:
                 result = json.loads(line)
-                done[result["source"]] = int(result["position"])
+                last = Done(int(result["position"]), result.get("text_sha256"))
+                done[result["source"]] = last
                 written_by = result["model"]
             except (ValueError, TypeError, KeyError, RecursionError):
                 raise BulkError(
@@ -143,14 +159,21 @@ def _is_half_result(line: bytes) -> bool:
         return True
 
 
-def refuse_input(out: Path, sources: Sequence[Source]) -> None:
-    """Checks that results do not go where records come from.
+def refuse_out(out: Path, sources: Sequence[Source]) -> None:
+    """Checks that results go to a file of their own.
 
     Raises:
-        BulkError: they do.
+        BulkError: they go where records come from, or to what is no file.
     """
-    if out.exists() and any(out.samefile(source.path) for source in sources):
+    if not out.exists():
+        pass
+    elif not out.is_file():
+        raise BulkError(f"{out} is no regular file, and a run that goes on reads it. Give a file.")
+    elif any(out.samefile(source.path) for source in sources):
         raise BulkError(f"{out} is one of the files to be scored. Give another --out.")
+    for source in sources:
+        if source.format == "maildir" and source.path.resolve() in out.resolve().parents:
+            raise BulkError(f"{out} is in {source.path}, to be scored. Give another --out.")
 
 
 def run(sources: Sequence[Source], scorer: Scorer, out: Path, column: str) -> tuple[int, int]:
@@ -158,40 +181,67 @@ def run(sources: Sequence[Source], scorer: Scorer, out: Path, column: str) -> tu
 
     Returns:
         How many records were scored, and how many were bad.
+
+    Raises:
+        BulkError: see ``done_before``; another run writes there; other records lie where those
+            with results lay.
     """
-    done = done_before(out, scorer.classifier.name)
-    total = sum(source.size for source in sources)
     scored = bad = 0
-    # Without a terminal tqdm would fill a log.
-    with (
-        out.open("a", encoding="utf-8") as file,
-        tqdm(total=total, unit="B", unit_scale=True, disable=None) as progress,
-    ):
-
-        def missing() -> Iterator[Record]:
-            for source in sources:
-                for record in read_records(source, column):
-                    progress.update(record.size)
-                    if record.position > done.get(record.source, 0):
-                        yield record
-
-        for chunk in chunks(missing()):
-            results = scorer.score(chunk)
-            file.writelines(json.dumps(result) + "\n" for result in results)
-            file.flush()
-            num_bad = sum("error" in result for result in results)
-            bad += num_bad
-            scored += len(results) - num_bad
-            progress.set_postfix(scored=scored, bad=bad)
+    with out.open("a", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BulkError(f"another run writes to {out}. Wait for it.") from None
+        except OSError:
+            pass  # a file system that knows no locks
+        done = done_before(out, scorer.classifier.name)
+        total = sum(source.size for source in sources)
+        # Without a terminal tqdm would fill a log.
+        with tqdm(total=total, unit="B", unit_scale=True, disable=None) as progress:
+            for chunk in chunks(_missing(sources, column, done, progress.update)):
+                results = scorer.score(chunk)
+                file.writelines(json.dumps(result) + "\n" for result in results)
+                file.flush()
+                num_bad = sum("error" in result for result in results)
+                bad += num_bad
+                scored += len(results) - num_bad
+                progress.set_postfix(scored=scored, bad=bad)
     return scored, bad
+
+
+def _missing(
+    sources: Sequence[Source],
+    column: str,
+    done: dict[str, Done],
+    advance: Callable[[int], object],
+) -> Iterator[Record]:
+    """The records that have no result yet; tells how many bytes each read one takes."""
+    for source in sources:
+        position = 0
+        for record in read_records(source, column):
+            advance(record.size)
+            position = record.position
+            last = done.get(record.source)
+            if last is None or position > last.position:
+                yield record
+            elif position == last.position and record.text is not None and last.text_sha256:
+                _refuse_other(record.source, sha256_of(record.text) == last.text_sha256)
+        last = done.get(str(source.path))
+        _refuse_other(str(source.path), last is None or position >= last.position)
+
+
+def _refuse_other(source: str, is_same: bool) -> None:
+    if not is_same:
+        raise BulkError(f"{source} has changed since results were written. Give another --out.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Scores the files. Returns the exit code."""
     options = _parser().parse_args(arguments)
+    files = dict.fromkeys(options.files)  # each once
     try:
-        sources = [open_source(path, options.format, options.column) for path in options.files]
-        refuse_input(options.out, sources)
+        sources = [open_source(path, options.format, options.column) for path in files]
+        refuse_out(options.out, sources)
         scorer = _make_scorer(options)
         scored, bad = run(sources, scorer, options.out, options.column)
     except (SourceError, BulkError, SettingsError, CheckpointError, DeviceError) as error:

@@ -4,12 +4,13 @@ Reads in one pass and holds one record at a time. What a record holds is never a
 that is not what its format says comes with a reason instead of a text.
 """
 
+import contextlib
 import csv
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, TextIO
 
 from model.mail import MAX_MESSAGE_BYTES, message_to_text
 
@@ -26,6 +27,8 @@ _SUFFIXES: dict[str, Format] = {
 # A line or field longer than this is cut, or is a bad record where half of it means nothing.
 _MAX_LINE_BYTES = 4 << 20
 _READ_BYTES = 1 << 16
+# How gzip, xz, zstd, lz4 and zip begin. No text and no message does.
+_PACKED = (b"\x1f\x8b", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18", b"PK\3\4")
 
 
 class SourceError(ValueError):
@@ -42,7 +45,11 @@ class Source:
     @property
     def size(self) -> int:
         """In bytes, all files of a Maildir together."""
-        return sum(path.stat().st_size for path in _files(self))
+        size = 0
+        for path in _files(self):
+            with contextlib.suppress(FileNotFoundError):  # a message that was moved meanwhile
+                size += path.stat().st_size
+        return size
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,8 @@ def open_source(path: Path, given: Format | None, column: str) -> Source:
             start = file.read(5)
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror}.") from error
+    if start.startswith(_PACKED):
+        raise SourceError(f"{path} is compressed. Unpack it first.")
     found = given or _SUFFIXES.get(path.suffix.lower()) or ("mbox" if start == b"From " else None)
     if found is None or found == "maildir":
         raise SourceError(
@@ -97,12 +106,7 @@ def open_source(path: Path, given: Format | None, column: str) -> Source:
             "eml."
         )
     if found == "csv":
-        columns = _csv_columns(path)
-        if column not in columns:
-            raise SourceError(
-                f"{path} has no column {column!r}; it has {', '.join(columns) or 'none'}. Say "
-                "--column."
-            )
+        _check_column(path, column)
     return Source(path, found)
 
 
@@ -119,7 +123,10 @@ def read_records(source: Source, column: str) -> Iterator[Record]:
         try:
             with path.open("rb") as file:
                 yield from _read_file(str(path), file, source.format, column)
-        except FileNotFoundError:  # a message of a Maildir that was moved meanwhile
+        except FileNotFoundError:
+            if source.format != "maildir":
+                raise
+            # A message that was moved meanwhile.
             yield Record(str(path), 1, 0, None, "the file is gone")
 
 
@@ -134,7 +141,10 @@ def _files(source: Source) -> list[Path]:
 def _read_file(name: str, file: BinaryIO, format: Format, column: str) -> Iterator[Record]:
     if format in ("eml", "maildir"):
         raw = file.read(MAX_MESSAGE_BYTES + 1)
-        yield _mail_record(name, 1, raw, len(raw))
+        if raw.startswith(_PACKED):  # as Dovecot can store them
+            yield Record(name, 1, len(raw), None, "compressed")
+        else:
+            yield _mail_record(name, 1, raw, len(raw))
     elif format == "mbox":
         yield from _read_mbox(name, file)
     else:
@@ -167,7 +177,7 @@ def _json_text(line: bytes, column: str, is_cut: bool) -> tuple[str | None, str]
     if is_cut:
         return None, f"longer than {_MAX_LINE_BYTES} bytes"
     try:
-        value = json.loads(line)
+        value = json.loads(line.decode(json.detect_encoding(line), "replace"))
     except (ValueError, RecursionError):
         return None, "not JSON"
     text = value.get(column) if isinstance(value, dict) else None
@@ -177,9 +187,8 @@ def _json_text(line: bytes, column: str, is_cut: bool) -> tuple[str | None, str]
 
 
 def _read_csv(path: Path, column: str) -> Iterator[Record]:
-    csv.field_size_limit(_MAX_LINE_BYTES)
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        rows = csv.DictReader(file)
+        rows = _csv_rows(file)
         position = 0
         while True:
             position += 1
@@ -196,12 +205,34 @@ def _read_csv(path: Path, column: str) -> Iterator[Record]:
             yield Record(str(path), position, size, text, problem)
 
 
-def _csv_columns(path: Path) -> list[str]:
+def _check_column(path: Path, column: str) -> None:
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         try:
-            return list(csv.DictReader(file).fieldnames or [])
+            columns = list(_csv_rows(file).fieldnames or [])
         except csv.Error as error:
             raise SourceError(f"{path} is not CSV: {error}.") from error
+    if column not in columns:
+        raise SourceError(
+            f"{path} has no column {column!r}; it has {', '.join(columns) or 'none'}. Say --column."
+        )
+    if columns.count(column) > 1:
+        raise SourceError(f"{path} has more than one column {column!r}. Rename all but one.")
+
+
+def _csv_rows(file: TextIO) -> "csv.DictReader[str]":
+    csv.field_size_limit(_MAX_LINE_BYTES)
+    return csv.DictReader(_csv_lines(file))
+
+
+def _csv_lines(file: TextIO) -> Iterator[str]:
+    """Each line, or for one beyond the bound, which is not held, a field that csv refuses."""
+    while line := file.readline(_MAX_LINE_BYTES):
+        if line.endswith(("\n", "\r")) or len(line) < _MAX_LINE_BYTES:
+            yield line
+            continue
+        while line and not line.endswith(("\n", "\r")):
+            line = file.readline(_READ_BYTES)
+        yield "x" * (_MAX_LINE_BYTES + 1)
 
 
 def _read_mbox(name: str, file: BinaryIO) -> Iterator[Record]:
@@ -209,7 +240,7 @@ def _read_mbox(name: str, file: BinaryIO) -> Iterator[Record]:
     raw, size, position = bytearray(), 0, 0
     after_blank = True
     for _, line, length in _lines(file):
-        if after_blank and line.startswith(b"From ") and size:
+        if after_blank and line.startswith(b"From ") and raw.strip():
             position += 1
             yield _mail_record(name, position, bytes(raw), size)
             raw, size = bytearray(), 0

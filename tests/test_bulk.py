@@ -1,5 +1,7 @@
 """Archives of every kind scored, resumed, and told apart from what cannot be read."""
 
+import fcntl
+import gzip
 import json
 import os
 import tracemalloc
@@ -248,6 +250,128 @@ def test_pipe_is_refused_before_its_records_are_lost(
     score(Path(f"/dev/fd/{read_end}"), code=2, flags=("--format", "txt"))
     os.close(read_end)
     assert "is no regular file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["cur/out.jsonl", "out.jsonl"])
+def test_results_do_not_go_into_the_maildir_that_is_scored(
+    score: Callable[..., list[dict[str, Any]]], tmp_path: Path, place: str
+) -> None:
+    box = written(tmp_path / "box" / "cur" / "1:2,S", MAIL).parents[1]
+    (tmp_path / "out.jsonl").symlink_to(box / place)
+    score(box, code=2)
+    assert not (box / place).exists()
+
+
+def test_results_go_to_a_regular_file_alone(
+    score: Callable[..., list[dict[str, Any]]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "out.jsonl").symlink_to("/dev/null")
+    score(written(tmp_path / "a.txt", HAM), code=2)
+    assert "is no regular file" in capsys.readouterr().err
+
+
+def test_two_runs_do_not_write_to_one_file(
+    score: Callable[..., list[dict[str, Any]]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    texts = written(tmp_path / "a.txt", HAM)
+    with (tmp_path / "out.jsonl").open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        score(texts, code=2)
+    assert "another run writes to" in capsys.readouterr().err
+    assert len(score(texts)) == 1
+
+
+def test_file_that_is_named_twice_is_scored_once(
+    score: Callable[..., list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    texts = written(tmp_path / "a.txt", f"{HAM}\n{SPAM}\n")
+    assert [result["position"] for result in score(texts, texts)] == [1, 2]
+
+
+@pytest.mark.parametrize("suffix", ["txt", "csv", "jsonl", "mbox"])
+def test_run_goes_on_where_a_file_has_grown_alone(
+    score: Callable[..., list[dict[str, Any]]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    suffix: str,
+) -> None:
+    one, two, three = {
+        "txt": [f"{text}\n" for text in (HAM, SPAM, "three")],
+        "csv": [f"text\n{HAM!r}\n", f"{SPAM!r}\n", "three\n"],
+        "jsonl": [json.dumps({"text": text}) + "\n" for text in (HAM, SPAM, "three")],
+        "mbox": [f"From a\n\n{text}\n\n" for text in (HAM, SPAM, "three")],
+    }[suffix]
+    path = written(tmp_path / f"a.{suffix}", one + two)
+    before = score(path)
+    after = score(written(path, one + two + three))
+    assert after[:2] == before
+    assert [result["position"] for result in after] == [1, 2, 3]
+    for other in (one + three + two, one):
+        score(written(path, other), code=2)
+        assert "has changed since" in capsys.readouterr().err
+
+
+def test_message_that_vanishes_meanwhile_is_a_bad_record(
+    score: Callable[..., list[dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = written(tmp_path / "box" / "new" / "1", MAIL).parents[1]
+    gone = box / "new" / "0"
+    listed = records._files
+    monkeypatch.setattr(records, "_files", lambda source: [gone, *listed(source)])
+    results = score(box)
+    assert [result.get("error") for result in results] == ["the file is gone", None]
+
+
+def test_what_is_compressed_is_not_read_as_text(
+    score: Callable[..., list[dict[str, Any]]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    score(written(tmp_path / "a.mbox.gz", gzip.compress(MAIL)), code=2)
+    assert "is compressed. Unpack it first" in capsys.readouterr().err
+    box = written(tmp_path / "box" / "new" / "1", gzip.compress(MAIL)).parents[1]
+    assert [result["error"] for result in score(box)] == ["compressed"]
+
+
+def test_csv_with_the_column_twice_is_refused(
+    score: Callable[..., list[dict[str, Any]]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    score(written(tmp_path / "a.csv", f"text,text\n{HAM!r},{SPAM!r}\n"), code=2)
+    assert "more than one column 'text'" in capsys.readouterr().err
+
+
+def test_json_lines_are_read_though_they_are_not_utf8(tmp_path: Path) -> None:
+    source = open_source(written(tmp_path / "a.jsonl", b'{"text": "caf\xe9"}\n'), None, "text")
+    assert [record.text for record in read_records(source, "text")] == ["caf\ufffd"]
+
+
+def test_mbox_that_begins_with_blank_lines_has_no_message_before_its_first(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.mbox", b"\n\nFrom a\nSubject: x\n\ny\n\nFrom b\n\nz")
+    found = list(read_records(open_source(path, None, "text"), "text"))
+    assert [record.text for record in found] == ["x\n\ny", "z"]
+
+
+def test_line_of_csv_without_end_is_not_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "_MAX_LINE_BYTES", 2000)
+    path = written(tmp_path / "a.csv", "id,text\n1,a\n2," + "b," * 4_000_000 + "\n3,c\n")
+    tracemalloc.start()
+    found = list(read_records(open_source(path, None, "text"), "text"))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [(record.text, record.problem) for record in found] == [
+        ("a", ""),
+        (None, "not a row of CSV"),
+        ("c", ""),
+    ]
+    assert peak < 1 << 20
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
