@@ -45,16 +45,26 @@ class SpamdSettings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address to listen on; the protocol knows no keys")
     port: int = Field(783, ge=0, le=65535, description="TCP port; 0 takes any free one")
-    url: str = Field("http://127.0.0.1:8000", description="the service that is asked")
+    url: str = Field(
+        "http://127.0.0.1:8000",
+        pattern=r"^https?://(\[[0-9a-fA-F:.]+\]|[^/:\s\[\]]+)(:\d+)?(/\S*)?$",
+        description="the service that is asked",
+    )
     key: SecretStr | None = Field(None, description="access key of the service, if it wants one")
     feedback_key: SecretStr | None = Field(
         None, description="key of POST /feedback, where TELL goes; without it TELL is refused"
     )
-    timeout_seconds: float = Field(4.0, gt=0, description="time for a verdict, then 75")
+    timeout_seconds: float = Field(
+        4.0, ge=0.001, le=3600, description="time for a verdict, then 75"
+    )
     read_seconds: float = Field(
         60.0, gt=0, description="time for a client to send, and to take its answer"
     )
-    max_message_bytes: int = Field(8 << 20, ge=1024, description="read of a message at most")
+    max_message_bytes: int = Field(
+        8 << 20,
+        ge=1024,
+        description="read of a message at most; PROCESS, which gives it back, answers 75 beyond",
+    )
     max_connections: int = Field(64, ge=1, description="served at once; others wait")
 
 
@@ -75,12 +85,14 @@ class Request:
         version: of the protocol, such as 1.5; decides the form of the reply.
         fields: in lower case.
         message: raw.
+        is_cut: whether it was longer.
     """
 
     command: str
     version: float
     fields: dict[str, str]
     message: bytes
+    is_cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,12 +146,15 @@ class Spamd:
                 return b"SPAMD/1.5 0 PONG\r\n"
             if request.command == "SKIP":
                 return b""
+            if request.command == "PROCESS" and request.is_cut:
+                raise NoVerdict("a message too long to be given back")  # the rest would be lost
             loop = asyncio.get_running_loop()
             if request.command == "TELL":
                 return await loop.run_in_executor(self._threads, self._tell, request)
             verdict = await loop.run_in_executor(self._threads, self._check, request.message)
             return format_reply(request, verdict)
-        except NoVerdict:
+        except NoVerdict as error:
+            print(f"spamgate: no verdict: {error}", file=sys.stderr, flush=True)  # noqa: T201
             return b"SPAMD/1.5 75 EX_TEMPFAIL\r\n\r\n"
         except (ProtocolError, TimeoutError, asyncio.IncompleteReadError, ValueError) as error:
             return f"SPAMD/1.0 76 Bad header line: {type(error).__name__}\r\n".encode()
@@ -154,7 +169,7 @@ class Spamd:
                 symbols=list(answer["symbols"]),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise NoVerdict from error
+            raise NoVerdict("an answer of another form") from error
 
     def _tell(self, request: Request) -> bytes:
         key = self._settings.feedback_key
@@ -188,11 +203,11 @@ class Spamd:
             response = connection.getresponse()
             answer = json.loads(response.read())
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise NoVerdict from error
+            raise NoVerdict(type(error).__name__) from error
         finally:
             connection.close()
         if response.status != 200 or not isinstance(answer, dict):
-            raise NoVerdict
+            raise NoVerdict(f"status {response.status}")
         return answer
 
 
@@ -210,29 +225,56 @@ async def read_request(reader: asyncio.StreamReader, max_message_bytes: int) -> 
         return Request(command, version, {}, b"")
     if command not in _COMMANDS:
         raise ProtocolError
+    fields = await _read_fields(reader)
+    message, is_cut = await _read_message(reader, fields.get("content-length"), max_message_bytes)
+    if "compress" in fields:
+        if fields["compress"].lower() != "zlib":
+            raise ProtocolError
+        message, is_cut = _inflate(message, is_cut, max_message_bytes)
+    return Request(command, version, fields, message, is_cut)
+
+
+async def _read_fields(reader: asyncio.StreamReader) -> dict[str, str]:
     fields: dict[str, str] = {}
     for _ in range(_MAX_FIELDS):
-        line = (await reader.readline()).decode("latin-1").strip()
-        if not line:
-            break
-        name, _, value = line.partition(":")
+        line = await reader.readline()
+        if not line.endswith(b"\n"):
+            raise ProtocolError
+        name, _, value = line.decode("latin-1").strip().partition(":")
+        if not name:
+            return fields
         fields[name.lower()] = value.strip()
-    else:
+    raise ProtocolError
+
+
+async def _read_message(
+    reader: asyncio.StreamReader, stated: str | None, most: int
+) -> tuple[bytes, bool]:
+    """The message, and whether it is cut at the bound. One that ends before its stated length is
+    refused: PROCESS would give back half of it for the whole."""
+    if stated is not None and not stated.isdecimal():
         raise ProtocolError
-    length = int(fields["content-length"]) if "content-length" in fields else None
-    message = bytearray()
-    while length is None or length > 0:
-        chunk = await reader.read(_CHUNK_BYTES if length is None else min(length, _CHUNK_BYTES))
-        if not chunk:
-            break
-        length = None if length is None else length - len(chunk)
-        message += chunk[: max_message_bytes - len(message)]
-    if fields.get("compress", "").lower() == "zlib":
-        try:
-            message[:] = zlib.decompressobj().decompress(bytes(message), max_message_bytes)
-        except zlib.error as error:
-            raise ProtocolError from error
-    return Request(command, version, fields, bytes(message))
+    rest = sys.maxsize if stated is None else int(stated)
+    message, is_cut = bytearray(), False
+    while rest > 0 and (chunk := await reader.read(min(rest, _CHUNK_BYTES))):
+        rest -= len(chunk)
+        is_cut |= len(message) + len(chunk) > most
+        message += chunk[: most - len(message)]
+    if stated is not None and rest:
+        raise ProtocolError
+    return bytes(message), is_cut
+
+
+def _inflate(packed: bytes, is_cut: bool, most: int) -> tuple[bytes, bool]:
+    inflater = zlib.decompressobj()
+    try:
+        message = inflater.decompress(packed, most + 1)
+    except zlib.error as error:
+        raise ProtocolError from error
+    is_cut |= len(message) > most
+    if not (inflater.eof or is_cut):
+        raise ProtocolError
+    return message[:most], is_cut
 
 
 def format_reply(request: Request, verdict: Verdict) -> bytes:

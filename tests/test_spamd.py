@@ -8,8 +8,10 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from app.spamd import Spamd, SpamdSettings, Verdict, mark_message
 
@@ -101,6 +103,22 @@ def test_message_is_cut_at_the_bound() -> None:
         assert bodies == [b"x" * 2_000]
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_message_too_long_to_be_given_back_stays_with_the_client(
+    packed: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = MAIL + b"x" * 3_000
+    fields = ""
+    if packed:
+        message, fields = zlib.compress(message), "Compress: zlib\r\n"
+    with service(SPAM) as (url, bodies):
+        for name, answer in (("PROCESS", b"75"), ("HEADERS", b"0"), ("REPORT", b"0")):
+            request = command(name, message=message, fields=fields)
+            assert ask(url, request, max_message_bytes=2_000).split()[1] == answer
+        assert [len(body) for body in bodies] == [2_000, 2_000]
+    assert "no verdict: a message too long" in capsys.readouterr().err
+
+
 def test_symbols_and_reports() -> None:
     with service(SPAM) as (url, _):
         assert ask(url, command("SYMBOLS")).endswith(b"Spam: True ; 4.9 / 3.0\r\n\r\nSPAMGATE")
@@ -137,10 +155,12 @@ def test_marks_that_a_message_brings_along_are_taken_out() -> None:
     assert mbox.endswith(b"Subject: x\n\nX-Spam-Flag: NO\n")
 
 
-def test_no_verdict_is_a_temporary_failure() -> None:
+def test_no_verdict_is_a_temporary_failure_and_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert ask("http://127.0.0.1:1", command("CHECK")).startswith(b"SPAMD/1.5 75 ")
+    assert "no verdict: ConnectionRefusedError" in capsys.readouterr().err
     with service({"detail": "busy"}, status=503) as (url, _):
         assert ask(url, command("CHECK")).startswith(b"SPAMD/1.5 75 ")
+    assert "no verdict: status 503" in capsys.readouterr().err
     with service({"unknown": "reply"}) as (url, _):
         assert ask(url, command("CHECK")).startswith(b"SPAMD/1.5 75 ")
 
@@ -155,6 +175,11 @@ def test_no_verdict_is_a_temporary_failure() -> None:
         b"DELETE SPAMC/1.5\r\n\r\n",
         b"CHECK SPAMC/1.5\r\nContent-length: x\r\n\r\n",
         b"CHECK SPAMC/1.5\r\nCompress: zlib\r\n\r\nnot zlib",
+        b"CHECK SPAMC/1.5\r\nCompress: bzip2\r\n\r\n" + MAIL,
+        b"PROCESS SPAMC/1.5\r\nCompress: zlib\r\n\r\n" + zlib.compress(MAIL)[:-2],
+        b"PROCESS SPAMC/1.5\r\nContent-length: 500\r\n\r\n" + MAIL,
+        b"PROCESS SPAMC/1.5\r\nContent-length: -5\r\n\r\n" + MAIL,
+        b"PROCESS SPAMC/1.5\r\nUser: joe",
     ],
 )
 def test_what_is_no_request_is_refused(request_bytes: bytes) -> None:
@@ -214,3 +239,20 @@ def test_tell_is_passed_on_as_feedback() -> None:
 def test_settings_come_from_flags(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPAMGATE_SPAMD_PORT", "1783")
     assert SpamdSettings().port == 1783
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *({"url": url} for url in ("127.0.0.1:8000", "http://", "http://a:b", "ftp://a")),
+        *({"timeout_seconds": seconds} for seconds in (0.0005, 3601, float("inf"))),
+    ],
+)
+def test_setting_with_which_no_verdict_can_come_is_refused(setting: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        SpamdSettings(**setting)
+
+
+@pytest.mark.parametrize("url", ["http://[::1]:8000", "https://spam.example.org/gate/"])
+def test_url_with_a_path_or_numbers_is_taken(url: str) -> None:
+    assert SpamdSettings(url=url).url == url
