@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -52,3 +53,19 @@ def test_spam_is_told_and_without_a_verdict_messages_pass(
     with server(b'{"title": "the queue is full"}', status=503) as (url, _):
         assert say(url, tmp_path) == "pass"
     assert say(f"http://127.0.0.1:{free_port()}", tmp_path) == "pass"
+
+
+def test_name_of_a_user_cannot_change_what_is_reported(tmp_path: Path) -> None:
+    if not shutil.which("curl"):
+        pytest.skip("curl is not installed")
+    header = tmp_path / "header"
+    header.write_text("X-API-Key: secret\n")
+    text = (EXAMPLES / "dovecot" / "spamgate-learn").read_text(encoding="utf-8")
+    with server(b"{}") as (url, got):
+        text = text.replace("/etc/dovecot/spamgate-feedback-header", str(header))
+        shell = ["sh", "-c", text.replace(URL, url), "spamgate-learn", "spam", "a+b&label=ham #@c"]
+        subprocess.run(shell, input=b"Subject: x\n\ny\n", check=True)
+    [(path, headers, body)] = got
+    asked = {"label": ["spam"], "source": ["imapsieve:a+b&label=ham #@c"]}
+    assert parse_qs(urlsplit(path).query) == asked
+    assert (headers["X-Api-Key"], body) == ("secret", b"Subject: x\n\ny\n")
