@@ -32,14 +32,14 @@ class AccessKeys:
         if path is None:
             return cls({})
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise KeysError(f"the file of access keys cannot be read: {error}") from error
         names_by_hash = {}
         for number, line in enumerate(lines, 1):
-            if not line.strip() or line.startswith("#"):
-                continue
             words = line.split()
+            if not words or words[0].startswith("#"):
+                continue
             if len(words) != 2:
                 raise KeysError(f"{path}, line {number}: a line is a name, a blank and a key.")
             names_by_hash[_hash(words[1])] = words[0]
@@ -64,11 +64,11 @@ class AccessKeys:
 
 
 def given_key(request: Request) -> str:
-    """The key that came with a request; empty where there is none."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return token.strip()
-    return request.headers.get("x-api-key", "")
+    """The key that came with a request, taken for UTF-8; empty where there is none."""
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        key = request.headers.get("x-api-key", "")
+    return key.strip().encode("latin-1").decode("utf-8", "surrogateescape")
 
 
 def same_key(given: str, known: str) -> bool:

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.requests import Request
 
-from app.access import KeysError
+from app.access import AccessKeys, KeysError
+from app.errors import AccessDenied
 from app.logs import JSONFormatter
 from app.main import create_app
 from tests.conftest import HAM, SPAM
@@ -79,14 +81,19 @@ def test_with_keys_all_but_the_probes_is_closed(
                     assert reply.status_code == 401
                     assert reply.json()["code"] == "access_denied"
                     assert reply.headers["www-authenticate"] == "Bearer"
-            for headers in ({"X-API-Key": "s3cret"}, {"Authorization": "bearer other"}):
-                reply = await client.post("/classify", content=BODY, headers=headers)
+            for name, key in (
+                ("X-API-Key", "s3cret"),
+                ("Authorization", "bearer other"),
+                ("X-API-Key", "schlüssel"),
+            ):
+                known = {name.encode(): key.encode()}
+                reply = await client.post("/classify", content=BODY, headers=known)
                 assert reply.status_code == 200
             for path in ("/livez", "/readyz", "/health"):
                 assert (await client.get(path)).status_code == 200
 
     keys = tmp_path / "keys"
-    keys.write_text("# filters\nrspamd s3cret\n\nexim other\n")
+    keys.write_text("# filters\nrspamd s3cret\n\nexim other\nsieve schlüssel\n", encoding="utf-8")
     folder = save_tiny()
     asyncio.run(scenario())
 
@@ -102,6 +109,20 @@ def test_an_unusable_file_of_keys_opens_nothing(
         path.write_text(content)
     with pytest.raises(KeysError, match=words):
         create_app(make_settings(tmp_path, api_keys_file=path))
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["\ufeff# retired\r\nname key\r\n", "  # retired\nname key\n", "\t#retired x\nname key\n"],
+)
+def test_what_a_comment_says_is_no_key(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "keys"
+    path.write_text(content, encoding="utf-8")
+    keys = AccessKeys.read(path)
+    keys.admit(Request({"type": "http", "headers": [(b"x-api-key", b"key")]}))
+    for wrong in (b"retired", b"x", b""):
+        with pytest.raises(AccessDenied):
+            keys.admit(Request({"type": "http", "headers": [(b"x-api-key", wrong)]}))
 
 
 def counters(text: str) -> dict[str, float]:
