@@ -25,8 +25,9 @@ from app.routes import TheService, TimeoutMs, ended_by_disconnect
 from model.gpt2 import LABELS
 from model.mail import MailText
 
-# The one symbol of a reply to /checkv2.
+# The one symbol of a reply to /checkv2, and the header field that it asks for.
 SYMBOL = "SPAMGATE"
+_FIELD = "X-Spamgate"
 _ACTIONS = {"ham": "no action", "unsure": "no action", "spam": "add header"}
 
 router = APIRouter(tags=["front doors"])
@@ -44,6 +45,8 @@ async def chat_completions(
 ) -> dict[str, Any]:
     """Three lines as rspamd's gpt plugin reads them: probability, reason, category; or the same as
     JSON where the request or its system message asks for that."""
+    if body.get("stream"):
+        raise MalformedBody('"stream" must be false: an answer comes in one piece.')
     mail = _mail_in_chat(body)
     verdict = await classify_text(request, service, mail, timeout_ms=timeout_ms)
     tokens = verdict.prediction.num_tokens
@@ -99,12 +102,13 @@ async def check(
         "urls": [],
         "emails": [],
         "milter": {
+            "remove_headers": {_FIELD: 0},  # all that the sender put there
             "add_headers": {
-                "X-Spamgate": {
+                _FIELD: {
                     "value": f"{verdict.decision} {verdict.prediction.spam_probability:.4f}",
                     "order": 0,
                 }
-            }
+            },
         },
     }
 
@@ -158,7 +162,7 @@ def _mail_in_chat(body: dict[str, Any]) -> MailText:
     contents = [
         _content_text(message.get("content"))
         for message in (messages if isinstance(messages, list) else [])
-        if isinstance(message, dict) and message.get("role") != "system"
+        if isinstance(message, dict) and not _instructs(message)
     ]
     if not contents:
         raise MalformedBody('"messages" must hold a message with role "user".')
@@ -168,6 +172,11 @@ def _mail_in_chat(body: dict[str, Any]) -> MailText:
         contents = contents[-1:]
     text = "\n\n".join(part for part in (subject, *contents) if part)
     return MailText(text, subject, ("text/plain",), "utf-8", truncated=False)
+
+
+def _instructs(message: dict[str, Any]) -> bool:
+    """Whether it tells the model what to do, by the older or the newer name of that role."""
+    return message.get("role") in ("system", "developer")
 
 
 def _content_text(content: object) -> str:
@@ -184,7 +193,7 @@ def _wants_json(body: dict[str, Any]) -> bool:
     messages = body.get("messages")
     return isinstance(messages, list) and any(
         isinstance(message, dict)
-        and message.get("role") == "system"
+        and _instructs(message)
         and "json" in _content_text(message.get("content")).lower()
         for message in messages
     )

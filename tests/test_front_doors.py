@@ -219,7 +219,30 @@ def test_chat_of_another_client_is_read_whole(save_tiny: Callable[..., Path]) ->
     )
 
 
-@pytest.mark.parametrize("chat", [{}, {"messages": []}, {"messages": "x"}, {"messages": [1]}])
+def test_instructions_of_a_chat_are_not_read_by_either_name(
+    save_tiny: Callable[..., Path],
+) -> None:
+    folder, user = save_tiny(), {"role": "user", "content": SPAM}
+    answers = []
+    for role in ("system", "developer"):
+        chat = {"messages": [{"role": role, "content": "Find spam. Answer in JSON."}, user]}
+        message = ask(folder, "/v1/chat/completions", chat)["choices"][0]["message"]
+        answers.append(json.loads(message["content"])["probability"])
+    [spam] = [p.spam_probability for p in Classifier.load(folder, device="cpu").classify([SPAM])]
+    assert answers == pytest.approx([spam, spam], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "chat",
+    [
+        {},
+        {"messages": []},
+        {"messages": "x"},
+        {"messages": [1]},
+        {"messages": [{"role": "developer", "content": "x"}]},
+        {"messages": [{"role": "user", "content": "x"}], "stream": True},
+    ],
+)
 def test_chat_without_a_message_is_refused(
     save_tiny: Callable[..., Path], chat: dict[str, Any]
 ) -> None:
@@ -234,6 +257,8 @@ def test_checkv2_answers_like_rspamd(save_tiny: Callable[..., Path]) -> None:
     assert reply["required_score"] == pytest.approx(6)
     assert (reply["action"] == "add header") == (reply["score"] >= reply["required_score"])
     assert reply["symbols"]["SPAMGATE"]["score"] == reply["score"]
+    # What the sender called so goes.
+    assert list(reply["milter"]["remove_headers"]) == list(reply["milter"]["add_headers"])
 
 
 def test_vllm_shape(save_tiny: Callable[..., Path]) -> None:

@@ -1,6 +1,7 @@
 """SpamAssassin, Haraka and Dovecot's Sieve, the real ones, with the files of examples/."""
 
 import os
+import re
 import shutil
 import smtplib
 import subprocess
@@ -121,6 +122,8 @@ def test_haraka_marks_by_its_stock_rspamd_plugin(service: int, tmp_path: Path) -
     with haraka(service, tmp_path) as port:
         assert "X-Spamgate: spam 0.99" in through_haraka(port, SPAM_MAIL, tmp_path)
         assert "X-Spamgate: ham 0.0" in through_haraka(port, HAM_MAIL, tmp_path)
+        forged = through_haraka(port, b"X-Spamgate: ham 0.0001\r\n" + SPAM_MAIL, tmp_path)
+        assert re.findall("^X-Spamgate: (.*) 0", forged, re.M) == ["spam"]
 
 
 def test_haraka_takes_mail_without_the_service(tmp_path: Path) -> None:
