@@ -56,7 +56,13 @@ def read_packet(connection: socket.socket) -> tuple[bytes, bytes]:
     return content[:1], content[1:]
 
 
-def talk(service_port: int, folder: Path, *options: str, messages: int = 1) -> list[list[bytes]]:
+def talk(
+    service_port: int,
+    folder: Path,
+    *options: str,
+    messages: int = 1,
+    more: tuple[tuple[str, str], ...] = (),
+) -> list[list[bytes]]:
     """What the milter answers to each message of one session."""
     port = free_port()
     command = [sys.executable, MILTER, "--port", port]
@@ -69,9 +75,9 @@ def talk(service_port: int, folder: Path, *options: str, messages: int = 1) -> l
         connection.sendall(packet(b"O", struct.pack("!III", 6, 0x1FF, 0x1FFFFF)))
         negotiated, data = read_packet(connection)
         assert negotiated == b"O"
-        assert struct.unpack("!III", data)[0] == 6
+        assert struct.unpack("!III", data)[:2] == (6, 0x11)  # may add and change fields
         for _ in range(messages):
-            for name, value in FIELDS.items():
+            for name, value in (*FIELDS.items(), *more):
                 connection.sendall(packet(b"D", b"Lmacro\0") + packet(b"L", _field(name, value)))
             connection.sendall(packet(b"N") + packet(b"B", b"first ") + packet(b"B", b"second"))
             connection.sendall(packet(b"E"))
@@ -96,6 +102,15 @@ def test_mail_is_marked(tmp_path: Path, decision: str) -> None:
     assert answers == [[f"hX-Spamgate\0{decision} 0.9870\0".encode(), b"a"]] * 2
     expected = b"From: a@example.org\r\nSubject:  x\r\n\tfolded\r\n\r\nfirst second"
     assert asked == [expected] * 2
+
+
+def test_marks_that_a_message_brings_along_are_taken_out(tmp_path: Path) -> None:
+    more = (("x-spamgate", "ham 0.0001"), ("X-Other", "X-Spamgate: ham"), ("X-Spamgate", "ham"))
+    removed = [struct.pack("!cI", b"m", n) + b"X-Spamgate\0\0" for n in (2, 1)]
+    with service("spam", []) as port:
+        [answer] = talk(port, tmp_path, more=more)
+    assert answer == [*removed, b"hX-Spamgate\0spam 0.9870\0", b"a"]
+    assert talk(free_port(), tmp_path, more=more) == [[*removed, b"a"]]
 
 
 def test_spam_is_refused_where_it_is_asked_for(tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ import argparse
 import asyncio
 import functools
 import json
+import re
 import struct
 import sys
 from urllib.request import Request, urlopen
 
-ADD_HEADERS = 0x01
+Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
+ADD_AND_CHANGE_HEADERS = 0x11
 # Not wanted: connect, HELO, MAIL, RCPT, unknown, DATA. Not answered: fields, their end, body.
 PROTOCOL = 0x01 | 0x02 | 0x04 | 0x08 | 0x100 | 0x200 | 0x80 | 0x40000 | 0x80000
 
@@ -29,18 +31,16 @@ def packet(command: bytes, data: bytes = b"") -> bytes:
     return struct.pack("!I", len(data) + 1) + command + data
 
 
-async def judge(url: str, message: bytes, reject: bool) -> bytes:
-    """The packets that answer a whole message."""
-    verdict = await asyncio.to_thread(ask, url, message)
-    if verdict is None:
-        return packet(b"a")
-    decision, spam = verdict
-    if reject and decision == "spam":
+async def judge(url: str, fields: bytes, body: bytes, reject: bool) -> bytes:
+    """The packets that answer a whole message; marks that it brings along go, the last first."""
+    verdict = await asyncio.to_thread(ask, url, fields + b"\r\n" + body)
+    if reject and verdict and verdict[0] == "spam":
         return packet(b"y", b"550 5.7.1 This message was classified as spam.\0")
-    return packet(b"h", f"X-Spamgate\0{decision} {spam:.4f}\0".encode()) + packet(b"a")
-
-
-Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
+    forged = range(len(re.findall(rb"(?im)^X-Spamgate *:", fields)), 0, -1)
+    answer = b"".join(packet(b"m", struct.pack("!I", n) + b"X-Spamgate\0\0") for n in forged)
+    if verdict:
+        answer += packet(b"h", f"X-Spamgate\0{verdict[0]} {verdict[1]:.4f}\0".encode())
+    return answer + packet(b"a")
 
 
 async def serve(url: str, reject: bool, reader: Reader, writer: Writer) -> None:
@@ -50,14 +50,14 @@ async def serve(url: str, reject: bool, reader: Reader, writer: Writer) -> None:
         content = await reader.readexactly(length)
         command, data = content[:1], content[1:]
         if command == b"O":
-            writer.write(packet(b"O", struct.pack("!III", 6, ADD_HEADERS, PROTOCOL)))
+            writer.write(packet(b"O", struct.pack("!III", 6, ADD_AND_CHANGE_HEADERS, PROTOCOL)))
         elif command == b"L":
             name, value = data.split(b"\0")[:2]
             fields += name + b": " + value.replace(b"\n", b"\r\n") + b"\r\n"
         elif command in (b"B", b"E"):
             body += data
         if command == b"E":
-            writer.write(await judge(url, fields + b"\r\n" + body, reject))
+            writer.write(await judge(url, fields, body, reject))
         if command in (b"E", b"A", b"K"):
             fields, body = b"", b""
         if command == b"Q":
