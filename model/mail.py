@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from model.charset import decode_bytes
 from model.html import html_to_text
+from model.transfer import decode_base64, decode_transfer
 
 # Bounds on what is looked at; whatever lies beyond is not read, and ``truncated`` says so.
 MAX_MESSAGE_BYTES = 32 << 20
@@ -35,8 +36,6 @@ _PARAMETER = re.compile(r';\s*+([^\s=;*]++)(\*?)(\d{0,2})(\*?)\s*+=\s*+("[^"]*+"
 _GUESSED_BOUNDARY = re.compile(rb"\n--([^\s-][^\n]{0,199})\n[ \t\n]*+Content-", re.IGNORECASE)
 _MAX_GUESSED_BYTES = 64 << 10
 _ENCODED_WORD = re.compile(r"=\?([^?*\s]++)(?:\*[^?\s]*+)?\?([bBqQ])\?([^?]*+)\?=")
-_BASE64_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-_NOT_BASE64 = bytes(set(range(256)) - set(_BASE64_ALPHABET))
 _BLANKS = re.compile(r"[^\S\n]+")
 _BLANK_LINES = re.compile(r"\n\s*\n")
 
@@ -98,6 +97,11 @@ class _Part:
         disposition = self.fields.get(b"content-disposition", b"").lower()
         return self.depth > 0 and disposition.startswith(b"attachment")
 
+    @property
+    def content(self) -> bytes:
+        """The body without its transfer encoding."""
+        return decode_transfer(self.body, self.fields.get(b"content-transfer-encoding", b""))
+
 
 @dataclass(frozen=True)
 class _Text:
@@ -123,7 +127,7 @@ def message_to_text(raw: bytes) -> MailText:
     """
     budget = _Budget()
     budget.is_exceeded = len(raw) > MAX_MESSAGE_BYTES
-    lines = raw[:MAX_MESSAGE_BYTES].replace(b"\r\n", b"\n").replace(b"\r", b"\n").lstrip(b"\n")
+    lines = _unix_lines(raw[:MAX_MESSAGE_BYTES]).lstrip(b"\n")
     if lines.startswith((b"From ", b">From ")):
         lines = lines.partition(b"\n")[2]
     root = _parse_part(lines, depth=0)
@@ -140,6 +144,10 @@ def message_to_text(raw: bytes) -> MailText:
         charset=texts[0].charset if texts else "ascii",
         truncated=budget.is_exceeded or len(text) > MAX_CHARACTERS,
     )
+
+
+def _unix_lines(data: bytes) -> bytes:
+    return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
 def _head_and_tail(whole: _Sequence, length: int) -> _Sequence:
@@ -192,7 +200,7 @@ def _displayed(part: _Part, budget: _Budget, *, open_messages: bool) -> list[_Te
     if kind == "message/rfc822":
         if not open_messages:
             return []
-        inner = _parse_part(_decode_transfer(part), part.depth + 1)
+        inner = _parse_part(_unix_lines(part.content), part.depth + 1)
         return _displayed(inner, budget, open_messages=True)
     if kind in ("text/plain", "text/html") or (kind.startswith("text/") and part.depth == 0):
         return [_read_text(part, kind, parameters, budget)]
@@ -270,7 +278,7 @@ def _content_type(field: bytes) -> tuple[str, dict[str, str]]:
 
 def _read_text(part: _Part, kind: str, parameters: dict[str, str], budget: _Budget) -> _Text:
     is_html = kind == "text/html"
-    data = budget.take(_decode_transfer(part))
+    data = budget.take(part.content)
     declared = parameters.get("charset", "").split(" ")[0]
     text, charset = decode_bytes(data, declared, is_html=is_html)
     if is_html:
@@ -278,24 +286,6 @@ def _read_text(part: _Part, kind: str, parameters: dict[str, str], budget: _Budg
     elif parameters.get("format", "").lower() == "flowed":
         text = _unflow(text, delete_space=parameters.get("delsp", "").lower() == "yes")
     return _Text(kind, charset, _tidy(text))
-
-
-def _decode_transfer(part: _Part) -> bytes:
-    """The body without its transfer encoding."""
-    encoding = part.fields.get(b"content-transfer-encoding", b"").lower()
-    if encoding.startswith(b"base64"):
-        return _decode_base64(part.body)
-    if encoding.startswith(b"quoted-printable"):
-        return binascii.a2b_qp(part.body)
-    return part.body
-
-
-def _decode_base64(data: bytes) -> bytes:
-    """Whatever the digits among these bytes say; padding and strangers are skipped."""
-    digits = data.translate(None, _NOT_BASE64)
-    if len(digits) % 4 == 1:
-        digits = digits[:-1]
-    return binascii.a2b_base64(digits + b"=" * (-len(digits) % 4))
 
 
 def _decode_field(value: bytes) -> str:
@@ -321,7 +311,7 @@ def _decode_field(value: bytes) -> str:
 
 def _decode_word(encoding: str, word: str) -> bytes:
     data = word.encode("utf-8")
-    return _decode_base64(data) if encoding in "bB" else binascii.a2b_qp(data, header=True)
+    return decode_base64(data) if encoding in "bB" else binascii.a2b_qp(data, header=True)
 
 
 def _unflow(text: str, *, delete_space: bool) -> str:

@@ -1,0 +1,80 @@
+"""Transfer encodings: what mail programs decode is decoded, and nothing is slow or an error."""
+
+import base64
+import binascii
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.mail import message_to_text
+from model.transfer import decode_base64, decode_transfer
+
+TEXT = b"Claim your cash reward now\nat http://prize.example/claim\n"
+
+
+def uuencoded(data: bytes, *, padding: bytes = b"") -> bytes:
+    lines = [binascii.b2a_uu(data[n : n + 45])[:-1] + padding for n in range(0, len(data), 45)]
+    return b"\n".join([b"Hello", b"begin 644 a.txt", *lines, b"`", b"end", b"Bye"])
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_base64_goes_on_after_padding(length: int) -> None:
+    """As in Thunderbird: a short first line must not make the rest unreadable."""
+    coded = base64.b64encode(TEXT[:length]) + b"\n" + base64.encodebytes(TEXT[length:])
+    assert decode_base64(coded) == TEXT
+
+
+def test_base64_skips_strangers() -> None:
+    assert decode_base64(b"!SGV\0sbG8*=\xff") == b"Hello"
+    assert decode_base64(b"SGVsbG8=SGVsbG8") == b"HelloHello"
+    assert decode_base64(b"=" * 5_000 + b"SGVsbG8=") == b"Hello"
+
+
+def test_soft_line_break_of_quoted_printable_may_have_blanks() -> None:
+    """RFC 2045, 6.7 (3): blanks at the end of a line are not of the text."""
+    assert decode_transfer(b"vi= \t\nag=\nra =3D = x", b"Quoted-Printable") == b"viagra = = x"
+
+
+@pytest.mark.parametrize("encoding", [b"x-uuencode", b"X-UUE", b"uuencode"])
+@pytest.mark.parametrize("padding", [b"", b"`"])
+def test_uuencoded_text_is_decoded(encoding: bytes, padding: bytes) -> None:
+    """As mutt and Thunderbird show it."""
+    assert decode_transfer(uuencoded(TEXT, padding=padding), encoding) == TEXT
+
+
+def test_uuencode_that_is_none_stays() -> None:
+    assert decode_transfer(TEXT, b"x-uuencode") == TEXT
+    assert decode_transfer(b"begin 644 a\n" + TEXT + b"end\n", b"x-uuencode") == TEXT
+
+
+def test_unknown_encodings_leave_the_body() -> None:
+    assert decode_transfer(TEXT, b"x-unknown") == TEXT
+
+
+def test_encoded_message_in_a_message_is_split() -> None:
+    inner = b'Content-Type: multipart/mixed; boundary="--i"\r\n\r\n----i\r\n\r\nSeen\r\n----i--\r\n'
+    fields = b"Content-Type: message/rfc822\nContent-Transfer-Encoding: base64\n\n"
+    assert message_to_text(fields + base64.encodebytes(inner)).text == "Seen"
+
+
+@given(st.binary(), st.sampled_from([b"base64", b"quoted-printable", b"x-uuencode", b""]))
+def test_any_bytes_are_decoded(data: bytes, encoding: bytes) -> None:
+    decode_transfer(data, encoding)
+    decode_transfer(b"begin 644 a\n" + data, encoding)
+
+
+@pytest.mark.parametrize("data", [b"=A" * 4_000_000, b"= " * 4_000_000, b"=" * 8_000_000])
+@pytest.mark.parametrize("encoding", [b"base64", b"quoted-printable"])
+def test_time_is_bounded(data: bytes, encoding: bytes) -> None:
+    start = time.process_time()
+    decode_transfer(data, encoding)
+    assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize("line", [b"", b"#", b"M", b"begin 644 a", b"\xff"])
+def test_time_of_uuencode_is_bounded(line: bytes) -> None:
+    start = time.process_time()
+    decode_transfer(b"begin 644 a\n" + (line + b"\n") * 2_000_000, b"x-uuencode")
+    assert time.process_time() - start < 1
