@@ -16,7 +16,6 @@ from model.transfer import decode_base64, decode_transfer
 # Bounds on what is looked at; whatever lies beyond is not read, and ``truncated`` says so.
 MAX_MESSAGE_BYTES = 32 << 20
 MAX_TEXT_BYTES = 1 << 20
-MAX_FIELDS = 1_000
 MAX_PARTS = 1_000
 MAX_DEPTH = 10
 MAX_CHARACTERS = 200_000
@@ -26,9 +25,12 @@ _MAX_FIELD_BYTES = 8 << 10
 # An HTML part with fewer words gives way to the plain part beside it, as in rspamd.
 _MIN_HTML_WORDS = 10
 
-_FIELD = re.compile(rb"([!-9;-~]++)[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)(?:\n|\Z)")
-_WANTED_FIELDS = frozenset(
-    (b"subject", b"content-type", b"content-transfer-encoding", b"content-disposition")
+# Fields one after another. As one pattern, so that any number of them takes no time.
+_FIELDS = re.compile(rb"(?:[!-9;-~]++[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*+(?:\n|\Z))*+")
+_WANTED_FIELD = re.compile(
+    rb"^(subject|content-(?:type|transfer-encoding|disposition))[ \t]*+:"
+    rb"([^\n]*+(?:\n[ \t][^\n]*+)*+)",
+    re.IGNORECASE | re.MULTILINE,
 )
 # Names as long as they can be registered (RFC 6838).
 _TYPE = re.compile(r"[!-.0-~]{1,127}/[!-.0-~]{1,127}")
@@ -68,9 +70,19 @@ class MailText:
 
 
 class _Budget:
-    """How much of one message may still be opened, and whether something was left out."""
+    """One reading of a message: how much of it may still be opened, and what was met.
 
-    def __init__(self) -> None:
+    Attributes:
+        last_counts: mail programs differ on a field that stands twice and on a line among the
+            fields that is none. If False, the first counts and the fields go on up to a blank line
+            (Thunderbird); if True, the last counts and such a line begins the body (mutt).
+        is_exceeded: whether something was left out.
+        is_ambiguous: whether the other way to read may show something else.
+    """
+
+    def __init__(self, *, last_counts: bool = False) -> None:
+        self.last_counts = last_counts
+        self.is_ambiguous = False
         self.parts = MAX_PARTS
         self.text_bytes = MAX_TEXT_BYTES
         self.is_exceeded = False
@@ -125,15 +137,16 @@ def message_to_text(raw: bytes) -> MailText:
     Args:
         raw: any bytes; as a rule a message, with or without an mbox ``From `` line.
     """
-    budget = _Budget()
-    budget.is_exceeded = len(raw) > MAX_MESSAGE_BYTES
     lines = _unix_lines(raw[:MAX_MESSAGE_BYTES]).lstrip(b"\n")
     if lines.startswith((b"From ", b">From ")):
         lines = lines.partition(b"\n")[2]
-    root = _parse_part(lines, depth=0)
-    texts = _displayed(root, budget, open_messages=False)
-    if not any(text.text for text in texts):
-        texts = _displayed(root, budget, open_messages=True)
+    budget = _Budget()
+    root, texts = _read(lines, budget)
+    if budget.is_ambiguous:
+        shown = {text.text for text in texts}
+        other_way = _Budget(last_counts=True)
+        texts += [text for text in _read(lines, other_way)[1] if text.text not in shown]
+        budget.is_exceeded |= other_way.is_exceeded
     subject = " ".join(_decode_field(root.fields.get(b"subject", b"")).split())
     body = "\n\n".join(text.text for text in texts if text.text)
     text = f"{subject}\n\n{body}" if subject and body else subject or body
@@ -142,7 +155,9 @@ def message_to_text(raw: bytes) -> MailText:
         subject=subject,
         parts=tuple(text.content_type for text in texts),
         charset=texts[0].charset if texts else "ascii",
-        truncated=budget.is_exceeded or len(text) > MAX_CHARACTERS,
+        truncated=(
+            budget.is_exceeded or len(raw) > MAX_MESSAGE_BYTES or len(text) > MAX_CHARACTERS
+        ),
     )
 
 
@@ -158,24 +173,33 @@ def _head_and_tail(whole: _Sequence, length: int) -> _Sequence:
     return whole[: length - tail] + whole[len(whole) - tail :]
 
 
-def _parse_part(lines: bytes, depth: int) -> _Part:
-    """Splits fields from body. The first line that is no field begins the body, blank or not."""
+def _read(lines: bytes, budget: _Budget) -> tuple[_Part, list[_Text]]:
+    """The message as an entity, and the texts that are shown of it."""
+    root = _parse_part(lines, 0, budget)
+    texts = _displayed(root, budget, open_messages=False)
+    if not any(text.text for text in texts):
+        texts = _displayed(root, budget, open_messages=True)
+    return root, texts
+
+
+def _parse_part(lines: bytes, depth: int, budget: _Budget) -> _Part:
+    """Splits fields from body. A line that is no field begins the body, unless fields follow it."""
+    fields_only = _FIELDS.match(lines)
+    end = fields_only.end() if fields_only else 0
+    if not lines.startswith(b"\n", end):
+        blank_line = lines.find(b"\n\n", max(end - 1, 0))
+        all_lines = blank_line + 1 if blank_line >= 0 else len(lines)
+        if _WANTED_FIELD.search(lines, end, all_lines):
+            budget.is_ambiguous = True
+            end = end if budget.last_counts else all_lines
     fields: dict[bytes, bytes] = {}
-    end = 0
-    for _ in range(MAX_FIELDS):
-        match = _FIELD.match(lines, end)
-        if match is None:
-            break
-        end = match.end()
-        name = match[1].lower()
-        if name in _WANTED_FIELDS:
-            fields.setdefault(name, match[2][:_MAX_FIELD_BYTES].strip())
-    else:
-        blank_line = lines.find(b"\n\n", end - 1)
-        end = blank_line + 1 if blank_line >= 0 else len(lines)
-    if lines.startswith(b"\n", end):
-        end += 1
-    return _Part(fields, lines[end:], depth)
+    for match in _WANTED_FIELD.finditer(lines, 0, end):
+        name, value = match[1].lower(), match[2].strip()[:_MAX_FIELD_BYTES]
+        if fields.setdefault(name, value) != value and name != b"subject":
+            budget.is_ambiguous = True
+            if budget.last_counts:
+                fields[name] = value
+    return _Part(fields, lines[end:].removeprefix(b"\n"), depth)
 
 
 def _displayed(part: _Part, budget: _Budget, *, open_messages: bool) -> list[_Text]:
@@ -188,7 +212,7 @@ def _displayed(part: _Part, budget: _Budget, *, open_messages: bool) -> list[_Te
     if part.depth > MAX_DEPTH:
         kind = "text/plain"
     if kind.startswith("multipart/"):
-        children = _split(part, parameters.get("boundary", ""), kind)
+        children = _split(part, parameters.get("boundary", ""), kind, budget)
         if children:
             shown = [
                 _displayed(child, budget, open_messages=open_messages)
@@ -200,7 +224,7 @@ def _displayed(part: _Part, budget: _Budget, *, open_messages: bool) -> list[_Te
     if kind == "message/rfc822":
         if not open_messages:
             return []
-        inner = _parse_part(_unix_lines(part.content), part.depth + 1)
+        inner = _parse_part(_unix_lines(part.content), part.depth + 1, budget)
         return _displayed(inner, budget, open_messages=True)
     if kind in ("text/plain", "text/html") or (kind.startswith("text/") and part.depth == 0):
         return [_read_text(part, kind, parameters, budget)]
@@ -223,7 +247,7 @@ def _html_words(texts: list[_Text]) -> int:
     return sum(len(text.text.split()) for text in texts if text.content_type == "text/html")
 
 
-def _split(part: _Part, boundary: str, kind: str) -> list[_Part]:
+def _split(part: _Part, boundary: str, kind: str, budget: _Budget) -> list[_Part]:
     """The children of a multipart; none where no boundary line is to be found."""
     body = b"\n" + part.body
     delimiter = boundary.encode("utf-8", "surrogateescape")
@@ -245,7 +269,7 @@ def _split(part: _Part, boundary: str, kind: str) -> list[_Part]:
         # Never closed: the last child reaches to the end.
         if start is not None:
             children.append(body[start:])
-    parts = [_parse_part(child, part.depth + 1) for child in children]
+    parts = [_parse_part(child, part.depth + 1, budget) for child in children]
     if kind == "multipart/digest":
         for child in parts:
             child.fields.setdefault(b"content-type", b"message/rfc822")

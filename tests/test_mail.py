@@ -195,3 +195,34 @@ def test_mbox_line_and_leading_blank_lines_are_skipped() -> None:
 
 def test_first_of_doubled_fields_counts() -> None:
     assert message_to_text(b"Subject: one\nSubject: two\n\nt").subject == "one"
+
+
+def test_doubled_mime_fields_are_read_both_ways() -> None:
+    """Thunderbird goes by the first of them, mutt by the last."""
+    spam = base64.encodebytes(b"Cash prize").decode()
+    octets, text = "Content-Type: application/octet-stream", "Content-Type: text/plain"
+    coded, bare = "Content-Transfer-Encoding: base64", "Content-Transfer-Encoding: 8bit"
+    for first, last in ((octets, text), (text, octets)):
+        assert read(mail("Cash prize", first, last)) == "Cash prize"
+        assert read(multipart("mixed", f"{first}\r\n{last}\r\n\r\nCash prize")) == "Cash prize"
+    for first, last in ((coded, bare), (bare, coded)):
+        assert "Cash prize" in read(mail(spam, first, last))
+    assert read(mail("Once", text, text)) == "Once"
+
+
+@pytest.mark.parametrize("junk", ["junk", " \r\njunk", ">From x", ":", "Xé: y", "a b: c"])
+def test_fields_after_a_line_that_is_none_count(junk: str) -> None:
+    """Thunderbird reads fields up to the blank line; mutt begins the body at the junk."""
+    text = read(mail("<b>Ca</b>sh prize", junk, "Content-Type: text/html"))
+    assert text.startswith("Cash prize\n\n" + junk.strip().split("\r\n")[-1])
+    part = f"{junk}\r\nContent-Type: text/html\r\n\r\n<b>Ca</b>sh prize"
+    assert "Cash prize" in read(multipart("mixed", part))
+
+
+def test_fields_count_after_any_number_of_others() -> None:
+    fields = ["X: y"] * 5_000
+    assert read(mail("<b>Ca</b>sh", *fields, "Content-Type: text/html")) == "Cash"
+
+
+def test_blanks_before_a_subject_do_not_cut_it_off() -> None:
+    assert message_to_text(mail("", subject="\r\n " * 5_000 + "Seen")).subject == "Seen"
