@@ -8,6 +8,7 @@ import binascii
 import re
 from dataclasses import dataclass
 from typing import TypeVar
+from urllib.parse import unquote
 
 from model.charset import decode_bytes
 from model.html import html_to_text
@@ -28,14 +29,25 @@ _MIN_HTML_WORDS = 10
 # Fields one after another. As one pattern, so that any number of them takes no time.
 _FIELDS = re.compile(rb"(?:[!-9;-~]++[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*+(?:\n|\Z))*+")
 _WANTED_FIELD = re.compile(
-    rb"^(subject|content-(?:type|transfer-encoding|disposition))[ \t]*+:"
+    rb"^(subject|content-(?:type|transfer-encoding|disposition|id))[ \t]*+:"
     rb"([^\n]*+(?:\n[ \t][^\n]*+)*+)",
     re.IGNORECASE | re.MULTILINE,
 )
+_PLAIN = {"text/plain"}
+# What the older two mark up, names of fonts aside, reads as unknown elements of HTML do.
+_MARKUP = frozenset({"text/html", "text/enriched", "text/richtext"})
+_ENRICHED_PARAMETER = re.compile(r"<param>[^<]*+</param>", re.IGNORECASE)
+# Text that most programs show in a form of its own or as a file; all other kinds as plain text.
+_FOR_PROGRAMS = frozenset(
+    f"text/{name}"
+    for name in "calendar vcard x-vcard directory rtf rfc822-headers x-amp-html".split()
+)
+_MESSAGES = frozenset({"message/rfc822", "message/global", "message/news"})
 # Names as long as they can be registered (RFC 6838).
+_TYPE_END = re.compile(r"[\s;,(]")
 _TYPE = re.compile(r"[!-.0-~]{1,127}/[!-.0-~]{1,127}")
 _PARAMETER = re.compile(r';\s*+([^\s=;*]++)(\*?)(\d{0,2})(\*?)\s*+=\s*+("[^"]*+"?|[^;]*+)')
-_GUESSED_BOUNDARY = re.compile(rb"\n--([^\s-][^\n]{0,199})\n[ \t\n]*+Content-", re.IGNORECASE)
+_GUESSED_BOUNDARY = re.compile(rb"\n--(?!-*+\s)(\S[^\n]{0,199})\n[ \t\n]*+Content-", re.IGNORECASE)
 _MAX_GUESSED_BYTES = 64 << 10
 _ENCODED_WORD = re.compile(r"=\?([^?*\s]++)(?:\*[^?\s]*+)?\?([bBqQ])\?([^?]*+)\?=")
 _BLANKS = re.compile(r"[^\S\n]+")
@@ -130,9 +142,9 @@ def message_to_text(raw: bytes) -> MailText:
     >>> message_to_text(b"Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\\n\\nBis morgen!").text
     'Grüße\\n\\nBis morgen!'
 
-    Of alternatives the HTML counts if it has ten words, else the plain text. Parts of a mixed
-    message follow one another. Attachments are left out; a message inside the message is read only
-    if there is no other text.
+    Of alternatives the HTML counts if it has ten words, else the plain text; so does the last one,
+    which is what most programs show, if it says more. Parts of a mixed message follow one another.
+    Attached text and a message inside the message are read only if there is no other text.
 
     Args:
         raw: any bytes; as a rule a message, with or without an mbox ``From `` line.
@@ -176,9 +188,9 @@ def _head_and_tail(whole: _Sequence, length: int) -> _Sequence:
 def _read(lines: bytes, budget: _Budget) -> tuple[_Part, list[_Text]]:
     """The message as an entity, and the texts that are shown of it."""
     root = _parse_part(lines, 0, budget)
-    texts = _displayed(root, budget, open_messages=False)
+    texts = _displayed(root, budget, open_all=False)
     if not any(text.text for text in texts):
-        texts = _displayed(root, budget, open_messages=True)
+        texts = _displayed(root, budget, open_all=True)
     return root, texts
 
 
@@ -202,7 +214,7 @@ def _parse_part(lines: bytes, depth: int, budget: _Budget) -> _Part:
     return _Part(fields, lines[end:].removeprefix(b"\n"), depth)
 
 
-def _displayed(part: _Part, budget: _Budget, *, open_messages: bool) -> list[_Text]:
+def _displayed(part: _Part, budget: _Budget, *, open_all: bool) -> list[_Text]:
     """The texts that are shown of a part, in the order in which they are shown."""
     budget.parts -= 1
     if budget.parts < 0:
@@ -214,33 +226,54 @@ def _displayed(part: _Part, budget: _Budget, *, open_messages: bool) -> list[_Te
     if kind.startswith("multipart/"):
         children = _split(part, parameters.get("boundary", ""), kind, budget)
         if children:
+            num_roots = _put_root_first(children, parameters.get("start", ""))
             shown = [
-                _displayed(child, budget, open_messages=open_messages)
+                _displayed(child, budget, open_all=open_all)
                 for child in children
-                if not child.is_attachment
+                if open_all or not child.is_attachment
             ]
-            return _choose(shown, kind)
+            return _choose(shown, kind, num_roots)
         kind = "text/plain"
-    if kind == "message/rfc822":
-        if not open_messages:
+    if kind in _MESSAGES:
+        if not open_all:
             return []
         inner = _parse_part(_unix_lines(part.content), part.depth + 1, budget)
-        return _displayed(inner, budget, open_messages=True)
-    if kind in ("text/plain", "text/html") or (kind.startswith("text/") and part.depth == 0):
+        return _displayed(inner, budget, open_all=True)
+    is_shown = open_all or part.depth == 0 or kind not in _FOR_PROGRAMS
+    if kind.startswith("text/") and is_shown:
         return [_read_text(part, kind, parameters, budget)]
     return []
 
 
-def _choose(shown: list[list[_Text]], kind: str) -> list[_Text]:
+def _put_root_first(children: list[_Part], start: str) -> int:
+    """Brings the child to the front whose Content-ID a multipart/related names.
+
+    Returns how many children may be the root: two if it was another, as not all programs look.
+    """
+    root_id = start.encode("utf-8", "surrogateescape")
+    named = [child for child in children if child.fields.get(b"content-id") == root_id]
+    if not named or named[0] is children[0]:
+        return 1
+    children.remove(named[0])
+    children.insert(0, named[0])
+    return 2
+
+
+def _choose(shown: list[list[_Text]], kind: str, num_roots: int) -> list[_Text]:
     """What a multipart shows of its children's texts."""
     shown = [texts for texts in shown if any(text.text for text in texts)]
     if kind == "multipart/related":
-        return shown[0] if shown else []
+        shown = shown[:num_roots]
     if kind == "multipart/alternative" and shown:
         rich = [texts for texts in shown if _html_words(texts) >= _MIN_HTML_WORDS]
-        plain = [texts for texts in shown if _html_words(texts) == 0]
-        return (rich or plain or shown)[-1]
+        plain = [texts for texts in shown if {text.content_type for text in texts} == _PLAIN]
+        chosen = (rich or plain or shown)[-1]
+        return chosen if _words(shown[-1]) <= _words(chosen) else chosen + shown[-1]
     return [text for texts in shown for text in texts]
+
+
+def _words(texts: list[_Text]) -> set[str]:
+    return {word for text in texts for word in text.text.split()}
 
 
 def _html_words(texts: list[_Text]) -> int:
@@ -282,14 +315,14 @@ def _content_type(field: bytes) -> tuple[str, dict[str, str]]:
     What is no type counts as ``text/plain``, or ``multipart/mixed`` if it begins like a multipart.
     """
     value = field.decode("utf-8", "surrogateescape").replace("\n", "")
-    kind = "".join(value.lower().partition(";")[0].split()[:1])
+    kind = _TYPE_END.split(value.strip().lower(), maxsplit=1)[0]
     if not _TYPE.fullmatch(kind):
         kind = "multipart/mixed" if kind.startswith("multipart/") else "text/plain"
     parameters: dict[str, str] = {}
     for name, star, number, extended, quoted in _PARAMETER.findall(value):
         content = quoted.strip().strip('"')
         if extended or (star and not number):
-            content = content.rpartition("'")[2]
+            content = unquote(content.rpartition("'")[2], errors="surrogateescape")
         # RFC 2231 cuts a long value into name*0, name*1 and so on.
         is_sequel = number not in ("", "0")
         name = name.lower()
@@ -301,12 +334,12 @@ def _content_type(field: bytes) -> tuple[str, dict[str, str]]:
 
 
 def _read_text(part: _Part, kind: str, parameters: dict[str, str], budget: _Budget) -> _Text:
-    is_html = kind == "text/html"
+    is_html = kind in _MARKUP
     data = budget.take(part.content)
     declared = parameters.get("charset", "").split(" ")[0]
     text, charset = decode_bytes(data, declared, is_html=is_html)
     if is_html:
-        text = html_to_text(text)
+        text = html_to_text(_ENRICHED_PARAMETER.sub("", text) if kind != "text/html" else text)
     elif parameters.get("format", "").lower() == "flowed":
         text = _unflow(text, delete_space=parameters.get("delsp", "").lower() == "yes")
     return _Text(kind, charset, _tidy(text))

@@ -112,7 +112,39 @@ def test_flowed_lines_are_joined() -> None:
 
 def test_html_is_read_where_it_carries_the_words() -> None:
     assert read(multipart("alternative", plain("decoy"), html(HTML_WORDS))) == WORDS
-    assert read(multipart("alternative", html(HTML_WORDS), plain("decoy"))) == WORDS
+    assert read(multipart("alternative", html(HTML_WORDS), plain("one two"))) == WORDS
+
+
+def test_last_alternative_is_read_if_it_says_more() -> None:
+    """Thunderbird, Apple Mail and mutt show the last of them that they can, Outlook the HTML."""
+    few = html("<p>buy here</p>")
+    assert read(multipart("alternative", plain("decoy"), few)) == "decoy\n\nbuy here"
+    assert read(multipart("alternative", plain("buy it here"), few)) == "buy it here"
+    assert read(multipart("alternative", html(HTML_WORDS), few)) == f"{WORDS}\n\nbuy here"
+    assert read(multipart("alternative", html(HTML_WORDS), plain("seen"))) == f"{WORDS}\n\nseen"
+    mixed = 'Content-Type: multipart/mixed; boundary="i"\r\n\r\n' + "".join(
+        f"--i\r\n{part}\r\n" for part in (html("<p>hi</p>"), plain("seen"))
+    )
+    assert read(multipart("alternative", plain("decoy"), mixed)) == "decoy\n\nhi\n\nseen"
+
+
+@pytest.mark.parametrize("kind", ["enriched", "x-unknown", "css"])
+def test_unknown_text_is_shown_as_plain(kind: str) -> None:
+    """RFC 2046, 4.1.4; mutt and Thunderbird do so."""
+    part = f"Content-Type: text/{kind}\r\n\r\nseen"
+    assert read(multipart("mixed", plain("first"), part)) == "first\n\nseen"
+    assert read(multipart("alternative", plain("seen too"), part)) == "seen too"
+
+
+def test_enriched_text_is_read_without_its_marks() -> None:
+    text = "Content-Type: text/enriched\r\n\r\nca<bold><fontfamily><param>Times</param>sh"
+    assert read(multipart("mixed", f"{text}</fontfamily></bold>")) == "cash"
+
+
+def test_text_for_programs_is_read_only_if_there_is_nothing_else() -> None:
+    event = "Content-Type: text/calendar\r\n\r\nSUMMARY:Win"
+    assert read(multipart("alternative", plain("text"), event)) == "text"
+    assert read(multipart("mixed", event)) == "SUMMARY:Win"
 
 
 def test_plain_is_read_where_the_html_says_little() -> None:
@@ -136,6 +168,23 @@ def test_related_shows_its_root_only() -> None:
     assert read(multipart("related", html("<p>seen</p>"), plain("good words"))) == "seen"
 
 
+def test_related_names_its_root() -> None:
+    """Thunderbird shows the part that ``start`` names, others the first."""
+    parts = [f"Content-ID: <{n}>\r\n{plain(f'text {n}')}" for n in range(3)]
+    raw = multipart('related; start="<N>"', *parts)
+    assert read(raw.replace(b"<N>", b"<0>")) == "text 0"
+    assert read(raw.replace(b"<N>", b"<2>")) == "text 2\n\ntext 0"
+    assert read(raw.replace(b"<N>", b"<3>")) == "text 0"
+
+
+def test_attached_text_is_read_only_if_there_is_nothing_else() -> None:
+    """Thunderbird and Apple Mail show it below; where it stands alone, it is the message."""
+    attached = plain("attached", "Content-Disposition: attachment")
+    assert read(multipart("mixed", plain("text"), attached)) == "text"
+    assert read(multipart("mixed", plain(" "), attached)) == "attached"
+    assert read(multipart("mixed", attached)) == "attached"
+
+
 def test_nested_message_is_read_only_if_there_is_nothing_else() -> None:
     forwarded = "Content-Type: message/rfc822\r\n\r\nSubject: inner\r\n\r\ninner text"
     assert read(multipart("mixed", plain("see below"), forwarded)) == "see below"
@@ -155,6 +204,16 @@ def test_missing_and_wrong_boundaries() -> None:
     assert read(mail(unclosed, "Content-Type: multipart/mixed; boundary=b")) == "text"
     split = 'Content-Type: multipart/mixed; boundary*0="re"; boundary*1="al"'
     assert read(mail(body, split)) == "text"
+    bare = body.replace("Content-Type: text/plain", "")
+    coded = "Content-Type: multipart/mixed; boundary*=us-ascii'en'r%65al"
+    assert read(mail(bare, coded)) == "text"
+    dashes = body.replace("--real", "------=_Next")
+    assert read(mail(dashes, "Content-Type: multipart/mixed; boundary=other")) == "text"
+
+
+@pytest.mark.parametrize("end", [", x", "(x)", " (x)", " x", ";;"])
+def test_type_ends_where_mail_programs_end_it(end: str) -> None:
+    assert read(mail("<b>Ca</b>sh", f"Content-Type:  Text/HTML{end}")) == "Cash"
 
 
 @pytest.mark.parametrize(
