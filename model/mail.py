@@ -4,15 +4,14 @@ One function for training and service. It is total: any bytes give a text, in bo
 memory. Knows mail formats, nothing of models or HTTP.
 """
 
-import binascii
 import re
 from dataclasses import dataclass
 from typing import TypeVar
-from urllib.parse import unquote
 
 from model.charset import decode_bytes
+from model.fields import content_type, decode_field
 from model.html import html_to_text
-from model.transfer import decode_base64, decode_transfer
+from model.transfer import decode_transfer
 
 # Bounds on what is looked at; whatever lies beyond is not read, and ``truncated`` says so.
 MAX_MESSAGE_BYTES = 32 << 20
@@ -43,13 +42,8 @@ _FOR_PROGRAMS = frozenset(
     for name in "calendar vcard x-vcard directory rtf rfc822-headers x-amp-html".split()
 )
 _MESSAGES = frozenset({"message/rfc822", "message/global", "message/news"})
-# Names as long as they can be registered (RFC 6838).
-_TYPE_END = re.compile(r"[\s;,(]")
-_TYPE = re.compile(r"[!-.0-~]{1,127}/[!-.0-~]{1,127}")
-_PARAMETER = re.compile(r';\s*+([^\s=;*]++)(\*?)(\d{0,2})(\*?)\s*+=\s*+("[^"]*+"?|[^;]*+)')
 _GUESSED_BOUNDARY = re.compile(rb"\n--(?!-*+\s)(\S[^\n]{0,199})\n[ \t\n]*+Content-", re.IGNORECASE)
 _MAX_GUESSED_BYTES = 64 << 10
-_ENCODED_WORD = re.compile(r"=\?([^?*\s]++)(?:\*[^?\s]*+)?\?([bBqQ])\?([^?]*+)\?=")
 _BLANKS = re.compile(r"[^\S\n]+")
 _BLANK_LINES = re.compile(r"\n\s*\n")
 
@@ -159,7 +153,7 @@ def message_to_text(raw: bytes) -> MailText:
         other_way = _Budget(last_counts=True)
         texts += [text for text in _read(lines, other_way)[1] if text.text not in shown]
         budget.is_exceeded |= other_way.is_exceeded
-    subject = " ".join(_decode_field(root.fields.get(b"subject", b"")).split())
+    subject = " ".join(decode_field(root.fields.get(b"subject", b"")).split())
     body = "\n\n".join(text.text for text in texts if text.text)
     text = f"{subject}\n\n{body}" if subject and body else subject or body
     return MailText(
@@ -220,7 +214,7 @@ def _displayed(part: _Part, budget: _Budget, *, open_all: bool) -> list[_Text]:
     if budget.parts < 0:
         budget.is_exceeded = True
         return []
-    kind, parameters = _content_type(part.fields.get(b"content-type", b""))
+    kind, parameters = content_type(part.fields.get(b"content-type", b""))
     if part.depth > MAX_DEPTH:
         kind = "text/plain"
     if kind.startswith("multipart/"):
@@ -309,30 +303,6 @@ def _split(part: _Part, boundary: str, kind: str, budget: _Budget) -> list[_Part
     return parts
 
 
-def _content_type(field: bytes) -> tuple[str, dict[str, str]]:
-    """Type in lower case and its parameters.
-
-    What is no type counts as ``text/plain``, or ``multipart/mixed`` if it begins like a multipart.
-    """
-    value = field.decode("utf-8", "surrogateescape").replace("\n", "")
-    kind = _TYPE_END.split(value.strip().lower(), maxsplit=1)[0]
-    if not _TYPE.fullmatch(kind):
-        kind = "multipart/mixed" if kind.startswith("multipart/") else "text/plain"
-    parameters: dict[str, str] = {}
-    for name, star, number, extended, quoted in _PARAMETER.findall(value):
-        content = quoted.strip().strip('"')
-        if extended or (star and not number):
-            content = unquote(content.rpartition("'")[2], errors="surrogateescape")
-        # RFC 2231 cuts a long value into name*0, name*1 and so on.
-        is_sequel = number not in ("", "0")
-        name = name.lower()
-        if is_sequel:
-            parameters[name] = parameters.get(name, "") + content
-        else:
-            parameters.setdefault(name, content)
-    return kind, parameters
-
-
 def _read_text(part: _Part, kind: str, parameters: dict[str, str], budget: _Budget) -> _Text:
     is_html = kind in _MARKUP
     data = budget.take(part.content)
@@ -343,32 +313,6 @@ def _read_text(part: _Part, kind: str, parameters: dict[str, str], budget: _Budg
     elif parameters.get("format", "").lower() == "flowed":
         text = _unflow(text, delete_space=parameters.get("delsp", "").lower() == "yes")
     return _Text(kind, charset, _tidy(text))
-
-
-def _decode_field(value: bytes) -> str:
-    """A header field with its encoded words decoded; neighbours may share a character."""
-    text = decode_bytes(value, "")[0].replace("\n", "")
-    pieces: list[str] = []
-    pending, pending_charset = b"", ""
-    end = 0
-    for match in _ENCODED_WORD.finditer(text):
-        gap = text[end : match.start()]
-        charset = match[1].lower()
-        if gap.strip() or charset != pending_charset:
-            pieces.append(decode_bytes(pending, pending_charset)[0])
-            pending = b""
-        if gap.strip() or end == 0:
-            pieces.append(gap)
-        pending += _decode_word(match[2], match[3])
-        pending_charset = charset
-        end = match.end()
-    pieces.append(decode_bytes(pending, pending_charset)[0])
-    return "".join(pieces) + text[end:]
-
-
-def _decode_word(encoding: str, word: str) -> bytes:
-    data = word.encode("utf-8")
-    return decode_base64(data) if encoding in "bB" else binascii.a2b_qp(data, header=True)
 
 
 def _unflow(text: str, *, delete_space: bool) -> str:
