@@ -11,7 +11,8 @@ _TYPE_END = re.compile(r"[\s;,(]")
 # Names as long as they can be registered (RFC 6838).
 _TYPE = re.compile(r"[!-.0-~]{1,127}/[!-.0-~]{1,127}")
 _PARAMETER = re.compile(r';\s*+([^\s=;*]++)(\*?)(\d{0,2})(\*?)\s*+=\s*+("[^"]*+"?|[^;]*+)')
-_ENCODED_WORD = re.compile(r"=\?([^?*\s]++)(?:\*[^?\s]*+)?\?([bBqQ])\?([^?]*+)\?=")
+# Question marks in a word are against the RFC, and shown.
+_ENCODED_WORD = re.compile(r"=\?([^?*\s]++)(?:\*[^?\s]*+)?\?([bBqQ])\?((?:[^?]|\?(?!=))*+)\?=")
 
 
 def content_type(field: bytes) -> tuple[str, dict[str, str]]:

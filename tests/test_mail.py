@@ -62,6 +62,8 @@ def test_subject_blank_line_and_body() -> None:
         ("=?utf-8?x?what?=", "=?utf-8?x?what?="),
         ("naked ünïcode", "naked ünïcode"),
         ("=?utf-8*de?q?lang?=", "lang"),
+        ("=?utf-8?Q?Free?_=57hy_not??= =?utf-8?q??=", "Free? Why not?"),  # as in mutt
+        ("=?utf-8?q?a?=b=?utf-8?q?c?=", "abc"),
     ],
 )
 def test_subject_is_decoded(subject: str, expected: str) -> None:
