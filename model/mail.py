@@ -5,7 +5,9 @@ memory. Knows mail formats, nothing of models or HTTP.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeVar
 
 from model.charset import decode_bytes
@@ -17,10 +19,17 @@ from model.transfer import decode_transfer
 MAX_MESSAGE_BYTES = 32 << 20
 MAX_TEXT_BYTES = 1 << 20
 MAX_PARTS = 1_000
-MAX_DEPTH = 10
+MAX_DEPTH = 50  # as in mutt
 MAX_CHARACTERS = 200_000
 # A subject line or a Content-Type longer than this is an attack.
 _MAX_FIELD_BYTES = 8 << 10
+
+# Of a multipart with more parts the first and the last ones are looked at.
+_FIRST_PARTS, _LAST_PARTS = 700, 250
+# A multipart is searched for its boundary, and so is each one inside; bytes in all.
+_MAX_SEARCHED_BYTES = 4 * MAX_MESSAGE_BYTES
+# What is read of a part if those before it were long, up to MAX_TEXT_BYTES once more.
+_LEAST_TEXT_BYTES = 4 << 10
 
 # An HTML part with fewer words gives way to the plain part beside it, as in rspamd.
 _MIN_HTML_WORDS = 10
@@ -91,14 +100,18 @@ class _Budget:
         self.is_ambiguous = False
         self.parts = MAX_PARTS
         self.text_bytes = MAX_TEXT_BYTES
+        self.spare_bytes = MAX_TEXT_BYTES
+        self.searched_bytes = _MAX_SEARCHED_BYTES
         self.is_exceeded = False
 
     def take(self, data: bytes) -> bytes:
         """The bytes, or their head and tail if they are more than is left."""
-        if len(data) > self.text_bytes:
+        limit = max(self.text_bytes, min(_LEAST_TEXT_BYTES, self.spare_bytes))
+        if len(data) > limit:
             self.is_exceeded = True
-            data = _head_and_tail(data, self.text_bytes)
-        self.text_bytes -= len(data)
+            data = _head_and_tail(data, limit)
+        self.spare_bytes -= max(len(data) - self.text_bytes, 0)
+        self.text_bytes = max(self.text_bytes - len(data), 0)
         return data
 
 
@@ -215,17 +228,21 @@ def _displayed(part: _Part, budget: _Budget, *, open_all: bool) -> list[_Text]:
         budget.is_exceeded = True
         return []
     kind, parameters = content_type(part.fields.get(b"content-type", b""))
-    if part.depth > MAX_DEPTH:
+    is_multipart = kind.startswith("multipart/")
+    if part.depth > MAX_DEPTH or (is_multipart and len(part.body) > budget.searched_bytes):
+        budget.is_exceeded, is_multipart = True, False
         kind = "text/plain"
-    if kind.startswith("multipart/"):
+    if is_multipart:
         children = _split(part, parameters.get("boundary", ""), kind, budget)
         if children:
             num_roots = _put_root_first(children, parameters.get("start", ""))
+            # The last alternative is the likeliest to be shown: it must not find the budget spent.
+            order = -1 if kind == "multipart/alternative" else 1
             shown = [
                 _displayed(child, budget, open_all=open_all)
-                for child in children
+                for child in children[::order]
                 if open_all or not child.is_attachment
-            ]
+            ][::order]
             return _choose(shown, kind, num_roots)
         kind = "text/plain"
     if kind in _MESSAGES:
@@ -283,14 +300,14 @@ def _split(part: _Part, boundary: str, kind: str, budget: _Budget) -> list[_Part
         if guess is None:
             return []
         delimiter = guess[1].rstrip()
-    line = re.compile(rb"\n--" + re.escape(delimiter) + rb"(--)?[ \t]*+(?=\n|\Z)")
+    budget.searched_bytes -= len(body)
     children: list[bytes] = []
     start = None
-    for match in line.finditer(body):
+    for match in _boundary_lines(body, delimiter, budget):
         if start is not None:
             children.append(body[start : match.start()])
         start = match.end() + 1
-        if match[1] or len(children) > MAX_PARTS:
+        if match[1]:
             break
     else:
         # Never closed: the last child reaches to the end.
@@ -301,6 +318,20 @@ def _split(part: _Part, boundary: str, kind: str, budget: _Budget) -> list[_Part
         for child in parts:
             child.fields.setdefault(b"content-type", b"message/rfc822")
     return parts
+
+
+def _boundary_lines(body: bytes, delimiter: bytes, budget: _Budget) -> Iterator[re.Match[bytes]]:
+    """The boundary lines; of very many the first and the last ones."""
+    line = re.compile(rb"\n--" + re.escape(delimiter) + rb"(--)?[ \t]*+(?=\n|\Z)")
+    end = 0
+    for match in islice(line.finditer(body), _FIRST_PARTS):
+        yield match
+        end = match.end()
+    last = len(body)
+    for _ in range(_LAST_PARTS):
+        last = max(body.rfind(b"\n--" + delimiter, end, last), end)
+    budget.is_exceeded |= line.search(body, end, last) is not None
+    yield from line.finditer(body, last)
 
 
 def _read_text(part: _Part, kind: str, parameters: dict[str, str], budget: _Budget) -> _Text:

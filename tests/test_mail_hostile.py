@@ -7,8 +7,8 @@ import time
 import pytest
 
 from model.fold import fold_text
-from model.mail import MAX_CHARACTERS, message_to_text
-from tests.hostile import HOSTILE, SPAM
+from model.mail import MAX_CHARACTERS, MAX_TEXT_BYTES, message_to_text
+from tests.hostile import HOSTILE, MEGABYTE, SPAM, mixed, nested_multiparts
 
 MAX_SECONDS = 1.0
 MAX_MEMORY_BYTES = 200 << 20
@@ -105,6 +105,58 @@ def test_any_byte_in_a_field_gives_what_json_can_hold(field: str) -> None:
         for value in (message.text, message.subject, message.charset, *message.parts):
             value.encode("utf-8")
         assert "Hello" in message.text
+
+
+SEEN = "--b\nContent-Type: text/html\n\n<b>Ca</b>sh prize\n--b--\n"
+COMMENT = "--b\nContent-Type: text/html\n\n<!--" + "x" * MAX_TEXT_BYTES + "-->\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "kind"),
+    [
+        ("--b\nContent-Disposition: attachment\n\nx\n" * 5_000, "mixed"),
+        ("--b\n\n\n" * 5_000, "mixed"),
+        (COMMENT, "mixed"),
+        ("--b\n\n" + "good words " * MAX_TEXT_BYTES + "\n", "alternative"),
+        (COMMENT, "alternative"),
+    ],
+)
+def test_text_behind_parts_without_end_is_read(before: str, kind: str) -> None:
+    message = message_to_text(mixed(before + SEEN, kind=kind))
+    assert "Cash prize" in message.text
+    assert message.truncated
+
+
+def test_deeply_nested_text_is_decoded() -> None:
+    """mutt goes 50 levels down."""
+    opening = "".join(
+        f"--b{level}\nContent-Type: multipart/mixed; boundary=b{level + 1}\n\n"
+        for level in range(40)
+    )
+    part = "--b40\nContent-Type: text/html\n\n<b>Ca</b>sh prize"
+    message = message_to_text(mixed(opening + part, boundary="b0"))
+    assert "Cash prize" in message.text
+    assert not message.truncated
+    deeper = message_to_text(HOSTILE["50,000 nested multiparts"])
+    assert deeper.truncated
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        mixed("--b\n" * (4 * MEGABYTE)),
+        mixed(("--b\nContent-Type: text/html\n\n" + "<i>" * 1_500 + "\n") * 1_000),
+        mixed("--b\nx\nContent-Type: text/html\n\n<i>hello\n" * 200_000),
+        ("a:\n" * (5 * MEGABYTE)).encode(),
+        ("junk\n" * (3 * MEGABYTE) + "Subject: x\n\n").encode(),
+        nested_multiparts(49) + b"x" * 16 * MEGABYTE,
+        nested_multiparts(49) + b"\n--b" * (4 * MEGABYTE),
+    ],
+)
+def test_time_is_bounded(raw: bytes) -> None:
+    start = time.process_time()
+    message_to_text(raw)
+    assert time.process_time() - start < MAX_SECONDS
 
 
 def test_memory_is_bounded() -> None:
