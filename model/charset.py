@@ -16,8 +16,10 @@ _KNOWN_LABELS = frozenset(aliases) | {
 _META_CHARSET = re.compile(rb"charset\s*=\s*[\"']?([\w-]{1,40})", re.I)
 # Decoders of Python's own that no mail declares honestly, and that are slow on long input.
 _NOT_CHARSETS = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined"})
-# Seven-bit charsets: bytes below 128 that are not ASCII.
-_SEVEN_BIT = frozenset({"utf-7", "hz", "iso2022_jp", "iso2022_jp_2", "iso2022_kr"})
+# Seven-bit charsets: bytes below 128 that are not ASCII, and what begins them.
+_SEVEN_BIT = {
+    "utf-7": b"+", "hz": b"~", "iso2022_jp": b"\33", "iso2022_jp_2": b"\33", "iso2022_kr": b"\33",
+}  # fmt: skip
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -55,14 +57,19 @@ def decode_bytes(data: bytes, declared: str, *, is_html: bool = False) -> tuple[
 
 
 def _decode_eight_bit(data: bytes, codec: str | None) -> tuple[str, str]:
+    # Letters of seven-bit charsets are valid UTF-8, too, but nobody sees them as such.
+    if (
+        codec in _SEVEN_BIT
+        and _SEVEN_BIT[codec] in data
+        and (text := _decode_mostly(data, codec)) is not None
+    ):
+        return text, codec
     order = ("utf-8", codec) if codec in (None, "cp1252") else (codec, "utf-8")
     for candidate in order:
         if candidate and (text := _decode_strictly(data, candidate)) is not None:
             return text, candidate
-    if codec is not None:
-        text = _decode(data, codec)
-        if text.count("\ufffd") * _BELIEVED_SHARE <= len(text):
-            return text, codec
+    if codec is not None and (text := _decode_mostly(data, codec)) is not None:
+        return text, codec
     likeliest = _codec(detect_encoding(data) or "") or "cp1252"
     if likeliest.startswith("utf-16"):
         likeliest = "cp1252"
@@ -93,6 +100,11 @@ def _decode_strictly(data: bytes, name: str) -> str | None:
     except ValueError:
         return None
     return None if _SURROGATE.search(text) else text
+
+
+def _decode_mostly(data: bytes, name: str) -> str | None:
+    text = _decode(data, name)
+    return text if text.count("\ufffd") * _BELIEVED_SHARE <= len(text) else None
 
 
 def _decode(data: bytes, name: str) -> str:

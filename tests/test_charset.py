@@ -36,3 +36,19 @@ def test_charsets_of_python_are_known_however_they_are_spelled(
     label: str, data: bytes, text: str
 ) -> None:
     assert decode_bytes(data, label)[0] == text
+
+
+@pytest.mark.parametrize(
+    ("label", "data", "text"),
+    [
+        ("iso-2022-jp", "v\x1b(Bi\x1b(Jagra at the café around the corner, cheap", "viagra"),
+        ("iso-2022-jp", "v\x1b(Bi, café", "v\x1b(Bi, café"),
+        ("utf-7", "v+AGk-agra at the café around the corner, cheap", "viagra"),
+        ("hz-gb-2312", "v~~i~~agra at the café around the corner, cheap", "v~i~agra"),
+        ("utf-7", "1 + 1 is the prix d’ami of a café à la mode", "1 + 1 is the prix d’ami"),
+    ],
+)
+def test_a_stray_character_does_not_hide_a_seven_bit_charset(
+    label: str, data: str, text: str
+) -> None:
+    assert decode_bytes(data.encode(), label)[0].startswith(text)
