@@ -15,38 +15,50 @@ from model.tokenized import join_marks
 
 # Letters that NFKC keeps apart though they look like Latin ones, in mail that means to deceive.
 _LOOKALIKES = {
-    "a": "аɑαᴀ", "b": "ЬƄʙᏏ", "c": "сϲᴄⲥ", "d": "ԁɗᴅꓒ", "e": "еҽєᴇ℮", "f": "ꜰƒ", "g": "ɡցɢ",
-    "h": "һհʜ", "i": "іıɩιɪꙇ", "j": "јʝϳᴊ", "k": "кκᴋ", "l": "ӏʟⅼ", "m": "мᴍ", "n": "ոռɴп",
-    "o": "оοօσᴏ", "p": "рρᴘ", "q": "ԛգ", "r": "гᴦʀ", "s": "ѕꜱʂ", "t": "тτᴛ", "u": "υսᴜц",
-    "v": "ѵνᴠ", "w": "ԝѡաᴡш", "x": "хχ", "y": "уүγʏ", "z": "ᴢʐ",
-    "A": "АΑᎪꓮ", "B": "ВΒᏴ", "C": "СϹᏟ", "D": "Ꭰꓓ", "E": "ЕΕᎬ", "F": "Ϝꓝ", "G": "ԌᏀ", "H": "НΗᎻ",
-    "I": "ІΙӀ", "J": "ЈᎫ", "K": "КΚᏦ", "L": "Ꮮꓡ", "M": "МΜᎷ", "N": "Νꓠ", "O": "ОΟՕ", "P": "РΡᏢ",
-    "Q": "Ԛ", "R": "Ꭱꓣ", "S": "ЅՏᏚ", "T": "ТΤᎢ", "U": "Սꓴ", "V": "ѴᏙ", "W": "ԜᎳ", "X": "ХΧꓫ",
-    "Y": "ҮΥ", "Z": "ΖᏃ",
+    "a": "аɑαᴀ", "b": "ЬƄʙᏏ", "c": "сϲᴄⲥ", "d": "ԁɗᴅꓒᏧ", "e": "еёҽєεᴇ℮", "f": "ꜰƒ", "g": "ɡցɢ",
+    "h": "һհʜ", "i": "іїıɩιɪꙇ", "j": "јʝϳᴊ", "k": "кκᴋ", "l": "ӏʟⅼ", "m": "мᴍ", "n": "ոռɴпη",
+    "o": "оοօσᴏⲟ", "p": "рρᴘⲣ", "q": "ԛգ", "r": "гᴦʀ", "s": "ѕꜱʂ", "t": "тτᴛ", "u": "υսᴜц",
+    "v": "ѵνᴠ", "w": "ԝѡաᴡшω", "x": "хχ", "y": "уүγʏ", "z": "ᴢʐ",
+    "A": "АΑᎪꓮᗩ", "B": "ВΒᏴꓐᗷ", "C": "СϹᏟꓚᑕⲤ", "D": "Ꭰꓓᗪᗞ", "E": "ЕЁΕᎬꓰᗴ", "F": "Ϝꓝᖴ",
+    "G": "ԌᏀᏳꓖᘜ", "H": "НΗᎻꓧᕼⲎ", "I": "ІЇΙӀꓲⲒ", "J": "ЈᎫꓙᒍ", "K": "КΚᏦꓗⲔ", "L": "Ꮮꓡᒪ",
+    "M": "МΜᎷꓟᗰⲘ", "N": "ΝꓠᑎⲚ", "O": "ОΟՕꓳⲞ", "P": "РΡᏢꓑᑭⲢ", "Q": "Ԛᑫ", "R": "ᎡᏒꓣᖇ", "S": "ЅՏᏚᏕꓢᔕ",
+    "T": "ТΤᎢꓔⲦ", "U": "Սꓴᑌ", "V": "ѴᏙꓦᐯ", "W": "ԜᎳᏔꓪᗯ", "X": "ХΧꓫᕽⲬ", "Y": "ҮΥᎩᎽꓬ", "Z": "ΖᏃꓜᘔ",
 }  # fmt: skip
 _TO_LATIN = {ord(other): latin for latin, others in _LOOKALIKES.items() for other in others}
+# The small letters of Cherokee look like small capitals, in the order of its capitals.
+_TO_LATIN |= {
+    code - 0x13A0 + 0xAB70: latin.lower()
+    for code, latin in _TO_LATIN.items()
+    if 0x13A0 <= code < 0x13F0
+}
 _LOOKALIKE = re.compile(f"[{''.join(map(chr, _TO_LATIN))}]")
-# Letters in circles, in boxes, and the halves of flags: NFKC leaves them as symbols.
+# Letters in circles, in boxes, and the halves of flags: NFKC leaves them as symbols. Braille has a
+# blank without dots.
 _SYMBOLS = {
     first + n: chr(ord("A") + n) for first in (0x1F150, 0x1F170, 0x1F1E6) for n in range(26)
-}
+} | {0x2800: " "}
 
 # Zero-width, bidi and other format characters (Cf), variation selectors, blank-looking fillers, and
 # the combining strokes and accents that NFKC could not join to a letter.
 _INVISIBLE = re.compile(
-    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u202a-\u202e"
-    "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U0001d173-\U0001d17a"
-    "\U000e0000-\U000e0fff]"
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffc\U0001bca0-\U0001bca3"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 # Text that is shown from right to left by force, whatever its letters.
 _RIGHT_TO_LEFT = re.compile("\u202e([^\u202c\n]*+)")
 _STRAY_ACCENT = re.compile("[\u0300-\u036f\u0488\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]")
+# Marks of any script on a letter that is Latin or looks so; NFKC has joined those of Latin.
+_MARKS = "".join(
+    chr(code) for code in range(0x300, 0x1FFFF) if unicodedata.category(chr(code)) in ("Mn", "Me")
+)
+_FOREIGN_MARK = re.compile(f"(?<=[A-Za-z{''.join(map(chr, _TO_LATIN))}])[{_MARKS}]+")
 _WORD = re.compile(r"\w+")
 _LATIN = re.compile(r"[A-Za-z]")
 _OTHER_LETTER = re.compile(r"[^\W\d_A-Za-z\u00c0-\u02af\u1d00-\u1dbf\ua720-\ua7ff]")
 # Letters and digits that one separator keeps apart: "f r e e", "f.r.e.e".
 _SPELLED_OUT = re.compile(
-    r"(?<![^\W_])[A-Za-z0-9](?:([ .\-_*/])[A-Za-z0-9])(?:\1[A-Za-z0-9])+(?![^\W_])"
+    r"(?<![^\W_])[A-Za-z0-9](?:([ .\-_*/·•])[A-Za-z0-9])(?:\1[A-Za-z0-9])+(?![^\W_])"
 )
 # Five and more letters or digits that different marks keep apart: "V _ 1, c - o'd - 1 ' n".
 _SCATTERED_WORD = re.compile(
@@ -63,7 +75,7 @@ _SPELLED_LINK = re.compile(r"(?<!\S)h t t p(?: s)? : / /(?: \S(?!\S))++", re.IGN
 # Words of which every second character is one separator, whatever the others: "d.o.n.'.t". A
 # line may end among them.
 _SPELLED_WORD = re.compile(
-    r"(?<!\S)\S([.\-_*/])(?:\S|\n(?=\1))(?:\1(?:\S|\n(?=\1)))++(?=[,;:!?)]*+(?!\S))"
+    r"(?<!\S)\S([.\-_*/·•])(?:\S|\n(?=\1))(?:\1(?:\S|\n(?=\1)))++(?=[,;:!?)]*+(?!\S))"
 )
 # What comes out may be spelled out once more: "w.w.w...s.i.t.e".
 _PASSES = 4
@@ -145,6 +157,7 @@ def _fold_letters(text: str) -> str:
         for start in range(0, len(text), _PIECE)
     )
     text = _CONTROL.sub("", _STRAY_ACCENT.sub("", _INVISIBLE.sub("", text))).translate(_SYMBOLS)
+    text = _FOREIGN_MARK.sub("", text)
     if not _LOOKALIKE.search(text):
         return text
     is_latin = len(_LATIN.findall(text)) >= len(_OTHER_LETTER.findall(text))
