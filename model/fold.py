@@ -160,8 +160,16 @@ def _fold_letters(text: str) -> str:
     text = _FOREIGN_MARK.sub("", text)
     if not _LOOKALIKE.search(text):
         return text
-    is_latin = len(_LATIN.findall(text)) >= len(_OTHER_LETTER.findall(text))
-    return _WORD.sub(lambda match: _fold_word(match[0], is_latin), text)
+    is_latin = _is_latin(text)
+    text = _WORD.sub(lambda match: _fold_word(match[0], is_latin), text)
+    if not is_latin and _is_latin(text):
+        # Words of mixed scripts have turned the scale.
+        text = _WORD.sub(lambda match: _fold_word(match[0], True), text)
+    return text
+
+
+def _is_latin(text: str) -> bool:
+    return len(_LATIN.findall(text)) >= len(_OTHER_LETTER.findall(text))
 
 
 def _fold_word(word: str, text_is_latin: bool) -> str:

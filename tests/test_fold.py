@@ -178,6 +178,11 @@ def test_time_is_bounded(text: str) -> None:
     assert time.process_time() - start < 1
 
 
+def test_words_of_mixed_scripts_tell_that_a_text_is_latin() -> None:
+    assert fold_text("сору фree vїаgrа ѕех") == "Copy фree viagra sex"
+    assert fold_text("ѕо aееее ѕех") == "So aeeee sex"
+
+
 @given(st.text(st.characters(codec=None)))
 def test_any_string_folds_to_one_that_stays(text: str) -> None:
     folded = fold_text(text)
