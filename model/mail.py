@@ -13,7 +13,7 @@ from typing import TypeVar
 from model.charset import decode_bytes
 from model.fields import content_type, decode_field
 from model.html import html_to_text
-from model.transfer import decode_transfer
+from model.transfer import decode_transfer, signed_content
 
 # Bounds on what is looked at; whatever lies beyond is not read, and ``truncated`` says so.
 MAX_MESSAGE_BYTES = 32 << 20
@@ -26,8 +26,8 @@ _MAX_FIELD_BYTES = 8 << 10
 
 # Of a multipart with more parts the first and the last ones are looked at.
 _FIRST_PARTS, _LAST_PARTS = 700, 250
-# A multipart is searched for its boundary, and so is each one inside; bytes in all.
-_MAX_SEARCHED_BYTES = 4 * MAX_MESSAGE_BYTES
+# Parts that hold others, and so do those: bytes in all.
+_MAX_OPENED_BYTES = 4 * MAX_MESSAGE_BYTES
 # What is read of a part if those before it were long, up to MAX_TEXT_BYTES once more.
 _LEAST_TEXT_BYTES = 4 << 10
 
@@ -45,6 +45,7 @@ _PLAIN = {"text/plain"}
 # What the older two mark up, names of fonts aside, reads as unknown elements of HTML do.
 _MARKUP = frozenset({"text/html", "text/enriched", "text/richtext"})
 _ENRICHED_PARAMETER = re.compile(r"<param>[^<]*+</param>", re.IGNORECASE)
+_SIGNED = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})
 # Text that most programs show in a form of its own or as a file; all other kinds as plain text.
 _FOR_PROGRAMS = frozenset(
     f"text/{name}"
@@ -101,8 +102,15 @@ class _Budget:
         self.parts = MAX_PARTS
         self.text_bytes = MAX_TEXT_BYTES
         self.spare_bytes = MAX_TEXT_BYTES
-        self.searched_bytes = _MAX_SEARCHED_BYTES
+        self.opened_bytes = _MAX_OPENED_BYTES
         self.is_exceeded = False
+
+    def can_open(self, kind: str, num_bytes: int) -> bool:
+        """Whether a part of this type holds no others, or few enough bytes."""
+        if not (kind.startswith("multipart/") or kind in _SIGNED or kind in _MESSAGES):
+            return True
+        self.opened_bytes -= num_bytes
+        return self.opened_bytes >= 0
 
     def take(self, data: bytes) -> bytes:
         """The bytes, or their head and tail if they are more than is left."""
@@ -151,7 +159,8 @@ def message_to_text(raw: bytes) -> MailText:
 
     Of alternatives the HTML counts if it has ten words, else the plain text; so does the last one,
     which is what most programs show, if it says more. Parts of a mixed message follow one another.
-    Attached text and a message inside the message are read only if there is no other text.
+    Attached text and a message inside the message are read only if there is no other text; what an
+    S/MIME signature encloses is read.
 
     Args:
         raw: any bytes; as a rule a message, with or without an mbox ``From `` line.
@@ -228,11 +237,10 @@ def _displayed(part: _Part, budget: _Budget, *, open_all: bool) -> list[_Text]:
         budget.is_exceeded = True
         return []
     kind, parameters = content_type(part.fields.get(b"content-type", b""))
-    is_multipart = kind.startswith("multipart/")
-    if part.depth > MAX_DEPTH or (is_multipart and len(part.body) > budget.searched_bytes):
-        budget.is_exceeded, is_multipart = True, False
+    if part.depth > MAX_DEPTH or not budget.can_open(kind, len(part.body)):
+        budget.is_exceeded = True
         kind = "text/plain"
-    if is_multipart:
+    if kind.startswith("multipart/"):
         children = _split(part, parameters.get("boundary", ""), kind, budget)
         if children:
             num_roots = _put_root_first(children, parameters.get("start", ""))
@@ -245,11 +253,10 @@ def _displayed(part: _Part, budget: _Budget, *, open_all: bool) -> list[_Text]:
             ][::order]
             return _choose(shown, kind, num_roots)
         kind = "text/plain"
-    if kind in _MESSAGES:
-        if not open_all:
-            return []
-        inner = _parse_part(_unix_lines(part.content), part.depth + 1, budget)
-        return _displayed(inner, budget, open_all=True)
+    if kind in _SIGNED or (kind in _MESSAGES and open_all):
+        entity = signed_content(part.content) if kind in _SIGNED else part.content
+        inner = _parse_part(_unix_lines(entity), part.depth + 1, budget)
+        return _displayed(inner, budget, open_all=open_all) if entity else []
     is_shown = open_all or part.depth == 0 or kind not in _FOR_PROGRAMS
     if kind.startswith("text/") and is_shown:
         return [_read_text(part, kind, parameters, budget)]
@@ -300,7 +307,6 @@ def _split(part: _Part, boundary: str, kind: str, budget: _Budget) -> list[_Part
         if guess is None:
             return []
         delimiter = guess[1].rstrip()
-    budget.searched_bytes -= len(body)
     children: list[bytes] = []
     start = None
     for match in _boundary_lines(body, delimiter, budget):

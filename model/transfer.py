@@ -1,4 +1,4 @@
-"""Transfer encodings (RFC 2045) back to bytes, whatever stands there. Never raises."""
+"""Transfer encodings (RFC 2045) and S/MIME signatures (8551) off, whatever stands there. Total."""
 
 import binascii
 import re
@@ -11,6 +11,11 @@ _PADDED_BREAK = re.compile(rb"=[ \t]++\n")
 _UUENCODE = (b"x-uuencode", b"uuencode", b"x-uue", b"uue")
 _UU_BEGIN = re.compile(rb"^begin [0-7]{3,4} [^\n]*\n", re.MULTILINE)
 _MAX_UU_LINES = 100_000
+# The object identifier of signed data, and how many elements of DER are looked at.
+_SIGNED_DATA = bytes.fromhex("06092a864886f70d010702")
+_MAX_ELEMENTS = 100_000
+_OCTETS, _IS_CONSTRUCTED = 0x04, 0x20
+_AFTER_CONTENT = (0xA0, 0xA1, 0x31)  # certificates, revocations, signers
 
 
 def decode_transfer(data: bytes, encoding: bytes) -> bytes:
@@ -71,3 +76,27 @@ def _decode_uu_line(line: bytes) -> bytes:
         return binascii.a2b_uu(line[: 1 + (num_bytes * 4 + 2) // 3]) if num_bytes else b""
     except binascii.Error:
         return line + b"\n"
+
+
+def signed_content(data: bytes) -> bytes:
+    """What an S/MIME message that is signed, not encrypted, holds; nothing if it is none."""
+    position = data.find(_SIGNED_DATA, 0, 64)
+    if position < 0:
+        return b""
+    pieces: list[bytes] = []
+    for _ in range(_MAX_ELEMENTS):
+        tag, length = data[position : position + 1], data[position + 1 : position + 2]
+        position += 2
+        if not length or (pieces and tag[0] in _AFTER_CONTENT):
+            break
+        size = length[0]
+        if size > 0x80:
+            num_bytes = size - 0x80
+            size = int.from_bytes(data[position : position + num_bytes], "big")
+            position += num_bytes
+        # Elements made of others are entered, the rest is passed over.
+        if not tag[0] & _IS_CONSTRUCTED:
+            if tag[0] == _OCTETS:
+                pieces.append(data[position : position + size])
+            position += size
+    return b"".join(pieces)

@@ -8,7 +8,7 @@ import pytest
 
 from model.fold import fold_text
 from model.mail import MAX_CHARACTERS, MAX_TEXT_BYTES, message_to_text
-from tests.hostile import HOSTILE, MEGABYTE, SPAM, mixed, nested_multiparts
+from tests.hostile import HOSTILE, MEGABYTE, SPAM, mixed, nested_messages, nested_multiparts
 
 MAX_SECONDS = 1.0
 MAX_MEMORY_BYTES = 200 << 20
@@ -149,6 +149,7 @@ def test_deeply_nested_text_is_decoded() -> None:
         mixed("--b\nx\nContent-Type: text/html\n\n<i>hello\n" * 200_000),
         ("a:\n" * (5 * MEGABYTE)).encode(),
         ("junk\n" * (3 * MEGABYTE) + "Subject: x\n\n").encode(),
+        nested_messages(49) + b"x" * 16 * MEGABYTE,
         nested_multiparts(49) + b"x" * 16 * MEGABYTE,
         nested_multiparts(49) + b"\n--b" * (4 * MEGABYTE),
     ],

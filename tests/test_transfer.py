@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.mail import message_to_text
-from model.transfer import decode_base64, decode_transfer
+from model.transfer import decode_base64, decode_transfer, signed_content
 
 TEXT = b"Claim your cash reward now\nat http://prize.example/claim\n"
 
@@ -57,6 +57,48 @@ def test_encoded_message_in_a_message_is_split() -> None:
     inner = b'Content-Type: multipart/mixed; boundary="--i"\r\n\r\n----i\r\n\r\nSeen\r\n----i--\r\n'
     fields = b"Content-Type: message/rfc822\nContent-Transfer-Encoding: base64\n\n"
     assert message_to_text(fields + base64.encodebytes(inner)).text == "Seen"
+
+
+def der(tag: int, content: bytes) -> bytes:
+    """One element, its length in two bytes."""
+    return bytes([tag, 0x82, *len(content).to_bytes(2, "big")]) + content
+
+
+def signed(*pieces: bytes, kind: int = 2) -> bytes:
+    """Signed data (RFC 5652), as ``openssl cms -sign -nodetach`` writes it, without signature."""
+    octets = b"".join(der(0x04, piece) for piece in pieces)
+    content = octets if len(pieces) == 1 else b"\x24\x80" + octets + b"\0\0"
+    data = b"\x06\x03\x2a\x03\x04" + der(0xA0, content)
+    certificates = der(0xA0, der(0x30, der(0x04, b"not this")))
+    inner = b"\x02\x01\x01" + der(0x31, b"") + der(0x30, data) + certificates
+    number = bytes.fromhex("06092a864886f70d0107") + bytes([kind])
+    return der(0x30, number + der(0xA0, der(0x30, inner)))
+
+
+def test_signed_text_is_read() -> None:
+    """Outlook, Apple Mail and Thunderbird show what is inside smime.p7m."""
+    entity = b"Content-Type: text/html\r\n\r\n<b>Ca</b>sh prize"
+    for pieces in ([entity], [entity[:30], entity[30:]]):
+        raw = (
+            b"Subject: Hi\nContent-Type: application/pkcs7-mime; smime-type=signed-data\n"
+            b"Content-Transfer-Encoding: base64\nContent-Disposition: attachment\n\n"
+        ) + base64.encodebytes(signed(*pieces))
+        message = message_to_text(raw)
+        assert message.text == "Hi\n\nCash prize"
+        assert message.parts == ("text/html",)
+
+
+def test_encrypted_or_broken_content_is_not_text() -> None:
+    assert signed_content(signed(TEXT, kind=3)) == b""
+    assert signed_content(b"") == b""
+    whole = signed(TEXT)
+    for length in range(len(whole)):
+        assert TEXT.startswith(signed_content(whole[:length]))
+
+
+@given(st.binary())
+def test_any_bytes_may_be_signed(data: bytes) -> None:
+    signed_content(bytes.fromhex("06092a864886f70d010702") + data)
 
 
 @given(st.binary(), st.sampled_from([b"base64", b"quoted-printable", b"x-uuencode", b""]))
