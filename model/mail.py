@@ -34,6 +34,7 @@ _LEAST_TEXT_BYTES = 4 << 10
 # An HTML part with fewer words gives way to the plain part beside it, as in rspamd.
 _MIN_HTML_WORDS = 10
 
+_COMMENTS = re.compile(rb"\A(?:\([^()]*+\)\s*+)++")
 # Fields one after another. As one pattern, so that any number of them takes no time.
 _FIELDS = re.compile(rb"(?:[!-9;-~]++[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*+(?:\n|\Z))*+")
 _WANTED_FIELD = re.compile(
@@ -223,6 +224,8 @@ def _parse_part(lines: bytes, depth: int, budget: _Budget) -> _Part:
     fields: dict[bytes, bytes] = {}
     for match in _WANTED_FIELD.finditer(lines, 0, end):
         name, value = match[1].lower(), match[2].strip()[:_MAX_FIELD_BYTES]
+        if name != b"subject":
+            value = _COMMENTS.sub(b"", value)
         if fields.setdefault(name, value) != value and name != b"subject":
             budget.is_ambiguous = True
             if budget.last_counts:
@@ -302,6 +305,9 @@ def _split(part: _Part, boundary: str, kind: str, budget: _Budget) -> list[_Part
     """The children of a multipart; none where no boundary line is to be found."""
     body = b"\n" + part.body
     delimiter = boundary.encode("utf-8", "surrogateescape")
+    if delimiter and b"\n--" + delimiter not in body:
+        # Against the RFC, the parts may be encoded together.
+        body = b"\n" + _unix_lines(part.content)
     if not delimiter or b"\n--" + delimiter not in body:
         guess = _GUESSED_BOUNDARY.search(body, 0, _MAX_GUESSED_BYTES)
         if guess is None:
@@ -343,7 +349,7 @@ def _boundary_lines(body: bytes, delimiter: bytes, budget: _Budget) -> Iterator[
 def _read_text(part: _Part, kind: str, parameters: dict[str, str], budget: _Budget) -> _Text:
     is_html = kind in _MARKUP
     data = budget.take(part.content)
-    declared = parameters.get("charset", "").split(" ")[0]
+    declared = parameters.get("charset", "").strip().split(" ")[0]
     text, charset = decode_bytes(data, declared, is_html=is_html)
     if is_html:
         text = html_to_text(_ENRICHED_PARAMETER.sub("", text) if kind != "text/html" else text)

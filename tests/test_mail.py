@@ -84,6 +84,7 @@ def test_subject_is_decoded(subject: str, expected: str) -> None:
         ("utf-16", "with a mark".encode("utf-16"), "with a mark"),
         ("utf-16le", "without a mark".encode("utf-16-le"), "without a mark"),
         ("utf-7", b"Hi +AKM-100", "Hi £100"),
+        ('" utf-7"', b"Hi +AKM-100", "Hi £100"),
         ("koi8-r", "привет друзья".encode("koi8-r"), "привет друзья"),
         ("gb2312", "你好世界".encode("gb18030"), "你好世界"),
         ("iso-2022-jp", "こんにちは".encode("iso-2022-jp"), "こんにちは"),
@@ -103,6 +104,20 @@ def test_transfer_encodings() -> None:
     assert read(mail(coded[:-3], "Content-Transfer-Encoding: BASE64")).startswith("cash prize")
     quoted = mail("win=20a soft=\r\n break =3D", "Content-Transfer-Encoding: quoted-printable")
     assert read(quoted) == "win a soft break ="
+
+
+def test_comments_before_a_value_are_skipped() -> None:
+    """RFC 822 has them anywhere."""
+    coded = base64.encodebytes(b"<b>Ca</b>sh").decode()
+    fields = "Content-Type: (a) (b)\r\n text/html", "Content-Transfer-Encoding: (c)base64"
+    assert read(mail(coded, *fields)) == "Cash"
+    assert message_to_text(mail("", subject="(1) new")).subject == "(1) new"
+
+
+def test_parts_that_are_encoded_together_are_split() -> None:
+    body = f"--b\r\n{html('<b>Ca</b>sh')}\r\n--b--\r\n"
+    fields = "Content-Type: multipart/mixed; boundary=b", "Content-Transfer-Encoding: base64"
+    assert read(mail(base64.encodebytes(body.encode()), *fields)) == "Cash"
 
 
 def test_flowed_lines_are_joined() -> None:
