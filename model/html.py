@@ -96,6 +96,8 @@ _COLOR_ATTRIBUTES = (
 _FOREIGN = re.compile(r"<(?:svg|math)\b", re.ASCII | re.IGNORECASE)
 _FOREIGN_RAW = re.compile(rf"<(?:{_RAW}|!\[CDATA\[)", re.ASCII | re.IGNORECASE)
 _TAG = re.compile(r"</?[a-z][^<>]*+>", re.ASCII | re.IGNORECASE)
+# What is shown the other way round is put so when letters are made plain (fold.py).
+_RIGHT_TO_LEFT, _END_OF_DIRECTION = "\u202e", "\u202c"
 _LOCAL_SHEET = re.compile(rf"[{_S}]*+(?!(?:https?:)?//)", re.ASCII | re.IGNORECASE)
 
 
@@ -136,9 +138,13 @@ def _simplify(markup: re.Match[str]) -> str:
     # Browsers drop a tag that the end of the document cuts off.
     if not markup["name"] or not markup["end"]:
         return ""
+    if markup["name"].lower() == "/bdo":
+        return f"{_END_OF_DIRECTION}</bdo>"
     if not markup["attributes"]:
         return f"<{markup['name']}>"
     attributes = _attributes(markup["attributes"])
+    if markup["name"].lower() == "bdo" and attributes.get("dir", "").strip().lower() == "rtl":
+        return f"<bdo>{_RIGHT_TO_LEFT}"
     if markup["name"].lower() in ("link", "meta"):
         return _sheet_of(attributes)
     kept = (

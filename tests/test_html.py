@@ -2,6 +2,7 @@
 
 import pytest
 
+from model.fold import fold_text
 from model.html import html_to_text
 
 
@@ -141,6 +142,12 @@ def test_hidden_text_is_not_read(html: str) -> None:
 )
 def test_whatever_may_be_visible_is_read(html: str) -> None:
     assert "seen" in html_to_text(html)
+
+
+@pytest.mark.parametrize("start", ["<bdo dir=rtl>", "<BDO class=a dir=' RTL '>"])
+def test_text_shown_from_right_to_left_is_read_so(start: str) -> None:
+    text = html_to_text(f"<p>get {start}hsac eerf</bdo> now, <bdo dir=ltr>see</bdo>")
+    assert fold_text(text, typing=False) == "get free cash now, see"
 
 
 def test_only_ascii_letters_name_an_element() -> None:
