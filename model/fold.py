@@ -52,7 +52,10 @@ _STRAY_ACCENT = re.compile("[\u0300-\u036f\u0488\u0489\u1ab0-\u1aff\u1dc0-\u1dff
 _MARKS = "".join(
     chr(code) for code in range(0x300, 0x1FFFF) if unicodedata.category(chr(code)) in ("Mn", "Me")
 )
-_FOREIGN_MARK = re.compile(f"(?<=[A-Za-z{''.join(map(chr, _TO_LATIN))}])[{_MARKS}]+")
+# That a character is beyond U+02FF is told much sooner than that it is one of these.
+_FOREIGN_MARK = re.compile(
+    f"(?=[\u0300-\U0010ffff])(?<=[A-Za-z{''.join(map(chr, _TO_LATIN))}])[{_MARKS}]+"
+)
 _WORD = re.compile(r"\w+")
 _LATIN = re.compile(r"[A-Za-z]")
 _OTHER_LETTER = re.compile(r"[^\W\d_A-Za-z\u00c0-\u02af\u1d00-\u1dbf\ua720-\ua7ff]")
