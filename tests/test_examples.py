@@ -12,8 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from tests.fake_server import server
 from tests.mail_programs import free_port
-from tests.test_sms import server
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 URL = "http://127.0.0.1:8000"

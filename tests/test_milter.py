@@ -4,46 +4,22 @@ import json
 import socket
 import struct
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
+from tests.fake_server import Got, server
 from tests.mail_programs import free_port, process
 
 MILTER = Path(__file__).parents[1] / "examples" / "postfix" / "milter.py"
 FIELDS = {"From": "a@example.org", "Subject": " x\n\tfolded"}
 
 
-@contextmanager
-def service(decision: str, asked: list[bytes], missing: int = 0) -> Iterator[int]:
-    """A service that always decides so, and leaves its answer short by so much; its port."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            asked.append(self.rfile.read(int(self.headers["Content-Length"])))
-            result = {"decision": decision, "probabilities": {"spam": 0.987}}
-            content = json.dumps({"results": [result]}).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content) + missing))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Nothing: tests are quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=[0.01])
-    thread.start()
-    try:
-        yield int(server.server_address[1])
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+def service(decision: str, missing: int = 0) -> AbstractContextManager[tuple[str, Got]]:
+    """A service that always decides so, and leaves its answer short by so much."""
+    result = {"decision": decision, "probabilities": {"spam": 0.987}}
+    return server(json.dumps({"results": [result]}).encode(), missing=missing)
 
 
 def packet(command: bytes, data: bytes = b"") -> bytes:
@@ -57,7 +33,7 @@ def read_packet(connection: socket.socket) -> tuple[bytes, bytes]:
 
 
 def talk(
-    service_port: int,
+    url: str,
     folder: Path,
     *options: str,
     messages: int = 1,
@@ -66,7 +42,7 @@ def talk(
     """What the milter answers to each message of one session."""
     port = free_port()
     command = [sys.executable, MILTER, "--port", port]
-    command += ["--spamgate", f"http://127.0.0.1:{service_port}", *options]
+    command += ["--spamgate", url, *options]
     answers = []
     with (
         process(command, folder / "milter.log", port=port),
@@ -96,33 +72,32 @@ def _field(name: str, value: str) -> bytes:
 
 @pytest.mark.parametrize("decision", ["ham", "unsure", "spam"])
 def test_mail_is_marked(tmp_path: Path, decision: str) -> None:
-    asked: list[bytes] = []
-    with service(decision, asked) as port:
-        answers = talk(port, tmp_path, messages=2)
+    with service(decision) as (url, got):
+        answers = talk(url, tmp_path, messages=2)
     assert answers == [[f"hX-Spamgate\0{decision} 0.9870\0".encode(), b"a"]] * 2
     expected = b"From: a@example.org\r\nSubject:  x\r\n\tfolded\r\n\r\nfirst second"
-    assert asked == [expected] * 2
+    assert [body for _, _, body in got] == [expected] * 2
 
 
 def test_marks_that_a_message_brings_along_are_taken_out(tmp_path: Path) -> None:
     more = (("x-spamgate", "ham 0.0001"), ("X-Other", "X-Spamgate: ham"), ("X-Spamgate", "ham"))
     removed = [struct.pack("!cI", b"m", n) + b"X-Spamgate\0\0" for n in (2, 1)]
-    with service("spam", []) as port:
-        [answer] = talk(port, tmp_path, more=more)
+    with service("spam") as (url, _):
+        [answer] = talk(url, tmp_path, more=more)
     assert answer == [*removed, b"hX-Spamgate\0spam 0.9870\0", b"a"]
-    assert talk(free_port(), tmp_path, more=more) == [[*removed, b"a"]]
+    assert talk(f"http://127.0.0.1:{free_port()}", tmp_path, more=more) == [[*removed, b"a"]]
 
 
 def test_spam_is_refused_where_it_is_asked_for(tmp_path: Path) -> None:
-    with service("spam", []) as port:
-        [[answer]] = talk(port, tmp_path, "--reject")
+    with service("spam") as (url, _):
+        [[answer]] = talk(url, tmp_path, "--reject")
     assert answer.startswith(b"y550 5.7.1 ")
 
 
 def test_mail_passes_without_a_whole_answer(tmp_path: Path) -> None:
-    with service("spam", [], missing=5) as port:
-        assert talk(port, tmp_path, "--reject") == [[b"a"]]
+    with service("spam", missing=5) as (url, _):
+        assert talk(url, tmp_path, "--reject") == [[b"a"]]
 
 
 def test_mail_passes_without_a_verdict(tmp_path: Path) -> None:
-    assert talk(free_port(), tmp_path, "--reject") == [[b"a"]]
+    assert talk(f"http://127.0.0.1:{free_port()}", tmp_path, "--reject") == [[b"a"]]

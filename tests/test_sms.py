@@ -2,16 +2,13 @@
 
 import json
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import HAM, SPAM
+from tests.fake_server import server
 from tests.mail_programs import free_port, process
 
 SHIM = Path(__file__).parents[1] / "examples" / "sms" / "shim.py"
@@ -22,37 +19,6 @@ KANNEL = {
 }
 SPAM_REPLY = b'{"results": [{"probabilities": {"spam": 0.99}}]}'
 HAM_REPLY = b'{"results": [{"probabilities": {"spam": 0.01}}]}'
-
-Got = list[tuple[str, dict[str, str], bytes]]
-
-
-@contextmanager
-def server(reply: bytes = b"", *, status: int = 200, missing: int = 0) -> Iterator[tuple[str, Got]]:
-    """A server that always replies this, so many bytes short; its URL, and what it got."""
-    got: Got = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            headers = {name.title(): value for name, value in self.headers.items()}
-            got.append((self.path, headers, body))
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(reply) + missing))
-            self.end_headers()
-            self.wfile.write(reply)
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Nothing: tests are quiet."""
-
-    listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=listener.serve_forever, args=[0.01])
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listener.server_address[1]}", got
-    finally:
-        listener.shutdown()
-        listener.server_close()
-        thread.join()
 
 
 def send(

@@ -3,49 +3,30 @@
 import asyncio
 import json
 import socket
-import threading
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from app.spamd import Spamd, SpamdSettings, Verdict, mark_message
+from tests.fake_server import Got, server
 
 MAIL = b"From: a@example.org\r\nX-Spam-Flag: NO\r\n\tfolded\r\nSubject: x\r\n\r\ntext\r\n"
 SPAM = {"action": "add header", "score": 4.94, "required_score": 3.0, "symbols": {"SPAMGATE": {}}}
 HAM = {"action": "no action", "score": -4.0, "required_score": 3.0, "symbols": {"SPAMGATE": {}}}
 
 
-@contextmanager
-def service(answer: dict[str, object], status: int = 200) -> Iterator[tuple[str, list[bytes]]]:
-    """A service that always answers this; its URL, and the bodies that it got."""
-    bodies: list[bytes] = []
+def service(
+    answer: dict[str, object], status: int = 200
+) -> AbstractContextManager[tuple[str, Got]]:
+    """A service that always answers this; its URL, and what it got."""
+    return server(json.dumps(answer).encode(), status=status)
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
-            content = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
 
-        def log_message(self, format: str, *args: object) -> None:
-            """Nothing: tests are quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=[0.01])
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", bodies
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+def bodies(got: Got) -> list[bytes]:
+    return [body for _, _, body in got]
 
 
 def ask(url: str, request: bytes, **settings: object) -> bytes:
@@ -76,31 +57,31 @@ def test_ping() -> None:
 
 
 def test_check_tells_spam_from_ham() -> None:
-    with service(SPAM) as (url, bodies):
+    with service(SPAM) as (url, got):
         reply = ask(url, command("CHECK"))
         assert reply == b"SPAMD/1.1 0 EX_OK\r\nSpam: True ; 4.9 / 3.0\r\n\r\n"
-        assert bodies == [MAIL]
+        assert bodies(got) == [MAIL]
     with service(HAM) as (url, _):
         assert b"Spam: False ; -4.0 / 3.0\r\n" in ask(url, command("CHECK"))
 
 
 def test_message_without_a_stated_length_ends_with_the_stream() -> None:
-    with service(SPAM) as (url, bodies):
+    with service(SPAM) as (url, got):
         ask(url, b"CHECK SPAMC/1.2\r\n\r\n" + MAIL)
-        assert bodies == [MAIL]
+        assert bodies(got) == [MAIL]
 
 
 def test_compressed_message_is_inflated() -> None:
-    with service(SPAM) as (url, bodies):
+    with service(SPAM) as (url, got):
         ask(url, command("CHECK", message=zlib.compress(MAIL), fields="Compress: zlib\r\n"))
-        assert bodies == [MAIL]
+        assert bodies(got) == [MAIL]
 
 
 def test_message_is_cut_at_the_bound() -> None:
-    with service(SPAM) as (url, bodies):
+    with service(SPAM) as (url, got):
         reply = ask(url, command("CHECK", message=b"x" * 100_000), max_message_bytes=2_000)
         assert reply.startswith(b"SPAMD/1.1 0 EX_OK")
-        assert bodies == [b"x" * 2_000]
+        assert bodies(got) == [b"x" * 2_000]
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -111,11 +92,11 @@ def test_message_too_long_to_be_given_back_stays_with_the_client(
     fields = ""
     if packed:
         message, fields = zlib.compress(message), "Compress: zlib\r\n"
-    with service(SPAM) as (url, bodies):
+    with service(SPAM) as (url, got):
         for name, answer in (("PROCESS", b"75"), ("HEADERS", b"0"), ("REPORT", b"0")):
             request = command(name, message=message, fields=fields)
             assert ask(url, request, max_message_bytes=2_000).split()[1] == answer
-        assert [len(body) for body in bodies] == [2_000, 2_000]
+        assert [len(body) for body in bodies(got)] == [2_000, 2_000]
     assert "no verdict: a message too long" in capsys.readouterr().err
 
 
@@ -214,25 +195,25 @@ def test_client_that_does_not_read_holds_up_nobody_for_long() -> None:
                 writer.close()
                 return reply
 
-    with service(SPAM) as (url, bodies):
+    with service(SPAM) as (url, got):
         assert asyncio.run(scenario(url)) == b"SPAMD/1.5 0 PONG\r\n"
-        assert len(bodies) == 1
+        assert len(got) == 1
 
 
 def test_tell_is_refused_without_a_feedback_key() -> None:
     fields = "Message-class: spam\r\nSet: local\r\n"
-    with service(SPAM) as (url, bodies):
+    with service(SPAM) as (url, got):
         reply = ask(url, command("TELL", fields=fields))
         assert reply.startswith(b"SPAMD/1.0 69 ")
-        assert bodies == []
+        assert bodies(got) == []
 
 
 def test_tell_is_passed_on_as_feedback() -> None:
     fields = "User: joe\r\nMessage-class: spam\r\nSet: local\r\n"
-    with service({}) as (url, bodies):
+    with service({}) as (url, got):
         reply = ask(url, command("TELL", fields=fields), feedback_key="secret")
         assert reply.startswith(b"SPAMD/1.1 0 EX_OK\r\nDidSet: local\r\n")
-        told = json.loads(bodies[0])
+        told = json.loads(bodies(got)[0])
     assert told == {"message": MAIL.decode(), "label": "spam", "source": "spamd:joe"}
 
 

@@ -22,7 +22,7 @@ from model.classifier import pick_device
 from model.gpt2 import GPT2ForSequenceClassification
 from model.ngrams import NgramTable
 from training.card import RunRecord, recorded_recipe
-from training.command import add_device, exit_code
+from training.command import add_device, add_run_data, exit_code
 from training.config import TrainConfig
 from training.corpora import CORPORA, read_corpora
 from training.data import split_examples
@@ -95,13 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the average as a checkpoint folder. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m training.average", description=__doc__)
     parser.add_argument("runs", nargs="+", help="checkpoint folders of training.finetune")
-    parser.add_argument(
-        "--data",
-        action="append",
-        default=[],
-        metavar="[KIND=]PATH",
-        help=f"as for training.finetune; KIND is one of {', '.join(CORPORA)}",
-    )
+    add_run_data(parser, CORPORA)
     parser.add_argument("--out", type=Path, required=True, help="new folder")
     add_device(parser)
     options = parser.parse_args(arguments)

@@ -148,9 +148,6 @@ def write_model_card(path: Path, name: str, config: TrainConfig, record: RunReco
     if record.is_average:
         seed = f"training seeds {', '.join(str(run['seed']) for run in record.seeds)}"
         chosen = f"the average of the {len(record.seeds)} runs' weights (`training.average`)"
-    counts = "\n".join(
-        f"| {part} | {count['ham']} | {count['spam']} |" for part, count in record.counts.items()
-    )
     path.write_text(
         f"""---
 license: apache-2.0
@@ -170,9 +167,7 @@ GPT-2 that tells ham (0) from spam (1), made by `python -m training.finetune` of
 Selection `{config.selection}`, split seed {config.split_seed}, {seed}.
 {_SPLITS[config.selection]}
 
-| part | ham | spam |
-|---|---|---|
-{counts}
+{_counts_table(record.counts)}
 
 ## Figures
 
@@ -206,6 +201,11 @@ def _data_list(config: TrainConfig, record: RunRecord) -> str:
         + _CORPORA.get(sha256, f"{name} (SHA-256 {sha256[:12]}…)")
         for name, sha256 in record.data_sha256.items()
     )
+
+
+def _counts_table(counts: dict[str, dict[str, int]]) -> str:
+    lines = (f"| {part} | {of['ham']} | {of['spam']} |" for part, of in counts.items())
+    return "\n".join(["| part | ham | spam |", "|---|---|---|", *lines])
 
 
 def _cutoffs_table(cutoffs: dict[str, float]) -> str:

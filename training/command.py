@@ -30,6 +30,17 @@ def add_sources(parser: argparse.ArgumentParser, kinds: Iterable[str]) -> None:
     )
 
 
+def add_run_data(parser: argparse.ArgumentParser, kinds: Iterable[str]) -> None:
+    """Adds ``--data`` of the commands that read again what a run was made from."""
+    parser.add_argument(
+        "--data",
+        action="append",
+        default=[],
+        metavar="[KIND=]PATH",
+        help=f"the runs' data, as for training.finetune; KIND is one of {', '.join(kinds)}",
+    )
+
+
 def portable(path: str | Path) -> str:
     """The last part of an absolute path, all else as it is: for a command that is written down."""
     return Path(path).name if Path(path).is_absolute() else str(path)

@@ -25,7 +25,7 @@ from model.gpt2 import LABELS
 from model.hub import resolve
 from training.baselines import fit_baselines
 from training.card import recorded_recipe
-from training.command import add_device, exit_code
+from training.command import add_device, add_run_data, exit_code
 from training.config import TrainConfig
 from training.corpora import CORPORA, CorpusError, read_corpora
 from training.data import Splits, split_examples
@@ -224,13 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the page. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m training.report", description=__doc__)
     parser.add_argument("run", type=Path, help="folder that training.finetune wrote")
-    parser.add_argument(
-        "--data",
-        action="append",
-        default=[],
-        metavar="[KIND=]PATH",
-        help=f"the run's data, as for training.finetune; KIND is one of {', '.join(CORPORA)}",
-    )
+    add_run_data(parser, CORPORA)
     parser.add_argument("--out", type=Path, help="file to write (default: RUN/report.html)")
     parser.add_argument(
         "--show-texts", action="store_true", help="print the texts of the worst errors as well"

@@ -146,8 +146,6 @@ def _html() -> dict[str, bytes]:
 
 
 def _mime() -> dict[str, bytes]:
-    plain_b64 = base64.encodebytes(SPAM.encode()).decode()
-    base64_field = "Content-Transfer-Encoding: base64"
     return {
         "innocent plain beside spam": mixed(
             text_part(HAM) + text_part(f"<p>{SPAM} and more words", "html"), kind="alternative"
@@ -173,8 +171,15 @@ def _mime() -> dict[str, bytes]:
         "multipart with a transfer encoding": message(
             base64.encodebytes(text_part(SPAM).encode()),
             "Content-Type: multipart/mixed; boundary=b",
-            base64_field,
+            "Content-Transfer-Encoding: base64",
         ),
+    } | _encoded()
+
+
+def _encoded() -> dict[str, bytes]:
+    plain_b64 = base64.encodebytes(SPAM.encode()).decode()
+    base64_field = "Content-Transfer-Encoding: base64"
+    return {
         "broken base64": message(plain_b64[:50] + "*!\n" + plain_b64[50:-4] + "x", base64_field),
         "base64 that is none": message(SPAM, base64_field),
         "broken quoted-printable": message(

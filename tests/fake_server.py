@@ -1,0 +1,38 @@
+"""An HTTP server on a free loopback port that always gives the same reply."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+Got = list[tuple[str, dict[str, str], bytes]]
+"""Of each request the path, the fields and the body."""
+
+
+@contextmanager
+def server(reply: bytes = b"", *, status: int = 200, missing: int = 0) -> Iterator[tuple[str, Got]]:
+    """A server that always replies this, so many bytes short; its URL, and what it got."""
+    got: Got = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            headers = {name.title(): value for name, value in self.headers.items()}
+            got.append((self.path, headers, body))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(reply) + missing))
+            self.end_headers()
+            self.wfile.write(reply)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nothing: tests are quiet."""
+
+    listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=listener.serve_forever, args=[0.01])
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.server_address[1]}", got
+    finally:
+        listener.shutdown()
+        listener.server_close()
+        thread.join()
