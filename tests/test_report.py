@@ -88,7 +88,9 @@ def test_report_is_for_runs_on_several_corpora_and_averages_too(
     assert average.main([str(out), str(out), *data, "--out", str(mean)]) == 0
     for folder in (out, mean):
         assert report.main([str(folder), *data]) == 0
-        assert "comments.jsonl, SHA-256" in (folder / "report.html").read_text()
+        page = (folder / "report.html").read_text()
+        assert "comments.jsonl, SHA-256" in page
+        assert ("<h2>Learning</h2>" in page) == (folder == out)  # an average has no curves
         check_figures(folder, *data[1::2])
 
 
