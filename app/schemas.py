@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, FailFast, Field, JsonValue
 
 from model.classifier import Prediction
 
@@ -19,6 +19,7 @@ class ClassifyRequest(BaseModel):
 
     texts: Annotated[
         list[str],
+        FailFast(),  # a list of a million numbers would make as many errors, a kilobyte each
         Field(
             min_length=1,
             description="One message each, any string: empty, with NUL or lone surrogates too. "

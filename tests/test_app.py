@@ -125,6 +125,14 @@ def test_a_wrong_body_gets_a_problem_that_repeats_none_of_it(
     assert "SECRET" not in reply.text
 
 
+def test_a_list_of_wrong_texts_costs_one_error(save_tiny: Callable[..., Path]) -> None:
+    reply = asyncio.run(post_raw(save_tiny(), b'{"texts": [' + b"0," * 20_000 + b"0]}"))
+    assert reply.status_code == 422
+    assert reply.json()["detail"] == (
+        "body.texts.0: Input should be a valid string, a number came. See /docs for the form."
+    )
+
+
 def test_a_body_without_a_declared_length_has_the_same_limit(
     save_tiny: Callable[..., Path],
 ) -> None:
