@@ -14,6 +14,7 @@ import uvicorn
 
 from app.errors import ReloadFailed
 from app.main import create_app
+from app.protocol import BoundedProtocol
 from app.service import Service
 from app.settings import Settings
 from app.workers import is_worker, url_of
@@ -43,7 +44,7 @@ class Server(uvicorn.Server):
         self._tasks: set[asyncio.Task[None]] = set()
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http=BoundedProtocol,
             ws="none",
             headers=_HEADERS,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,

@@ -1,0 +1,106 @@
+"""One client's connection: uvicorn's own reading of HTTP, within bounds.
+
+Uvicorn bounds neither the head of a request nor the time for it, and drops the body of a request
+that asks for another protocol on the side, as Java's HttpClient does of its own accord.
+"""
+
+import asyncio
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+_MAX_HEAD_BYTES = 65_536
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Closes a connection whose head grows too long, or on which a request stops arriving for
+    ``timeout_keep_alive`` seconds; declines upgrades."""
+
+    _unread_bytes = 0  # of head, chunk lines or trailers since the last piece that was whole
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Waits for a request, and not for ever."""
+        super().connection_made(transport)
+        self._wait_for_more()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Waits no more."""
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+
+    def data_received(self, data: bytes) -> None:
+        """Reads what came."""
+        self._wait_for_more()
+        self._unread_bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self._refuse("Invalid HTTP request received.")
+        else:
+            if self._unread_bytes > _MAX_HEAD_BYTES:
+                self._refuse("The head of the HTTP request is too long.")
+
+    def shutdown(self) -> None:
+        """Closes the connection, where a request is being answered after that."""
+        super().shutdown()
+        if self.cycle is not None:
+            self._leave_out_keep_alive()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Closes the connection unless a request is being answered."""
+        if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
+            super().timeout_keep_alive_handler()
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request has come."""
+        self._unread_bytes = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """The head of a request has come."""
+        self._unread_bytes = 0
+        if not self.parser.should_upgrade():
+            super().on_headers_complete()
+            if not self.cycle.keep_alive:
+                self._leave_out_keep_alive()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of a body has come."""
+        self._unread_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The whole of a request has come."""
+        if not self.parser.should_upgrade():
+            self._unset_keepalive_if_required()
+            super().on_message_complete()
+
+    def _wait_for_more(self) -> None:
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
+
+    def _leave_out_keep_alive(self) -> None:
+        # Uvicorn says "close" beside what it was told to say always.
+        said = self.cycle.default_headers
+        self.cycle.default_headers = [header for header in said if header[0] != b"connection"]
+
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Reads a request again as if it had not asked for another protocol: the parser takes its
+        body for the beginning of that."""
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self._refuse("Invalid HTTP request received.")
+            return
+        version = self.parser.get_http_version().encode()
+        head = [b"%b %b HTTP/%b" % (method, self.url, version)]
+        head += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.data_received(b"\r\n".join([*head, b"", rest]))
+
+    def _refuse(self, reason: str) -> None:
+        self.logger.warning(reason)
+        self.send_400_response(reason)

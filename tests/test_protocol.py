@@ -1,0 +1,155 @@
+"""One connection, byte by byte: what it may cost, and what uvicorn alone would lose."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from app.protocol import BoundedProtocol
+
+TOO_LONG = (64 << 10) + 1
+
+
+async def echo(scope, receive, send) -> None:
+    """Replies with the method, the path and the body."""
+    assert scope["type"] == "http"
+    body = b""
+    while (message := await receive())["type"] == "http.request":
+        body += message["body"]
+        if not message["more_body"]:
+            break
+    reply = f"{scope['method']} {scope['path']} ".encode() + body
+    headers = [(b"content-length", str(len(reply)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": reply})
+
+
+def converse(
+    client: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[bytes]],
+    *,
+    wait_seconds: float = 60,
+    app=echo,
+) -> bytes:
+    """What the client returns of a connection to the app under the protocol."""
+
+    async def scenario() -> bytes:
+        config = uvicorn.Config(app, log_config=None)
+        config.timeout_keep_alive = wait_seconds  # type: ignore[assignment]
+        config.load()
+        state = ServerState()
+        state.default_headers = [(b"connection", b"keep-alive")]
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(
+            lambda: BoundedProtocol(config, state, {}), "127.0.0.1", 0
+        )
+        async with server, asyncio.timeout(20):
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            answer = await client(reader, writer)
+            writer.close()
+            for connection in list(state.connections):
+                connection.shutdown()
+            return answer
+
+    return asyncio.run(scenario())
+
+
+def say(*pieces: bytes) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[bytes]]:
+    """A client that sends pieces, each once the one before has been read, and reads to the end."""
+
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            for _ in range(10):
+                await asyncio.sleep(0)
+        return await reader.read()
+
+    return client
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [b"GET / HTTP/1.1\r\nX: ", b"x" * TOO_LONG],
+        [b"GET /", b"x" * TOO_LONG],
+        [b"GET / HTTP/1.1\r\n", b"x: yz\r\n" * (TOO_LONG // 7 + 1)],
+        [
+            b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: ",
+            b"x" * TOO_LONG,
+        ],
+    ],
+    ids=["field", "path", "many fields", "trailer"],
+)
+def test_what_is_no_body_has_a_bound(pieces: list[bytes]) -> None:
+    answer = converse(say(*pieces))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.endswith(b"The head of the HTTP request is too long.")
+
+
+def test_a_body_has_no_bound_here() -> None:
+    head = b"POST /a HTTP/1.1\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % (6 * TOO_LONG)
+    answer = converse(say(head, *[b"x" * TOO_LONG] * 6))
+    assert answer.endswith(b"\r\n\r\nPOST /a " + b"x" * 6 * TOO_LONG)
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [],
+        [b"\r\n"],
+        [b"POST / HT"],
+        [b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n"],
+        [b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n", b"four"],
+    ],
+    ids=["nothing", "a blank line", "half a head", "no body", "half a body"],
+)
+def test_a_client_that_falls_silent_is_left(pieces: list[bytes]) -> None:
+    assert converse(say(*pieces), wait_seconds=0.2) == b""
+
+
+def test_an_answer_may_take_longer_than_a_client_may_be_silent() -> None:
+    async def slow(scope, receive, send) -> None:
+        await asyncio.sleep(0.3)
+        await echo(scope, receive, send)
+
+    request = b"POST /a HTTP/1.1\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi"
+    assert converse(say(request), wait_seconds=0.2, app=slow).endswith(b"\r\n\r\nPOST /a hi")
+
+
+@pytest.mark.parametrize(
+    ("framing", "body"),
+    [(b"Content-Length: 2", b"hi"), (b"Transfer-Encoding: chunked", b"2\r\nhi\r\n0\r\n\r\n")],
+)
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_request_that_offers_another_protocol_keeps_its_body(
+    framing: bytes, body: bytes, apart: bool
+) -> None:
+    # As Java's HttpClient asks for HTTP/2 in every first request.
+    head = (
+        b"POST /a HTTP/1.1\r\nHost: test\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+        b"Upgrade: h2c\r\nHTTP2-Settings: AAEAAEAA\r\n" + framing + b"\r\n\r\n"
+    )
+    after = b"GET /b HTTP/1.1\r\nConnection: close\r\n\r\n"
+    pieces = [head, body, after] if apart else [head + body + after]
+    answer = converse(say(*pieces))
+    assert b"\r\n\r\nPOST /a hiHTTP/1.1 200 OK\r\n" in answer
+    assert answer.endswith(b"\r\n\r\nGET /b ")
+
+
+def test_a_tunnel_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        answer = converse(say(b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n"))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(
+    "request_head",
+    [b"GET / HTTP/1.0\r\n\r\n", b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n"],
+)
+def test_a_connection_that_ends_does_not_claim_to_stay(request_head: bytes) -> None:
+    head = converse(say(request_head)).partition(b"\r\n\r\n")[0]
+    fields = [line for line in head.lower().split(b"\r\n") if line.startswith(b"connection:")]
+    assert fields == [b"connection: close"]
