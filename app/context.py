@@ -3,6 +3,7 @@
 A plain ASGI wrapper, so that nothing is answered outside of it: neither a 404 nor a defect.
 """
 
+import asyncio
 import logging
 import random
 import re
@@ -15,7 +16,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.access import AccessKeys
-from app.errors import INTERNAL_ERROR, AccessDenied
+from app.errors import INTERNAL_ERROR, AccessDenied, NotReady
 from app.metrics import Metrics
 from app.page import PATHS as PAGE_PATHS
 from app.problems import SCOPE_KEY, problem_response, service_problem
@@ -61,8 +62,9 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request = Request(scope, receive)
-        context = scope[SCOPE_KEY] = Context(_request_id(request))
+        if scope["method"] == "HEAD":  # answered as GET is; the server leaves the body out
+            scope = dict(scope, method="GET")
+        context = scope[SCOPE_KEY] = Context(_request_id(Request(scope)))
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -70,24 +72,32 @@ class RequestContext:
                 message["headers"].append((b"x-request-id", context.request_id.encode()))
             await send(message)
 
-        probe = scope["path"] in PROBES
         try:
-            path = scope["path"]
-            if not (probe or path in PAGE_PATHS or path.startswith(_OWN_KEYS)):
+            await self._answer(scope, receive, send_with_id, context)
+        finally:
+            if scope["path"] not in PROBES:
+                self._finish(scope, context)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, context: Context) -> None:
+        request, path = Request(scope, receive), scope["path"]
+        try:
+            if not (path in PROBES or path in PAGE_PATHS or path.startswith(_OWN_KEYS)):
                 self._keys.admit(request)
-            await self._app(scope, receive, send_with_id)
+            await self._app(scope, receive, send)
         except AccessDenied as error:
-            await service_problem(request, error)(scope, receive, send_with_id)
+            await service_problem(request, error)(scope, receive, send)
+        except asyncio.CancelledError:  # by the server, whose time to drain is over
+            if context.status:
+                raise
+            late = NotReady("The service has ended. Ask another instance.", retry_after_seconds=1)
+            await service_problem(request, late)(scope, receive, send)
         except Exception as error:
             _log.error("defect", extra=_where(error) | {"request_id": context.request_id})
             if not context.status:
                 reply = problem_response(
                     request, INTERNAL_ERROR, "A defect of the service, not of the request."
                 )
-                await reply(scope, receive, send_with_id)
-        finally:
-            if not probe:
-                self._finish(scope, context)
+                await reply(scope, receive, send)
 
     def _finish(self, scope: Scope, context: Context) -> None:
         seconds = time.perf_counter() - context.begin

@@ -7,8 +7,9 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
-from app.errors import INVALID_REQUEST, PROBLEMS, AccessDenied, Problem, ServiceError
+from app.errors import INVALID_REQUEST, PROBLEMS, AccessDenied, ClientGone, Problem, ServiceError
 from app.schemas import ProblemResponse
 
 SCOPE_KEY = "spamgate.context"
@@ -81,6 +82,7 @@ def service_problem(request: Request, error: ServiceError) -> ProblemJSON:
 def install_error_handlers(app: FastAPI) -> None:
     """Makes every error that a request can cause a problem+json reply."""
     app.add_exception_handler(ServiceError, _on_service_error)
+    app.add_exception_handler(ClientDisconnect, _on_client_disconnect)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_exception)
 
@@ -113,6 +115,10 @@ def error_responses(
 async def _on_service_error(request: Request, error: Exception) -> ProblemJSON:
     assert isinstance(error, ServiceError)
     return service_problem(request, error)
+
+
+async def _on_client_disconnect(request: Request, error: Exception) -> ProblemJSON:
+    return service_problem(request, ClientGone("The client closed the connection."))
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> ProblemJSON:

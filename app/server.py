@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine
+from time import monotonic
 from types import FrameType
 
 import uvicorn
@@ -39,6 +40,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, settings: Settings) -> None:
         self.exit_code = 0
+        self._drain_seconds = settings.drain_seconds
         app = create_app(settings, self._exit_process)
         self._service: Service = app.state.service
         self._tasks: set[asyncio.Task[None]] = set()
@@ -64,9 +66,9 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Takes connections."""
-        self._loop = asyncio.get_running_loop()
         if hasattr(signal, "SIGHUP"):
-            self._loop.add_signal_handler(signal.SIGHUP, self._begin, self._reload)
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGHUP, self._begin, self._reload)
         await super().startup(sockets)
         if sockets and not is_worker():
             _log.info("running on %s (SIGTERM ends it)", url_of(sockets[0]))
@@ -77,20 +79,24 @@ class Server(uvicorn.Server):
         if self._service.draining:
             self.should_exit = self.force_exit = True
         self._service.draining = True
-        self._loop.call_soon_threadsafe(self._begin, self._drain)
+        # The signal may come before ``startup``, but not before the loop runs.
+        asyncio.get_running_loop().call_soon_threadsafe(self._begin, self._drain)
 
     def _exit_process(self, code: int) -> None:
         self.exit_code = code
         self.should_exit = True
 
     def _begin(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
-        task = self._loop.create_task(work())
+        task = asyncio.get_running_loop().create_task(work())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _drain(self) -> None:
+        end = monotonic() + self._drain_seconds
         await asyncio.sleep(_NOTICE_SECONDS)
         await self._service.drain()
+        # The rest is for replies on their way and for bodies that come slowly.
+        self.config.timeout_graceful_shutdown = max(1, round(end - monotonic()))
         self.should_exit = True
 
     async def _reload(self) -> None:

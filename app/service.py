@@ -36,6 +36,8 @@ _log = logging.getLogger("spamgate")
 # Tokenizing this much takes less than handing it to a thread and back, while another computes.
 _INLINE_CHARACTERS = 2_000
 _BATCH_SECONDS = 0.1
+# For what is in the model when the process ends: the time to drain has been spent.
+_CLOSE_SECONDS = 5.0
 EXPLAINED_CHARACTERS = 4_000
 """How much of a text is explained."""
 
@@ -172,7 +174,7 @@ class Service:
         """Answers what waits, then ends the model thread."""
         self.draining = True
         if self.engine:
-            await self.engine.batcher.close(self.settings.drain_seconds)
+            await self.engine.batcher.close(_CLOSE_SECONDS)
 
     async def classify(
         self, texts: Sequence[str], timeout_seconds: float | None = None

@@ -161,6 +161,16 @@ def test_unknown_paths_and_methods_are_problems_too(save_tiny: Callable[..., Pat
     assert wrong_method.headers["allow"] == "POST"
 
 
+def test_head_is_answered_as_get_is(save_tiny: Callable[..., Path]) -> None:
+    async def scenario() -> list[int]:
+        async with serving(folder) as client:
+            replies = [await client.head(path) for path in ("/health", "/metrics", "/nowhere")]
+            return [reply.status_code for reply in replies]
+
+    folder = save_tiny()
+    assert asyncio.run(scenario()) == [200, 200, 404]
+
+
 def test_health_names_the_model(save_tiny: Callable[..., Path]) -> None:
     async def scenario() -> httpx.Response:
         async with serving(folder) as client:

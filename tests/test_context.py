@@ -148,10 +148,10 @@ def test_every_counter_moves_by_exactly_what_happened(save_tiny: Callable[..., P
             await client.get("/nowhere")
             await client.get("/health")
             replace_model(app, model := FakeModel(held=True))
-            leaving = asyncio.create_task(client.post("/classify", json={"texts": ["leaving"]}))
+            cut_off = asyncio.create_task(client.post("/classify", json={"texts": ["cut off"]}))
             await model.until_started()
-            leaving.cancel()
-            await asyncio.wait([leaving])
+            cut_off.cancel()
+            await asyncio.wait([cut_off])
             model.release_all()
             while batcher._in_flight:
                 await asyncio.sleep(0)
@@ -170,7 +170,8 @@ def test_every_counter_moves_by_exactly_what_happened(save_tiny: Callable[..., P
         'requests_total{outcome="inference_failed"}': 1,
         'requests_total{outcome="malformed_body"}': 1,
         'requests_total{outcome="too_many_texts"}': 1,
-        'requests_total{outcome="error"}': 2,  # the unknown path, the client that left
+        'requests_total{outcome="error"}': 1,  # the unknown path
+        'requests_total{outcome="not_ready"}': 1,  # what was cut off
         "request_seconds_count": 9,
         "tokenize_seconds_count": 5,
         'texts_total{label="spam"}': 12,
@@ -179,7 +180,7 @@ def test_every_counter_moves_by_exactly_what_happened(save_tiny: Callable[..., P
         "cache_hits_total": 8,
         "coalesced_texts_total": 1,
         "failed_texts_total": 1,
-        "tokens_total": 1 + 1 + 1024 + 1 + 1 + 2,  # a, b, the cut one, poison, canary, leaving
+        "tokens_total": 1 + 1 + 1024 + 1 + 1 + 2,  # a, b, the cut one, poison, canary, cut off
     }
 
 

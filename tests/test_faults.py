@@ -89,6 +89,41 @@ def test_deadlines_are_kept_whatever_the_model_does(save_tiny: Callable[..., Pat
     asyncio.run(scenario())
 
 
+async def raw_call(app: FastAPI, body: bytes, hang_up: asyncio.Event, *, whole: bool = True) -> int:
+    """The status of one request whose client closes the connection, as uvicorn tells it."""
+    messages = [{"type": "http.request", "body": body, "more_body": not whole}]
+    statuses: list[int] = []
+
+    async def receive() -> dict[str, Any]:
+        if messages:
+            return messages.pop()
+        await hang_up.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        statuses.append(message.get("status", 0))
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/classify",
+        "raw_path": b"/classify",
+        "query_string": b"",
+        "root_path": "",
+        "headers": [],
+        "http_version": "1.1",
+        "scheme": "http",
+        "server": ("test", 80),
+        "client": ("test", 1),
+    }
+    await app(scope, receive, send)
+    return statuses[0]
+
+
+def as_body(text: str) -> bytes:
+    return json.dumps({"texts": [text]}).encode()
+
+
 def test_what_a_client_left_behind_is_not_computed(save_tiny: Callable[..., Path]) -> None:
     async def scenario() -> None:
         app = create_app(make_settings(save_tiny()))
@@ -97,9 +132,11 @@ def test_what_a_client_left_behind_is_not_computed(save_tiny: Callable[..., Path
             model, queue = FakeModel(held=True), app.state.service.engine.batcher.queue
             replace_model(app, model)
             hang_up = asyncio.Event()
-            calls = [asyncio.create_task(raw_call(app, 0, hang_up))]
+            calls = [asyncio.create_task(raw_call(app, as_body("n0"), hang_up))]
             await model.until_started()  # alone: what came with it would be in its batch
-            calls += [asyncio.create_task(raw_call(app, n, hang_up)) for n in range(1, 5)]
+            calls += [
+                asyncio.create_task(raw_call(app, as_body(f"n{n}"), hang_up)) for n in range(1, 5)
+            ]
             while queue.texts < 4:
                 await asyncio.sleep(0)
             hang_up.set()
@@ -108,38 +145,41 @@ def test_what_a_client_left_behind_is_not_computed(save_tiny: Callable[..., Path
             assert (queue.texts, app.state.service._pending_texts) == (0, 0)
             model.release_all()
 
-    async def raw_call(app: FastAPI, number: int, hang_up: asyncio.Event) -> int:
-        """One request whose client closes the connection, as uvicorn tells it."""
-        body = json.dumps({"texts": [f"n{number}"]}).encode()
-        messages = [{"type": "http.request", "body": body, "more_body": False}]
-        statuses: list[int] = []
-
-        async def receive() -> dict[str, Any]:
-            if messages:
-                return messages.pop()
-            await hang_up.wait()
-            return {"type": "http.disconnect"}
-
-        async def send(message: MutableMapping[str, Any]) -> None:
-            statuses.append(message.get("status", 0))
-
-        scope = {
-            "type": "http",
-            "method": "POST",
-            "path": "/classify",
-            "raw_path": b"/classify",
-            "query_string": b"",
-            "root_path": "",
-            "headers": [],
-            "http_version": "1.1",
-            "scheme": "http",
-            "server": ("test", 80),
-            "client": ("test", 1),
-        }
-        await app(scope, receive, send)
-        return statuses[0]
-
     asyncio.run(scenario())
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_defect(
+    save_tiny: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> int:
+        hang_up = asyncio.Event()
+        hang_up.set()
+        app = create_app(make_settings(save_tiny()))
+        async with app.router.lifespan_context(app):
+            await app.state.loading
+            return await raw_call(app, b'{"texts": [', hang_up, whole=False)
+
+    assert asyncio.run(scenario()) == 499
+    assert "defect" not in caplog.messages
+
+
+def test_what_the_end_of_the_service_cuts_off_is_told_to_ask_elsewhere(
+    save_tiny: Callable[..., Path],
+) -> None:
+    async def scenario() -> int:
+        app = create_app(make_settings(save_tiny()))
+        async with app.router.lifespan_context(app):
+            await app.state.loading
+            model = FakeModel(held=True)
+            replace_model(app, model)
+            call = asyncio.create_task(raw_call(app, as_body("a"), asyncio.Event()))
+            await model.until_started()
+            call.cancel()  # as uvicorn does
+            status = await call
+            model.release_all()
+            return status
+
+    assert asyncio.run(scenario()) == 503
 
 
 def test_a_poisoned_text_fails_alone(save_tiny: Callable[..., Path]) -> None:

@@ -1,5 +1,6 @@
 """The real process: python -m app, over a socket, its exit codes and its last words."""
 
+import asyncio
 import json
 import os
 import signal
@@ -18,7 +19,9 @@ import httpx
 import pytest
 
 from app.__main__ import main
+from app.server import Server
 from tests.conftest import HAM, SPAM
+from tests.serving import make_settings
 
 ROOT = Path(__file__).parents[1]
 DEADLINE_SECONDS = 60
@@ -126,6 +129,35 @@ def test_at_sigterm_accepted_work_is_finished_and_new_work_refused(
             assert len(accepted.result().json()["results"]) == 200
         process.communicate(timeout=30)
         assert process.returncode == 0
+
+
+def test_the_time_to_drain_is_given_once(
+    save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server(make_settings(save_tiny(), drain_seconds=20))
+    now = 100.0
+
+    async def drain() -> None:
+        nonlocal now
+        now += 15
+
+    monkeypatch.setattr("app.server.monotonic", lambda: now)
+    monkeypatch.setattr("app.server._NOTICE_SECONDS", 0)
+    monkeypatch.setattr(server._service, "drain", drain)
+    asyncio.run(server._drain())
+    assert server.config.timeout_graceful_shutdown == 5
+
+
+def test_a_signal_before_the_service_has_started_ends_it(save_tiny: Callable[..., Path]) -> None:
+    async def scenario() -> bool:
+        server.handle_exit(signal.SIGTERM, None)
+        await asyncio.sleep(0)
+        [draining] = server._tasks
+        await draining
+        return server.should_exit
+
+    server = Server(make_settings(save_tiny(), drain_seconds=0))
+    assert asyncio.run(scenario())
 
 
 @pytest.mark.parametrize(
