@@ -110,9 +110,11 @@ def predict_each(predict: Predict, texts: Sequence[EncodedText]) -> list[Outcome
         for prediction in predictions:
             if not math.isfinite(prediction.spam_probability):
                 raise NotFinite("the model gave a probability that is not a number")
+        return list(predictions)
     except Exception as error:
         if len(texts) == 1:
-            return [error]
-        middle = len(texts) // 2
-        return predict_each(predict, texts[:middle]) + predict_each(predict, texts[middle:])
-    return list(predictions)
+            return [error.with_traceback(None)]
+    # No longer in the handler: the error's traceback keeps the tensors of the whole batch, and
+    # where memory was what lacked, it must be free for the halves.
+    middle = len(texts) // 2
+    return predict_each(predict, texts[:middle]) + predict_each(predict, texts[middle:])

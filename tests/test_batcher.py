@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+import weakref
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from app import batcher as batcher_module
 from app.batcher import DynamicBatcher, Limits
 from app.errors import DeadlineExpired, InferenceFailed, QueueFull, WouldExpire
+from app.model_thread import predict_each
 from model.classifier import EncodedText, Prediction
 from tests.fake_model import DEADLY, NAN, POISON, FakeModel, encoded
 
@@ -226,6 +228,22 @@ def test_only_the_culprit_of_a_batch_fails(bad: int) -> None:
         assert model.batches[1] == [1] * 7
 
     run(scenario)
+
+
+def test_what_failed_is_freed_before_its_parts_are_tried() -> None:
+    class Activations:
+        """Stands for tensors of a forward pass."""
+
+    seen: list[weakref.ref[Activations]] = []
+
+    def model(texts: Sequence[EncodedText]) -> list[Prediction]:
+        assert not any(activations() for activations in seen)
+        activations = Activations()
+        seen.append(weakref.ref(activations))
+        raise MemoryError
+
+    outcomes = predict_each(model, [encoded(n) for n in range(4)])
+    assert [type(outcome) for outcome in outcomes] == [MemoryError] * 4
 
 
 def test_a_failing_model_is_noticed_and_so_is_its_recovery(
