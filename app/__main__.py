@@ -1,7 +1,7 @@
 """python -m app: settings from flags and the environment; one process, or several workers.
 
 Exit codes: 0 after a signal, 2 where it cannot start, 3 where the model thread, or the workers,
-cannot be kept alive.
+cannot be kept alive, or the model fails on everything.
 """
 
 import signal

@@ -22,6 +22,8 @@ from model.classifier import EncodedText, Prediction
 
 _WATCH_SECONDS = 0.2
 _CANARY_SECONDS = 5.0
+# A CUDA context that has failed once fails for ever; another process may do better.
+_HOPELESS_SECONDS = 60.0
 _CANARY = EncodedText([50256], truncated=False)
 _CANARY_KEY = b""  # no text has it: each has at least one token
 
@@ -95,7 +97,8 @@ class DynamicBatcher:
         predict: the model, called in one thread only.
         limits: see there.
         metrics: where to count.
-        on_failure: is called once when the model thread cannot be kept alive.
+        on_failure: is called once when the model thread cannot be kept alive, or when the model has
+            failed on everything for a minute.
     """
 
     def __init__(
@@ -268,6 +271,8 @@ class DynamicBatcher:
                 self._replace_thread("died")
             elif self._is_late(self.limits.stall_seconds, 10):
                 self._replace_thread("did not come back")
+            elif self._failing and monotonic() - self._last_success > _HOPELESS_SECONDS:
+                self._give_up("the model fails on everything")
             elif not self._thread.batch and monotonic() - self._last_success > _CANARY_SECONDS:
                 self._send_canary()
 
@@ -282,13 +287,16 @@ class DynamicBatcher:
             self._settle(entry, InferenceFailed(f"The model {what_happened} on this batch."))
         self._failing = True
         if self._restarts_in_a_row == self.limits.max_restarts:
-            self._watch.cancel()
-            self._on_failure(f"the model thread {what_happened}, as did those that replaced it")
+            self._give_up(f"the model thread {what_happened}, as did those that replaced it")
             return
         self._metrics.count_restart()
         self._restarts_in_a_row += 1
         self._thread = self._start_thread()
         self._send_canary()
+
+    def _give_up(self, reason: str) -> None:
+        self._watch.cancel()
+        self._on_failure(reason)
 
     def _is_late(self, seconds: float, factor: float) -> bool:
         expected = self._rate.seconds_for(sum(entry.num_tokens for entry in self._thread.batch))

@@ -29,7 +29,7 @@ from model.windows import WindowedText, encode_windows, join_predictions
 STARTUP_FAILED = 2
 """Exit code where the checkpoint or the device cannot be used."""
 MODEL_FAILED = 3
-"""Exit code where the model thread cannot be kept alive."""
+"""Exit code where the model thread cannot be kept alive, or the model fails on everything."""
 
 _log = logging.getLogger("spamgate")
 

@@ -262,6 +262,22 @@ def test_a_failing_model_is_noticed_and_so_is_its_recovery(
     run(scenario)
 
 
+def test_a_model_that_fails_on_everything_is_reported_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(batcher_module, "_CANARY", encoded(POISON))
+    monkeypatch.setattr(batcher_module, "_CANARY_SECONDS", 0.0)
+    monkeypatch.setattr(batcher_module, "_HOPELESS_SECONDS", 0.5)
+
+    async def scenario() -> None:
+        async with batching(FakeModel()) as batcher:
+            await until(lambda: batcher.failures)
+            assert batcher.failures == ["the model fails on everything"]
+            assert batcher._watch.cancelling()
+
+    run(scenario)
+
+
 @dies
 def test_a_model_thread_that_dies_is_replaced_and_its_callers_are_told() -> None:
     async def scenario() -> None:
