@@ -20,6 +20,7 @@ from typing import Any, get_args
 import torch
 from tqdm import tqdm
 
+from app.cores import usable_cores
 from app.decision import Cutoffs, score_of
 from app.records import Format, Record, Source, SourceError, open_source, read_records
 from app.settings import SettingsError, read_settings
@@ -284,7 +285,7 @@ def _probability(value: str) -> float:
 def _make_scorer(options: argparse.Namespace) -> Scorer:
     told = {"--checkpoint": options.checkpoint, "--device": options.device}
     settings = read_settings([word for flag in told.items() if flag[1] for word in flag])
-    torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(settings.threads or usable_cores())
     if settings.dtype == "auto":
         classifier = Classifier.load_fastest(settings.checkpoint, settings.device)
     else:

@@ -7,7 +7,6 @@ tokenizing run in threads, the model in its own.
 import asyncio
 import gc
 import logging
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from app.batcher import DynamicBatcher, Limits
+from app.cores import usable_cores
 from app.decision import Cutoffs
 from app.errors import NotReady, QueueFull, ReloadFailed, TooManyTexts
 from app.metrics import Metrics
@@ -349,7 +349,7 @@ class Service:
 
 
 def _load(settings: Settings, checkpoint: str) -> Classifier:
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     share = cores // settings.workers if settings.workers > 1 else cores - 1
     torch.set_num_threads(settings.threads or max(1, share))
     if settings.dtype == "auto":
