@@ -103,12 +103,17 @@ class FeedbackStore:
                     f"The file of feedback has {pages * page_bytes} bytes; at most "
                     f"{self._max_bytes} are kept. Move it away after a training run."
                 )
-            cursor.execute(
-                "INSERT INTO feedback VALUES (?, ?, ?, ?, ?) "
-                "ON CONFLICT DO UPDATE SET label = excluded.label, received = excluded.received, "
-                "text = coalesce(feedback.text, excluded.text)",
-                (report.digest, report.source, report.label, report.text, time.time()),
-            )
+            try:
+                cursor.execute(
+                    "INSERT INTO feedback VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+                    "label = excluded.label, received = excluded.received, "
+                    "text = coalesce(feedback.text, excluded.text)",
+                    (report.digest, report.source, report.label, report.text, time.time()),
+                )
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+                    raise
+                raise FeedbackFull("The disk of the file of feedback is full.") from error
         return True
 
     def close(self) -> None:

@@ -186,6 +186,14 @@ def test_file_does_not_grow_beyond_its_bound(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
+    store = FeedbackStore(tmp_path / "f", max_bytes=1 << 20)
+    store._connection.execute("PRAGMA max_page_count = 5")  # as a disk without room answers
+    with pytest.raises(FeedbackFull, match="disk"):
+        store.add(report("a" * 20_000, "spam", "joe", "x" * 20_000))
+    store.close()
+
+
 def test_one_source_counts_for_so_many_texts_only(tmp_path: Path) -> None:
     store = FeedbackStore(tmp_path / "f", max_bytes=1 << 20)
     for number in range(10):
