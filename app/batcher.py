@@ -24,6 +24,9 @@ _WATCH_SECONDS = 0.2
 _CANARY_SECONDS = 5.0
 # A CUDA context that has failed once fails for ever; another process may do better.
 _HOPELESS_SECONDS = 60.0
+# So many tokens take a model little longer than one does. Counted as fewer, the canaries of an idle
+# service would have it refuse a long text for want of time.
+_FULL_TOKENS = 64
 _CANARY = EncodedText([50256], truncated=False)
 _CANARY_KEY = b""  # no text has it: each has at least one token
 
@@ -80,7 +83,7 @@ class DrainRate:
     def add(self, tokens: int, seconds: float) -> None:
         """Counts one batch; what was before counts for less."""
         self._seconds = 0.9 * self._seconds + seconds
-        self._tokens = 0.9 * self._tokens + tokens
+        self._tokens = 0.9 * self._tokens + max(tokens, _FULL_TOKENS)
 
     def seconds_for(self, tokens: int) -> float:
         """How long the model is expected to take; 0 before the first batch."""
@@ -208,7 +211,7 @@ class DynamicBatcher:
         if wait > deadline - monotonic():
             raise WouldExpire(
                 f"The verdict would take about {wait:.1f} s, longer than the caller waits. Try "
-                "again later, or elsewhere.",
+                "again later, or elsewhere; allow more in X-Timeout-Ms, or send less at once.",
                 retry_after_seconds=wait,
             )
         try:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from app import batcher as batcher_module
-from app.batcher import DynamicBatcher, Limits
+from app.batcher import DrainRate, DynamicBatcher, Limits
 from app.errors import DeadlineExpired, InferenceFailed, QueueFull, WouldExpire
 from app.model_thread import predict_each
 from model.classifier import EncodedText, Prediction
@@ -209,6 +209,13 @@ def test_a_wait_longer_than_the_caller_has_is_refused_at_once() -> None:
             await waiting
 
     run(scenario)
+
+
+def test_a_model_asked_for_single_tokens_is_not_thought_slow() -> None:
+    rate = DrainRate()
+    for _ in range(100):
+        rate.add(tokens=1, seconds=0.015)  # GPT-2 on two cores
+    assert rate.seconds_for(4096) < 1
 
 
 @pytest.mark.parametrize("bad", [POISON, NAN])
