@@ -338,9 +338,10 @@ class Service:
             on_failure=lambda reason: self._fail(reason, MODEL_FAILED),
         )
         self.engine = Engine(classifier, batcher, Cutoffs.of(classifier))
-        dtype = str(classifier.dtype).removeprefix("torch.")
-        self.metrics.set_model(classifier.name, str(classifier.device), dtype)
-        _log.info("model in use", extra={"model": classifier.name, "dtype": dtype})
+        device, dtype = str(classifier.device), str(classifier.dtype).removeprefix("torch.")
+        self.metrics.set_model(classifier.name, device, dtype)
+        extra = {"model": classifier.name, "device": device, "dtype": dtype}
+        _log.info("model in use", extra=extra)
 
     def _fail(self, reason: str, exit_code: int) -> None:
         self.failure = reason

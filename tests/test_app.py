@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+import torch
 
 from app import service
 from app.main import create_app
@@ -184,6 +185,20 @@ def test_health_names_the_model(save_tiny: Callable[..., Path]) -> None:
     assert body["model"].startswith("tiny@")
     assert (body["device"], body["dtype"]) == ("cpu", "float32")
     assert body["uptime_seconds"] >= 0
+
+
+def test_the_log_says_on_what_device_the_model_is(
+    save_tiny: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with serving(folder, device="auto"):
+            pass
+
+    folder = save_tiny()
+    with caplog.at_level("INFO"):
+        asyncio.run(scenario())
+    [record] = [record for record in caplog.records if record.message == "model in use"]
+    assert vars(record)["device"] == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def test_until_the_model_is_loaded_the_service_says_so(save_tiny: Callable[..., Path]) -> None:
