@@ -68,6 +68,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         8 << 20,
         ge=1024,
+        le=1 << 40,
         description="largest request body, after inflating; a larger one is answered 413",
     )
     max_pending_texts: int = Field(

@@ -28,6 +28,11 @@ def test_every_wrong_value_is_named_in_one_message(monkeypatch: pytest.MonkeyPat
     assert "\n" not in str(error.value)
 
 
+def test_a_body_is_no_longer_than_zlib_can_inflate() -> None:
+    with pytest.raises(SettingsError, match="max_body_bytes is"):
+        read_settings(["--max-body-bytes", str(1 << 63)])
+
+
 def test_an_unknown_flag_ends_with_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as error:
         read_settings(["--prot", "1"])
