@@ -93,6 +93,9 @@ class Server(uvicorn.Server):
 
     async def _drain(self) -> None:
         end = monotonic() + self._drain_seconds
+        # Kept connections would hold clients to an instance that refuses them. Uvicorn makes its
+        # own list of these once a second.
+        self.config.encoded_headers = [(b"connection", b"close")]
         await asyncio.sleep(_NOTICE_SECONDS)
         await self._service.drain()
         # The rest is for replies on their way and for bodies that come slowly.

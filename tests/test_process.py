@@ -146,6 +146,7 @@ def test_the_time_to_drain_is_given_once(
     monkeypatch.setattr(server._service, "drain", drain)
     asyncio.run(server._drain())
     assert server.config.timeout_graceful_shutdown == 5
+    assert server.config.encoded_headers == [(b"connection", b"close")]
 
 
 def test_a_signal_before_the_service_has_started_ends_it(save_tiny: Callable[..., Path]) -> None:
