@@ -11,9 +11,13 @@ from threading import Thread
 import pytest
 
 from training import corpora
+from training.config import TrainConfig
 from training.corpora import (
     CorpusError,
+    Example,
     find_sms_file,
+    read_corpora,
+    read_jsonl,
     read_sms,
     read_sms_as_the_book,
     read_training_only,
@@ -51,6 +55,45 @@ def test_empty_rows_count_for_neither_reader(tmp_path: Path) -> None:
     path.write_text("ham\tfine\n\nspam\twin\n\n")
     assert read_sms_as_the_book(path) == read_sms(path)
     assert len(read_sms(path)) == 2
+
+
+def test_marks_of_windows_are_no_part_of_the_texts(tmp_path: Path) -> None:
+    path = tmp_path / "corpus"
+    path.write_bytes(b"\xef\xbb\xbfham\tfine\r\n\r\nspam\twin\r\n")
+    expected = [Example("fine", 0, "sms"), Example("win", 1, "sms")]
+    assert read_sms(path) == expected
+    assert read_sms_as_the_book(path) == expected
+    path.write_bytes(b'\xef\xbb\xbf{"label": "spam", "text": "win"}\r\n\r\n')
+    assert [example.text for example in read_jsonl(path)] == ["win"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"label": "ham", "te',
+        '{"label": "Ham", "text": "fine"}',
+        '{"label": "ham", "text": null}',
+        '{"label": "ham", "text": 5}',
+        '["ham", "fine"]',
+        "[" * 100_000,
+    ],
+)
+def test_json_line_of_another_form_is_a_clear_error(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "texts.jsonl"
+    path.write_text(f'{{"label": "spam", "text": "win"}}\n{line}\n')
+    with pytest.raises(CorpusError, match="line 2: expected a JSON object with label"):
+        read_jsonl(path)
+
+
+def test_two_corpora_of_one_name_are_refused(tmp_path: Path) -> None:
+    places = []
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        path = tmp_path / folder / "texts.jsonl"
+        path.write_text('{"label": "spam", "text": "win"}\n')
+        places.append(f"jsonl={path}")
+    with pytest.raises(CorpusError, match="two corpora are named texts.jsonl"):
+        read_corpora(places, TrainConfig(corpora=("jsonl",)))
 
 
 def test_missing_and_altered_files_are_clear_errors(tmp_path: Path, corpus: Path) -> None:

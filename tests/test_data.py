@@ -123,6 +123,18 @@ def test_split_without_spam_is_refused() -> None:
         split_examples(examples, TrainConfig())
 
 
+def test_no_texts_are_refused() -> None:
+    with pytest.raises(TrainingError, match="no texts to split"):
+        split_examples([], TrainConfig())
+
+
+def test_split_from_which_no_cutoffs_come_is_refused_before_the_training() -> None:
+    ham = [Example(f"text {i} {i} {i}", 0, "sms") for i in range(100)]
+    spam = [Example(f"win {i} {i} {i}", 1, "sms") for i in range(10)]
+    with pytest.raises(TrainingError, match="the validation part would hold.*'spam': 1"):
+        split_examples(ham + spam, TrainConfig())
+
+
 def test_padding_fills_and_cuts() -> None:
     assert pad_to([([1, 2, 3, 4], 1), ([5], 0)], 3) == [
         ([1, 2, 3], 1),

@@ -146,11 +146,14 @@ def read_jsonl(path: Path) -> list[Example]:
             continue
         try:
             entry = json.loads(line)
-            label, text = LABELS.index(entry["label"]), str(entry["text"]).replace("\ufeff", "")
-        except (ValueError, TypeError, KeyError) as error:
+            label, text = LABELS.index(entry["label"]), entry["text"]
+            if not isinstance(text, str):  # null is no text, and no word either
+                raise TypeError(text)
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise CorpusError(
                 f"{path}, line {number}: expected a JSON object with label (ham or spam) and text."
             ) from error
+        text = text.replace("\ufeff", "")
         if text:
             examples.append(Example(text, label, path.name.partition(".")[0]))
     return examples
@@ -232,7 +235,7 @@ def read_corpora(places: Sequence[str], config: TrainConfig) -> Corpus:
         config: names the corpora, and the SMS collection's hash and publishers.
 
     Raises:
-        CorpusError: other corpora than the recipe's, or one that cannot be read.
+        CorpusError: other corpora than the recipe's, one that cannot be read, or two of one name.
     """
     sources = [Source.labelled(place) for place in places]
     given = sorted({source.kind for source in sources})
@@ -251,15 +254,24 @@ def read_corpora(places: Sequence[str], config: TrainConfig) -> Corpus:
             examples += read(path)
         else:
             examples += CORPORA[kind](path)
-        sha256[path.name] = sha256_of(path)
+        _note(sha256, path)
     for path in map(Path, config.training_only):
         examples += read_training_only(path)
-        sha256[path.name] = sha256_of(path)
+        _note(sha256, path)
     return Corpus(examples, sha256)
 
 
+def _note(sha256: dict[str, str], path: Path) -> None:
+    if path.name in sha256:
+        raise CorpusError(
+            f"two corpora are named {path.name}, and figures are told by name: rename one."
+        )
+    sha256[path.name] = sha256_of(path)
+
+
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file, gzipped if named .gz.
+    """The text of a UTF-8 file, gzipped if named .gz; without the mark in front and the carriage
+    returns that Windows puts there.
 
     Raises:
         CorpusError: no such file, damaged, or not UTF-8.
@@ -268,7 +280,7 @@ def read_text(path: Path) -> str:
         content = path.read_bytes()
         if path.suffix == ".gz":
             content = gzip.decompress(content)
-        return content.decode("utf-8")
+        return content.decode("utf-8-sig").replace("\r\n", "\n")
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise CorpusError(f"{path} is not a whole gzip file: {error}.") from error
     except OSError as error:

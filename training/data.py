@@ -87,14 +87,17 @@ def split_examples(examples: Sequence[Example], config: TrainConfig) -> Splits:
     """Splits as the recipe says: ``all`` or ``book``.
 
     Raises:
-        TrainingError: a part would be without ham or without spam.
+        TrainingError: no texts, a part without ham or without spam, or one of either in the
+            validation part, from which no cut-offs could be found.
     """
+    if not examples:
+        raise TrainingError("there are no texts to split: the files of --data are empty.")
     if config.selection == "book":
         splits = book_split(examples, config)
     else:
         splits = cluster_split(examples, config)
     for name, count in splits.counts().items():
-        if min(count.values()) == 0:
+        if min(count.values()) < (2 if name == "validation" else 1):
             raise TrainingError(f"the {name} part would hold {count}: too few texts to train with.")
     return splits
 
