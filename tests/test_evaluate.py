@@ -102,10 +102,9 @@ def test_constant_verdict_has_no_correlation_and_an_even_ranking() -> None:
 def test_intervals_hold_their_value_and_repeat_with_their_seed() -> None:
     labels, scores = random_texts()
     measured = measure_with_intervals(labels, scores, resamples=300)
-    for metric in FIGURES:
-        low, value, high = (
-            getattr(m, metric) for m in (measured.low, measured.value, measured.high)
-        )
+    for metric in FIGURES.keys() - {"calibration_error"}:
+        value = getattr(measured.value, metric)
+        low, high = measured.low[metric], measured.high[metric]
         assert low <= value <= high, metric
         assert low < high, metric
     assert measured == measure_with_intervals(labels, scores, resamples=300)
@@ -117,8 +116,8 @@ def test_interval_is_about_that_of_the_binomial() -> None:
     labels = [0] * 2000 + [1] * 10
     scores = [0.9] * 80 + [0.1] * 1920 + [0.8] * 10
     measured = measure_with_intervals(labels, scores)
-    assert measured.low.ham_blocked == pytest.approx(0.04 - 1.96 * 0.00438, abs=0.001)
-    assert measured.high.ham_blocked == pytest.approx(0.04 + 1.96 * 0.00438, abs=0.001)
+    assert measured.low["ham_blocked"] == pytest.approx(0.04 - 1.96 * 0.00438, abs=0.001)
+    assert measured.high["ham_blocked"] == pytest.approx(0.04 + 1.96 * 0.00438, abs=0.001)
 
 
 def test_resamples_do_not_depend_on_how_many_are_held_at_once(
@@ -128,7 +127,7 @@ def test_resamples_do_not_depend_on_how_many_are_held_at_once(
     whole = measure_with_intervals(labels, scores, resamples=200, seed=3)
     monkeypatch.setattr("training.evaluate._ELEMENTS_AT_ONCE", 5000)
     parts = measure_with_intervals(labels, scores, resamples=200, seed=3)
-    assert parts.low.accuracy == pytest.approx(whole.low.accuracy, abs=0.01)
+    assert parts.low["accuracy"] == pytest.approx(whole.low["accuracy"], abs=0.01)
     assert parts.value == whole.value
 
 
@@ -143,6 +142,17 @@ def test_long_table_has_every_metric_and_system() -> None:
     assert len(lines) == 3 + len(FIGURES)
     assert lines[2] == "| texts | 14 | 14 |"
     assert lines[4].startswith("| SC%, spam caught | 75.00% (")
+
+
+def test_calibration_error_gets_no_interval() -> None:
+    """A calibrated model's percentile interval would begin above its error, which is 0."""
+    rng = np.random.default_rng(0)
+    scores = rng.random(500)
+    labels = (rng.random(500) < scores).astype(int)
+    measured = measure_with_intervals(labels.tolist(), scores.tolist(), resamples=50)
+    assert measured.interval("calibration_error") is None
+    [row] = [line for line in as_long_table({"": measured}).splitlines() if "calibration" in line]
+    assert row == f"| expected calibration error | {measured.value.calibration_error:.4f} |"
 
 
 def test_metrics_of_a_worked_example() -> None:

@@ -72,11 +72,19 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Measured:
-    """Metrics with the ends of their intervals."""
+    """Metrics with the ends of their intervals, by metric.
+
+    ``calibration_error`` has none: a mean of distances is too large on few texts, and on resamples
+    of them once more, so that the interval of a calibrated model would hold its error never.
+    """
 
     value: Metrics
-    low: Metrics
-    high: Metrics
+    low: dict[str, float]
+    high: dict[str, float]
+
+    def interval(self, metric: str) -> tuple[float, float] | None:
+        """Both ends, None where the metric has none."""
+        return (self.low[metric], self.high[metric]) if metric in self.low else None
 
 
 def measure(
@@ -108,6 +116,7 @@ def measure_with_intervals(
     """Metrics with 95 % percentile bootstrap intervals.
 
     Ham and spam are drawn anew separately, as many as there are, so no resample is without either.
+    Each text counts as independent of the others: near-duplicates make the intervals too narrow.
     A rate without a single error gets the interval 0 to 0; then up to 3 / n is possible.
 
     Args:
@@ -128,11 +137,10 @@ def measure_with_intervals(
         for done in range(0, resamples, at_once)
     ]
     low, high = {}, {}
-    for name in chunks[0]:
+    for name in chunks[0].keys() - {"calibration_error"}:
         values = np.concatenate([chunk[name] for chunk in chunks])
         low[name], high[name] = np.percentile(values, [2.5, 97.5]).tolist()
-    value = measure(labels, spam_probabilities, balanced=balanced)
-    return Measured(value, Metrics(len(truth), **low), Metrics(len(truth), **high))
+    return Measured(measure(labels, spam_probabilities, balanced=balanced), low, high)
 
 
 def _as_arrays(
@@ -278,17 +286,17 @@ FIGURES = {
 
 
 def as_cells(systems: Sequence[Measured]) -> list[list[str]]:
-    """One row a metric: its name, then for each system the value with its interval."""
+    """One row a metric: its name, then for each system the value with its interval, if any."""
     rows = [["texts", *(str(system.value.texts) for system in systems)]]
     for metric, (name, form) in FIGURES.items():
-        cells = [
-            "{} ({} to {})".format(
-                *(f"{getattr(m, metric):{form}}" for m in (system.value, system.low, system.high))
-            )
-            for system in systems
-        ]
-        rows.append([name, *cells])
+        rows.append([name, *(_cell(system, metric, form) for system in systems)])
     return rows
+
+
+def _cell(measured: Measured, metric: str, form: str) -> str:
+    value = f"{getattr(measured.value, metric):{form}}"
+    interval = measured.interval(metric)
+    return f"{value} ({interval[0]:{form}} to {interval[1]:{form}})" if interval else value
 
 
 def as_long_table(systems: dict[str, Measured]) -> str:

@@ -206,10 +206,8 @@ def _rows(
 
 def _cell(measured: Measured, metric: str) -> tuple[str, str]:
     form = FIGURES[metric][1]
-    value, low, high = (
-        format(getattr(m, metric), form) for m in (measured.value, measured.low, measured.high)
-    )
-    return value, f"{low} to {high}"
+    ends = measured.interval(metric) or ()
+    return f"{getattr(measured.value, metric):{form}}", " to ".join(f"{end:{form}}" for end in ends)
 
 
 def _image(figure: Figure) -> Markup:
