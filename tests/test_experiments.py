@@ -91,7 +91,7 @@ def test_larger_sizes_come_from_their_own_bases(tiny_base: Path) -> None:
 def test_rows_are_named_by_number() -> None:
     assert [row.number for row in parse_rows("1,5,10-12")] == [1, 5, 10, 11, 12]
     assert len(parse_rows("")) == 19
-    for wrong in ("0", "20", "x", "3-1x"):
+    for wrong in ("0", "20", "x", "3-1x", "12-10"):
         with pytest.raises(ConfigError, match="numbers from 1 to 19"):
             parse_rows(wrong)
 
@@ -100,11 +100,14 @@ def test_table_shows_mean_and_deviation(tmp_path: Path) -> None:
     results = Results.open(tmp_path / "results.json")
     figures = {"parameters": 10, "trained_parameters": 5, "minutes": 1.0, "device": "x"}
     figures |= {"examples_per_second": 2.0, "peak_memory_mib": 3.0}
-    for seed, accuracy in ((1, 90.0), (2, 92.0)):
-        config = row_config(ROWS[0], "base", seed)
+    for seed, accuracy, epochs in ((1, 90.0, None), (2, 92.0, None), (1, 50.0, 1)):
+        config = row_config(ROWS[0], "base", seed, epochs=epochs)
         parts = dict.fromkeys(("train", "validation", "test"), accuracy)
         results.add(1, config, figures | {"accuracy": parts})
-    assert "91.00 ± 1.41" in as_table(ROWS, Results.open(tmp_path / "results.json"))
+    results = Results.open(tmp_path / "results.json")
+    assert "91.00 ± 1.41" in as_table(ROWS, results, "base")
+    assert "50.00 ± 0.00" in as_table(ROWS, results, "base", 1)
+    assert "| 1 |" not in as_table(ROWS, results, "another base")
 
 
 def test_foreign_results_file_is_refused(tmp_path: Path) -> None:

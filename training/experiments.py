@@ -121,15 +121,22 @@ def run_row(
     }
 
 
-def as_table(rows: Sequence[Row], results: Results) -> str:
-    """Markdown: ours, mean ± standard deviation over the seeds, beside the book's figure."""
+def as_table(rows: Sequence[Row], results: Results, base: str, epochs: int | None = None) -> str:
+    """Markdown: ours, mean ± standard deviation over the seeds, beside the book's figure.
+
+    Args:
+        rows: those to show; one that was not run so is left out.
+        results: all runs, some perhaps of another base or of other epochs.
+        base: as for ``row_config``.
+        epochs: instead of the recipe's.
+    """
     lines = [
         "| # | what | parameters | trained | train % | validation % | test % | book's test % "
         "| minutes | book's | examples/s | peak MiB | seeds | device |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        runs = results.of_row(row.number)
+        runs = results.of_row(row.number, row_config(row, base, 0, epochs=epochs))
         if not runs:
             continue
         accuracies = [
@@ -161,7 +168,10 @@ def parse_rows(text: str) -> list[Row]:
     try:
         for part in filter(None, text.split(",")):
             first, _, last = part.partition("-")
-            numbers += range(int(first), int(last or first) + 1)
+            span = range(int(first), int(last or first) + 1)
+            if not span:
+                raise ValueError(part)
+            numbers += span
         return [by_number[number] for number in numbers] or list(ROWS)
     except (ValueError, KeyError) as error:
         raise ConfigError(
@@ -191,7 +201,7 @@ def _run(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print(f"interrupted: run again to go on from {options.out}", file=sys.stderr)
         return 130
-    table = as_table(rows, results)
+    table = as_table(rows, results, options.base, options.epochs)
     (options.out / "results.md").write_text(table + "\n", encoding="utf-8")
     print(table)
     return 0

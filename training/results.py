@@ -36,9 +36,14 @@ class Results:
         recipe = config.model_dump(mode="json")
         return any(run["row"] == row and run["recipe"] == recipe for run in self._runs)
 
-    def of_row(self, row: int) -> list[dict[str, Any]]:
-        """The figures of each run of a row."""
-        return [run["figures"] for run in self._runs if run["row"] == row]
+    def of_row(self, row: int, config: TrainConfig) -> list[dict[str, Any]]:
+        """The figures of each run of a row with this recipe, whatever its seed."""
+        recipe = _without_seed(config.model_dump(mode="json"))
+        return [
+            run["figures"]
+            for run in self._runs
+            if run["row"] == row and _without_seed(run["recipe"]) == recipe
+        ]
 
     def add(self, row: int, config: TrainConfig, figures: dict[str, Any]) -> None:
         """Appends a run and writes the file beside itself, then renames it."""
@@ -47,3 +52,7 @@ class Results:
         partial = self.path.with_suffix(".partial")
         write_json(partial, {"runs": self._runs})
         os.replace(partial, self.path)
+
+
+def _without_seed(recipe: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in recipe.items() if key != "seed"}
