@@ -76,6 +76,42 @@ def test_a_finished_checkpoint_is_judged_as_it_was_when_it_was_trained(
     assert judged == pytest.approx(json.loads((run / "run.json").read_text())["metrics"]["test"])
 
 
+def test_foreign_texts_do_not_stand_in_for_the_test_part(
+    corpus: Path, recipe: Path, tmp_path: Path
+) -> None:
+    foreign, out = tmp_path / "foreign", tmp_path / "compare.json"
+    lines = [
+        f"{label}\t{label} {number * 7919} {number * 104729} {number}"
+        for number in range(20)
+        for label in ("ham", "spam")
+    ]
+    foreign.write_text("\n".join(lines))
+    arguments = [str(recipe), "--data", str(corpus), "--foreign", f"sms={foreign}", "--seeds", "1"]
+    assert compare.main([*arguments, "--epochs", "1", "--out", str(out)]) == 0
+    runs = json.loads(out.read_text())["runs"]
+    texts = {name: systems["spamgate"][0]["texts"] for name, systems in runs.items()}
+    assert texts == {"sms": 60, "sms (foreign)": 40}
+
+
+def test_what_gives_no_figures_is_refused_before_the_training(
+    corpus: Path,
+    recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(compare, "finetune", None)
+    foreign = tmp_path / "foreign.jsonl"
+    foreign.write_text('{"label": "spam", "text": "something else altogether"}\n')
+    arguments = [str(recipe), "--data", str(corpus)]
+    assert compare.main([*arguments, "--foreign", f"jsonl={foreign}"]) == 2
+    told = capsys.readouterr()
+    assert "foreign: 1 of 1 texts" in told.out
+    assert "the 1 texts of foreign to judge by are all ham or all spam" in told.err
+    assert compare.main([*arguments, "--seeds", "0"]) == 2
+    assert "at least 1 is needed" in capsys.readouterr().err
+
+
 def test_corpora_other_than_the_recipes_are_refused(
     corpus: Path, recipe: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,7 +25,7 @@ from model.folders import write_json
 from model.gpt2 import GPT2ForSequenceClassification
 from training.baselines import fit_baselines
 from training.command import add_device, exit_code, portable
-from training.config import TrainConfig, load_config
+from training.config import TrainConfig, TrainingError, load_config
 from training.corpora import CORPORA, Example, Source, read_corpora
 from training.data import (
     Splits,
@@ -56,13 +56,15 @@ def compare(
     foreign: Sequence[Example] = (),
 ) -> Results:
     """The recipe over several seeds, tested on its own corpora and on foreign texts."""
+    if not seeds:
+        raise TrainingError("no seeds to compare: at least 1 is needed.")
     results: Results = {}
     baselines: tuple[Splits, dict[str, Score]] | None = None
     for seed in seeds:
         split_seed = seed if config.base == "random" else config.split_seed
         seeded = config.model_copy(update={"seed": seed, "split_seed": split_seed})
         splits = split_examples(examples, seeded)
-        tests = _by_source(splits.test) | _by_source(foreign)
+        tests = _tests(splits.test, foreign)
         if baselines is None or baselines[0] != splits:
             baselines = splits, fit_baselines(splits.train, seed)
         systems = {OWN: _train(seeded, examples, device)} | baselines[1]
@@ -78,12 +80,13 @@ def leave_out(
 ) -> Results:
     """The recipe without each of its corpora in turn, tested on that one and on foreign texts."""
     results: Results = {}
-    tests = _by_source(split_examples(examples, config).test)
+    tests = _tests(split_examples(examples, config).test)
+    elsewhere = _tests([], foreign)
     for left_out, test in tests.items():
         kept = [e for e in examples if e.source != left_out]
         systems = {OWN: _train(config, kept, device)}
         systems |= fit_baselines(split_examples(kept, config).train, config.seed)
-        others = {f"{name} (without {left_out})": t for name, t in _by_source(foreign).items()}
+        others = {f"{name} (without {left_out})": t for name, t in elsewhere.items()}
         _judge(systems, {left_out: test} | others, results, f"without {left_out}")
     return results
 
@@ -98,8 +101,8 @@ def judge(
     """Finished classifiers of this recipe on the recipe's test part and on foreign texts."""
     results: Results = {}
     splits = split_examples(examples, config)
+    tests = _tests(splits.test, foreign)
     baselines = fit_baselines(splits.train, config.seed)
-    tests = _by_source(splits.test) | _by_source(foreign)
     exact = config.model_copy(update={"precision": "float32"})
     for checkpoint in checkpoints:
         model = load_classifier(checkpoint).model.to(device)
@@ -150,6 +153,24 @@ def _unlike(foreign: Sequence[Example], examples: Sequence[Example]) -> list[Exa
     clusters = near_duplicate_clusters(texts).tolist()
     known = set(clusters[len(foreign) :])
     return [e for e, cluster in zip(foreign, clusters, strict=False) if cluster not in known]
+
+
+def _tests(test: Sequence[Example], foreign: Sequence[Example] = ()) -> dict[str, list[Example]]:
+    """The sets of texts that are judged: the test part by corpus, then the foreign corpora.
+
+    Raises:
+        TrainingError: one of them has only ham or only spam.
+    """
+    tests = _by_source(test)
+    for name, texts in _by_source(foreign).items():
+        tests[f"{name} (foreign)" if name in tests else name] = texts
+    for name, texts in tests.items():
+        if len({example.label for example in texts}) < 2:
+            raise TrainingError(
+                f"the {len(texts)} texts of {name} to judge by are all ham or all spam: no figures "
+                "come of them. Give a corpus of both as one."
+            )
+    return tests
 
 
 def _by_source(examples: Sequence[Example]) -> dict[str, list[Example]]:
@@ -228,7 +249,9 @@ def _run(options: argparse.Namespace) -> int:
     sources = [Source.labelled(place) for place in options.foreign]
     foreign = [e for s in sources for e in _sample(CORPORA[s.kind](s.path), options.sample)]
     if foreign:
-        foreign = _unlike(foreign, corpus.examples)
+        unlike = _unlike(foreign, corpus.examples)
+        print(f"foreign: {len(unlike)} of {len(foreign)} texts; the others nearly equal known ones")
+        foreign = unlike
     if options.checkpoint:
         results = judge(options.checkpoint, config, corpus.examples, device, foreign)
     elif options.leave_out:
