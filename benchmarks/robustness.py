@@ -20,7 +20,7 @@ from benchmarks.disguises import FOLDED, UNFOLDED
 from benchmarks.environment import describe
 from model.classifier import Classifier
 from model.windows import MAX_WINDOWS, read_in_windows
-from training.card import recorded_recipe
+from training.card import check_data, recorded_recipe
 from training.command import exit_code, portable
 from training.corpora import Example, Source, read_corpora
 from training.data import split_examples
@@ -106,9 +106,15 @@ def share(flags: Iterable[bool]) -> float:
 
 
 def test_part(classifier: Classifier, places: Sequence[str]) -> list[Example]:
-    """The texts that the checkpoint's recipe keeps for the test."""
+    """The texts that the checkpoint's recipe keeps for the test.
+
+    Raises:
+        CorpusError: other corpora than those it was made from.
+    """
     config = recorded_recipe(classifier.run, classifier.name)
-    return split_examples(read_corpora(places, config).examples, config).test
+    corpus = read_corpora(places, config)
+    check_data(classifier.run, classifier.name, config, corpus.sha256)
+    return split_examples(corpus.examples, config).test
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -68,6 +68,11 @@ def test_runs_that_have_no_average_are_refused(
     ):
         assert average.main([str(one), *map(str, others), *flags]) == 2
         assert message in capsys.readouterr().err
+    more = tmp_path / "more"
+    more.write_text(corpus.read_text() + "ham\tone more\n")
+    arguments = [str(one), str(one), "--data", str(more), "--out", str(tmp_path / "average")]
+    assert average.main(arguments) == 2
+    assert "one was made from SMSSpamCollection (SHA-256 " in capsys.readouterr().err
     facts = json.loads((one / "run.json").read_text())
     facts["recipe"]["of_old"] = 1
     (one / "run.json").write_text(json.dumps(facts))

@@ -13,6 +13,7 @@ from model.classifier import Classifier
 from model.fold import fold_text
 from model.windows import MAX_WINDOWS
 from tests.conftest import HAM, SPAM
+from training.corpora import sha256_of
 
 
 @pytest.fixture
@@ -81,7 +82,8 @@ def test_what_was_asked_is_written_down_without_this_machines_folders(
     save_tiny: Callable[..., Path], corpus: Path, tmp_path: Path
 ) -> None:
     folder, out = save_tiny(), tmp_path / "robustness.json"
-    (folder / "run.json").write_text(json.dumps({"recipe": {}}))
+    known = {"recipe": {}, "data_sha256": {corpus.name: sha256_of(corpus)}}
+    (folder / "run.json").write_text(json.dumps(known))
     asked = [str(folder), "--data", f"sms={corpus}", "--most", "1", "--out", str(out)]
     assert robustness.main(asked) == 0
     command = json.loads(out.read_text())["command"]
@@ -94,6 +96,9 @@ def test_missing_texts_and_recipes_of_other_versions_end_in_one_line(
     assert disguises.main(["absent"]) == 2
     assert "cannot read the corpus absent" in capsys.readouterr().err
     folder = save_tiny()
+    (folder / "run.json").write_text(json.dumps({"recipe": {}, "data_sha256": {"sms": "00"}}))
+    assert robustness.main([str(folder), "--data", str(corpus)]) == 2
+    assert "was made from sms (SHA-256 00…); given: SMSSpam" in capsys.readouterr().err
     (folder / "run.json").write_text(json.dumps({"recipe": {"of_old": 1}}))
     assert robustness.main([str(folder), "--data", str(corpus)]) == 2
     assert "recipe.of_old: Extra inputs" in capsys.readouterr().err

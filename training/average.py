@@ -21,7 +21,7 @@ from model.checkpoint import Checkpoint, CheckpointError, load_classifier
 from model.classifier import pick_device
 from model.gpt2 import GPT2ForSequenceClassification
 from model.ngrams import NgramTable
-from training.card import RunRecord, recorded_recipe
+from training.card import RunRecord, check_data, recorded_recipe
 from training.command import add_device, add_run_data, exit_code
 from training.config import TrainConfig
 from training.corpora import CORPORA, read_corpora
@@ -108,6 +108,8 @@ def _run(options: argparse.Namespace) -> int:
     checkpoints = [load_classifier(run) for run in options.runs]
     config, model = average_runs(checkpoints)
     corpus = read_corpora(options.data, config)
+    for checkpoint in checkpoints:
+        check_data(checkpoint.run, checkpoint.name, config, corpus.sha256)
     splits = split_examples(corpus.examples, config)
     parts, read_token = tokenize_parts(splits, config)
     outcome = _outcome(checkpoints)

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from model.checkpoint import CheckpointError
 from model.folders import write_json
 from training.config import TrainConfig
+from training.corpora import CorpusError
 from training.cutoffs import ReliabilityBin, as_reliability_table
 from training.data import Splits
 from training.evaluate import Metrics, as_table
@@ -135,6 +136,40 @@ def recorded_recipe(run: dict[str, Any] | None, name: str) -> TrainConfig:
         ) from error
 
 
+def check_data(
+    run: dict[str, Any] | None, name: str, config: TrainConfig, sha256: dict[str, str]
+) -> None:
+    """Refuses corpora that a run was not made from: its test part is not theirs.
+
+    Args:
+        run: its run.json, None where there is none.
+        name: the checkpoint's.
+        config: names the files for training only, in which runs may differ.
+        sha256: of what was read again for it, by file name.
+
+    Raises:
+        CorpusError: a corpus whose hash is not in run.json.
+    """
+    known = (run or {}).get("data_sha256") or {}
+    training_only = _training_only_names(config)
+    given = {name: digest for name, digest in sha256.items() if name not in training_only}
+    if not set(given.values()) <= set(known.values()):
+        raise other_data(name, known, given)
+
+
+def other_data(name: str, known: dict[str, str], given: dict[str, str]) -> CorpusError:
+    """The error of a run that was made from other files than those given, each with its hash."""
+    made_from, came = (
+        ", ".join(f"{file} (SHA-256 {digest[:12]}…)" for file, digest in files.items())
+        for files in (known, given)
+    )
+    return CorpusError(f"{name} was made from {made_from or 'nothing known'}; given: {came}.")
+
+
+def _training_only_names(config: TrainConfig) -> set[str]:
+    return {Path(path).name for path in config.training_only}
+
+
 def write_model_card(path: Path, name: str, config: TrainConfig, record: RunRecord) -> None:
     """A model card with the metadata block that hubs read."""
     start = "random weights" if config.base == "random" else f"`{config.base}`"
@@ -195,7 +230,7 @@ were not in training. `run.json` holds recipe, versions, hashes, curves.
 
 
 def _data_list(config: TrainConfig, record: RunRecord) -> str:
-    training_only = {Path(path).name for path in config.training_only}
+    training_only = _training_only_names(config)
     return "\n".join(
         ("- for training only: " if name in training_only else "- ")
         + _CORPORA.get(sha256, f"{name} (SHA-256 {sha256[:12]}…)")

@@ -24,10 +24,10 @@ from model.classifier import pick_device
 from model.gpt2 import LABELS
 from model.hub import resolve
 from training.baselines import fit_baselines
-from training.card import recorded_recipe
+from training.card import other_data, recorded_recipe
 from training.command import add_device, add_run_data, exit_code
 from training.config import TrainConfig
-from training.corpora import CORPORA, CorpusError, read_corpora
+from training.corpora import CORPORA, read_corpora
 from training.data import Splits, split_examples
 from training.evaluate import FIGURES, Measured, measure_with_intervals
 from training.history import AccuracyPoint, History, LossPoint
@@ -119,9 +119,7 @@ def load_run(folder: Path, places: Sequence[str], device: torch.device) -> Run:
         ) from error
     corpus = read_corpora(places, config)
     if sorted(corpus.sha256.values()) != sorted(sha256.values()):
-        raise CorpusError(
-            f"{checkpoint.name} was made from {_named(sha256)}; given: {_named(corpus.sha256)}."
-        )
+        raise other_data(checkpoint.name, sha256, corpus.sha256)
     splits = split_examples(corpus.examples, config)
     test = tokenize_parts(splits, config)[0]["test"]
     model = checkpoint.model.to(device)
@@ -135,10 +133,6 @@ def load_run(folder: Path, places: Sequence[str], device: torch.device) -> Run:
     systems |= {name: score(splits.test) for name, score in baselines.items()}
     num_tokens = [len(tokens) for tokens, _ in test]
     return Run(checkpoint.name, facts, config, history, splits, num_tokens, systems)
-
-
-def _named(sha256: dict[str, str]) -> str:
-    return ", ".join(f"{name} (SHA-256 {digest[:12]}…)" for name, digest in sha256.items())
 
 
 def worst_mistakes(run: Run, *, show_texts: bool) -> list[Mistake]:
