@@ -12,6 +12,7 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss, matthews_corrcoe
 
 from training import evaluate
 from training.config import TrainingError
+from training.corpora import sha256_of
 from training.evaluate import FIGURES, Metrics, as_long_table, measure, measure_with_intervals
 
 # Ten ham, four spam; 0.6 is given to both.
@@ -163,6 +164,16 @@ def test_metrics_of_a_worked_example() -> None:
     assert metrics.roc_auc == pytest.approx(6 / 8)
     with pytest.raises(TrainingError, match="ham and spam"):
         measure([1, 1], [0.5, 0.5])
+
+
+def test_evaluate_tells_where_the_texts_are_those_of_the_training(
+    corpus: Path, save_tiny: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = save_tiny()
+    for sha256, told in (("00", False), (sha256_of(corpus), True)):
+        (folder / "run.json").write_text(json.dumps({"data_sha256": {"texts": sha256}}))
+        assert evaluate.main([str(folder), "--data", str(corpus), "--json"]) == 0
+        assert ("has learnt from most of these texts" in capsys.readouterr().err) == told
 
 
 def test_evaluate_prints_figures_and_refuses_bad_input(

@@ -17,7 +17,7 @@ from model.classifier import Classifier
 from model.windows import read_in_windows
 from training.command import add_device, exit_code
 from training.config import TrainingError
-from training.corpora import CORPORA, Example, Source
+from training.corpora import CORPORA, Example, Source, sha256_of
 
 _Floats = NDArray[np.float64]
 
@@ -326,6 +326,12 @@ def _run(options: argparse.Namespace) -> int:
     source = Source.labelled(options.data)
     examples = CORPORA[source.kind](source.path)
     classifier = Classifier.load(options.checkpoint, options.device, "float32")
+    if sha256_of(source.path) in ((classifier.run or {}).get("data_sha256") or {}).values():
+        print(
+            f"training.evaluate: {classifier.name} has learnt from most of these texts; "
+            "its README.md tells its figures on those that it has not seen.",
+            file=sys.stderr,
+        )
     labels = [e.label for e in examples]
     probabilities = spam_probabilities(classifier, examples)
     natural = measure_with_intervals(labels, probabilities)
