@@ -4,6 +4,7 @@ import hashlib
 import secrets
 from pathlib import Path
 
+from pydantic import SecretStr
 from starlette.requests import Request
 
 from app.errors import AccessDenied
@@ -55,7 +56,7 @@ class AccessKeys:
         """
         if not self._names_by_hash:
             return
-        given = given_key(request)
+        given = _given_key(request)
         # Every key is compared, in constant time: the time tells nothing.
         if not sum([secrets.compare_digest(_hash(given), known) for known in self._names_by_hash]):
             raise AccessDenied(
@@ -63,17 +64,25 @@ class AccessKeys:
             )
 
 
-def given_key(request: Request) -> str:
+def admit_with(request: Request, key: SecretStr | None, name: str) -> None:
+    """Lets a request with this one key through; none at all where there is no key.
+
+    Raises:
+        AccessDenied: another key came, or none; says that the ``name`` key is wanted.
+    """
+    # In constant time.
+    if key is None or not secrets.compare_digest(
+        _hash(_given_key(request)), _hash(key.get_secret_value())
+    ):
+        raise AccessDenied(f"Send the {name} key: Authorization: Bearer KEY, or X-API-Key.")
+
+
+def _given_key(request: Request) -> str:
     """The key that came with a request, taken for UTF-8; empty where there is none."""
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         key = request.headers.get("x-api-key", "")
     return key.strip().encode("latin-1").decode("utf-8", "surrogateescape")
-
-
-def same_key(given: str, known: str) -> bool:
-    """Whether two keys are equal, in constant time."""
-    return secrets.compare_digest(_hash(given), _hash(known))
 
 
 def _hash(key: str) -> bytes:

@@ -14,6 +14,8 @@ from fastapi.routing import APIRoute
 
 from app.errors import BodyTooLarge, MalformedBody, UnknownEncoding
 
+NOT_AS_ENCODED = "The body is not what its Content-Encoding says."
+
 
 class JSONRoute(APIRoute):
     """A route that reads its JSON body as above; its errors are those of ``app.errors``."""
@@ -78,16 +80,13 @@ class _LenientRequest(Request):
         return self._json
 
     def _inflate(self, body: bytes) -> bytes:
-        encoding = self.headers.get("content-encoding", "identity").strip().lower()
-        if encoding in ("identity", ""):
+        inflater = inflater_for(self)
+        if inflater is None:
             return body
-        if encoding not in ("gzip", "x-gzip", "deflate"):
-            raise UnknownEncoding("Content-Encoding may be gzip, deflate or identity.")
-        inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # takes both headers
         try:
             inflated = inflater.decompress(body, self._max_bytes + 1)
         except zlib.error:
-            raise MalformedBody("The body is not what its Content-Encoding says.") from None
+            raise MalformedBody(NOT_AS_ENCODED) from None
         if len(inflated) > self._max_bytes:
             raise self._too_large(f"more than {self._max_bytes} bytes after inflating")
         if not inflater.eof:
@@ -99,6 +98,20 @@ class _LenientRequest(Request):
             f"The body has {came}; at most {self._max_bytes} are read. Send fewer texts in one "
             "request, or raise SPAMGATE_MAX_BODY_BYTES."
         )
+
+
+def inflater_for(request: Request) -> "zlib._Decompress | None":
+    """What inflates the body of a request; None where it is not packed.
+
+    Raises:
+        UnknownEncoding: packed neither by gzip nor by deflate.
+    """
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding in ("identity", ""):
+        return None
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        raise UnknownEncoding("Content-Encoding may be gzip, deflate or identity.")
+    return zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # takes both headers
 
 
 def _malformed(reason: str) -> MalformedBody:

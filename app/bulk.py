@@ -26,7 +26,7 @@ from app.records import Format, Record, Source, SourceError, open_source, read_r
 from app.settings import SettingsError, read_settings
 from model.checkpoint import CheckpointError
 from model.classifier import Classifier, DeviceError, Prediction
-from model.windows import WindowedText, encode_windows, join_predictions
+from model.windows import encode_windows, predict_windowed
 
 # Records that are held, sorted by length, scored and written at a time, to the first of the two
 # bounds: what an interrupted run has to do again.
@@ -55,37 +55,30 @@ class Scorer:
 
     def score(self, records: Sequence[Record]) -> list[dict[str, Any]]:
         """One result a record, in their order; in the model, texts of like length go together."""
-        windowed = [self._encode(record.text or "") for record in records]
-        parts = [window for text in windowed for window in text.windows]
-        order = sorted(range(len(parts)), key=lambda n: len(parts[n].token_ids))
-        predictions = self.classifier.predict([parts[n] for n in order])
-        found = dict(zip(order, predictions, strict=True))
-        in_order = iter([found[n] for n in range(len(parts))])
-        results = []
-        for record, text in zip(records, windowed, strict=True):
-            own = [next(in_order) for _ in text.windows]
-            results.append(self._result(record, text, own))
-        return results
+        size = self.classifier.max_tokens
+        texts = [encode_windows(record.text or "", size, self.max_windows) for record in records]
+        predictions = predict_windowed(self.classifier.predict, texts)
+        return [
+            self._result(record, len(text.windows), prediction)
+            for record, text, prediction in zip(records, texts, predictions, strict=True)
+        ]
 
-    def _encode(self, text: str) -> WindowedText:
-        return encode_windows(text, self.classifier.max_tokens, self.max_windows)
-
-    def _result(
-        self, record: Record, text: WindowedText, predictions: list[Prediction]
-    ) -> dict[str, Any]:
+    def _result(self, record: Record, num_windows: int, prediction: Prediction) -> dict[str, Any]:
         place: dict[str, Any] = {"source": record.source, "position": record.position}
         if record.text is None:
             return place | {"error": record.problem, "model": self.classifier.name}
-        whole = join_predictions(predictions, truncated=text.truncated)
         result = place | {
             "text_sha256": sha256_of(record.text),
-            "label": whole.label,
-            "decision": self.cutoffs.decide(whole.spam_probability),
-            "score": score_of(whole.spam_probability, self.weight),
-            "probabilities": {"ham": whole.ham_probability, "spam": whole.spam_probability},
-            "tokens": whole.num_tokens,
-            "windows": len(predictions),
-            "truncated": whole.truncated or record.is_cut,
+            "label": prediction.label,
+            "decision": self.cutoffs.decide(prediction.spam_probability),
+            "score": score_of(prediction.spam_probability, self.weight),
+            "probabilities": {
+                "ham": prediction.ham_probability,
+                "spam": prediction.spam_probability,
+            },
+            "tokens": prediction.num_tokens,
+            "windows": num_windows,
+            "truncated": prediction.truncated or record.is_cut,
             "model": self.classifier.name,
         }
         return result | ({"text": record.text} if self.keep_text else {})

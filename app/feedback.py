@@ -19,7 +19,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
-from app.access import given_key, same_key
+from app.access import admit_with
 from app.errors import AccessDenied, BodyTooLarge, FeedbackFull, MalformedBody, UnknownEncoding
 from app.mail import is_json, read_message, refuse_cut
 from app.problems import error_responses
@@ -167,9 +167,7 @@ async def feedback(
     source: Annotated[str | None, Query(description="With a raw message.")] = None,
 ) -> FeedbackResponse:
     """Keeps a label for a later training run; the model of the moment does not change."""
-    known = service.settings.feedback_key
-    if known is None or not same_key(given_key(request), known.get_secret_value()):
-        raise AccessDenied("Send the feedback key: Authorization: Bearer KEY, or X-API-Key.")
+    admit_with(request, service.settings.feedback_key, "feedback")
     body, is_cut = await read_message(request)
     if is_json(request):
         refuse_cut(service, is_cut)

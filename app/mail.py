@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
+from app.bodies import NOT_AS_ENCODED, inflater_for
 from app.decision import Cutoffs, Decision, score_of
 from app.errors import (
     AccessDenied,
@@ -285,11 +286,7 @@ async def read_message(request: Request) -> tuple[bytes, bool]:
         UnknownEncoding: packed neither by gzip nor by deflate.
         MalformedBody: not what its Content-Encoding says.
     """
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):
-        raise UnknownEncoding("Content-Encoding may be gzip, deflate or identity.")
-    # Takes both headers.
-    inflater = zlib.decompressobj(zlib.MAX_WBITS | 32) if encoding not in ("", "identity") else None
+    inflater = inflater_for(request)
     most = request.app.state.service.settings.max_body_bytes
     body = bytearray()
     async for chunk in request.stream():
@@ -298,7 +295,7 @@ async def read_message(request: Request) -> tuple[bytes, bool]:
             try:
                 body += inflater.decompress(chunk, most + 1 - len(body)) if inflater else chunk
             except zlib.error:
-                raise MalformedBody("The body is not what its Content-Encoding says.") from None
+                raise MalformedBody(NOT_AS_ENCODED) from None
     return bytes(body[:most]), len(body) > most
 
 

@@ -9,7 +9,7 @@ import torch
 from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.responses import PlainTextResponse
 
-from app.access import given_key, same_key
+from app.access import admit_with
 from app.bodies import JSONRoute
 from app.errors import (
     AccessDenied,
@@ -211,9 +211,7 @@ admin = APIRouter(prefix="/admin", route_class=JSONRoute, strict_content_type=Fa
 
 
 async def _admit_admin(request: Request, service: TheService) -> None:
-    known = service.settings.admin_key
-    if known is None or not same_key(given_key(request), known.get_secret_value()):
-        raise AccessDenied("Send the admin key: Authorization: Bearer KEY, or X-API-Key.")
+    admit_with(request, service.settings.admin_key, "admin")
 
 
 @admin.post(

@@ -100,12 +100,21 @@ def read_in_windows(
         max_tokens: as for ``encode_windows``.
         max_windows: as for ``encode_windows``.
     """
-    windowed = [encode_windows(text, max_tokens, max_windows) for text in texts]
-    windows = [window for text in windowed for window in text.windows]
+    return predict_windowed(
+        predict, [encode_windows(text, max_tokens, max_windows) for text in texts]
+    )
+
+
+def predict_windowed(
+    predict: Callable[[Sequence[EncodedText]], Sequence[Prediction]],
+    texts: Sequence[WindowedText],
+) -> list[Prediction]:
+    """As ``read_in_windows``, of texts that are encoded already."""
+    windows = [window for text in texts for window in text.windows]
     order = sorted(range(len(windows)), key=lambda n: len(windows[n].token_ids))
     found = dict(zip(order, predict([windows[n] for n in order]), strict=True))
     in_order = (found[n] for n in range(len(windows)))
     return [
         join_predictions([next(in_order) for _ in text.windows], truncated=text.truncated)
-        for text in windowed
+        for text in texts
     ]
