@@ -3,7 +3,7 @@
 T tokens in the batch, R rows that they are padded to between two attentions, B sequences, S rows
 that their last tokens are padded to, C = n_embd, H = n_head, D = C / H, V = vocab_size. Linear
 layers hold (out, in) weights; the published files hold Conv1D weights (in, out), turned in
-``checkpoint``.
+``published``.
 Source: Radford et al., "Language Models are Unsupervised Multitask Learners", 2019.
 """
 
