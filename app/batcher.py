@@ -241,8 +241,7 @@ class DynamicBatcher:
         for entry, outcome in zip(report.entries, report.outcomes, strict=True):
             if isinstance(outcome, Prediction):
                 succeeded += 1
-                if entry.key != _CANARY_KEY:
-                    self._cache.put(entry.key, outcome)
+                self._cache.put(entry.key, outcome)
             self._settle(entry, outcome)
         if succeeded:
             self._failing = False

@@ -5,6 +5,7 @@ import random
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from time import monotonic
 
 import pytest
 
@@ -163,6 +164,49 @@ def test_a_caller_that_leaves_frees_its_place_but_not_that_of_others() -> None:
     run(scenario)
 
 
+def test_a_text_stays_for_the_longest_of_the_times_that_its_callers_have() -> None:
+    async def scenario() -> None:
+        model = FakeModel(held=True)
+        async with batching(model) as batcher:
+            await occupied(batcher, model)
+            hasty = submit(batcher, encoded(7), timeout=0.05)
+            patient = submit(batcher, encoded(7))
+            with pytest.raises(DeadlineExpired):
+                await hasty
+            model.release_all()
+            assert answers(await asyncio.wait_for(patient, 5)) == [7]
+
+    run(scenario)
+
+
+def test_a_text_that_the_model_has_already_is_shared_though_its_caller_left() -> None:
+    async def scenario() -> None:
+        model = FakeModel(held=True)
+        async with batching(model) as batcher:
+            leaving = await occupied(batcher, model)
+            leaving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await leaving
+            staying = submit(batcher, encoded(0))
+            await asyncio.sleep(0)
+            model.release_all()
+            assert answers(await staying) == [0]
+        assert model.batches == [[1]]
+
+    run(scenario)
+
+
+def test_a_caller_whose_time_is_over_already_costs_the_model_nothing() -> None:
+    async def scenario() -> None:
+        model = FakeModel()
+        async with batching(model) as batcher:
+            with pytest.raises(DeadlineExpired, match="Reading it took all of its time"):
+                await submit(batcher, encoded(7), timeout=0.0)
+        assert model.batches == []
+
+    run(scenario)
+
+
 def test_an_expired_caller_is_told_in_time_and_its_text_is_not_computed() -> None:
     async def scenario() -> None:
         model = FakeModel(held=True)
@@ -194,6 +238,18 @@ def test_a_full_queue_refuses_with_the_time_it_needs_to_drain() -> None:
     run(scenario)
 
 
+def test_the_expected_time_follows_the_last_batches() -> None:
+    rate = DrainRate()
+    assert rate.seconds_for(100) == 0
+    rate.add(tokens=100, seconds=1.0)
+    assert rate.seconds_for(50) == pytest.approx(0.5)
+    rate.add(tokens=300, seconds=0.3)  # larger, and newer
+    assert rate.seconds_for(50) == pytest.approx(50 * (0.9 + 0.3) / (90 + 300))
+    for _ in range(50):
+        rate.add(tokens=100, seconds=2.0)
+    assert rate.seconds_for(50) == pytest.approx(1.0, rel=0.01)
+
+
 def test_a_wait_longer_than_the_caller_has_is_refused_at_once() -> None:
     async def scenario() -> None:
         model = FakeModel(held=True)
@@ -202,8 +258,9 @@ def test_a_wait_longer_than_the_caller_has_is_refused_at_once() -> None:
             await occupied(batcher, model)
             waiting = submit(batcher, encoded(7, 50))
             await asyncio.sleep(0)
-            with pytest.raises(WouldExpire, match=r"about 5.2 s"):
+            with pytest.raises(WouldExpire, match=r"about 5.2 s") as refusal:
                 await submit(batcher, encoded(8), timeout=1.0)
+            assert refusal.value.retry_after_seconds == pytest.approx(5.2)
             assert batcher.queue.texts == 1
             model.release_all()
             await waiting
@@ -257,6 +314,7 @@ def test_a_failing_model_is_noticed_and_so_is_its_recovery(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(batcher_module, "_CANARY", encoded(POISON))
+    monkeypatch.setattr(batcher_module, "_CANARY_SECONDS", 1000.0)  # at the failure, not in time
 
     async def scenario() -> None:
         async with batching(FakeModel()) as batcher:
@@ -297,6 +355,38 @@ def test_a_model_thread_that_dies_is_replaced_and_its_callers_are_told() -> None
     run(scenario)
 
 
+@dies
+def test_a_new_model_thread_has_to_prove_itself() -> None:
+    async def scenario() -> None:
+        model = FakeModel(held=True)
+        async with batching(model) as batcher:
+            call = submit(batcher, encoded(DEADLY))
+            await model.until_started()
+            model.release()
+            with pytest.raises(InferenceFailed, match="died"):
+                await call
+            await model.until_started()  # with one token that nobody waits for
+            assert batcher.problem == "the model fails"
+            model.release_all()
+            await until(lambda: batcher.problem is None)
+            assert b"spamgate_model_thread_restarts_total 1.0" in batcher._metrics.render()
+
+    run(scenario)
+
+
+def test_a_batch_is_late_by_what_is_expected_of_its_tokens() -> None:
+    async def scenario() -> None:
+        model = FakeModel(held=True)
+        async with batching(model) as batcher:
+            batcher._rate.add(tokens=100, seconds=10.0)
+            await occupied(batcher, model)
+            batcher._thread.batch_started = monotonic() - 1.5
+            assert not batcher._is_late(1.0, 10)  # 0.1 s for its token, ten times, and 1 s
+            assert batcher._is_late(0.2, 10)
+
+    run(scenario)
+
+
 def test_a_model_thread_that_hangs_is_noticed_at_once_and_replaced_in_the_end() -> None:
     async def scenario() -> None:
         model = FakeModel(held=True)
@@ -331,7 +421,68 @@ def test_a_thread_that_cannot_be_kept_alive_is_reported_once() -> None:
     # The canary after each restart must not succeed, or the count begins anew.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batcher_module.DynamicBatcher, "_send_canary", lambda self: None)
+        patch.setattr(batcher_module, "_WATCH_SECONDS", 0.01)  # often in the time of the last call
         run(scenario)
+
+
+@dies
+def test_only_threads_that_end_in_a_row_are_too_many() -> None:
+    async def scenario() -> None:
+        async with batching(FakeModel(), max_restarts=1) as batcher:
+            for n in range(3):
+                with pytest.raises(InferenceFailed, match="died"):
+                    await submit(batcher, encoded(DEADLY))
+                assert answers(await submit(batcher, encoded(n))) == [n]
+            assert batcher.failures == []
+
+    run(scenario)
+
+
+def test_a_model_without_success_for_longer_than_it_may_take_is_a_problem() -> None:
+    async def scenario() -> None:
+        model = FakeModel(held=True)
+        async with batching(model) as batcher:
+            batcher._last_success = monotonic() - 25
+            assert batcher.problem == "the model fails"
+            batcher._rate.add(tokens=100, seconds=1000.0)
+            running = await occupied(batcher, model)
+            assert batcher.problem is None  # a batch of ten seconds, after twenty without any
+            model.release_all()
+            await running
+            batcher._rate = DrainRate()
+            assert batcher.problem is None
+
+    run(scenario)
+
+
+def test_a_busy_model_is_not_asked_and_a_full_or_closed_queue_neither(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(batcher_module, "_CANARY_SECONDS", 0.0)
+    monkeypatch.setattr(batcher_module, "_WATCH_SECONDS", 0.001)
+    looks: list[float] = []
+
+    def look(batcher: DynamicBatcher, seconds: float, factor: float) -> bool:
+        looks.append(seconds)
+        return False
+
+    monkeypatch.setattr(DynamicBatcher, "_is_late", look)
+
+    async def scenario() -> None:
+        model = FakeModel(held=True)
+        async with batching(model, max_queue_tokens=5) as batcher:
+            await occupied(batcher, model)
+            looks.clear()
+            await until(lambda: len(looks) > 3)
+            assert batcher.queue.texts == 0
+            submit(batcher, encoded(7, 5))
+            await asyncio.sleep(0)
+            batcher._send_canary()
+            assert batcher.queue.texts == 1
+        batcher._send_canary()
+        assert batcher._watch.cancelled()
+
+    run(scenario)
 
 
 def test_an_idle_model_is_asked_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:

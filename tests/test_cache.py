@@ -16,6 +16,21 @@ def test_what_was_used_last_stays() -> None:
     assert cache.get(b"aa") == cache.get(b"cc") == PREDICTION
 
 
+def test_keys_of_any_length_and_put_again_fill_no_more_than_the_bytes() -> None:
+    cache = PredictionCache(max_bytes=3 * 402)
+    for key in (b"aa", b"aa", b"bb", b"cc"):
+        cache.put(key, PREDICTION)
+    assert len(cache) == 3
+    cache.put(b"x" * 3 * 402, PREDICTION)  # fits nowhere, and makes nobody go
+    assert len(cache) == 3
+    cache.put(b"y" * (402 + 2), PREDICTION)
+    assert cache.get(b"bb") is None
+    assert cache.get(b"cc") == PREDICTION
+    for key in (b"aa", b"bb", b"dd"):
+        cache.put(key, PREDICTION)
+    assert len(cache) == 3
+
+
 def test_a_cache_of_no_bytes_keeps_nothing() -> None:
     cache = PredictionCache(max_bytes=0)
     cache.put(b"aa", PREDICTION)

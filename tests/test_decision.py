@@ -4,7 +4,8 @@ import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -59,14 +60,27 @@ def test_cutoffs_are_the_checkpoints(save_tiny: Callable[..., Path]) -> None:
     assert reply["required_score"] == 8
 
 
+def cutoffs_of(**cutoffs: object) -> Cutoffs:
+    stub = SimpleNamespace(name="tiny", run={"cutoffs": cutoffs}, log_odds_shift=0.0)
+    return Cutoffs.of(cast(Classifier, stub))
+
+
+def test_cutoffs_may_be_equal_and_at_the_ends() -> None:
+    assert cutoffs_of(ham_below=0.5, spam_from=0.5) == Cutoffs(0.5, 0.5)
+    assert cutoffs_of(ham_below=0, spam_from=1) == Cutoffs(0, 1)
+
+
 @pytest.mark.parametrize(
-    "cutoffs",
-    [{"ham_below": 0.2}, {"ham_below": 0.9, "spam_from": 0.1}, {"ham_below": "x", "spam_from": 1}],
+    ("ham_below", "spam_from"),
+    [(0.2, None), (0.9, 0.1), ("x", 1), (-0.1, 0.5), (0.5, 1.1), (float("nan"), 0.5)],
 )
-def test_unusable_cutoffs_refuse_the_start(
-    save_tiny: Callable[..., Path], cutoffs: dict[str, object]
-) -> None:
-    app = create_app(make_settings(with_run(save_tiny(), cutoffs=cutoffs)))
+def test_unusable_cutoffs_are_refused(ham_below: object, spam_from: object) -> None:
+    with pytest.raises(CheckpointError, match=r"run\.json"):
+        cutoffs_of(ham_below=ham_below, spam_from=spam_from)
+
+
+def test_unusable_cutoffs_refuse_the_start(save_tiny: Callable[..., Path]) -> None:
+    app = create_app(make_settings(with_run(save_tiny(), cutoffs={"ham_below": 0.2})))
 
     async def failure() -> str | None:
         async with running(app):

@@ -69,6 +69,29 @@ def test_expired_and_discarded_entries_cost_the_model_nothing() -> None:
     assert (waiting.tokens, waiting.texts) == (0, 0)
 
 
+def test_an_entry_waits_as_long_as_the_last_deadline_that_it_was_given() -> None:
+    shared, discarded = entry(1, deadline=-2), entry(2)
+    waiting = queue(shared, discarded)
+    assert waiting.prolong(shared, NOW + 1e9)
+    assert waiting.prolong(shared, NOW - 1)
+    waiting.discard(discarded)
+    assert not waiting.prolong(discarded, NOW + 1e9)
+    waiting.close()
+    assert taken(waiting) == [1]
+    assert waiting.prolong(shared, NOW + 1e9)
+
+
+def test_discarded_entries_leave_the_others_in_their_turn() -> None:
+    entries = [entry(n % 7 + 1, arrival=n * 37 % 300) for n in range(300)]
+    waiting = queue(*entries, max_batch_tokens=1)
+    passing = sorted(entries)[:220]
+    for each in passing:
+        waiting.discard(each)
+    assert len(waiting._heap) < 300
+    batches = [waiting.take() for _ in range(80)]
+    assert batches == [[each] for each in sorted(entries)[220:]]
+
+
 def test_discarded_entries_do_not_pile_up_while_nothing_is_taken() -> None:
     waiting = TokenQueue(max_tokens=10_000, max_batch_tokens=100)
     for _ in range(10_000):
@@ -92,11 +115,14 @@ def test_what_comes_after_the_end_is_refused() -> None:
         waiting.put([entry(5)])
 
 
-def test_take_waits_for_an_entry() -> None:
+def test_take_waits_for_an_entry_or_the_end() -> None:
     waiting = TokenQueue(max_tokens=10, max_batch_tokens=100)
     batches: list[list[int]] = []
-    thread = threading.Thread(target=lambda: batches.append(taken(waiting)))
-    thread.start()
-    waiting.put([entry(7)])
-    thread.join(10)
-    assert batches == [[7]]
+    for go_on in (lambda: waiting.put([entry(7)]), waiting.close):
+        thread = threading.Thread(target=lambda: batches.append(taken(waiting)), daemon=True)
+        thread.start()
+        while not waiting._changed._waiters:  # type: ignore[attr-defined]
+            pass
+        go_on()
+        thread.join(10)
+    assert batches == [[7], []]
