@@ -1,10 +1,7 @@
 """OpenTelemetry: sent where it is wanted, with the caller's trace, and without message text."""
 
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -12,39 +9,17 @@ import pytest
 
 from app.settings import SettingsError, read_settings
 from tests.conftest import SPAM
+from tests.fake_server import server
 from tests.test_process import served
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 DEADLINE_SECONDS = 20
 
 
-@contextmanager
-def collector() -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
-    """Address of an OTLP receiver, and the paths and bodies that have come."""
-    received: list[tuple[str, bytes]] = []
-
-    class Receiver(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            received.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", received
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
 def test_a_callers_trace_goes_on_and_no_text_is_sent(
     save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with collector() as (endpoint, received):
+    with server() as (endpoint, received):
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
         monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "100")
@@ -56,18 +31,18 @@ def test_a_callers_trace_goes_on_and_no_text_is_sent(
             wanted = {"/v1/traces": bytes.fromhex(TRACE), "/v1/metrics": b"/classify"}
             end = time.monotonic() + DEADLINE_SECONDS
             while wanted and time.monotonic() < end:
-                for path, body in list(received):
+                for path, _, body in list(received):
                     if wanted.get(path, body + b".") in body:
                         del wanted[path]
                 time.sleep(0.05)
     assert not wanted
-    assert SPAM[:20].encode() not in b"".join(body for _, body in received)
+    assert SPAM[:20].encode() not in b"".join(body for _, _, body in received)
 
 
 def test_nothing_is_sent_unasked(
     save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with collector() as (endpoint, received):
+    with server() as (endpoint, received):
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
         with served(save_tiny()) as (_, address):
