@@ -159,7 +159,7 @@ async def health(service: TheService, response: Response) -> HealthResponse:
         classifier = service.engine.classifier
         answer.model = classifier.name
         answer.device = str(classifier.device)
-        answer.dtype = str(classifier.dtype).removeprefix("torch.")
+        answer.dtype = classifier.dtype_name
     elif problem:
         answer.status = "failed" if service.failure else "loading"
     return answer
@@ -179,7 +179,7 @@ async def info(request: Request, service: TheService) -> InfoResponse:
         model=classifier.name,
         labels=list(LABELS),
         device=str(classifier.device),
-        dtype=str(classifier.dtype).removeprefix("torch."),
+        dtype=classifier.dtype_name,
         threads=torch.get_num_threads(),
         max_tokens=classifier.max_tokens,
         max_texts=settings.max_texts,

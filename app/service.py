@@ -338,7 +338,7 @@ class Service:
             on_failure=lambda reason: self._fail(reason, MODEL_FAILED),
         )
         self.engine = Engine(classifier, batcher, Cutoffs.of(classifier))
-        device, dtype = str(classifier.device), str(classifier.dtype).removeprefix("torch.")
+        device, dtype = str(classifier.device), classifier.dtype_name
         self.metrics.set_model(classifier.name, device, dtype)
         extra = {"model": classifier.name, "device": device, "dtype": dtype}
         _log.info("model in use", extra=extra)

@@ -114,6 +114,11 @@ class Classifier:
         elif device.type == "cpu":
             _store_by_column(self._model)
 
+    @property
+    def dtype_name(self) -> str:
+        """``float32``, ``bfloat16`` or ``int8``."""
+        return str(self.dtype).removeprefix("torch.")
+
     @classmethod
     def load(cls, source: str | Path, device: str = "auto", dtype: str = "auto") -> "Classifier":
         """Loads a checkpoint folder or hub id and proves it on its golden messages.
