@@ -142,3 +142,7 @@ def test_windows_are_passages_from_anywhere_and_now_and_then_all_of_it() -> None
     starts = {int(decode(tokens).split()[0]) for tokens in readings}
     assert 100 in starts
     assert len(starts) > 50
+    text = " ".join(str(number) for number in range(100, 117))
+    barely = make_augmenter((text, 0), max_tokens=64, window_tokens=16)
+    drawn = {decode(barely(0).tokens) for _ in range(40)}
+    assert drawn == {text, text[:-4], text[3:]}  # the last token, too, is in some

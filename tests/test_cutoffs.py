@@ -43,6 +43,11 @@ def test_no_more_than_the_share_lies_above_with_the_stated_confidence(num_texts:
     assert (np.exp(-found) <= 0.005).mean() == pytest.approx(0.95, abs=0.05)
 
 
+def test_the_largest_value_has_the_confidence_that_it_must() -> None:
+    values = np.arange(59.0)  # that one of 59 lies above all but 0.05: 1 - 0.95**59
+    assert upper_quantile(values, 0.05, confidence=1 - 0.95**59) == pytest.approx(58)
+
+
 def test_quantile_goes_on_beyond_the_last_value() -> None:
     values = np.random.default_rng(0).normal(size=500)
     at = [upper_quantile(values, share) for share in (0.01, 1 / 501, 0.001, 0.0001)]

@@ -126,10 +126,18 @@ def test_resamples_do_not_depend_on_how_many_are_held_at_once(
 ) -> None:
     labels, scores = random_texts()
     whole = measure_with_intervals(labels, scores, resamples=200, seed=3)
-    monkeypatch.setattr("training.evaluate._ELEMENTS_AT_ONCE", 5000)
+    draw, drawn = evaluate._draw, []
+
+    def draw_and_tell(rng: np.random.Generator, truth: np.ndarray, resamples: int) -> np.ndarray:
+        drawn.append(resamples)
+        return draw(rng, truth, resamples)
+
+    monkeypatch.setattr(evaluate, "_draw", draw_and_tell)
+    monkeypatch.setattr(evaluate, "_ELEMENTS_AT_ONCE", 15_000)
     parts = measure_with_intervals(labels, scores, resamples=200, seed=3)
     assert parts.low["accuracy"] == pytest.approx(whole.low["accuracy"], abs=0.01)
     assert parts.value == whole.value
+    assert drawn == [30] * 6 + [20]
 
 
 def test_one_class_alone_is_refused() -> None:

@@ -60,10 +60,18 @@ def test_unbounded_windows_hold_each_inner_token_twice(tokens: int) -> None:
         assert sum(start <= place < start + SIZE for start in starts) >= 2
 
 
+def test_windows_are_as_few_as_that_takes_and_the_smallest_model_has_some() -> None:
+    assert window_starts(600, SIZE, 1_000) == [0, 128, 256, 344]
+    assert window_starts(3, size=1, max_windows=8) == [0, 1, 2]
+    assert window_starts(600, SIZE, max_windows=1) == [0]
+
+
 def test_text_beyond_the_windows_is_truncated() -> None:
     assert not encode_windows("word " * 1_000, 1024, max_windows=1).truncated
     assert encode_windows("word " * 2_000, 1024, max_windows=1).truncated
     assert not encode_windows("word " * 2_000, 1024, max_windows=16).truncated
+    assert not encode_windows("word " * 2_047, 1024, max_windows=2).truncated  # end to end
+    assert encode_windows("word " * 2_048, 1024, max_windows=2).truncated
     windowed = encode_windows("word " * 20_000, 1024, max_windows=8)
     assert windowed.truncated
     assert len(windowed.windows) == 8
