@@ -80,6 +80,19 @@ def test_split_seed_decides_the_split(corpus: Path) -> None:
     assert first != other
 
 
+def test_parts_do_not_depend_on_the_order_or_on_other_corpora(corpus: Path) -> None:
+    examples = read_sms(corpus)
+    others = [Example(f"written {n * 7919} elsewhere {n}", n % 2, "other") for n in range(60)]
+    parts = [
+        [{e.text for e in part if e.source == "sms"} for part in vars(splits).values()]
+        for splits in (
+            cluster_split(given, TrainConfig())
+            for given in (examples, examples[::-1], others + examples)
+        )
+    ]
+    assert parts[0] == parts[1] == parts[2]
+
+
 def test_leet_is_read_after_the_split(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     examples = [
         Example(e.text.replace("book", "b00k").replace("home", "h0me"), e.label, e.source)
@@ -133,6 +146,19 @@ def test_split_from_which_no_cutoffs_come_is_refused_before_the_training() -> No
     spam = [Example(f"win {i} {i} {i}", 1, "sms") for i in range(10)]
     with pytest.raises(TrainingError, match="the validation part would hold.*'spam': 1"):
         split_examples(ham + spam, TrainConfig())
+
+
+def test_each_class_is_cut_at_its_shares_exactly() -> None:
+    examples = [Example(f"{n * 7919} {n} {n * 31}", n % 2, "sms") for n in range(200)]
+    counts = split_examples(examples, TrainConfig()).counts()
+    assert [count["ham"] for count in counts.values()] == [70, 10, 20]
+    assert [count["spam"] for count in counts.values()] == [70, 10, 20]
+
+
+def test_balanced_draw_of_more_spam_than_ham_is_refused() -> None:
+    examples = [Example(str(n), int(n > 0), "sms") for n in range(3)]
+    with pytest.raises(TrainingError, match="more ham than spam: 1 < 2"):
+        split_examples(examples, TrainConfig(selection="book"))
 
 
 def test_padding_fills_and_cuts() -> None:

@@ -16,7 +16,7 @@ from training import run
 from training.config import TrainConfig, TrainingError, load_config
 from training.corpora import read_sms
 from training.data import make_loader, split_examples
-from training.loop import Outcome, Snapshot, _Trainer, train
+from training.loop import Outcome, Snapshot, _OutOfPatience, _Trainer, train
 from training.optimizer import make_optimizers, parameter_groups, schedule
 
 CPU = torch.device("cpu")
@@ -92,6 +92,29 @@ def test_patience_ends_a_run_that_gets_no_better() -> None:
     outcome = contrary_run(epochs=50, patience=2)[1]
     assert not outcome.interrupted
     assert [point.step for point in outcome.history.losses] == [1, 2, 3]
+
+
+def test_patience_begins_anew_with_every_gain(monkeypatch: pytest.MonkeyPatch) -> None:
+    is_best = iter([True, False, True, False, True, False, False])
+    monkeypatch.setattr(Snapshot, "offer", lambda *_: next(is_best))
+    loaders = make_loader(EXAMPLES, 8, training=True), make_loader(EXAMPLES, 8)
+    config = TrainConfig(batch_size=8, eval_every=1, patience=2)
+    trainer = _Trainer(tiny_classifier_model(), *loaders, config, CPU)
+    for _ in range(6):
+        trainer.evaluate()
+    with pytest.raises(_OutOfPatience):
+        trainer.evaluate()
+
+
+def test_batches_left_over_at_the_end_of_an_epoch_make_a_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps: list[int] = []
+    monkeypatch.setattr(_Trainer, "step", lambda trainer: steps.append(trainer.passes))
+    loader = make_loader(EXAMPLES, 5)
+    config = TrainConfig(batch_size=5, accumulation_steps=3, eval_every=100)
+    _Trainer(tiny_classifier_model(), loader, loader, config, CPU).run_epoch()
+    assert steps == [3, 4]
 
 
 def test_run_ends_at_its_best_snapshot() -> None:
@@ -228,7 +251,8 @@ def test_snapshot_restores_the_best_and_ignores_the_rest() -> None:
     best = model.weight.detach().clone()
     with torch.no_grad():
         model.weight.add_(1)
-    snapshot.offer(model, 2, 0.6)
+    assert not snapshot.offer(model, 2, 0.6)
+    assert not snapshot.offer(model, 3, 0.5)
     snapshot.restore(model)
     assert (snapshot.step, snapshot.validation_loss) == (1, 0.5)
     assert model.weight.equal(best)

@@ -41,17 +41,23 @@ def test_nothing_to_read_is_refused(texts: list[list[int]]) -> None:
         pack(texts)
 
 
-def test_attention_equals_its_formula_text_by_text() -> None:
+def test_last_rows_are_padded_from_eight_texts_on() -> None:
+    assert [pack([[0]] * n).num_last_rows for n in (1, 7, 8, 9)] == [1, 7, 8, 16]
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_attention_equals_its_formula_text_by_text(causal: bool) -> None:
     torch.manual_seed(0)
-    batch = pack([[0] * 5, [0], [0] * 3])
+    batch = pack([[0] * 5, [0], [0] * 3], causal=causal).to(torch.device("cpu"))
     q, k, v = torch.randn(3, 9, 2, 4)
     result = packed_attention(q, k, v, batch)
     last = packed_attention(q[batch.last_rows], k, v, batch)
     for start, end in [(0, 5), (5, 6), (6, 9)]:
         for row in range(start, end):
             for head in range(2):
-                scores = k[start : row + 1, head] @ q[row, head] / 2.0  # sqrt(D) = 2
-                expected = scores.softmax(0) @ v[start : row + 1, head]
+                seen = slice(start, row + 1 if causal else end)
+                scores = k[seen, head] @ q[row, head] / 2.0  # sqrt(D) = 2
+                expected = scores.softmax(0) @ v[seen, head]
                 torch.testing.assert_close(result[row, head], expected)
     torch.testing.assert_close(last, result[batch.last_rows])
 

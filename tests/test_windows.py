@@ -1,12 +1,14 @@
 """Long texts: every token is read as long as the bound allows, and good words buy nothing."""
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.classifier import Prediction
-from model.tokenizer import encode
-from model.windows import encode_windows, join_predictions, window_starts
+from model.classifier import EncodedText, Prediction
+from model.tokenizer import ENDOFTEXT, encode
+from model.windows import encode_windows, join_predictions, read_in_windows, window_starts
 
 SIZE = 256
 
@@ -41,7 +43,9 @@ def test_windows_are_of_the_text_made_plain() -> None:
 
 
 def test_empty_text_has_a_token() -> None:
-    assert len(encode_windows("", max_tokens=1024, max_windows=8).windows) == 1
+    windowed = encode_windows("", max_tokens=1024, max_windows=8)
+    assert [window.token_ids for window in windowed.windows] == [[ENDOFTEXT]]
+    assert not windowed.truncated
 
 
 @given(st.integers(1, 5_000), st.integers(2, 40))
@@ -92,6 +96,21 @@ def test_good_words_lower_the_odds_by_the_number_of_windows_at_most(
     lowest = before * len(spam)
     lowest /= lowest + (1 - before) * (len(spam) + len(good))
     assert after >= lowest - 1e-9
+
+
+def test_windows_go_through_the_model_by_length_and_verdicts_come_in_order() -> None:
+    asked: list[int] = []
+
+    def predict(windows: Sequence[EncodedText]) -> list[Prediction]:
+        asked.extend(len(window.token_ids) for window in windows)
+        return [prediction(len(window.token_ids) / 100) for window in windows]
+
+    verdicts = read_in_windows(predict, ["word " * n for n in (9, 2, 29, 5)], max_tokens=16)
+    assert asked == [3, 6, 10, 16, 16, 16]
+    odds = 0.16 / 0.84 / 3
+    assert [v.spam_probability for v in verdicts] == pytest.approx(
+        [0.1, 0.03, odds / (1 + odds), 0.06]
+    )
 
 
 def test_verdict_is_the_worst_windows_less_what_chance_explains() -> None:
