@@ -13,7 +13,7 @@ def resolve(source: str | Path) -> Path:
     """The local folder of a checkpoint; of a hub id, its safetensors and JSON files are downloaded.
 
     Raises:
-        CheckpointError: neither a folder nor a hub id, or the hub does not have it.
+        CheckpointError: neither a folder nor a hub id, or the hub does not have it or is cut off.
     """
     folder = Path(source)
     if folder.is_dir():
@@ -32,8 +32,8 @@ def resolve(source: str | Path) -> Path:
         ) from error
     try:
         return Path(huggingface_hub.snapshot_download(str(source), allow_patterns=_HUB_FILES))
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # a cut connection is of its HTTP client's own class
+        reason = (str(error) or repr(error)).splitlines()[0]
         raise CheckpointError(
             f"{source!s} is not a folder here, and the hub did not give it: {reason}"
         ) from error

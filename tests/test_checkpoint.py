@@ -194,7 +194,7 @@ def test_batches_of_any_size_give_the_same_predictions(save_tiny: Callable[..., 
 
 
 class Hub(BaseHTTPRequestHandler):
-    """A stand-in for the hub on loopback that holds one repository, ``owner/tiny``."""
+    """Stands in for the hub on loopback that holds ``owner/tiny`` and hangs up on ``owner/cut``."""
 
     files: dict[str, bytes]
     asked: list[str]
@@ -212,6 +212,8 @@ class Hub(BaseHTTPRequestHandler):
         self.asked.append(self.path)
         path = self.path.split("?")[0]
         name = path.rsplit("/", 1)[-1]
+        if path.startswith("/api/models/owner/cut/"):
+            return
         if path.startswith("/api/models/owner/tiny/revision/"):
             siblings = [{"rfilename": file} for file in self.files]
             facts = {"id": "owner/tiny", "sha": "0" * 40, "siblings": siblings}
@@ -279,3 +281,8 @@ def test_hub_id_is_downloaded_without_pickles(hub: str, tmp_path: Path) -> None:
 def test_hub_that_lacks_the_repository_is_a_clear_error(hub: str, tmp_path: Path) -> None:
     message = load_from_hub(hub, "owner/other", tmp_path / "cache")
     assert message.startswith("owner/other is not a folder here, and the hub did not give it")
+
+
+def test_hub_that_hangs_up_is_a_clear_error(hub: str, tmp_path: Path) -> None:
+    message = load_from_hub(hub, "owner/cut", tmp_path / "cache")
+    assert message.startswith("owner/cut is not a folder here, and the hub did not give it")
