@@ -157,8 +157,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Writes a safetensors file that every user of the machine can read."""
-    save_file(tensors, path, metadata={"format": "pt"})
+    """Writes a safetensors file that every user of the machine can read.
+
+    Raises:
+        CheckpointError: the disk is full, or the folder does not take it.
+    """
+    try:
+        save_file(tensors, path, metadata={"format": "pt"})
+    except SafetensorError as error:  # whatever the system said
+        raise CheckpointError(f"cannot write {path}: {error}") from error
     path.chmod(0o644)  # safetensors writes for the owner alone; the service is another user
 
 

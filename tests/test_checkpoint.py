@@ -25,6 +25,7 @@ from model.classifier import Classifier, DeviceError, pick_device, pick_dtype
 from model.folders import new_folder
 from model.gpt2 import GPT2LMHeadModel
 from model.packing import pack
+from model.published import write_tensors
 from model.tokenizer import encode
 from tests.conftest import AWKWARD_TEXTS, HAM, SPAM, TINY, randomize, tiny_classifier_model
 
@@ -191,6 +192,12 @@ def test_batches_of_any_size_give_the_same_predictions(save_tiny: Callable[..., 
         assert one.spam_probability == pytest.approx(other.spam_probability, abs=1e-5)
         assert (one.num_tokens, one.truncated) == (other.num_tokens, other.truncated)
     assert cut.classify([]) == []
+
+
+def test_weights_that_cannot_be_written_are_a_clear_error(tmp_path: Path) -> None:
+    path = tmp_path / "none" / "model.safetensors"
+    with pytest.raises(CheckpointError, match=f"cannot write {path}: .*No such file"):
+        write_tensors({"a": torch.zeros(1)}, path)
 
 
 class Hub(BaseHTTPRequestHandler):

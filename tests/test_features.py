@@ -266,7 +266,7 @@ def test_features_command_and_a_pretraining_that_distils(
     corpus.write_text("\n".join(synthetic_lines(120)) + "\n")
     recipe.write_text(TINY_RECIPE)
     monkeypatch.setattr(features, "token_states", fake_states)
-    path, out = tmp_path / "teacher.safetensors", tmp_path / "base"
+    path, out = tmp_path / "new" / "teacher.safetensors", tmp_path / "base"
     data = ["--data", f"sms={corpus}"]
     assert features.main([str(recipe), *data, "--out", str(path)]) == 0
     assert features.main([str(recipe), *data, "--out", str(path)]) == 2

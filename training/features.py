@@ -21,11 +21,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
 from model.packing import PackedBatch, pack
+from model.published import write_tensors
 from training.command import add_sources, exit_code
 from training.config import TrainingError, read_recipe
 from training.corpora import KINDS, Source
@@ -189,6 +190,9 @@ def save_lessons(
         windows: as ``every_window`` gives them.
         seen: for each of them.
         num_learnt: how many of them are to learn from.
+
+    Raises:
+        CheckpointError: the file cannot be written.
     """
     read = [window[:-1][:MOST_TOKENS] for window in windows[:num_learnt]]
     digests = np.frombuffer(b"".join(map(_digest, windows)), np.uint8).reshape(-1, 32)
@@ -202,7 +206,7 @@ def save_lessons(
         "lengths": torch.tensor([len(tokens) for tokens in read]),
     }
     partial = path.with_name(f".{path.name}.partial")
-    save_file(tensors, partial)
+    write_tensors(tensors, partial)
     partial.rename(path)
 
 
@@ -227,6 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     if options.out.exists():
         raise TrainingError(f"{options.out} exists already: give another --out, or remove it.")
+    options.out.parent.mkdir(parents=True, exist_ok=True)  # found impossible now, not at the end
     config = read_recipe(options.recipe, PretrainConfig)
     sources = [Source.parse(text) for text in options.data]
     texts = read_sources(sources, config.split_seed, config.n_positions)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
@@ -25,6 +25,7 @@ from model.checkpoint import CheckpointError, load_language_model, save_language
 from model.folders import new_folder, write_json
 from model.gpt2 import GPT2Config, GPT2LMHeadModel, init_weights
 from model.packing import PackedBatch, pack
+from model.published import write_tensors
 from model.tokenizer import ENDOFTEXT, decode, encode
 from training.config import TrainingError
 from training.documents import TextSplit, Window, batches
@@ -251,7 +252,7 @@ class Pretrainer:
         """Writes all that ``restore`` needs into a new folder; it is a base for ``finetune``, too.
 
         Raises:
-            CheckpointError: the folder exists.
+            CheckpointError: the folder exists, or cannot be written.
         """
         tensors = {
             f"{name}.{moment}": tensor
@@ -268,7 +269,7 @@ class Pretrainer:
         }
         with new_folder(folder) as partial:
             save_language_model(partial, self.model)
-            save_file(tensors, partial / "optimizer.safetensors")
+            write_tensors(tensors, partial / "optimizer.safetensors")
             write_json(partial / "state.json", state)
 
     def restore(self, folder: Path) -> None:
