@@ -24,6 +24,9 @@ def test_shipped_recipes_are_valid(path: Path) -> None:
         ("padding = 'longest'\nrecasing = 0.1", "padding = 'none' only"),
         ("selection = 'book'\ntraining_only = ['a']", "training_only goes with"),
         ("prefix_loss = 0.5", "prefix_loss goes with trained = 'all'"),
+        ("train_fraction = 0.9\nvalidation_fraction = 0.1", "leave nothing to test by"),
+        ("base = 'random'\nn_head = 5", "n_head does not divide n_embd"),
+        ("seed = 18446744073709551616", "seed: .*less than 4294967296"),
     ],
 )
 def test_wrong_recipe_is_a_clear_error(tmp_path: Path, text: str, message: str) -> None:

@@ -376,6 +376,14 @@ def test_what_cannot_be_done_exits_with_2_and_one_line(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("out", [".", "/"])
+def test_folder_without_a_name_of_its_own_is_a_clear_error(
+    out: str, recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pretrain.main([str(recipe), "--data", "sms=absent", "--out", out]) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -14,7 +14,7 @@ from tests.conftest import tiny_classifier_model
 from tests.tiny_training import TINY_RECIPE
 from training import finetune, run
 from training.calibration import fit_calibration
-from training.config import ConfigError, load_config
+from training.config import ConfigError, TrainingError, load_config
 from training.corpora import read_sms
 from training.reading import read_texts
 
@@ -34,6 +34,11 @@ def test_cached_activations_change_no_result(
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
     losses = [[point.train_loss for point in done.outcome.history.losses] for done in runs]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+def test_random_weights_read_no_more_tokens_than_gpt2(recipe: Path, corpus: Path) -> None:
+    with pytest.raises(TrainingError, match="max_tokens is 1025, random takes 1024"):
+        run.finetune(load_config(recipe, max_tokens=1025), read_sms(corpus), CPU)
 
 
 def test_calibration_takes_back_what_was_done_to_honest_logits() -> None:

@@ -60,6 +60,16 @@ def test_command_writes_a_base_that_pretraining_and_fine_tuning_take(
     assert model.config.n_positions == 16
 
 
+def test_more_dimensions_than_there_are_is_a_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(transplant, "read_embeddings", lambda: (OTHER, other_embeddings(16)))
+    recipe = tmp_path / "base.toml"
+    recipe.write_text("n_layer = 1\nn_head = 2\nn_embd = 18\n")
+    assert transplant.main([str(recipe), "--out", str(tmp_path / "base")]) == 2
+    assert "n_embd is 18" in capsys.readouterr().err
+
+
 def test_without_the_teacher_the_error_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

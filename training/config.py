@@ -31,7 +31,9 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    seed: int = Field(123, ge=0, description="Of the head, the order of texts and the dropout.")
+    seed: int = Field(
+        123, ge=0, lt=1 << 32, description="Of the head, the order of texts and the dropout."
+    )
 
     # Data
     corpora: tuple[Literal["sms", "jsonl", "mail"], ...] = Field(
@@ -49,7 +51,9 @@ class TrainConfig(BaseModel):
         description="all: every distinct text, disguised letters made plain, near-duplicates kept "
         "on one side of the split. book: the book's balanced draw and its split in order.",
     )
-    split_seed: int = Field(123, ge=0, description="Of the split; apart from the training's seed.")
+    split_seed: int = Field(
+        123, ge=0, lt=1 << 32, description="Of the split; apart from the training's seed."
+    )
     train_fraction: float = Field(0.7, gt=0, lt=1, description="Share of texts trained on.")
     validation_fraction: float = Field(0.1, gt=0, lt=1, description="Share that chooses.")
     padding: Literal["none", "longest", "context"] = Field(
@@ -259,6 +263,14 @@ class TrainConfig(BaseModel):
             )
         if self.patience and self.snapshot == "last":
             raise ValueError("patience goes with snapshot = 'best' only")
+        return self
+
+    @model_validator(mode="after")
+    def _numbers_fit_together(self) -> "TrainConfig":
+        if self.train_fraction + self.validation_fraction >= 1:
+            raise ValueError("train_fraction and validation_fraction leave nothing to test by")
+        if self.base == "random" and self.n_embd % self.n_head:
+            raise ValueError("n_head does not divide n_embd")
         return self
 
 

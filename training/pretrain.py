@@ -52,7 +52,7 @@ def _run(options: argparse.Namespace) -> int:
     config = read_recipe(options.recipe, PretrainConfig, base=options.base)
     sources = [Source.parse(text) for text in options.data]
     out: Path = options.out or Path("runs") / options.recipe.stem
-    unfinished = out.with_name(f"{out.name}.unfinished")
+    unfinished = Path(f"{out}.unfinished")
     _check_folders(out, unfinished, resume=options.resume)
     device = pick_device(options.device)
     texts = read_sources(sources, config.split_seed, config.n_positions)

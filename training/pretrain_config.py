@@ -10,9 +10,14 @@ class PretrainConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    seed: int = Field(123, ge=0, description="Of the weights, the order of texts and the draws.")
+    seed: int = Field(
+        123, ge=0, lt=1 << 32, description="Of the weights, the order of texts and the draws."
+    )
     split_seed: int = Field(
-        123, ge=0, description="As in the fine-tuning recipe, so that its test texts stay unread."
+        123,
+        ge=0,
+        lt=1 << 32,
+        description="As in the fine-tuning recipe, so that its test texts stay unread.",
     )
 
     base: str = Field(

@@ -226,15 +226,13 @@ def make_model(config: TrainConfig) -> GPT2ForSequenceClassification:
     """
     if config.base == "random":
         sizes = GPT2Config(n_layer=config.n_layer, n_head=config.n_head, n_embd=config.n_embd)
+        _check_max_tokens(config, sizes)
         model = GPT2ForSequenceClassification(sizes, head_bias=True, read=config.read_token)
         init_weights(model, sizes)
         return model
     classifier = load_classifier(config.base).model if config.keep_head else None
     backbone = classifier.transformer if classifier else load_base(config.base)
-    if config.max_tokens > backbone.config.n_positions:
-        raise TrainingError(
-            f"max_tokens is {config.max_tokens}, {config.base} takes {backbone.config.n_positions}."
-        )
+    _check_max_tokens(config, backbone.config)
     if config.random_weights:
         init_weights(backbone, backbone.config)
     with undrawn():
@@ -248,6 +246,13 @@ def make_model(config: TrainConfig) -> GPT2ForSequenceClassification:
             model.score.weight.copy_(classifier.score.weight)
             model.score.bias.zero_()  # saved without one: ln_f does its work
     return model
+
+
+def _check_max_tokens(config: TrainConfig, sizes: GPT2Config) -> None:
+    if config.max_tokens > sizes.n_positions:
+        raise TrainingError(
+            f"max_tokens is {config.max_tokens}, {config.base} takes {sizes.n_positions}."
+        )
 
 
 def _make_ngrams(config: TrainConfig, splits: Splits) -> NgramTable | None:

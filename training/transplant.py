@@ -19,7 +19,7 @@ from model.checkpoint import save_language_model
 from model.folders import new_folder, write_json
 from model.tokenizer import VOCAB_SIZE, token_bytes
 from training.command import exit_code
-from training.config import read_recipe
+from training.config import TrainingError, read_recipe
 from training.pretrain_config import PretrainConfig
 from training.pretrain_loop import random_model
 from training.teacher import read_embeddings
@@ -41,7 +41,15 @@ def transplant(
     Returns:
         (V, C), the principal components of what was found, and how many tokens both spell alike.
         The others are the mean of their longest pieces.
+
+    Raises:
+        TrainingError: the width is more than C'.
     """
+    if width > embeddings.shape[1]:
+        raise TrainingError(
+            f"n_embd is {width}, the other model's embeddings have {embeddings.shape[1]} columns: "
+            "write that, or less, in the recipe."
+        )
     numbers = {token: number for number, token in enumerate(tokens) if token}
     found = np.zeros((VOCAB_SIZE, embeddings.shape[1]), np.float32)
     matches = 0
