@@ -1,6 +1,8 @@
 """Whole runs in memory: kept activations, calibration, the book's other ways to read."""
 
 import json
+import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +14,7 @@ from model.checkpoint import CheckpointError, load_classifier
 from model.packing import pack
 from tests.conftest import tiny_classifier_model
 from tests.tiny_training import TINY_RECIPE
-from training import finetune, run
+from training import activations, finetune, run
 from training.calibration import fit_calibration
 from training.config import ConfigError, TrainingError, load_config
 from training.corpora import read_sms
@@ -34,6 +36,17 @@ def test_cached_activations_change_no_result(
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
     losses = [[point.train_loss for point in done.outcome.history.losses] for done in runs]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="no way to ask for room on a disk")
+def test_activations_on_disk_have_their_room_before_they_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = (tmp_path / "rows").open("w+b")
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: file)
+    rows = activations._allocate(1000, 32, max_memory_bytes=0)
+    assert rows.shape == (1000, 32)
+    assert 512 * (tmp_path / "rows").stat().st_blocks >= rows.nbytes
 
 
 def test_random_weights_read_no_more_tokens_than_gpt2(recipe: Path, corpus: Path) -> None:

@@ -3,6 +3,7 @@
 Frozen blocks give the same activations in every epoch, so five epochs need them once.
 """
 
+import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -119,4 +120,6 @@ def _allocate(num_rows: int, width: int, max_memory_bytes: int) -> Tensor:
         return torch.empty(num_rows, width)
     # The file has no name any more, so it goes when the process goes, however that ends.
     with tempfile.TemporaryFile() as file:
+        if hasattr(os, "posix_fallocate"):  # a full disk is an error now, else a crash on the way
+            os.posix_fallocate(file.fileno(), 0, 4 * num_rows * width)
         return torch.from_numpy(np.memmap(file, np.float32, "w+", shape=(num_rows, width)))
