@@ -1,6 +1,8 @@
 """Output layers side by side: the same steps, the same start."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,24 @@ def test_whole_and_exact_train_the_same_network_and_sampled_another(recipe: Path
     assert losses["exact"] == pytest.approx(losses["whole"], abs=1e-3)
     assert losses["unigram:100"] != pytest.approx(losses["whole"], abs=1e-3)
     assert all(row["peak_memory_bytes"] > 1e8 for row in rows.values())
+
+
+def end_at_once(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)  # as the system does where memory is out
+
+
+def test_a_process_that_was_ended_is_a_clear_error(
+    recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(compare_output_layers, "measure", end_at_once)
+    corpus = tmp_path / "sms"
+    corpus.write_text("\n".join(synthetic_lines(120)) + "\n")
+    arguments = [str(recipe), "--data", f"sms={corpus}", "--layers", "exact"]
+    assert compare_output_layers.main(arguments) == 2
+    assert "the process of exact was ended" in capsys.readouterr().err
 
 
 def test_command_writes_figures_and_refuses_bad_input(

@@ -10,6 +10,8 @@ import resource
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from torch import Tensor
 
 from model.folders import write_json
 from training.command import add_sources, exit_code
-from training.config import ConfigError, read_recipe
+from training.config import ConfigError, TrainingError, read_recipe
 from training.corpora import KINDS, Source
 from training.documents import TextSplit, batches, read_sources
 from training.pretrain_config import PretrainConfig
@@ -114,15 +116,22 @@ def _run(options: argparse.Namespace) -> int:
     sources = [Source.parse(text) for text in options.data]
     texts = read_sources(sources, config.split_seed, config.n_positions)
     rows = []
-    # A fresh process each: peak memory is of the process, and never falls.
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        for layer in options.layers:
-            rows.append(pool.apply(measure, (layer, config, texts)))
-            print(as_table(rows).splitlines()[-1], flush=True)
+    for layer in options.layers:
+        rows.append(_measure_apart(layer, config, texts))
+        print(as_table(rows).splitlines()[-1], flush=True)
     print(as_table(rows))
     if options.out:
         write_json(options.out, {"steps": config.steps, "rows": rows})
     return 0
+
+
+def _measure_apart(layer: str, config: PretrainConfig, texts: TextSplit) -> dict[str, Any]:
+    """``measure`` in a fresh process: peak memory is of the process, and never falls."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        try:
+            return pool.submit(measure, layer, config, texts).result()
+        except BrokenProcessPool as error:
+            raise TrainingError(f"the process of {layer} was ended: out of memory?") from error
 
 
 if __name__ == "__main__":
