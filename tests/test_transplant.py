@@ -35,6 +35,11 @@ def test_tokens_spelled_alike_keep_their_neighbours_and_others_are_their_pieces(
     assert scales[0] == pytest.approx(scales[1], rel=1e-4)
 
 
+def test_tokens_that_cannot_be_spelled_count_as_no_match() -> None:
+    _, matches = transplant.transplant([b"!", b" win"], other_embeddings()[:2], width=12)
+    assert matches == 2
+
+
 def test_fewer_dimensions_keep_what_varies_most() -> None:
     embeddings = other_embeddings()
     embeddings[:, 5:] *= 0.001

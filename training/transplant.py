@@ -54,9 +54,9 @@ def transplant(
     found = np.zeros((VOCAB_SIZE, embeddings.shape[1]), np.float32)
     matches = 0
     for number in range(VOCAB_SIZE):
-        pieces = _pieces(token_bytes(number), numbers)
-        matches += len(pieces) == 1
-        found[number] = embeddings[pieces].mean(0)
+        token = token_bytes(number)
+        matches += token in numbers
+        found[number] = embeddings[_pieces(token, numbers)].mean(0)
     centred = found - found.mean(0)
     _, directions = np.linalg.eigh(centred.T @ centred)  # ascending
     reduced = centred @ directions[:, ::-1][:, :width]
