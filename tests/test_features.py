@@ -220,6 +220,21 @@ def test_the_loss_is_the_mean_square_at_the_tokens_the_teacher_saw(tmp_path: Pat
     assert trainer.lessons_loss(hidden, WINDOWS[:2]).item() == pytest.approx(expected.item())
 
 
+def test_a_batch_in_which_the_teacher_saw_nothing_changes_no_figure(tmp_path: Path) -> None:
+    path = tmp_path / "lessons.safetensors"
+    nothing = (np.zeros(0, np.int16), np.zeros((0, 2), np.float16))
+    seen = [(np.array([1], np.int16), np.ones((1, 2), np.float16))] * 3 + [nothing]
+    save_lessons(path, WINDOWS, seen, 3)
+    sizes = {"n_layer": 1, "n_head": 1, "n_embd": 8, "n_positions": 8, "batch_tokens": 8}
+    config = PretrainConfig.model_validate({**sizes, "precision": "float32", "distillation": 1.0})
+    unlearnt = []
+    for held_back in (WINDOWS[:1], [WINDOWS[0], WINDOWS[3]]):  # of two batches, the second empty
+        trainer = Pretrainer(config, TextSplit(WINDOWS, {"test": held_back}), CPU, Lessons(path))
+        unlearnt.append(trainer.held_back_lessons())
+    assert unlearnt[0] == unlearnt[1]
+    assert np.isfinite(trainer.step(WINDOWS[3:]))
+
+
 def test_a_distilling_run_learns_and_resumes_with_its_pupil(tmp_path: Path) -> None:
     texts = TextSplit(WINDOWS[:3] * 4, {"test": WINDOWS[1:2]})
     lessons = lessons_of(texts, tmp_path / "lessons.safetensors")

@@ -171,7 +171,8 @@ class Pretrainer:
         """
         assert self.pupil
         rows, features = self._seen_by_teacher(windows)
-        return F.mse_loss(self.pupil(hidden[rows]).float(), features)
+        missed = F.mse_loss(self.pupil(hidden[rows]).float(), features, reduction="sum")
+        return missed / max(1, features.numel())  # a batch of empty texts has no such token
 
     def _seen_by_teacher(self, windows: list[Window]) -> tuple[Tensor, Tensor]:
         """Rows of the batch, int64 (P,), and what the teacher saw there, (P, K)."""
