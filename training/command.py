@@ -47,9 +47,14 @@ def portable(path: str | Path) -> str:
 
 
 def exit_code(module: str, run: Callable[[], int]) -> int:
-    """What ``run`` returns, or 2 and one line on standard error for what cannot be done."""
+    """What ``run`` returns; 2 and one line on standard error for what cannot be done; 130 for
+    Ctrl-C, of which a line tells, too.
+    """
     try:
         return run()
+    except KeyboardInterrupt:
+        print(f"\n{module}: interrupted.", file=sys.stderr)
+        return 130
     except (TrainingError, CheckpointError, DeviceError) as error:
         message = str(error)
     except OSError as error:

@@ -132,6 +132,10 @@ def _measure_apart(layer: str, config: PretrainConfig, texts: TextSplit) -> dict
             return pool.submit(measure, layer, config, texts).result()
         except BrokenProcessPool as error:
             raise TrainingError(f"the process of {layer} was ended: out of memory?") from error
+        except KeyboardInterrupt:
+            for process in multiprocessing.active_children():
+                process.terminate()  # else the end of this block would wait for its last step
+            raise
 
 
 if __name__ == "__main__":
