@@ -55,8 +55,9 @@ def _run(options: argparse.Namespace) -> int:
     unfinished = Path(f"{out}.unfinished")
     _check_folders(out, unfinished, resume=options.resume)
     device = pick_device(options.device)
+    lessons = _lessons(config, options.teacher)
     texts = read_sources(sources, config.split_seed, config.n_positions)
-    trainer = Pretrainer(config, texts, device, _lessons(config, options.teacher))
+    trainer = Pretrainer(config, texts, device, lessons)
     if options.resume:
         trainer.restore(saved_steps(unfinished)[-1])
     print(_describe(trainer))
