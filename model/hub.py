@@ -6,7 +6,7 @@ from pathlib import Path
 from model.folders import CheckpointError
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_HUB_FILES = ["*.safetensors", "model.safetensors.index.json", "*.json", "merges.txt"]
+_HUB_FILES = ["*.safetensors", "*.json", "merges.txt"]
 
 
 def resolve(source: str | Path) -> Path:

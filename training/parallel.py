@@ -3,7 +3,8 @@
     torchrun --nproc-per-node 2 -m training.finetune RECIPE.toml --data PATH
 
 All read the same texts in the same order, drawn from the same seed, and evaluate the whole; only
-the work of training is divided. So one process gives what several give, up to rounding.
+the work of training is divided. So one process gives what several give, up to rounding; but where
+a recipe distils, each process draws as many of the teacher's texts as one alone would.
 """
 
 import contextlib
