@@ -152,13 +152,7 @@ def read_settings(arguments: list[str]) -> Settings:
     try:
         settings = Settings(_cli_parse_args=arguments)
     except ValidationError as error:
-        problems = [
-            f"{'.'.join(map(str, problem['loc']))} is {problem['input']!r}: {problem['msg']}"
-            for problem in error.errors()
-        ]
-        raise SettingsError(
-            f"wrong settings (SPAMGATE_... or flag): {'; '.join(problems)}."
-        ) from error
+        raise wrong_settings(error, "SPAMGATE_") from error
     if settings.workers > 1 and settings.admin_key:
         raise SettingsError(
             f"wrong settings: admin_key is set and workers is {settings.workers}. A request would "
@@ -167,6 +161,15 @@ def read_settings(arguments: list[str]) -> Settings:
     if settings.telemetry:
         _check_telemetry()
     return settings
+
+
+def wrong_settings(error: ValidationError, env_prefix: str) -> SettingsError:
+    """The same in one line, which names each wrong value and how it can have been told."""
+    problems = [
+        f"{'.'.join(map(str, problem['loc']))} is {problem['input']!r}: {problem['msg']}"
+        for problem in error.errors()
+    ]
+    return SettingsError(f"wrong settings ({env_prefix}... or flag): {'; '.join(problems)}.")
 
 
 def _check_telemetry() -> None:

@@ -21,6 +21,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.settings import wrong_settings
+
 _COMMANDS = ("CHECK", "SYMBOLS", "REPORT", "REPORT_IFSPAM", "HEADERS", "PROCESS", "TELL")
 _MAX_FIELDS = 64
 _CHUNK_BYTES = 65_536
@@ -348,10 +350,14 @@ def main() -> int:
     try:
         settings = SpamdSettings(_cli_parse_args=sys.argv[1:])
         asyncio.run(serve(settings))
-    except (ValidationError, OSError) as error:
-        print(f"spamgate: {error}", file=sys.stderr)  # noqa: T201
-        return 2
-    return 0
+    except ValidationError as error:
+        problem = str(wrong_settings(error, "SPAMGATE_SPAMD_"))
+    except OSError as error:
+        problem = str(error)
+    else:
+        return 0
+    print(f"spamgate: {problem}", file=sys.stderr)  # noqa: T201
+    return 2
 
 
 if __name__ == "__main__":

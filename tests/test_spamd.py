@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from app.spamd import Spamd, SpamdSettings, Verdict, mark_message
+from app.spamd import Spamd, SpamdSettings, Verdict, main, mark_message
 from tests.fake_server import Got, server
 
 MAIL = b"From: a@example.org\r\nX-Spam-Flag: NO\r\n\tfolded\r\nSubject: x\r\n\r\ntext\r\n"
@@ -232,6 +232,17 @@ def test_settings_come_from_flags(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_setting_with_which_no_verdict_can_come_is_refused(setting: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         SpamdSettings(**setting)
+
+
+def test_wrong_settings_end_the_start_with_one_line_and_code_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["app.spamd", "--url", "127.0.0.1:8000", "--port", "x"])
+    assert main() == 2
+    error = capsys.readouterr().err
+    assert "(SPAMGATE_SPAMD_... or flag): port is 'x': " in error
+    assert "; url is '127.0.0.1:8000': " in error
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize("url", ["http://[::1]:8000", "https://spam.example.org/gate/"])
