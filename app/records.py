@@ -4,6 +4,7 @@ Reads in one pass and holds one record at a time. What a record holds is never a
 that is not what its format says comes with a reason instead of a text.
 """
 
+import codecs
 import contextlib
 import csv
 import json
@@ -29,6 +30,8 @@ _MAX_LINE_BYTES = 4 << 20
 _READ_BYTES = 1 << 16
 # How gzip, xz, zstd, lz4 and zip begin. No text and no message does.
 _PACKED = (b"\x1f\x8b", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18", b"PK\3\4")
+# How text that Windows calls Unicode begins. Read as UTF-8 it would get verdicts on noise.
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class SourceError(ValueError):
@@ -105,6 +108,8 @@ def open_source(path: Path, given: Format | None, column: str) -> Source:
             f"the name of {path} does not tell its format. Say --format txt, csv, jsonl, mbox or "
             "eml."
         )
+    if found in ("txt", "csv", "jsonl") and start.startswith(_UTF16):
+        raise SourceError(f"{path} is in UTF-16. Convert it to UTF-8 first.")
     if found == "csv":
         _check_column(path, column)
     return Source(path, found)

@@ -204,6 +204,7 @@ def test_half_of_a_first_result_is_written_again(
         ("a.csv", "id,body\n1,x\n", "has no column 'text'; it has id, body"),
         ("a.csv", "", "it has none"),
         ("a.bin", "x", "does not tell its format"),
+        ("a.txt", HAM.encode("utf-16"), "is in UTF-16. Convert it to UTF-8 first"),
         ("folder/x.txt", "x", "no Maildir"),
         ("out.jsonl", '{"text": "x"}\n', "holds no results of app.bulk"),
         ("out.jsonl", '{"source": "a", "position": 1, "model": "m"}\n', "holds results of m"),
@@ -214,7 +215,7 @@ def test_what_cannot_be_read_is_one_line_and_code_2(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     name: str,
-    content: str | None,
+    content: bytes | str | None,
     message: str,
 ) -> None:
     path = tmp_path / name
@@ -226,6 +227,17 @@ def test_what_cannot_be_read_is_one_line_and_code_2(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("value", ["x", "1.5", "nan"])
+def test_cutoff_that_is_no_probability_is_told(
+    capsys: pytest.CaptureFixture[str], value: str
+) -> None:
+    with pytest.raises(SystemExit) as error:
+        main(["a.txt", "--out", "out.jsonl", "--spam-from", value])
+    assert error.value.code == 2
+    told = f"argument --spam-from: {value!r} is no number from 0 to 1\n"
+    assert capsys.readouterr().err.endswith(told)
 
 
 def test_results_do_not_go_where_records_come_from(
