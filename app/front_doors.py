@@ -34,7 +34,6 @@ router = APIRouter(tags=["front doors"])
 _json_router = APIRouter(
     route_class=JSONRoute,
     strict_content_type=False,
-    tags=["front doors"],
     responses=CLASSIFY_ERRORS,
 )
 

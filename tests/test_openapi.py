@@ -20,6 +20,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from app.main import create_app
+from app.settings import Settings
 from benchmarks.server import free_port, spamgate, started
 
 CHECKS = [
@@ -86,3 +88,11 @@ def test_every_reply_is_one_that_the_document_names(address: str) -> None:
             except Unsatisfiable:
                 assert mode is GenerationMode.NEGATIVE  # it takes nothing that could be wrong
     assert requests.get(f"{address}/readyz", timeout=5).status_code == 200
+
+
+def test_no_operation_is_tagged_twice() -> None:
+    document = create_app(Settings()).openapi()
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    tags = [operation.get("tags", []) for operation in operations]
+    assert ["front doors"] in tags
+    assert all(len(given) == len(set(given)) for given in tags)
