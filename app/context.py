@@ -24,6 +24,9 @@ from app.problems import SCOPE_KEY, problem_response, service_problem
 PROBES = ("/livez", "/readyz", "/health")
 """Open without a key, neither counted nor logged."""
 
+_DOCS = ("/docs", "/openapi.json", "/static-offline-docs/")
+"""Open without a key: a browser brings one only once the page has asked for it."""
+
 _OWN_KEYS = ("/admin/", "/feedback")
 """Paths that ask for a key of their own instead of an access key."""
 
@@ -81,7 +84,7 @@ class RequestContext:
     async def _answer(self, scope: Scope, receive: Receive, send: Send, context: Context) -> None:
         request, path = Request(scope, receive), scope["path"]
         try:
-            if not (path in PROBES or path in PAGE_PATHS or path.startswith(_OWN_KEYS)):
+            if not (path in (*PROBES, *PAGE_PATHS) or path.startswith((*_DOCS, *_OWN_KEYS))):
                 self._keys.admit(request)
             await self._app(scope, receive, send)
         except AccessDenied as error:

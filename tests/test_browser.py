@@ -7,6 +7,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,11 @@ PHONE, DESK = (375, 700), (1200, 1600)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a chromium on the PATH")
 
 
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    """Of a service in a thread of this process: a browser needs a socket, not a process."""
-    app = create_app(make_settings(tiny_checkpoint(0, "last")))
+@contextmanager
+def served(**settings: Any) -> Iterator[str]:
+    """The address of a service in a thread of this process: a browser needs a socket, not a
+    process."""
+    app = create_app(make_settings(tiny_checkpoint(0, "last"), **settings))
     server = uvicorn.Server(uvicorn.Config(app, ws="none", log_config=None))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
@@ -44,6 +46,12 @@ def address() -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         server.should_exit = True
         thread.join()
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with served() as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +95,25 @@ def test_the_documented_example_executes_unedited(browser: Any, address: str) ->
     assert len(requested) >= 4
     assert all(url.startswith((address, "data:")) for url in requested), requested
     page.close()
+
+
+def test_the_docs_page_opens_without_a_key_and_takes_one(browser: Any, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("people long-key\n")
+    with served(api_keys_file=keys) as url:
+        page, _, _ = open_page(browser, f"{url}/docs", DESK)
+        page.locator(".btn.authorize").click()
+        page.locator(".auth-container input").first.fill("long-key")
+        page.locator(".modal-btn.authorize").first.click()
+        page.locator(".btn-done").first.click()
+        page.click("[id^='operations-'][id$='classify_classify_post'] .opblock-summary-control")
+        page.get_by_role("button", name="Try it out").click()
+        page.get_by_role("button", name="Execute").click()
+        status = page.locator(".live-responses-table tbody .response-col_status").first
+        status.wait_for()
+        keep_screenshot(page, "docs-with-key")
+        assert status.inner_text().split()[0] == "200"
+        page.close()
 
 
 @pytest.mark.parametrize(("name", "size"), [("phone", PHONE), ("desk", DESK)])
