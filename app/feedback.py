@@ -101,7 +101,8 @@ class FeedbackStore:
             if pages * page_bytes >= self._max_bytes:
                 raise FeedbackFull(
                     f"The file of feedback has {pages * page_bytes} bytes; at most "
-                    f"{self._max_bytes} are kept. Move it away after a training run."
+                    f"{self._max_bytes} are kept. After a training run stop the service, move the "
+                    "file away and start it again."
                 )
             try:
                 cursor.execute(
@@ -192,7 +193,10 @@ def _object_in(body: bytes) -> dict[str, Any]:
 def _report(told: dict[str, Any]) -> Report:
     label = told.get("label")
     if label not in LABELS:
-        raise MalformedBody("label must be ham or spam.")
+        raise MalformedBody(
+            "label must be ham or spam: in JSON, sent with Content-Type: application/json, or "
+            "beside a raw message in the URL, ?label=spam."
+        )
     source = told.get("source") or "unknown"
     if not isinstance(source, str):
         raise MalformedBody("source must be a text.")

@@ -127,6 +127,22 @@ def test_wrong_reports_are_refused(
     assert reply.status_code == 400
 
 
+def test_json_sent_as_something_else_is_told_how_to_send_it(
+    save_tiny: Callable[..., Path], tmp_path: Path
+) -> None:
+    body = json.dumps({"text": SPAM, "label": "spam"}).encode()
+    [reply] = tell(save_tiny(), tmp_path / "f", body)
+    assert reply.status_code == 400
+    assert "Content-Type: application/json" in reply.json()["detail"]
+
+
+def test_file_that_is_full_is_moved_while_no_service_writes(tmp_path: Path) -> None:
+    store = FeedbackStore(tmp_path / "f", 0)
+    with pytest.raises(FeedbackFull, match="stop the service, move the file away"):
+        store.add(report("0", "ham", "joe"))
+    store.close()
+
+
 def test_a_report_too_large_to_read_is_told_so(
     save_tiny: Callable[..., Path], tmp_path: Path
 ) -> None:
