@@ -29,7 +29,9 @@ RUN --mount=type=cache,target=/root/.cache/uv \
     /opt/uv/bin/uv pip install --compile-bytecode --no-deps --target /opt/spamgate .
 
 FROM ${BASE_IMAGE}
-RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin spamgate
+# A new volume over /var/lib/spamgate takes over whose the folder is.
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin spamgate \
+    && install --directory --owner 10001 --mode 700 /var/lib/spamgate
 COPY --from=build /opt/venv /opt/venv
 WORKDIR /app
 # Readable whatever the modes in the checkout are.

@@ -182,6 +182,22 @@ def test_workers_answer_whoever_has_a_key_of_the_mounted_folder(
         docker("rm", "--force", container)
 
 
+def test_feedback_outlives_its_container(compose: Run) -> None:
+    file = "SPAMGATE_FEEDBACK_FILE=/var/lib/spamgate/feedback.sqlite"
+    told = ["-e", "SPAMGATE_FEEDBACK_KEY=secret", "-e", file]
+    tell = CLASSIFY_IN_CONTAINER.replace("/classify", "/feedback")
+    tell = tell.replace("headers = {", 'headers = {"X-API-Key": "secret", ')
+    body = json.dumps({"text": SPAM, "label": "spam"})
+    for is_new in (True, False):
+        container = compose("run", "--detach", *told, CPU_SERVICE).stdout.strip()
+        try:
+            wait_healthy(container)
+            reply = docker("exec", "-i", container, "python", "-c", tell, input=body)
+            assert json.loads(reply.stdout)["new"] is is_new
+        finally:
+            docker("rm", "--force", container)
+
+
 def test_nvidia_service_refuses_a_machine_without_gpu(compose: Run) -> None:
     if shutil.which("nvidia-smi"):
         pytest.skip("this machine may have an NVIDIA GPU")
