@@ -4,12 +4,13 @@ Exit codes: 0 after a signal, 2 where it cannot start, 3 where the model thread,
 cannot be kept alive, or the model fails on everything.
 """
 
+import logging
 import signal
 import sys
 
 from app.access import KeysError
 from app.logs import configure_logs
-from app.settings import SettingsError, read_settings
+from app.settings import SettingsError, read_settings, unread_variables
 from app.workers import Workers, inherited_socket, listen
 
 
@@ -21,6 +22,10 @@ def main() -> int:
         settings = read_settings(sys.argv[1:])
         configure_logs(settings.log_level)
         listener = inherited_socket()
+        if listener is None and (unread := unread_variables()):
+            logging.getLogger("spamgate").warning(
+                "no setting reads these variables", extra={"variables": unread}
+            )
         if settings.workers > 1 and listener is None:
             return Workers(settings, sys.argv[1:]).run()
         # Not before: torch is large, and whoever only starts others does without.

@@ -14,6 +14,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 STARTER = Path(__file__).parents[1] / "checkpoints" / "starter"
 
 
+_PREFIX = "SPAMGATE_"
+# Of the listener (app.spamd), of worker processes (app.workers) and of docker-compose.yml.
+_NOT_OF_SETTINGS = ("SPAMGATE_SPAMD_", "SPAMGATE_WORKER_", "SPAMGATE_SECRETS")
+
+
 class SettingsError(ValueError):
     """A variable or flag with a value that is not allowed; the message names each of them."""
 
@@ -25,7 +30,7 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="SPAMGATE_",
+        env_prefix=_PREFIX,
         cli_kebab_case=True,
         cli_prog_name="python -m app",
         cli_hide_none_type=True,
@@ -152,7 +157,7 @@ def read_settings(arguments: list[str]) -> Settings:
     try:
         settings = Settings(_cli_parse_args=arguments)
     except ValidationError as error:
-        raise wrong_settings(error, "SPAMGATE_") from error
+        raise wrong_settings(error, _PREFIX) from error
     if settings.workers > 1 and settings.admin_key:
         raise SettingsError(
             f"wrong settings: admin_key is set and workers is {settings.workers}. A request would "
@@ -161,6 +166,17 @@ def read_settings(arguments: list[str]) -> Settings:
     if settings.telemetry:
         _check_telemetry()
     return settings
+
+
+def unread_variables() -> list[str]:
+    """SPAMGATE_ variables that no setting reads: a name misspelled, and a default in its place."""
+    known = {_PREFIX + name.upper() for name in Settings.model_fields}
+    named = [name for name in os.environ if name.upper().startswith(_PREFIX)]
+    return sorted(
+        name
+        for name in named
+        if name.upper() not in known and not name.upper().startswith(_NOT_OF_SETTINGS)
+    )
 
 
 def wrong_settings(error: ValidationError, env_prefix: str) -> SettingsError:

@@ -191,6 +191,18 @@ def test_a_service_that_cannot_start_says_why_and_returns_2(
     assert "Traceback" not in errors
 
 
+def test_variables_that_no_setting_reads_are_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("app.__main__.configure_logs", lambda level: None)
+    monkeypatch.setattr(sys, "argv", ["app", "--api-keys-file", str(tmp_path / "absent")])
+    for name in ("SPAMGATE_API_KEY_FILE", "SPAMGATE_THREADS", "SPAMGATE_SPAMD_PORT"):
+        monkeypatch.setenv(name, "1")
+    assert main() == 2
+    [record] = caplog.records
+    assert vars(record)["variables"] == ["SPAMGATE_API_KEY_FILE"]
+
+
 def test_a_port_that_is_taken_is_named(save_tiny: Callable[..., Path]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
