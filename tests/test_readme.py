@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.metrics import Metrics
 from app.settings import Settings
 from benchmarks.tables import updated
 from tests.serving import serving
@@ -98,6 +99,17 @@ def test_settings_table_has_real_names_and_defaults() -> None:
     assert len(rows) >= 6
     for name, default in rows:
         assert str(Settings.model_fields[name.lower()].default).endswith(default)
+
+
+def test_series_and_outcomes_to_watch_are_served() -> None:
+    served = Metrics().render().decode()
+    series = re.findall(r"`(spamgate_\w+)", README)
+    [watched] = re.findall(r"with `outcome`\n(.*?);\n", README, re.S)
+    outcomes = re.findall(r"`(\w+)`", watched)
+    assert len(series) >= 3
+    assert len(outcomes) >= 5
+    for name in [*series, *(f'outcome="{outcome}"' for outcome in outcomes)]:
+        assert name in served, name
 
 
 def test_figures_are_those_of_the_results() -> None:
