@@ -1,6 +1,10 @@
-"""The scripts: what they are told wrongly, and a checkout that has been moved."""
+"""The scripts: what they are told wrongly, Ctrl-C, and a checkout that has been moved."""
 
+import os
 import re
+import select
+import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -21,3 +25,32 @@ def test_no_script_runs_what_names_the_path_of_the_environment() -> None:
     for script in SCRIPTS.iterdir():
         run = re.findall(r"\.venv/bin/(\w+)", script.read_text(encoding="utf-8"))
         assert set(run) <= {"python"}, script.name
+
+
+@pytest.mark.parametrize("command", [["test"], ["build-starter", "data", "out"]])
+def test_ctrl_c_ends_what_runs_in_the_background_too(command: list[str], tmp_path: Path) -> None:
+    """Every program of the checkout is one that tells its start, then holds a pipe open."""
+    os.mkfifo(tmp_path / "starts")
+    told = os.open(tmp_path / "starts", os.O_RDWR)
+    held, holds = os.pipe()
+    program = "case $* in *pip*|*training.transplant*) exit;; esac\necho >starts\nexec sleep 60\n"
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    for name in ("scripts/setup", "scripts/check", ".venv/bin/python"):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{'' if name == 'scripts/setup' else program}")
+        (tmp_path / name).chmod(0o755)
+    script = shutil.copy(SCRIPTS / command[0], tmp_path / "scripts")
+    # A group of its own, as a terminal makes one for what it runs.
+    process = subprocess.Popen([script, *command[1:]], start_new_session=True, pass_fds=[holds])
+    os.close(holds)
+    try:
+        for _ in range(2):  # one in front, one in the background
+            assert select.select([told], [], [], 30)[0]
+            os.read(told, 1)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+        assert select.select([held], [], [], 10)[0], "something still runs"
+    finally:
+        subprocess.run(["pkill", "-KILL", "-s", str(process.pid)])
+        os.close(told)
+        os.close(held)
