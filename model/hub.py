@@ -28,7 +28,7 @@ def resolve(source: str | Path) -> Path:
     except ImportError as error:
         raise CheckpointError(
             f"{source!s} is not a folder here, and to ask a hub for it the package huggingface_hub "
-            "is needed: pip install -e '.[train]'"
+            "is needed: run scripts/setup train"
         ) from error
     try:
         return Path(huggingface_hub.snapshot_download(str(source), allow_patterns=_HUB_FILES))
