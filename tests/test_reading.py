@@ -10,8 +10,11 @@ from model.checkpoint import load_classifier
 from model.classifier import Classifier
 from model.windows import read_in_windows
 from tests.conftest import AWKWARD_TEXTS, HAM, SPAM
+from training.calibration import calibrate_head, fit_calibration
 from training.config import TrainConfig
-from training.reading import is_served, read_texts
+from training.reading import is_served, read_texts, read_worst_windows
+
+CPU = torch.device("cpu")
 
 
 def test_a_model_in_training_reads_windows_as_its_checkpoint_will(
@@ -22,9 +25,32 @@ def test_a_model_in_training_reads_windows_as_its_checkpoint_will(
     texts = [*AWKWARD_TEXTS, f"{HAM} " * 300 + SPAM, SPAM, "f r e e \u0441ash"]
     served = Classifier.load(folder, "cpu", "float32")
     expected = read_in_windows(served.predict, texts, served.max_tokens)
-    found = read_texts(model, texts, torch.device("cpu"))
+    found = read_texts(model, texts, CPU)
     assert found == pytest.approx([e.spam_probability for e in expected], abs=1e-5)
     assert max(e.num_tokens for e in expected) > served.max_tokens
+
+
+def test_calibration_is_of_verdicts_as_they_are_read(save_tiny: Callable[..., Path]) -> None:
+    """Cross-entropy of what is read after it, not of the windows': no other temperature or shift
+    gives less."""
+    model = load_classifier(save_tiny()).model
+    texts = [HAM, SPAM, f"{HAM} " * 300 + SPAM, f"{SPAM} " * 500, f"{HAM} " * 400]
+    labels = torch.tensor([0, 1, 0, 1, 1])
+    logits, num_windows = read_worst_windows(model, texts, CPU)
+    assert num_windows.tolist()[:2] == [1, 1]
+    assert num_windows.max() > 2
+    temperature, shift = fit_calibration(logits, labels, num_windows)
+    calibrate_head(model, temperature, shift)
+    log_odds = torch.tensor(read_texts(model, texts, CPU)).double().logit()
+    of_worst = (logits[:, 1] - logits[:, 0]).double() / temperature + shift
+    assert log_odds.tolist() == pytest.approx((of_worst - num_windows.log()).tolist(), abs=1e-4)
+
+    def loss(factor: float, added: float) -> float:
+        changed = factor * of_worst + added - num_windows.log()
+        return float(torch.nn.functional.softplus((1 - 2 * labels) * changed).mean())
+
+    for factor, added in ((1.05, 0), (0.95, 0), (1, 0.05), (1, -0.05)):
+        assert loss(1, 0) < loss(factor, added)
 
 
 @pytest.mark.parametrize(

@@ -21,22 +21,31 @@ _MOST_LOG_TEMPERATURE = math.log(10.0)
 _MOST_SHIFT = 3.0
 
 
-def fit_calibration(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+def fit_calibration(
+    logits: Tensor, labels: Tensor, num_windows: Tensor | None = None
+) -> tuple[float, float]:
     """The temperature T and shift b with the least cross-entropy of ``calibrated``.
 
     Args:
-        logits: float (N, 2), of texts that the model was not trained on.
+        logits: float (N, 2), of texts that the model was not trained on; of each text's worst
+            window, where it is read in several.
         labels: int64 (N,).
+        num_windows: int64 (N,), by how many a text's odds are divided once they are calibrated, as
+            ``join_predictions`` does; None where each is read at once.
 
     Returns:
         T between 0.1 and 10, above 1 where the model was too sure of itself; b between -3 and 3,
         below 0 where it called spam too often.
     """
     double = logits.double()
+    joined = torch.zeros_like(double)
+    if num_windows is not None:
+        joined[:, 0] = num_windows.log()
 
     def loss(numbers: tuple[float, float]) -> float:
         log_temperature, shift = numbers
-        return float(F.cross_entropy(calibrated(double, math.exp(log_temperature), shift), labels))
+        found = calibrated(double, math.exp(log_temperature), shift) + joined
+        return float(F.cross_entropy(found, labels))
 
     bounds = [(-bound, bound) for bound in (_MOST_LOG_TEMPERATURE, _MOST_SHIFT)]
     log_temperature, shift = minimize(loss, (0.0, 0.0), bounds=bounds, method="Powell").x

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from model.classifier import EncodedText, Prediction
 from model.gpt2 import GPT2ForSequenceClassification
 from model.ngrams import add_ngrams
 from model.packing import pack
-from model.windows import read_in_windows
+from model.windows import MAX_WINDOWS, encode_windows, read_in_windows
 from training.config import TrainConfig
 
 # Windows computed at once.
@@ -33,13 +34,7 @@ def read_texts(
     """
 
     def predict(windows: Sequence[EncodedText]) -> list[Prediction]:
-        probabilities: list[list[float]] = []
-        for start in range(0, len(windows), _AT_ONCE):
-            some = windows[start : start + _AT_ONCE]
-            packed = pack([window.token_ids for window in some]).to(device)
-            wholes = [window.whole or window.token_ids for window in some]
-            logits = add_ngrams(model(packed), model.ngrams, wholes)
-            probabilities += logits.softmax(-1).tolist()
+        probabilities = _read(model, windows, device).softmax(-1).tolist()
         return [
             Prediction(ham, spam, len(window.token_ids), window.truncated)
             for (ham, spam), window in zip(probabilities, windows, strict=True)
@@ -47,3 +42,31 @@ def read_texts(
 
     verdicts = read_in_windows(predict, texts, model.config.n_positions)
     return [verdict.spam_probability for verdict in verdicts]
+
+
+@torch.inference_mode()
+def read_worst_windows(
+    model: GPT2ForSequenceClassification, texts: Sequence[str], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Logits (N, 2) of each text's window that is likeliest spam, and the number of its windows.
+
+    Args: as for ``read_texts``. Both tensors are on the CPU.
+    """
+    encoded = [encode_windows(text, model.config.n_positions, MAX_WINDOWS) for text in texts]
+    logits = _read(model, [window for text in encoded for window in text.windows], device)
+    sizes = [len(text.windows) for text in encoded]
+    worst = [own[(own[:, 1] - own[:, 0]).argmax()] for own in torch.split(logits, sizes)]
+    return torch.stack(worst), torch.tensor(sizes)
+
+
+def _read(
+    model: GPT2ForSequenceClassification, windows: Sequence[EncodedText], device: torch.device
+) -> Tensor:
+    """Logits (W, 2) of windows in float32 on the CPU, the table's log odds among them."""
+    found = []
+    for start in range(0, len(windows), _AT_ONCE):
+        some = windows[start : start + _AT_ONCE]
+        packed = pack([window.token_ids for window in some]).to(device)
+        wholes = [window.whole or window.token_ids for window in some]
+        found.append(add_ngrams(model(packed), model.ngrams, wholes).cpu())
+    return torch.cat(found)

@@ -38,7 +38,7 @@ from training.memory import (
     settled_objects,
 )
 from training.ngrams import fit_ngrams
-from training.reading import is_served, read_texts
+from training.reading import is_served, read_texts, read_worst_windows
 
 # Texts a batch where nothing is learnt and only speed matters.
 _EVALUATION_BATCH = 64
@@ -149,10 +149,7 @@ def measure_model(
         caches = {}  # the frozen blocks were rounded just now
     temperature, shift = 1.0, 0.0
     if config.calibrate:
-        logits, labels = predict(
-            model, parts["validation"], config, device, caches.get("validation")
-        )
-        temperature, shift = fit_calibration(logits, labels)
+        temperature, shift = _calibration(model, splits, parts, config, device, caches)
         calibrate_head(model, temperature, shift)
         finalize(model, getattr(torch, config.storage_dtype))
     verdicts = _read_parts(model, splits, parts, config, device, caches)
@@ -170,6 +167,25 @@ def measure_model(
         shift,
         trained_parameters or sum(p.numel() for p in model.parameters()),
     )
+
+
+def _calibration(
+    model: GPT2ForSequenceClassification,
+    splits: Splits,
+    parts: dict[str, list[TokenizedExample]],
+    config: TrainConfig,
+    device: torch.device,
+    caches: dict[str, ActivationCache],
+) -> tuple[float, float]:
+    """The temperature and shift for the validation part, read as it is measured."""
+    part = parts["validation"]
+    if not is_served(config) or caches:
+        logits, labels = predict(model, part, config, device, caches.get("validation"))
+        return fit_calibration(logits, labels)
+    with autocast(config.precision, device):
+        texts = [example.text for example in splits.validation]
+        logits, num_windows = read_worst_windows(model, texts, device)
+    return fit_calibration(logits, torch.tensor([label for _, label in part]), num_windows)
 
 
 def _read_parts(
