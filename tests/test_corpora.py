@@ -137,6 +137,25 @@ def test_download_tries_each_url_and_checks_the_inner_file(
         find_sms_file(None, urls, "")
 
 
+def test_replay_is_dealt_among_seeds(corpus: Path, tmp_path: Path) -> None:
+    paths = [tmp_path / "one.jsonl", tmp_path / "two.jsonl"]
+    for path in paths:
+        lines = (json.dumps({"label": "ham", "text": f"{path.stem} {n}"}) for n in range(10))
+        path.write_text("\n".join(lines))
+    recipe = TrainConfig(replay=tuple(map(str, paths)), replay_parts=3)
+
+    def read(seed: int) -> list[str]:
+        found = read_corpora([str(corpus)], recipe.model_copy(update={"seed": seed}))
+        assert found.sha256["two.jsonl"] == sha256_of(paths[1])
+        return [e.text for e in found.examples if e.training_only and e.source == "replay"]
+
+    parts = [read(seed) for seed in range(3)]
+    assert [len(part) for part in parts] == [6, 6, 6]
+    assert len({text for part in parts for text in part}) == 18
+    assert read(4) == parts[1]
+    assert all({text.split()[0] for text in part} == {"one", "two"} for part in parts)
+
+
 def test_invented_names_for_training_get_endings_that_mail_has(tmp_path: Path) -> None:
     path = tmp_path / "synthetic.jsonl"
     text = "see win.example, an example. Mail a@bank.example.co.uk, http://win.example/x"

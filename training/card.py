@@ -167,7 +167,7 @@ def other_data(name: str, known: dict[str, str], given: dict[str, str]) -> Corpu
 
 
 def _training_only_names(config: TrainConfig) -> set[str]:
-    return {Path(path).name for path in config.training_only}
+    return {Path(path).name for path in (*config.training_only, *config.replay)}
 
 
 def write_model_card(path: Path, name: str, config: TrainConfig, record: RunRecord) -> None:

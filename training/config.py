@@ -44,6 +44,13 @@ class TrainConfig(BaseModel):
         description="JSON lines files with label and text, besides: all trained on, none to choose "
         "or to test by; what nearly equals a text of the corpora is left out.",
     )
+    replay: tuple[str, ...] = Field(
+        (),
+        description="Files as of training_only that a step before has read: a run reads one part "
+        "of their messages again, by the recipe's seed, and forgets less of them. Runs with seeds "
+        "in a row, which are averaged, read all.",
+    )
+    replay_parts: int = Field(4, ge=1, description="Equal parts that replay is dealt into.")
     data_urls: tuple[str, ...] = Field((), description="Zip files to try in order without --data.")
     data_sha256: str = Field("", description="Of the unpacked file; empty accepts any file.")
     selection: Literal["all", "book"] = Field(
@@ -242,8 +249,8 @@ class TrainConfig(BaseModel):
     def _parts_fit_together(self) -> "TrainConfig":
         if self.augments and self.padding != "none":
             raise ValueError(f"{', '.join(_AUGMENTATIONS)} go with padding = 'none' only")
-        if self.training_only and self.selection == "book":
-            raise ValueError("training_only goes with selection = 'all' only")
+        if (self.training_only or self.replay) and self.selection == "book":
+            raise ValueError("training_only and replay go with selection = 'all' only")
         if self.prefix_loss and (self.trained != "all" or self.read_token != "last"):
             raise ValueError("prefix_loss goes with trained = 'all' and read_token = 'last' only")
         if self.keep_head and (self.base == "random" or self.random_weights):

@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import io
 import json
+import random
 import re
 import urllib.error
 import urllib.request
@@ -22,6 +23,7 @@ SMS_FILE = "SMSSpamCollection"
 _CACHE = Path.home() / ".cache" / "spamgate"
 _MAX_DOWNLOAD_BYTES = 64 << 20
 _EXAMPLE_NAME = re.compile(r"([\w-]+)\.example(\.\w+|\b)")
+_DEAL_SEED = 5  # the same for all runs, so that their parts are different ones
 _ENDINGS = ("com", "com", "com", "net", "org", "co.uk", "info", "biz", "in", "io")
 
 
@@ -258,7 +260,19 @@ def read_corpora(places: Sequence[str], config: TrainConfig) -> Corpus:
     for path in map(Path, config.training_only):
         examples += read_training_only(path)
         _note(sha256, path)
-    return Corpus(examples, sha256)
+    for path in map(Path, config.replay):
+        _note(sha256, path)
+    return Corpus(examples + _read_replay(config), sha256)
+
+
+def _read_replay(config: TrainConfig) -> list[Example]:
+    """The part of the messages replayed that the recipe's seed reads; what is left over after
+    equal parts, none does."""
+    messages = [message for path in config.replay for message in read_training_only(Path(path))]
+    random.Random(_DEAL_SEED).shuffle(messages)
+    size = len(messages) // config.replay_parts
+    first = config.seed % config.replay_parts * size
+    return [replace(message, source="replay") for message in messages[first : first + size]]
 
 
 def _note(sha256: dict[str, str], path: Path) -> None:
