@@ -40,9 +40,16 @@ class Bfloat16Linear(nn.Module):
         return out
 
 
+def is_native(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 itself; on CUDA FlashAttention needs the same GPUs."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return torch.cpu._is_avx512_bf16_supported()
+
+
 def is_supported() -> bool:
     """Whether this processor multiplies bfloat16, and torch knows how to lay out weights for it."""
-    native = torch.cpu._is_avx512_bf16_supported()
+    native = is_native(torch.device("cpu"))
     return native and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
 
 

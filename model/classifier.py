@@ -128,8 +128,8 @@ class Classifier:
         Args:
             source: folder or hub id.
             device: ``auto`` (CUDA where there is one, else the CPU) or torch's name of a device.
-            dtype: ``auto`` (bfloat16 on CUDA, float32 elsewhere), ``float32``, ``bfloat16`` or
-                ``int8`` (CPU).
+            dtype: ``auto`` (bfloat16 on a GPU that has it, float32 elsewhere), ``float32``,
+                ``bfloat16`` or ``int8`` (CPU).
 
         Raises:
             CheckpointError: unusable files, golden messages that come out differently, or
@@ -158,10 +158,8 @@ class Classifier:
             CheckpointError: as for ``load``.
             DeviceError: the device is not there.
         """
-        chosen_device = pick_device(device)
-        rivals = ("bfloat16",) if chosen_device.type == "cuda" else _faster_on_cpu()
         best = cls.load(source, device, "float32")
-        for dtype in rivals if best.golden else ():
+        for dtype in _faster_formats(best.device) if best.golden else ():
             try:
                 rival = cls.load(source, device, dtype)
             except CheckpointError as error:
@@ -319,27 +317,33 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def _faster_on_cpu() -> Iterator[str]:
-    if torch.cpu._is_avx512_bf16_supported():
+def _faster_formats(device: torch.device) -> Iterator[str]:
+    if bf16.is_native(device):
         yield "bfloat16"
-    if int8.is_supported():
+    if device.type == "cpu" and int8.is_supported():
         yield "int8"
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The number format of that name; ``auto`` is bfloat16 on CUDA, float32 elsewhere.
+    """The number format of that name; ``auto`` is bfloat16 on a GPU that has it, float32 elsewhere.
 
     Raises:
-        DeviceError: an unknown name.
+        DeviceError: an unknown name, or one that the device cannot compute in.
     """
+    on_gpu = device.type == "cuda"
     dtypes = {
-        "auto": torch.bfloat16 if device.type == "cuda" else torch.float32,
+        "auto": torch.bfloat16 if on_gpu and bf16.is_native(device) else torch.float32,
         "float32": torch.float32,
         "bfloat16": torch.bfloat16,
         "int8": torch.int8,
     }
     if name not in dtypes:
         raise DeviceError(f"dtype {name!r} is not known; allowed: {', '.join(dtypes)}.")
+    if name == "bfloat16" and on_gpu and not bf16.is_native(device):
+        raise DeviceError(
+            "dtype bfloat16 needs an NVIDIA GPU of compute capability 8.0 (Ampere) or later. Use "
+            "auto or float32."
+        )
     if name == "int8" and not (device.type == "cpu" and int8.is_supported()):
         raise DeviceError(
             "dtype int8 needs a CPU with VNNI instructions, and device cpu. Use auto or float32."

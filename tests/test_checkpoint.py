@@ -21,7 +21,7 @@ from model.checkpoint import (
     save_classifier,
     save_language_model,
 )
-from model.classifier import Classifier, DeviceError, pick_device, pick_dtype
+from model.classifier import Classifier, DeviceError, _faster_formats, pick_device, pick_dtype
 from model.folders import new_folder
 from model.gpt2 import GPT2LMHeadModel
 from model.packing import pack
@@ -181,6 +181,25 @@ def test_unknown_devices_and_dtypes_are_named() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(DeviceError, match="device 'cuda' is not there"):
             pick_device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"), [((7, 5), torch.float32), ((8, 0), torch.bfloat16)]
+)
+def test_a_gpu_without_bfloat16_computes_in_float32(
+    capability: tuple[int, int], expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There FlashAttention would end the first batch with a RuntimeError."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    gpu = torch.device("cuda")
+    assert pick_dtype("auto", gpu) == expected
+    assert pick_dtype("float32", gpu) == torch.float32
+    assert list(_faster_formats(gpu)) == ["bfloat16"] * (expected == torch.bfloat16)
+    if expected == torch.bfloat16:
+        assert pick_dtype("bfloat16", gpu) == torch.bfloat16
+    else:
+        with pytest.raises(DeviceError, match=r"capability 8\.0"):
+            pick_dtype("bfloat16", gpu)
 
 
 def test_batches_of_any_size_give_the_same_predictions(save_tiny: Callable[..., Path]) -> None:

@@ -1,5 +1,6 @@
 """The training loop: the book's mathematics, snapshots, options of the loss."""
 
+import contextlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from training import run
 from training.config import TrainConfig, TrainingError, load_config
 from training.corpora import read_sms
 from training.data import make_loader, split_examples
-from training.loop import Outcome, Snapshot, _OutOfPatience, _Trainer, train
+from training.loop import Outcome, Snapshot, _OutOfPatience, _Trainer, autocast, train
 from training.optimizer import make_optimizers, parameter_groups, schedule
 
 CPU = torch.device("cpu")
@@ -86,6 +87,13 @@ def test_loss_of_all_validation_texts_is_one_number_in_batches_of_any_size(
         trainer.evaluate()
         losses.append(trainer.snapshot.validation_loss)
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
+
+
+def test_precision_auto_is_float32_on_a_gpu_without_bfloat16(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    assert isinstance(autocast("auto", torch.device("cuda")), contextlib.nullcontext)
 
 
 def test_patience_ends_a_run_that_gets_no_better() -> None:

@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from model import bf16
 from model.gpt2 import GPT2ForSequenceClassification
 from training.bag_of_words import EvidenceHead
 from training.config import TrainConfig, TrainingError
@@ -117,8 +118,7 @@ def train(
 
 def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[object]:
     """The forward pass's number format: bfloat16 where the recipe and the processor say so."""
-    native = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
-    if precision == "bfloat16" or (precision == "auto" and native):
+    if precision == "bfloat16" or (precision == "auto" and bf16.is_native(device)):
         return torch.autocast(device.type, torch.bfloat16)
     return contextlib.nullcontext()
 
