@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 import torch
@@ -105,7 +106,9 @@ def pack(texts: Sequence[Sequence[int]], *, causal: bool = True) -> PackedBatch:
     ends = np.cumsum(lengths)
     starts = ends - lengths
     return PackedBatch(
-        input_ids=torch.tensor([token for text in texts for token in text], dtype=torch.int64),
+        input_ids=torch.from_numpy(
+            np.fromiter(chain.from_iterable(texts), np.int64, count=ends[-1])
+        ),
         position_ids=torch.from_numpy(np.arange(ends[-1]) - np.repeat(starts, lengths)),
         cu_seqlens=torch.from_numpy(np.concatenate(([0], ends)).astype(np.int32)),
         lengths=lengths,
