@@ -1,8 +1,10 @@
-"""What a figure was measured on: processor, memory, versions, command."""
+"""What a figure was measured on: commit, processor, memory, versions, command."""
 
 import os
 import platform
 import shlex
+import shutil
+import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -20,14 +22,29 @@ PACKAGES = (
 
 
 def describe(module: str, gpu: str = "no GPU used") -> dict[str, object]:
-    """The machine, the versions and the command of this run of ``python -m module``."""
+    """The code, the machine, the versions and the command of this run of ``python -m module``."""
     return {
         "command": shlex.join(["python", "-m", module, *sys.argv[1:]]),
+        "commit": commit(),
         "hardware": f"{_processor()}, {os.cpu_count()} cores, {_memory_gib()} GiB, {gpu}",
         "python": platform.python_version(),
         "system": platform.platform(terse=True),
         "versions": {name: version(name) for name in PACKAGES},
     }
+
+
+def commit(folder: Path = Path(__file__).parents[1]) -> str | None:
+    """The commit of a folder, ``+`` behind it where files but results differ; None without git."""
+
+    def git(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["git", "-C", folder, *arguments], capture_output=True, text=True, check=False
+        )
+
+    if shutil.which("git") is None or (head := git("rev-parse", "--short=12", "HEAD")).returncode:
+        return None
+    code = ("--untracked-files=no", "--", ".", ":!benchmarks/results")
+    return head.stdout.strip() + "+" * bool(git("status", "--porcelain", *code).stdout)
 
 
 def resident_mib(pid: int) -> float:
