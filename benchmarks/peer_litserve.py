@@ -1,6 +1,6 @@
 """LitServe with dynamic batching in front of transformers, as its documentation shows it.
 
-PEERS_PYTHON -m benchmarks.peer_litserve FOLDER PORT
+PEERS_PYTHON -m benchmarks.peer_litserve FOLDER PORT float32|bfloat16
 """
 
 import sys
@@ -13,7 +13,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 class Spam(litserve.LitAPI):  # type: ignore[misc]
     def setup(self, device: str) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
-        self.model = AutoModelForSequenceClassification.from_pretrained(sys.argv[1]).eval()
+        model = AutoModelForSequenceClassification.from_pretrained(sys.argv[1])
+        self.model = model.eval().to(getattr(torch, sys.argv[3]))
 
     def decode_request(self, request: dict) -> str:
         text: str = request["text"]
@@ -22,7 +23,7 @@ class Spam(litserve.LitAPI):  # type: ignore[misc]
     def predict(self, texts: list[str]) -> list[list[float]]:
         inputs = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
         with torch.inference_mode():
-            rows: list[list[float]] = self.model(**inputs).logits.softmax(-1).tolist()
+            rows: list[list[float]] = self.model(**inputs).logits.float().softmax(-1).tolist()
         return rows
 
     def encode_response(self, output: list[float]) -> dict:

@@ -11,13 +11,16 @@ One core for the server, the other for the client; no cache, the same texts in t
 same few requests to warm up. Closed loop of one-text clients, then for spamgate open loop at shares
 of what the closed loop reached. A shared machine changes its pace within minutes, so the model runs
 in a bare loop on the server's core before and after, and all servers once more with 64 clients in
-the opposite order; means are compared. Where FOLDER does not exist, it gets 124M random weights.
+the opposite order; means are compared. The peers compute in float32, as on a CPU they do unless
+told otherwise, and where the processor has bfloat16, those that take a number format in that, too.
+Where FOLDER does not exist, it gets 124M random weights.
 Writes results/peers.json and prints it as the last line; --resume leaves out what the file has.
 """
 
 import argparse
 import json
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -36,6 +39,8 @@ OPEN_LOOP_SHARES = (0.5, 0.8, 1.2)
 OWN_CLIENTS = 512
 """What spamgate is loaded with beyond the others: of a slow peer it would take minutes."""
 COMPARED_CLIENTS = 64
+OWN = "spamgate"
+PEER_DTYPES = ("float32", "bfloat16")
 WARM_UP = ("--clients", "4", "--seconds", "3")
 
 
@@ -47,8 +52,13 @@ class Contender:
     command: list[str]
     path: str = "/classify"
     body: str = '{"texts": [TEXT]}'
-    own_dtype: str | None = None
-    """Number format of the model, where the server is spamgate."""
+    dtype: str = "float32"
+    """Number format of the model."""
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the server is spamgate."""
+        return self.name.startswith(OWN)
 
 
 def contenders(folder: str, python: str, port: int) -> list[Contender]:
@@ -57,25 +67,42 @@ def contenders(folder: str, python: str, port: int) -> list[Contender]:
     own += ["--timeout-seconds", "600", "--log-level", "warning"]
     infinity = [str(Path(python).parent / "infinity_emb"), "v2", "--model-id", folder]
     infinity += ["--served-model-name", "m", "--engine", "torch", "--device", "cpu"]
-    infinity += ["--dtype", "float32", "--host", "127.0.0.1", "--port", str(port)]
+    infinity += ["--host", "127.0.0.1", "--port", str(port)]
     infinity += ["--no-bettertransformer", "--no-vector-disk-cache", "--log-level", "warning"]
     infinity += ["--no-model-warmup"]  # every contender is warmed up by the same requests
+    litserve = [python, "-m", "benchmarks.peer_litserve", folder, str(port)]
     return [
         *(
-            Contender(f"spamgate {dtype}", spamgate(port, *own, "--dtype", dtype), own_dtype=dtype)
+            Contender(f"{OWN} {dtype}", spamgate(port, *own, "--dtype", dtype), dtype=dtype)
             for dtype in bare_model.DTYPES
         ),
-        Contender("infinity", infinity, body='{"model": "m", "input": [TEXT]}'),
-        Contender(
-            "litserve",
-            [python, "-m", "benchmarks.peer_litserve", folder, str(port)],
-            path="/predict",
-            body='{"text": TEXT}',
+        *(
+            Contender(
+                _peer_name("infinity", dtype),
+                [*infinity, "--dtype", dtype],
+                body='{"model": "m", "input": [TEXT]}',
+                dtype=dtype,
+            )
+            for dtype in PEER_DTYPES
+        ),
+        *(
+            Contender(
+                _peer_name("litserve", dtype),
+                [*litserve, dtype],
+                path="/predict",
+                body='{"text": TEXT}',
+                dtype=dtype,
+            )
+            for dtype in PEER_DTYPES
         ),
         Contender(
             "fastapi + pipeline", [python, "-m", "benchmarks.peer_pipeline", folder, str(port)]
         ),
     ]
+
+
+def _peer_name(server: str, dtype: str) -> str:
+    return server if dtype == "float32" else f"{server} {dtype}"
 
 
 def main() -> None:
@@ -128,23 +155,30 @@ def main() -> None:
 def write(result: dict, arguments: argparse.Namespace) -> None:
     """Puts what is there so far into the file."""
     result |= {"checkpoint": Path(arguments.folder).name, **describe("benchmarks.peers")}
-    result["command"] = (
-        "python -m benchmarks.peers FOLDER --peers-python VENV/bin/python "
-        f"--seconds {arguments.seconds:g}"
-    )
+    result["command"] = command_line(arguments)
     result["peers"] = peer_versions(arguments.peers_python)
     result["summary"] = summary(result["servers"])
     arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
+def command_line(arguments: argparse.Namespace) -> str:
+    """The command without this machine's paths, and what it was asked beside them."""
+    asked = ["python -m benchmarks.peers FOLDER --peers-python VENV/bin/python"]
+    asked += ["--clients", *map(str, arguments.clients)]
+    asked += [f"--seconds {arguments.seconds:g} --drain-seconds {arguments.drain_seconds:g}"]
+    asked += ["--only", shlex.join(arguments.only)] if arguments.only else []
+    asked += ["--resume"] if arguments.resume else []
+    return " ".join(asked)
+
+
 def measure(contender: Contender, port: int, arguments: argparse.Namespace) -> dict:
     """Closed loop at each number of clients; for our own servers open and bare loop as well."""
-    reason = bare_model.missing(contender.own_dtype) if contender.own_dtype else None
+    reason = bare_model.missing(contender.dtype)
     if reason:
         return {"left_out": reason}
     figures: dict = {}
-    if contender.own_dtype:
-        figures["bare_model"] = bare_loop(contender.own_dtype, arguments)
+    if contender.is_own:
+        figures["bare_model"] = bare_loop(contender.dtype, arguments)
     command = ["taskset", "--cpu-list", SERVER_CORE, *contender.command]
     try:
         with started(command, port) as server:
@@ -152,8 +186,8 @@ def measure(contender: Contender, port: int, arguments: argparse.Namespace) -> d
             figures |= loads(contender, server.url + contender.path, arguments)
     except RuntimeError as error:
         return figures | {"failed": str(error)}
-    if contender.own_dtype:
-        figures["bare_model_after"] = bare_loop(contender.own_dtype, arguments)
+    if contender.is_own:
+        figures["bare_model_after"] = bare_loop(contender.dtype, arguments)
     return figures
 
 
@@ -171,10 +205,10 @@ def loads(contender: Contender, url: str, arguments: argparse.Namespace) -> dict
     """All loads on a server that is up."""
     seconds = _durations(arguments)
     load(contender, url, *WARM_UP)
-    clients = [*arguments.clients, OWN_CLIENTS] if contender.own_dtype else arguments.clients
+    clients = [*arguments.clients, OWN_CLIENTS] if contender.is_own else arguments.clients
     closed = {str(n): load(contender, url, "--clients", str(n), *seconds) for n in clients}
     figures = {"closed_loop": closed}
-    if contender.own_dtype:
+    if contender.is_own:
         capacity = max(run.get("ok_per_second", 0.0) for run in closed.values())
         flags = (*seconds, "--header", "X-Timeout-Ms: 5000")
         figures["open_loop"] = {
@@ -202,7 +236,10 @@ def bare_loop(dtype: str, arguments: argparse.Namespace) -> dict:
 
 
 def summary(servers: dict[str, dict]) -> dict:
-    """What the measurement is for: us against the best peer, and against the model alone."""
+    """What the measurement is for: us against the best peer, and against the model alone.
+
+    The best peer is one in float32, which all compute in; beside it stands the best of any format.
+    """
 
     def reached(name: str, clients: int) -> float | None:
         run = servers[name].get("closed_loop", {}).get(str(clients), {})
@@ -210,13 +247,15 @@ def summary(servers: dict[str, dict]) -> dict:
         return rate
 
     rates = {name: rate for name in servers if (rate := compared(servers[name]))}
-    own = {name: rate for name, rate in rates.items() if name.startswith("spamgate")}
+    own = {name: rate for name, rate in rates.items() if name.startswith(OWN)}
     peers = {name: rate for name, rate in rates.items() if name not in own}
+    exact = {name: rate for name, rate in peers.items() if not name.endswith("bfloat16")}
     result: dict = {"clients": COMPARED_CLIENTS, "texts_per_second": rates}
-    if own and peers:
-        best = max(peers, key=peers.__getitem__)
-        result["best_peer"] = best
-        result["times_best_peer"] = {name: round(own[name] / peers[best], 2) for name in own}
+    if own and exact:
+        for key, rivals in (("best_peer", exact), ("best_peer_of_any_format", peers)):
+            best = max(rivals, key=rivals.__getitem__)
+            result[key] = best
+            result[f"times_{key}"] = {name: round(own[name] / rivals[best], 2) for name in own}
         result["fastest"] = max(own, key=own.__getitem__)
     for name in own:
         rate = reached(name, COMPARED_CLIENTS) or 0.0

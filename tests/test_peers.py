@@ -1,0 +1,53 @@
+"""The comparison with other servers says what was compared."""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import peers
+
+SERVERS = {
+    "spamgate float32": 30.0,
+    "spamgate bfloat16": 120.0,
+    "infinity": 12.0,
+    "infinity bfloat16": 40.0,
+    "litserve": 10.0,
+}
+
+
+def figures(name: str, rate: float) -> dict:
+    bare = {"texts_per_second": {"64": rate}}
+    own = {"bare_model": bare, "bare_model_after": bare} if name.startswith("spamgate") else {}
+    return {"closed_loop": {"64": {"ok_per_second": rate}}, **own}
+
+
+def test_peers_are_compared_in_float32_and_in_the_format_that_suits_them() -> None:
+    summary = peers.summary({name: figures(name, rate) for name, rate in SERVERS.items()})
+    assert summary["best_peer"] == "infinity"
+    assert summary["times_best_peer"] == {"spamgate float32": 2.5, "spamgate bfloat16": 10.0}
+    assert summary["best_peer_of_any_format"] == "infinity bfloat16"
+    assert summary["times_best_peer_of_any_format"] == {
+        "spamgate float32": 0.75,
+        "spamgate bfloat16": 3.0,
+    }
+
+
+def test_the_command_is_recorded_as_it_was_given_but_for_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded: list[str] = []
+    monkeypatch.setattr(
+        peers, "write", lambda _, arguments: recorded.append(peers.command_line(arguments))
+    )
+    monkeypatch.setattr(peers, "measure", lambda *_: {"failed": "not asked"})
+    monkeypatch.setattr(os, "environ", {})
+    given = [str(tmp_path), "--peers-python", "bin/python", "--clients", "1", "64", "--quick"]
+    monkeypatch.setattr(sys, "argv", ["peers", *given, "--only", "fastapi + pipeline"])
+    peers.main()
+    assert shlex.split(recorded[0])[3:] == [
+        *("FOLDER", "--peers-python", "VENV/bin/python", "--clients", "1", "64"),
+        *("--seconds", "2", "--drain-seconds", "4", "--only", "fastapi + pipeline"),
+    ]
