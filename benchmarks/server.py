@@ -56,6 +56,23 @@ def started(
             os.killpg(process.pid, signal.SIGKILL)
 
 
+def wait_for_workers(server: Running, workers: int) -> None:
+    """Returns when so many of spamgate's workers can classify; the first answers for all.
+
+    Connections opened before would all be the first one's, for as long as they are kept.
+
+    Raises:
+        RuntimeError: they could not in time.
+    """
+    deadline = time.perf_counter() + _START_SECONDS
+    while time.perf_counter() < deadline:
+        with urllib.request.urlopen(f"{server.url}/metrics", timeout=5) as reply:
+            if f"spamgate_ready {workers:.1f}\n".encode() in reply.read():
+                return
+        time.sleep(0.01)
+    raise RuntimeError(f"{workers} workers were not ready in {_START_SECONDS} s")
+
+
 def spamgate(port: int, *flags: str) -> list[str]:
     """The command that serves on this port."""
     return [sys.executable, "-m", "app", "--port", str(port), *flags]

@@ -10,11 +10,12 @@ and prints it as the last line.
 import argparse
 import asyncio
 import json
+import urllib.request
 from pathlib import Path
 
 from benchmarks.environment import describe, resident_mib
 from benchmarks.http_load import Target, closed_loop, cycle_requests
-from benchmarks.server import ROOT, Running, free_port, spamgate, started
+from benchmarks.server import ROOT, Running, free_port, spamgate, started, wait_for_workers
 from benchmarks.texts import load_texts
 
 RESULT = Path(__file__).parent / "results" / "service.json"
@@ -37,14 +38,17 @@ def main() -> None:
     with started(command, port) as server:
         startups.append(server.startup_seconds)
         result = measure(server, arguments.seconds)
-    result["texts_per_second_of_64_clients"] = {
+    many = {
         f"{workers} worker{'s' * (workers > 1)}": many_clients(
-            spamgate(port, "--checkpoint", arguments.checkpoint, "--workers", str(workers)),
-            port,
-            arguments.seconds,
+            [*command, "--workers", str(workers)], port, workers, arguments.seconds
         )
         for workers in WORKERS
     }
+    for name, key in (
+        ("texts_per_second_of_64_clients", "ok_per_second"),
+        ("statuses_of_64_clients", "statuses"),
+    ):
+        result[name] = {workers: load[key] for workers, load in many.items()}
     result |= {"startup_seconds": round(sorted(startups)[STARTS // 2], 2)}
     result |= {"checkpoint": Path(arguments.checkpoint).name, **describe("benchmarks.service")}
     RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
@@ -72,11 +76,19 @@ def measure(server: Running, seconds: float) -> dict[str, object]:
         },
         "resident_mib": {"at_start": resident_at_start, "after_load": resident_mib(server.pid)},
         "texts": description,
+        **number_format(server),
     }
 
 
-def many_clients(command: list[str], port: int, seconds: float) -> float:
-    """Texts a second that 64 clients of one text a request get together, no text sent twice."""
+def number_format(server: Running) -> dict[str, object]:
+    """What the service has chosen to compute in, and with how many threads."""
+    with urllib.request.urlopen(f"{server.url}/info", timeout=5) as reply:
+        info = json.load(reply)
+    return {key: info[key] for key in ("dtype", "threads")}
+
+
+def many_clients(command: list[str], port: int, workers: int, seconds: float) -> dict[str, object]:
+    """The load that 64 clients of one text a request make together, no text sent twice."""
     texts, _ = load_texts()
 
     def load(url: str, seconds: float, name: str) -> dict[str, object]:
@@ -85,8 +97,9 @@ def many_clients(command: list[str], port: int, seconds: float) -> float:
         return asyncio.run(closed_loop(target, requests, MANY, seconds)).summary()
 
     with started(command, port) as server:
+        wait_for_workers(server, workers)
         load(server.url, 3, "warm")
-        return float(str(load(server.url, seconds, "many")["ok_per_second"]))
+        return load(server.url, seconds, "many")
 
 
 if __name__ == "__main__":
