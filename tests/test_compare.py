@@ -19,6 +19,7 @@ def test_compare_judges_all_systems_on_the_same_texts(
     report = json.loads(out.read_text())
     expected = "python -m training.compare tiny.toml --data sms=SMSSpamCollection --seeds 2"
     assert report["command"] == expected
+    assert set(report["versions"]) == {"python", "torch", "numpy", "scikit-learn"}
     assert set(report["runs"]) == {"sms"}
     assert set(report["runs"]["sms"]) == SYSTEMS
     for runs in report["runs"]["sms"].values():

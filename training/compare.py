@@ -14,6 +14,7 @@ import platform
 import statistics
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -291,7 +292,8 @@ def _as_json(
 ) -> dict[str, object]:
     return {
         "command": _command(options),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in ("torch", "numpy", "scikit-learn")},
         "recipe": config.model_dump(),
         "data_sha256": sha256,
         "mean_and_deviation": summary,
