@@ -3,7 +3,8 @@
     python -m benchmarks.training --data ../shared/data/sms
 
 Random 124M weights, a balanced part of the SMS collection, five epochs, evaluation as in the book,
-texts cut and in the book's loop padded to 120 tokens. Both read the last real token, so their
+texts cut and in the book's loop padded to 120 tokens, as long as the book's longest, whatever the
+part's is. Both read the last real token, so their
 losses must agree. Ours runs before and after the book's minutes, and the mean counts: a shared
 machine changes its pace meanwhile. The book computes in float32, so the speedup in bfloat16 is over
 that; the one over its loop in bfloat16 stands beside it. Writes results/training.json and prints it
