@@ -10,6 +10,7 @@ planned time, so that a stalled server cannot hide its stall. The last line prin
 import argparse
 import asyncio
 import json
+import math
 import random
 import sys
 import time
@@ -136,12 +137,13 @@ class Outcome:
             self.latencies.append(latency)
 
     def summary(self) -> dict[str, object]:
+        """Rates, counts, and percentiles: the least latency that such a share of replies keeps."""
         ordered = sorted(self.latencies)
 
         def percentile_ms(share: float) -> float | None:
             if not ordered:
                 return None
-            return round(1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))], 2)
+            return round(1000 * ordered[math.ceil(share * len(ordered)) - 1], 2)
 
         return {
             "ok_per_second": round(self.statuses[200] / self.seconds, 1),

@@ -35,3 +35,12 @@ def test_requests_that_are_never_answered_are_given_up_and_counted() -> None:
     assert outcome.statuses == {200: 3}
     assert outcome.unfinished == 5
     assert 0 < outcome.seconds < 5
+
+
+def test_percentiles_are_the_least_latency_that_the_share_of_replies_keeps() -> None:
+    outcome = Outcome(seconds=1.0)
+    for milliseconds in range(100, 0, -1):
+        outcome.add(200, milliseconds / 1000)
+    outcome.add(503, 9.0)
+    summary = outcome.summary()
+    assert [summary[f"p{p}_ms"] for p in ("50", "99", "99.9")] == [50.0, 99.0, 100.0]
