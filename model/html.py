@@ -30,12 +30,15 @@ from model.css import (
     specificity,
     style_rules,
 )
+from model.markup import INLINE, RAW, flatten_markup, simplify_markup
 
 # Bounds on the work that one document can ask for. Beyond them all text counts as visible.
 _MAX_STYLESHEET_CHARACTERS = 65_536
 _MAX_RULES_TIMES_CHARACTERS = 20_000_000
 _MAX_RULES = 500
 _MAX_STYLED = 5_000
+# A text in a list is set in by two blanks for each list around it.
+_MAX_LISTS = 32
 
 _STYLED = "[style],[hidden],[color],[bgcolor],[background],[text]"
 # Colours closer than this in each channel cannot be told apart.
@@ -53,39 +56,8 @@ _ENLARGED = frozenset(("big", "h1", "h2", "h3"))
 _BGCOLORED = _COLUMNS | {"body", "table", "thead", "tbody", "tfoot", "tr", "td", "th", "marquee"}
 # Elements whose background lies behind all that is in them, and ones that are part of a line.
 _SOLID = _BLOCKS | _BGCOLORED | {"html", "blockquote", "pre", "ul", "ol", "li", "h1", "h2", "h3"}
-_INLINE = frozenset(("b", "big", "br", "em", "font", "i", "s", "small", "span", "strong", "u"))
 
-# What selectors match and what hides, shows or is itself text; the parser takes quadratic time over
-# the attributes of one tag, so it gets to see no others.
-_KEPT_ATTRIBUTES = frozenset(
-    ("style", "class", "id", "hidden", "color", "bgcolor", "background", "text", "size")
-    + ("alt", "value", "type")
-)
-# The blanks of HTML; Python knows more.
-_S = r" \t\n\f\r"
-_NAME = rf"=?[^{_S}/>=]++|="
-_VALUE = rf"""\"[^\"]*+\"?|'[^']*+'?|[^{_S}>]*+"""
-_ATTRIBUTES = re.compile(rf"[{_S}/]*+({_NAME})(?:[{_S}]*+=[{_S}]*+({_VALUE}))?+")
-_TAG_ATTRIBUTES = rf"(?:[{_S}/]*+(?:{_NAME})(?:[{_S}]*+=[{_S}]*+(?:{_VALUE}))?+)*+"
-_RAW = "script|style|title|textarea|xmp|iframe|noembed|noframes"
-_MARKUP = re.compile(
-    # Comments, to the end if never closed.
-    r"<!--(?:-?>|.*?--!?>|.*)"
-    # Whatever follows is text.
-    rf"|<plaintext(?=[{_S}/>]){_TAG_ATTRIBUTES}[{_S}/]*+(?P<text>>.*)"
-    # Elements that hold no markup, with their content.
-    rf"|<(?P<raw>{_RAW})(?=[{_S}/>])(?P<raw_attributes>{_TAG_ATTRIBUTES})"
-    rf"[{_S}/]*+>(?P<content>.*?)(?:(?=</(?P=raw)[{_S}/>])|\Z)"
-    # Start and end tags.
-    rf"|<(?P<name>/?[a-z][^{_S}/>]*+)"
-    rf"(?P<attributes>{_TAG_ATTRIBUTES})[{_S}/]*+(?P<end>>?)"
-    # In a paragraph a table may stand only if there is no doctype.
-    r"|<!(?P<doctype>doctype)[^>]*+>"
-    # Other declarations and things that show nothing.
-    r"|<[!?/][^>]*+>?",
-    re.ASCII | re.IGNORECASE | re.DOTALL,
-)
-_BLANKS = re.compile(rf"[{_S}]+")
+_BLANKS = re.compile(r"[ \t\n\f\r]+")
 _SELECTED_NAMES = re.compile(r"[.#]([\w-]+)")
 _COLOR_ATTRIBUTES = (
     ("color", frozenset(("font",)), "color"),
@@ -94,11 +66,8 @@ _COLOR_ATTRIBUTES = (
 )
 # In these other rules of markup hold, and other properties of CSS.
 _FOREIGN = re.compile(r"<(?:svg|math)\b", re.ASCII | re.IGNORECASE)
-_FOREIGN_RAW = re.compile(rf"<(?:{_RAW}|!\[CDATA\[)", re.ASCII | re.IGNORECASE)
+_FOREIGN_RAW = re.compile(rf"<(?:{RAW}|!\[CDATA\[)", re.ASCII | re.IGNORECASE)
 _TAG = re.compile(r"</?[a-z][^<>]*+>", re.ASCII | re.IGNORECASE)
-# What is shown the other way round is put so when letters are made plain (fold.py).
-_RIGHT_TO_LEFT, _END_OF_DIRECTION = "\u202e", "\u202c"
-_LOCAL_SHEET = re.compile(rf"[{_S}]*+(?!(?:https?:)?//)", re.ASCII | re.IGNORECASE)
 
 
 def html_to_text(html: str) -> str:
@@ -110,12 +79,13 @@ def html_to_text(html: str) -> str:
     Args:
         html: any string without lone surrogates; broken markup is read as browsers do.
     """
-    markup = _MARKUP.sub(_simplify, html)
+    markup, is_costly = simplify_markup(html)
     foreign = _FOREIGN.search(html) if _FOREIGN.search(markup) else None
-    tree = HTMLTree.parse(markup)
-    document = tree.document
-    if document is not None and foreign is None:
-        _remove_hidden(document, _cascade(document, len(html)))
+    tree = None if is_costly else HTMLTree.parse(markup)
+    if tree is None or tree.document is None or _has_deep_lists(tree.document):
+        tree = HTMLTree.parse(flatten_markup(html))
+    elif foreign is None:
+        _remove_hidden(tree.document, _cascade(tree.document, len(html)))
     text = extract_plain_text(tree, preserve_formatting=True, list_bullets=False, form_fields=True)
     if foreign and _FOREIGN_RAW.search(html, foreign.end()):
         # What is markup, what a script, only a browser can tell: all that may be text is.
@@ -123,65 +93,23 @@ def html_to_text(html: str) -> str:
     return text.strip()
 
 
-def _simplify(markup: re.Match[str]) -> str:
-    """The same markup without comments, scripts and the attributes that do not matter here."""
-    if markup["text"]:
-        return f"<plaintext{markup['text']}"
-    if raw := markup["raw"]:
-        raw = raw.lower()
-        if raw == "style" and not _is_plain_sheet(markup["raw_attributes"]):
-            return f"<style class=uncertain>{markup['content']}"
-        is_needed = raw in ("style", "textarea", "xmp")
-        return f"<{raw}>{markup['content']}" if is_needed else f"<{raw}>"
-    if markup["doctype"]:
-        return markup[0]
-    # Browsers drop a tag that the end of the document cuts off.
-    if not markup["name"] or not markup["end"]:
-        return ""
-    if markup["name"].lower() == "/bdo":
-        return f"{_END_OF_DIRECTION}</bdo>"
-    if not markup["attributes"]:
-        return f"<{markup['name']}>"
-    attributes = _attributes(markup["attributes"])
-    if markup["name"].lower() == "bdo" and attributes.get("dir", "").strip().lower() == "rtl":
-        return f"<bdo>{_RIGHT_TO_LEFT}"
-    if markup["name"].lower() in ("link", "meta"):
-        return _sheet_of(attributes)
-    kept = (
-        f' {name}="{value.replace(chr(34), "&quot;")}"'
-        for name, value in attributes.items()
-        if name in _KEPT_ATTRIBUTES
-    )
-    return f"<{markup['name']}{''.join(kept)}>"
-
-
-def _attributes(markup: str) -> dict[str, str]:
-    """Of doubled ones the first, as browsers do."""
-    attributes: dict[str, str] = {}
-    for name, value in _ATTRIBUTES.findall(markup):
-        value = value.strip(value[0]) if value[:1] in ("'", '"') else value
-        attributes.setdefault(name.lower(), value)
-    return attributes
-
-
-def _is_plain_sheet(markup: str) -> bool:
-    """Whether the attributes of a ``<style>`` leave no doubt that it holds."""
-    attributes = _attributes(markup)
-    return (
-        attributes.get("media", "all").lower() in ("all", "screen", "")
-        and attributes.get("type", "text/css").lower() in ("text/css", "")
-        and "title" not in attributes
-    )
-
-
-def _sheet_of(attributes: dict[str, str]) -> str:
-    """A ``<link>`` or ``<meta>`` as the sheet that tells what it may do to colours and rules."""
-    if unescape(attributes.get("name", "")).strip().lower() == "color-scheme":
-        return "<style>:root{color-scheme:dark}</style>"
-    is_sheet = "stylesheet" in unescape(attributes.get("rel", "")).lower()
-    if is_sheet and _LOCAL_SHEET.match(unescape(attributes.get("href", ""))):
-        return "<style>@import 'sheet'</style>"
-    return ""
+def _has_deep_lists(document: DocumentNode) -> bool:
+    """Whether lists lie in one another so deep that their text would be mostly blanks."""
+    lists = _select(document, "ul,ol")
+    if len(lists) <= _MAX_LISTS:
+        return False
+    depths: dict[ElementNode, int] = {}
+    for element in lists:
+        path: list[ElementNode] = []
+        ancestor: ElementNode | None = element
+        while ancestor is not None and ancestor not in depths:
+            path.append(ancestor)
+            ancestor = ancestor.parent_element
+        depth = depths[ancestor] if ancestor is not None else 0
+        for descendant in reversed(path):
+            depth += descendant.tag in ("ul", "ol")
+            depths[descendant] = depth
+    return max(depths.values()) > _MAX_LISTS
 
 
 def _cascade(document: DocumentNode, characters: int) -> dict[ElementNode, Style]:
@@ -192,7 +120,7 @@ def _cascade(document: DocumentNode, characters: int) -> dict[ElementNode, Style
     rules = _rules(document, sheets)
     if len(rules) > min(_MAX_RULES, _MAX_RULES_TIMES_CHARACTERS // (characters + 1)):
         return {}
-    own = _select(document, _STYLED)
+    own = _select(document, _STYLED)[: _MAX_STYLED + 1]
     left = _MAX_STYLED - len(own)
     styles = {element: _hints(element) for element in own}
     for rank in Rank:
@@ -304,7 +232,7 @@ def _blank(element: ElementNode, inherited: str, styles: dict[ElementNode, Style
             elif isinstance(child, ElementNode):
                 style = styles.get(child, {})
                 is_enlarged = is_tiny and (child.tag in _ENLARGED or "font-size" in style)
-                is_block = is_line and (child.tag not in _INLINE or "display" in style)
+                is_block = is_line and (child.tag not in INLINE or "display" in style)
                 if not (is_enlarged or is_block or _sets(child, style, inherited)):
                     stack.append(child)
 

@@ -156,3 +156,35 @@ def test_only_ascii_letters_name_an_element() -> None:
 
 def test_plaintext_ends_all_markup() -> None:
     assert html_to_text("<plaintext><!-- seen <i hidden>") == "<!-- seen <i hidden>"
+
+
+@pytest.mark.parametrize(
+    "deep",
+    [
+        "<ul><li>x" * 40,
+        "<div><rt>x" * 10_000,
+        "<select><option>x</select>" * 11_000,
+        "<div><object></div></object>x" * 12_000,
+        "".join(f"<p><b id={n}>x" for n in range(1_000)),
+    ],
+)
+def test_what_is_nested_too_deeply_is_read_flat(deep: str) -> None:
+    rest = "<p>V<b>i</b>agra</p><template>a</template><img alt=now><input value=buy><xmp><b></xmp>"
+    text = html_to_text(f"<div style='display:none'>{deep}</div>{rest}")
+    assert len(text) < 20 * len(deep)
+    assert {"Viagra", "a", "now", "buy", "<b>"} <= {word.strip("[]") for word in text.split()}
+
+
+@pytest.mark.parametrize(
+    "long",
+    [
+        "".join(f"<div><font color=#{n:06x}>x</font></div>" for n in range(2_500)),
+        "<table><tr><td><font color=red><b>x</td></tr></table>" * 1_000,
+        "<li><b>x</b><br><hr>" * 5_000,
+        "<ul><li>x</ul>" * 1_000,
+        "<table><tr><td>" * 30 + "<p>x" * 10_000 + "</table>" * 30,
+    ],
+)
+def test_what_is_hidden_in_a_long_document_is_not_read(long: str) -> None:
+    text = html_to_text(f"{long}<p>seen<i style='display:none'>hidden</i>")
+    assert text.endswith("seen")

@@ -108,6 +108,7 @@ def test_any_byte_in_a_field_gives_what_json_can_hold(field: str) -> None:
 
 
 SEEN = "--b\nContent-Type: text/html\n\n<b>Ca</b>sh prize\n--b--\n"
+UNCLOSED = "".join(f"<p><b id={n}>" for n in range(300))
 COMMENT = "--b\nContent-Type: text/html\n\n<!--" + "x" * MAX_TEXT_BYTES + "-->\n"
 
 
@@ -147,6 +148,7 @@ def test_deeply_nested_text_is_decoded() -> None:
         mixed("--b\n" * (4 * MEGABYTE)),
         mixed(("--b\nContent-Type: text/html\n\n" + "<i>" * 1_500 + "\n") * 1_000),
         mixed("--b\nx\nContent-Type: text/html\n\n<i>hello\n" * 200_000),
+        mixed(f"--b\nContent-Type: text/html\n\n{UNCLOSED}x\n" * 250),
         ("a:\n" * (5 * MEGABYTE)).encode(),
         ("junk\n" * (3 * MEGABYTE) + "Subject: x\n\n").encode(),
         nested_messages(49) + b"x" * 16 * MEGABYTE,

@@ -138,6 +138,15 @@ def _html() -> dict[str, bytes]:
         "two megabytes of HTML": html(f"<p>{HAM}</p>" * 22_000),
         "ten megabytes hidden before the text": html(hidden * 100_000 + SPAM),
         "adopted formatting elements": html("<a><b><i>" * 3_000 + SPAM),
+        "formatting elements that are never closed": html(
+            "".join(f"<p><font color={n}>x" for n in range(2_500)) + SPAM
+        ),
+        "30,000 nested lists": html("<ul>x" * 30_000 + SPAM),
+        "100,000 options": html("<select>" + "<option>x" * 100_000 + SPAM),
+        "200,000 nested annotations": html("<rt>" * 200_000 + SPAM),
+        "50,000 tags in a drawing's stylesheet": html(
+            f"<svg><style>{'<g>' * 50_000}{'</y>' * 50_000}{SPAM}"
+        ),
         "meta charset against the field": html("<meta charset=utf-16>" + SPAM),
         "processing instructions": html("<?php " * 10_000 + SPAM),
         "SVG and MathML": html(f"<svg><title>{HAM}</title><math><mi>{SPAM}</mi></math></svg>"),

@@ -1,0 +1,213 @@
+"""HTML as markup: what does not matter for its text left out, and what its tree would cost told.
+
+Knows how browsers split a document into tags, nothing of what they show.
+"""
+
+import re
+from collections import Counter
+from html import unescape
+
+# Bounds on what the tree of one document may cost: the elements that are open at its tags, which
+# the parser walks over, and those that tags open once more since they were never closed, 400 bytes
+# each; of these no more than it has characters, as a message may have hundreds of documents.
+_MAX_STEPS = 50_000_000
+_MAX_COPIES = 250_000
+
+INLINE = frozenset(("b", "big", "br", "em", "font", "i", "s", "small", "span", "strong", "u"))
+"""Elements that are part of a line."""
+
+# What is opened once more in the next block, of equal ones three.
+_FORMATTING = "a|b|big|code|em|font|i|nobr|s|small|strike|strong|tt|u"
+_FORMATTING_TAG = re.compile(
+    rf"<(?:{_FORMATTING})(?: [a-z]+=\"[^\"]*\")*+>", re.ASCII | re.IGNORECASE
+)
+_FORMATTING_NAMES = frozenset(_FORMATTING.split("|"))
+_MOST_ALIKE = 3
+_EMPTY = frozenset("area base br col embed hr img input link meta param source track wbr".split())
+# Elements in which no other of these stays open, unless there is one between them that is none.
+_CLOSED_BY_OTHERS = _EMPTY | frozenset(
+    "html head body p li dd dt option colgroup thead tbody tfoot tr td th".split()
+)
+
+# What selectors match and what hides, shows or is itself text; the parser takes quadratic time over
+# the attributes of one tag, so it gets to see no others.
+_KEPT_ATTRIBUTES = frozenset(
+    ("style", "class", "id", "hidden", "color", "bgcolor", "background", "text", "size")
+    + ("alt", "value", "type")
+)
+# The blanks of HTML; Python knows more.
+_S = r" \t\n\f\r"
+_NAME = rf"=?[^{_S}/>=]++|="
+_VALUE = rf"""\"[^\"]*+\"?|'[^']*+'?|[^{_S}>]*+"""
+_ATTRIBUTES = re.compile(rf"[{_S}/]*+({_NAME})(?:[{_S}]*+=[{_S}]*+({_VALUE}))?+")
+_TAG_ATTRIBUTES = rf"(?:[{_S}/]*+(?:{_NAME})(?:[{_S}]*+=[{_S}]*+(?:{_VALUE}))?+)*+"
+RAW = "script|style|title|textarea|xmp|iframe|noembed|noframes"
+_MARKUP = re.compile(
+    # Comments, to the end if never closed.
+    r"<!--(?:-?>|.*?--!?>|.*)"
+    # Whatever follows is text.
+    rf"|<plaintext(?=[{_S}/>]){_TAG_ATTRIBUTES}[{_S}/]*+(?P<text>>.*)"
+    # Elements that hold no markup, with their content.
+    rf"|<(?P<raw>{RAW})(?=[{_S}/>])(?P<raw_attributes>{_TAG_ATTRIBUTES})"
+    rf"[{_S}/]*+>(?P<content>.*?)(?:(?=</(?P=raw)[{_S}/>])|\Z)"
+    # Start and end tags.
+    rf"|<(?P<name>/?[a-z][^{_S}/>]*+)"
+    rf"(?P<attributes>{_TAG_ATTRIBUTES})[{_S}/]*+(?P<end>>?)"
+    # In a paragraph a table may stand only if there is no doctype.
+    r"|<!(?P<doctype>doctype)[^>]*+>"
+    # Other declarations and things that show nothing.
+    r"|<[!?/][^>]*+>?",
+    re.ASCII | re.IGNORECASE | re.DOTALL,
+)
+# What is shown the other way round is put so when letters are made plain (fold.py).
+_RIGHT_TO_LEFT, _END_OF_DIRECTION = "\u202e", "\u202c"
+_LOCAL_SHEET = re.compile(rf"[{_S}]*+(?!(?:https?:)?//)", re.ASCII | re.IGNORECASE)
+
+
+def simplify_markup(html: str) -> tuple[str, bool]:
+    """The markup without comments, scripts and the attributes that do not matter here, and
+    whether a tree of it would cost too much."""
+    markup = _MARKUP.sub(_simplify, html)
+    num_tags = markup.count("<")
+    alike = Counter(_FORMATTING_TAG.findall(markup)).values()
+    most_copies = num_tags * sum(min(number, _MOST_ALIKE) for number in alike)
+    max_copies = min(_MAX_COPIES, len(html))
+    if num_tags**2 <= 2 * _MAX_STEPS and most_copies <= max_copies:
+        return markup, False
+    nesting = _Nesting()
+    for match in _MARKUP.finditer(html):
+        nesting.add(match)
+    return markup, nesting.steps > _MAX_STEPS or nesting.copies > max_copies
+
+
+def flatten_markup(html: str) -> str:
+    """The markup without elements that hold others: each tag of these is a line break or nothing.
+
+    >>> flatten_markup("<div>Vi<b>agra</b><p>now <img alt='!'></div>")
+    '<br>Viagra<br>now <img alt="!"><br>'
+    """
+    return _MARKUP.sub(_flatten, html)
+
+
+class _Nesting:
+    """What the tree of a document costs at most, counted tag by tag.
+
+    An end tag closes something for sure only where that was opened last. Broken markup counts for
+    more than it costs.
+
+    Attributes:
+        steps: over open elements.
+        copies: of formatting elements.
+    """
+
+    def __init__(self) -> None:
+        self._opened: list[tuple[str, str]] = []  # names and tags
+        self._formatting: Counter[str] = Counter()
+        self._num_formatting = 0
+        self._num_options = 0
+        self._is_foreign = False
+        self.steps = 0
+        self.copies = 0
+
+    def add(self, markup: re.Match[str]) -> None:
+        tag = _simplify(markup)
+        name = (markup["name"] or "").lower()
+        self.steps += len(self._opened) + self._num_options
+        if name.removeprefix("/") not in _FORMATTING_NAMES:
+            self.copies += self._num_formatting
+        if not name:
+            # Of what holds no markup; in SVG it does.
+            num_inside = max(tag.count("<") - 1, 0)
+            self.steps += num_inside * (len(self._opened) + num_inside)
+            self._opened += [("", "")] * num_inside
+        elif name[0] == "/":
+            self._close(name[1:])
+        else:
+            self._open(name, tag)
+
+    def _open(self, name: str, tag: str) -> None:
+        self._is_foreign |= name in ("svg", "math")
+        # In a list to select from, each looks at all before it.
+        self._num_options += name == "option"
+        if self._is_foreign or name not in _CLOSED_BY_OTHERS:
+            self._opened.append((name, tag))
+            if name in _FORMATTING_NAMES:
+                self._formatting[tag] += 1
+                self._num_formatting += self._formatting[tag] <= _MOST_ALIKE
+
+    def _close(self, name: str) -> None:
+        if self._opened and self._opened[-1][0] == name:
+            _, tag = self._opened.pop()
+            if name in _FORMATTING_NAMES:
+                self._num_formatting -= self._formatting[tag] <= _MOST_ALIKE
+                self._formatting[tag] -= 1
+
+
+def _flatten(markup: re.Match[str]) -> str:
+    name = (markup["name"] or "").lower().removeprefix("/")
+    if not name or name in _EMPTY or name in RAW.split("|"):
+        return _simplify(markup)
+    return "" if name in INLINE else "<br>"
+
+
+def _simplify(markup: re.Match[str]) -> str:
+    """The same markup without comments, scripts and the attributes that do not matter here."""
+    if markup["end"]:
+        return _simplify_tag(markup["name"], markup["attributes"])
+    if markup["text"]:
+        return f"<plaintext{markup['text']}"
+    if raw := markup["raw"]:
+        raw = raw.lower()
+        if raw == "style" and not _is_plain_sheet(markup["raw_attributes"]):
+            return f"<style class=uncertain>{markup['content']}"
+        is_needed = raw in ("style", "textarea", "xmp")
+        return f"<{raw}>{markup['content']}" if is_needed else f"<{raw}>"
+    # Browsers drop a tag that the end of the document cuts off.
+    return markup[0] if markup["doctype"] else ""
+
+
+def _simplify_tag(name: str, its_attributes: str) -> str:
+    if name.lower() == "/bdo":
+        return f"{_END_OF_DIRECTION}</bdo>"
+    if not its_attributes:
+        return f"<{name}>"
+    attributes = _attributes(its_attributes)
+    if name.lower() == "bdo" and attributes.get("dir", "").strip().lower() == "rtl":
+        return f"<bdo>{_RIGHT_TO_LEFT}"
+    if name.lower() in ("link", "meta"):
+        return _sheet_of(attributes)
+    kept = (
+        f' {key}="{value.replace(chr(34), "&quot;")}"'
+        for key, value in attributes.items()
+        if key in _KEPT_ATTRIBUTES
+    )
+    return f"<{name}{''.join(kept)}>"
+
+
+def _attributes(markup: str) -> dict[str, str]:
+    """Of doubled ones the first, as browsers do."""
+    attributes: dict[str, str] = {}
+    for name, value in _ATTRIBUTES.findall(markup):
+        value = value.strip(value[0]) if value[:1] in ("'", '"') else value
+        attributes.setdefault(name.lower(), value)
+    return attributes
+
+
+def _is_plain_sheet(markup: str) -> bool:
+    """Whether the attributes of a ``<style>`` leave no doubt that it holds."""
+    attributes = _attributes(markup)
+    return (
+        attributes.get("media", "all").lower() in ("all", "screen", "")
+        and attributes.get("type", "text/css").lower() in ("text/css", "")
+        and "title" not in attributes
+    )
+
+
+def _sheet_of(attributes: dict[str, str]) -> str:
+    """A ``<link>`` or ``<meta>`` as the sheet that tells what it may do to colours and rules."""
+    if unescape(attributes.get("name", "")).strip().lower() == "color-scheme":
+        return "<style>:root{color-scheme:dark}</style>"
+    is_sheet = "stylesheet" in unescape(attributes.get("rel", "")).lower()
+    if is_sheet and _LOCAL_SHEET.match(unescape(attributes.get("href", ""))):
+        return "<style>@import 'sheet'</style>"
+    return ""
