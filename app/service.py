@@ -237,7 +237,7 @@ class Service:
         """The beginning of a text as the model reads it, and what its words do to the
         verdict on that. Not counted as verdicts."""
         engine = self._ready_engine()
-        folded = fold_text(text)[:EXPLAINED_CHARACTERS]
+        folded = (await asyncio.to_thread(fold_text, text))[:EXPLAINED_CHARACTERS]
         spans = cut_spans(folded, len(engine.classifier.encode(folded).token_ids))
         variants = [folded, *without(folded, spans)]
 

@@ -1,9 +1,13 @@
 """The page at / asks for the key; without one it shows nothing. What it does: test_browser."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from model.fold import fold_text
 from tests.mail_programs import SPAM_MAIL
 from tests.serving import serving
 
@@ -25,3 +29,25 @@ def test_page_is_open_and_its_requests_ask_for_the_key(
             return [reply.status_code for reply in replies]
 
     assert asyncio.run(scenario()) == [200, 200, 200, 401, 200]
+
+
+def test_a_text_is_folded_for_its_explanation_beside_the_event_loop(
+    save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a long text that takes most of a second."""
+    threads: list[threading.Thread] = []
+
+    def fold(text: str) -> str:
+        threads.append(threading.current_thread())
+        return fold_text(text)
+
+    monkeypatch.setattr("app.service.fold_text", fold)
+
+    async def scenario() -> None:
+        async with serving(save_tiny()) as client:
+            reply = await client.post("/classify/message?explain=true", content=SPAM_MAIL)
+            assert reply.json()["results"][0]["explanation"]["spans"]
+
+    asyncio.run(scenario())
+    assert threads
+    assert threading.main_thread() not in threads
