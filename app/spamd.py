@@ -16,7 +16,7 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -182,12 +182,8 @@ class Spamd:
                 b"SPAMD/1.0 69 Service Unavailable: TELL needs a feedback key, and takes "
                 b"Set: local with Message-class: spam or ham.\r\n"
             )
-        feedback = {
-            "message": request.message.decode("utf-8", "surrogateescape"),
-            "label": label,
-            "source": f"spamd:{request.fields.get('user', '')}",
-        }
-        self._post("/feedback", json.dumps(feedback).encode(), key, "application/json")
+        query = urlencode({"label": label, "source": f"spamd:{request.fields.get('user', '')}"})
+        self._post(f"/feedback?{query}", request.message, key, "message/rfc822")
         return b"SPAMD/1.1 0 EX_OK\r\nDidSet: local\r\n\r\n\r\n"
 
     def _post(

@@ -14,6 +14,7 @@ from app.spamd import Spamd, SpamdSettings, Verdict, main, mark_message
 from tests.fake_server import Got, server
 
 MAIL = b"From: a@example.org\r\nX-Spam-Flag: NO\r\n\tfolded\r\nSubject: x\r\n\r\ntext\r\n"
+EIGHT_BIT = MAIL + "Привет".encode("koi8-r")
 SPAM = {"action": "add header", "score": 4.94, "required_score": 3.0, "symbols": {"SPAMGATE": {}}}
 HAM = {"action": "no action", "score": -4.0, "required_score": 3.0, "symbols": {"SPAMGATE": {}}}
 
@@ -211,10 +212,12 @@ def test_tell_is_refused_without_a_feedback_key() -> None:
 def test_tell_is_passed_on_as_feedback() -> None:
     fields = "User: joe\r\nMessage-class: spam\r\nSet: local\r\n"
     with service({}) as (url, got):
-        reply = ask(url, command("TELL", fields=fields), feedback_key="secret")
+        reply = ask(url, command("TELL", fields=fields, message=EIGHT_BIT), feedback_key="secret")
         assert reply.startswith(b"SPAMD/1.1 0 EX_OK\r\nDidSet: local\r\n")
-        told = json.loads(bodies(got)[0])
-    assert told == {"message": MAIL.decode(), "label": "spam", "source": "spamd:joe"}
+        [(path, headers, body)] = got
+    assert path == "/feedback?label=spam&source=spamd%3Ajoe"
+    assert headers["Content-Type"] == "message/rfc822"
+    assert body == EIGHT_BIT  # in JSON it would be up to six times as long
 
 
 def test_settings_come_from_flags(monkeypatch: pytest.MonkeyPatch) -> None:
