@@ -39,9 +39,14 @@ def content_type(field: bytes) -> tuple[str, dict[str, str]]:
     return kind, parameters
 
 
-def decode_field(value: bytes) -> str:
-    """A header field with its encoded words decoded; neighbours may share a character."""
-    text = decode_bytes(value, "")[0].replace("\n", "")
+def decode_field(value: bytes, charset: str = "") -> str:
+    """A header field with its encoded words decoded; neighbours may share a character.
+
+    Args:
+        value: the field without its name.
+        charset: of the body, which is that of bytes beyond ASCII in most programs.
+    """
+    text = decode_bytes(value, charset)[0].replace("\n", "")
     pieces: list[str] = []
     pending, pending_charset = b"", ""
     end = 0

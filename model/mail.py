@@ -55,6 +55,8 @@ _FOR_PROGRAMS = frozenset(
 _MESSAGES = frozenset({"message/rfc822", "message/global", "message/news"})
 _GUESSED_BOUNDARY = re.compile(rb"\n--(?!-*+\s)(\S[^\n]{0,199})\n[ \t\n]*+Content-", re.IGNORECASE)
 _MAX_GUESSED_BYTES = 64 << 10
+# Of a body, these say nothing of bytes beyond ASCII in the subject.
+_UNTELLING_CHARSETS = frozenset(("ascii", "utf-8", "cp1252", "utf-16-le", "utf-16-be"))
 _BLANKS = re.compile(r"[^\S\n]+")
 _BLANK_LINES = re.compile(r"\n\s*\n")
 
@@ -176,14 +178,16 @@ def message_to_text(raw: bytes) -> MailText:
         other_way = _Budget(last_counts=True)
         texts += [text for text in _read(lines, other_way)[1] if text.text not in shown]
         budget.is_exceeded |= other_way.is_exceeded
-    subject = " ".join(decode_field(root.fields.get(b"subject", b"")).split())
+    charset = texts[0].charset if texts else "ascii"
+    declared = "" if charset in _UNTELLING_CHARSETS else charset
+    subject = " ".join(decode_field(root.fields.get(b"subject", b""), declared).split())
     body = "\n\n".join(text.text for text in texts if text.text)
     text = f"{subject}\n\n{body}" if subject and body else subject or body
     return MailText(
         text=_head_and_tail(text, MAX_CHARACTERS),
         subject=subject,
         parts=tuple(text.content_type for text in texts),
-        charset=texts[0].charset if texts else "ascii",
+        charset=charset,
         truncated=(
             budget.is_exceeded or len(raw) > MAX_MESSAGE_BYTES or len(text) > MAX_CHARACTERS
         ),

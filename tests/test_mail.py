@@ -71,6 +71,27 @@ def test_subject_is_decoded(subject: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("charset", "subject"),
+    [
+        ("gbk", "免费领取奖金"),
+        ("euc-kr", "[광고]명품향수"),
+        ("big5", "認養推荐偶像： Life-Time upgrades"),
+        ("windows-1251", "Выигрыш"),
+    ],
+)
+def test_bytes_in_a_subject_are_of_the_body_s_charset(charset: str, subject: str) -> None:
+    raw = f"Subject: {subject}\nContent-Type: text/plain; charset={charset}\n\n{subject}"
+    assert message_to_text(raw.encode(charset)).subject == subject
+
+
+def test_body_in_a_western_charset_says_nothing_of_the_subject() -> None:
+    raw = (
+        b"Content-Type: text/plain; charset=iso-8859-1\nSubject: " + "Grüße".encode() + b"\n\n\xfc"
+    )
+    assert message_to_text(raw).subject == "Grüße"
+
+
+@pytest.mark.parametrize(
     ("declared", "data", "expected"),
     [
         ("utf-8", "schöne Grüße".encode(), "schöne Grüße"),
