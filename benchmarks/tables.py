@@ -49,9 +49,8 @@ def render() -> str:
                 lines.append(f"| {texts} | one seed instead of four* | {' | '.join(cells)} |")
     lines += [
         "",
-        "\\* Mean and standard deviation of five: each the average, 1 : 2, of the second step and "
-        "of one run of the third, where the starter has four of these; all with one table "
-        "(`benchmarks/results/starter_runs.json` has the command).",
+        "\\* Mean and standard deviation of five runs of the third step, four of which make the "
+        "starter; all with one table (`benchmarks/results/starter_runs.json` has the command).",
         "",
         "Trained without the labels of one of the three, tested on it and on Enron-Spam; all "
         "systems have the 40,021 invented messages of `training/synthetic.jsonl`, `further.jsonl` "
