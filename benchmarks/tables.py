@@ -20,8 +20,8 @@ def render() -> str:
     many = service["texts_per_second_of_64_clients"]
     rates = " / ".join(f"{rate:.0f}" for rate in many.values())
     lines = [
-        f"The service with the starter on {service['hardware']}, the client on the same cores "
-        f"(`{service['command']}`):",
+        f"The service with the starter in {service['dtype']} on {service['hardware']}, the client "
+        f"on the same cores (`{service['command']}`):",
         "",
         "| figure | |",
         "|---|---|",
