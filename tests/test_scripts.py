@@ -40,8 +40,14 @@ def test_ctrl_c_ends_what_runs_in_the_background_too(command: list[str], tmp_pat
         (tmp_path / name).write_text(f"#!/bin/sh\n{'' if name == 'scripts/setup' else program}")
         (tmp_path / name).chmod(0o755)
     script = shutil.copy(SCRIPTS / command[0], tmp_path / "scripts")
-    # A group of its own, as a terminal makes one for what it runs.
-    process = subprocess.Popen([script, *command[1:]], start_new_session=True, pass_fds=[holds])
+    # A group of its own, as a terminal makes one for what it runs; where the tests run in the
+    # background, they ignore SIGINT, and so would this.
+    process = subprocess.Popen(
+        [script, *command[1:]],
+        start_new_session=True,
+        pass_fds=[holds],
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     os.close(holds)
     try:
         for _ in range(2):  # one in front, one in the background
