@@ -386,12 +386,7 @@ def test_folder_without_a_name_of_its_own_is_a_clear_error(
 
 @pytest.mark.parametrize(
     "text",
-    [
-        "batch_tokens = 100\nn_positions = 200",
-        "n_head = 3\nn_embd = 8",
-        "step = 1",
-        "sampled_tokens = 1",
-    ],
+    ["batch_tokens = 100\nn_positions = 200", "n_head = 3", "step = 1", "sampled_tokens = 1"],
 )
 def test_wrong_recipe_is_a_clear_error(tmp_path: Path, text: str) -> None:
     path = tmp_path / "wrong.toml"
