@@ -143,6 +143,22 @@ def _judge(
             )
 
 
+def read_foreign(places: Sequence[str], sample: int, known: Sequence[Example]) -> list[Example]:
+    """Labelled texts of corpora that a recipe does not read, as many drawn of each.
+
+    Args:
+        places: ``KIND=PATH`` of each; none gives no texts.
+        sample: texts drawn of each corpus, always the same ones.
+        known: the recipe's; what nearly equals one of them is left out, after the draw.
+    """
+    sources = [Source.labelled(place) for place in places]
+    foreign = [e for s in sources for e in _sample(CORPORA[s.kind](s.path), sample)]
+    unlike = _unlike(foreign, known) if foreign else []
+    if foreign:
+        print(f"foreign: {len(unlike)} of {len(foreign)} texts; the others nearly equal known ones")
+    return unlike
+
+
 def _sample(examples: Sequence[Example], size: int) -> list[Example]:
     order = np.random.default_rng(0).permutation(len(examples))[:size]
     return [examples[number] for number in order.tolist()]
@@ -247,12 +263,7 @@ def _run(options: argparse.Namespace) -> int:
     config = load_config(options.recipe, epochs=options.epochs)
     device = pick_device(options.device)
     corpus = read_corpora(options.data, config)
-    sources = [Source.labelled(place) for place in options.foreign]
-    foreign = [e for s in sources for e in _sample(CORPORA[s.kind](s.path), options.sample)]
-    if foreign:
-        unlike = _unlike(foreign, corpus.examples)
-        print(f"foreign: {len(unlike)} of {len(foreign)} texts; the others nearly equal known ones")
-        foreign = unlike
+    foreign = read_foreign(options.foreign, options.sample, corpus.examples)
     if options.checkpoint:
         results = judge(options.checkpoint, config, corpus.examples, device, foreign)
     elif options.leave_out:

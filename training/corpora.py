@@ -196,18 +196,27 @@ def read_mail_folder(folder: Path) -> list[Example]:
     Raises:
         CorpusError: no such folder, or no message in it.
     """
-    paths = sorted(folder.glob("*/*.txt"))
-    if not paths:
-        raise CorpusError(f"{folder} holds no messages: expected GROUP/*.txt below it.")
     examples = [
         Example(
             message_to_text(path.read_bytes()).text,
             int(path.parent.name.startswith("spam")),
             "mail",
         )
-        for path in paths
+        for path in mail_paths(folder)
     ]
     return [example for example in examples if example.text]
+
+
+def mail_paths(folder: Path) -> list[Path]:
+    """The messages' files in a folder for ``read_mail_folder``, in order.
+
+    Raises:
+        CorpusError: there are none.
+    """
+    paths = sorted(folder.glob("*/*.txt"))
+    if not paths:
+        raise CorpusError(f"{folder} holds no messages: expected GROUP/*.txt below it.")
+    return paths
 
 
 # How each kind of --data is read.

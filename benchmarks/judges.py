@@ -1,0 +1,249 @@
+"""spamgate's verdicts on mail beside those of the filters that people run, message by message.
+
+    apt-get install spamassassin rspamd redis-server bogofilter
+    python -m benchmarks.judges CHECKPOINT --data sms=SMSSpamCollection --data mail=FOLDER \\
+        --foreign jsonl=enron-spam.jsonl.gz
+
+Judged are the raw messages of the checkpoint's test part, and foreign texts as plain mail, all
+under the same few header fields. A filter that learns gets the raw messages of the training part;
+what is not installed is left out. Each one's own threshold decides. No filter reaches another
+machine, so SpamAssassin and rspamd go without their network tests, of which much of their strength
+comes. What other filters wrote into a message (X-Spam-...) is taken out. Writes
+results/judges.json and prints it as the last line.
+"""
+
+import argparse
+import hashlib
+import json
+import math
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from email.message import EmailMessage
+from email.policy import SMTP
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from benchmarks.environment import describe
+from benchmarks.filters import CONTENDERS, Contender, Filter
+from benchmarks.robustness import Reader
+from model.classifier import Classifier
+from model.gpt2 import LABELS
+from model.mail import message_to_text
+from training.card import check_data, recorded_recipe
+from training.command import exit_code, portable
+from training.compare import read_foreign
+from training.config import TrainingError
+from training.corpora import Example, Source, mail_paths, read_corpora
+from training.data import folded, split_examples
+from training.evaluate import measure_with_intervals
+
+RESULT = Path(__file__).parent / "results" / "judges.json"
+OWN = "spamgate"
+_AT_ONCE = 64
+_SHOWN = ("mcc", "f1", "spam_caught", "ham_blocked", "roc_auc")
+_SCALE = 10.0
+"""Points of a filter's score to one of log odds: of no effect but that far ones stay apart."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """A raw message in a file, and its label, 0 ham or 1 spam."""
+
+    path: Path
+    label: int
+
+
+Sets = dict[str, list[Message]]
+
+
+def as_mail(text: str) -> bytes:
+    """A text as a plain message: its first line is the subject, less ``Subject:`` before it."""
+    clean = text.encode("utf-8", "replace")  # no surrogates
+    first, _, body = clean.decode().partition("\n")
+    message = EmailMessage(policy=SMTP)
+    message["From"] = "Sender <sender@example.org>"
+    message["To"] = "reader@example.net"
+    message["Subject"] = " ".join(first.removeprefix("Subject:").split())
+    message["Date"] = "Tue, 03 Nov 2026 10:00:00 +0000"
+    message["Message-ID"] = f"<{hashlib.sha256(clean).hexdigest()[:16]}@mail.example.org>"
+    message.set_content(body)
+    return message.as_bytes()
+
+
+def without_verdicts(raw: bytes) -> bytes:
+    """A message without the X-Spam fields that another filter wrote, and mbox's From line."""
+    end = re.search(rb"\r?\n\r?\n", raw)
+    size = end.start() if end else len(raw)
+    kept: list[bytes] = []
+    dropping = False
+    for number, line in enumerate(raw[:size].split(b"\n")):
+        if not line.startswith((b" ", b"\t")):
+            is_from = number == 0 and line.startswith(b"From ")
+            dropping = is_from or line.lower().startswith(b"x-spam")
+        if not dropping:
+            kept.append(line)
+    return b"\n".join(kept) + raw[size:]
+
+
+def own_scores(classifier: Classifier, messages: Sequence[Message]) -> list[float]:
+    """P(spam) of each message, decoded and read as the service does."""
+    texts = [message_to_text(message.path.read_bytes()).text for message in messages]
+    read = Reader(classifier)
+    starts = tqdm(range(0, len(texts), _AT_ONCE), unit=" batches", desc=OWN)
+    return [p for start in starts for p in read(texts[start : start + _AT_ONCE])]
+
+
+def filter_scores(name: str, running: Filter, messages: Sequence[Message]) -> list[float]:
+    """A filter's score of each message, as one from 0 to 1 of which those above 0.5 are spam."""
+    margins = (
+        running.score(message.path) - running.threshold
+        for message in tqdm(messages, unit=" messages", desc=name)
+    )
+    # A score on the threshold is spam; a probability of 0.5 is not.
+    return [1 / (1 + math.exp(-margin / _SCALE - 1e-9)) for margin in margins]
+
+
+def judge(name: str, contender: Contender, train: Sequence[Message], sets: Sets) -> dict[str, Any]:
+    """A filter's figures on each set, after it has learnt the training part, if it learns."""
+    with tempfile.TemporaryDirectory(prefix="spamgate-judge-") as folder:
+        with contender.start(Path(folder)) as running:
+            for label in range(len(LABELS)) if contender.learns else ():
+                running.learn([m.path for m in train if m.label == label], label)
+            return {
+                of_set: figures(messages, filter_scores(name, running, messages))
+                for of_set, messages in sets.items()
+            }
+
+
+def judge_all(
+    classifier: Classifier, train: Sequence[Message], sets: Sets
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Every system's figures on each set, ours at 0.5 and at the checkpoint's cut-off for spam, by
+    which the service decides; and why filters were left out."""
+    stated = (classifier.run or {}).get("cutoffs") or {}
+    cutoff = float(stated.get("spam_from", 0.8))
+    own, decided = f"{OWN} at 0.5", f"{OWN} at its cut-off, {cutoff:.2f}"
+    systems: dict[str, Any] = {own: {}, decided: {}}
+    for of_set, messages in sets.items():
+        scores = own_scores(classifier, messages)
+        systems[own][of_set] = figures(messages, scores)
+        called = [p if p >= cutoff else p / 2 for p in scores]
+        systems[decided][of_set] = figures(messages, called)
+    left_out = {}
+    for system, contender in CONTENDERS.items():
+        if contender.missing:
+            left_out[system] = f"not installed: {', '.join(contender.missing)}"
+            continue
+        try:
+            systems[system] = judge(system, contender, train, sets)
+        except RuntimeError as error:
+            left_out[system] = str(error)
+    return systems, left_out
+
+
+def figures(messages: Sequence[Message], scores: Sequence[float]) -> dict[str, Any]:
+    """The metrics that do not take scores for probabilities, each with its interval."""
+    measured = measure_with_intervals([message.label for message in messages], scores)
+    values = asdict(measured.value)
+    return {"messages": len(messages)} | {
+        name: [round(value, 4) for value in (values[name], *(measured.interval(name) or ()))]
+        for name in _SHOWN
+    }
+
+
+def write_set(folder: Path, raws: Iterable[tuple[bytes, int]]) -> list[Message]:
+    """Messages put into a folder, without other filters' verdicts."""
+    folder.mkdir()
+    messages = []
+    for number, (raw, label) in enumerate(raws):
+        path = folder / f"{number}.eml"
+        path.write_bytes(without_verdicts(raw))
+        messages.append(Message(path, label))
+    return messages
+
+
+def raw_messages(examples: Sequence[Example], mail: Path) -> list[tuple[bytes, int]]:
+    """The messages in a corpus' folder that these texts of it were read from, with their labels."""
+    paths: dict[str, Path] = {}
+    for path in mail_paths(mail):
+        text = message_to_text(path.read_bytes()).text
+        paths.setdefault(_as_drawn(text), path)
+    return [
+        (paths[example.text].read_bytes(), example.label)
+        for example in examples
+        if example.source == "mail"
+    ]
+
+
+def _as_drawn(text: str) -> str:
+    """A text as a split holds it."""
+    once = folded([Example(text, 0, "mail")], typing=False)
+    return folded(once)[0].text
+
+
+def versions() -> dict[str, str]:
+    """Of the Debian packages that are installed."""
+    names = sorted({name for c in CONTENDERS.values() if not c.missing for name in c.programs})
+    command = ["dpkg-query", "--show", "--showformat=${Package} ${Version}\\n", *names]
+    lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+    return dict(line.split() for line in lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("checkpoint", help="folder of a classifier with its run.json")
+    parser.add_argument("--data", action="append", default=[], help="KIND=PATH of each corpus")
+    parser.add_argument("--foreign", action="append", default=[], help="KIND=PATH of other texts")
+    parser.add_argument("--sample", type=int, default=1000, help="foreign texts (1000)")
+    parser.add_argument("--out", type=Path, default=RESULT)
+    options = parser.parse_args(arguments)
+    return exit_code("benchmarks.judges", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    classifier = Classifier.load(options.checkpoint, "cpu", "float32")
+    config = recorded_recipe(classifier.run, classifier.name)
+    corpus = read_corpora(options.data, config)
+    check_data(classifier.run, classifier.name, config, corpus.sha256)
+    splits = split_examples(corpus.examples, config)
+    foreign = read_foreign(options.foreign, options.sample, corpus.examples)
+    folders = [
+        source.path for source in map(Source.labelled, options.data) if source.kind == "mail"
+    ]
+    if not folders:
+        raise TrainingError("there is no mail to judge: give --data mail=FOLDER.")
+    with tempfile.TemporaryDirectory(prefix="spamgate-mail-") as name:
+        folder = Path(name)
+        train = write_set(folder / "train", raw_messages(splits.train, folders[0]))
+        sets = {"mail": write_set(folder / "mail", raw_messages(splits.test, folders[0]))}
+        for source in sorted({example.source for example in foreign}):
+            raws = [(as_mail(e.text), e.label) for e in foreign if e.source == source]
+            sets[source] = write_set(folder / f"foreign-{source}", raws)
+        systems, left_out = judge_all(classifier, train, sets)
+    counts = Counter(message.label for message in train)
+    asked = [portable(options.checkpoint)]
+    asked += [f"--data {Source.labelled(place).name}" for place in options.data]
+    asked += [f"--foreign {Source.labelled(place).name}" for place in options.foreign]
+    asked += [f"--sample {options.sample}"] if options.foreign else []
+    result: dict[str, Any] = {
+        "model": classifier.name,
+        "systems": systems,
+        "left_out": left_out,
+    }
+    result |= {"learnt": {name: counts[label] for label, name in enumerate(LABELS)}}
+    result |= describe("benchmarks.judges") | {"filters": versions()}
+    result |= {"command": f"python -m benchmarks.judges {' '.join(asked)}"}
+    options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
