@@ -37,7 +37,6 @@ def started(
     """
     begin = time.perf_counter()
     with (log or Path(os.devnull)).open("w") as output:
-        # A group of its own: some servers leave processes behind when they end.
         process = subprocess.Popen(
             command, cwd=ROOT, stdout=output, stderr=output, start_new_session=True
         )
@@ -46,6 +45,8 @@ def started(
         _wait_healthy(process, url + health, begin + _START_SECONDS)
         yield Running(url, process.pid, time.perf_counter() - begin)
     finally:
+        # Some servers leave processes behind when they end, of its group or of their own.
+        others = list(_descendants(process.pid))
         process.send_signal(signal.SIGTERM)
         try:
             process.wait(30)
@@ -54,6 +55,9 @@ def started(
             process.wait()
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+        for pid in others:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def wait_for_workers(server: Running, workers: int) -> None:
@@ -97,3 +101,12 @@ def _wait_healthy(process: subprocess.Popen[bytes], url: str, deadline: float) -
         else:
             return
     raise RuntimeError(f"{process.args!r} was not healthy in {_START_SECONDS} s")
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    """The processes that this one has started and those that they have; none but on Linux."""
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):  # the thread has ended meanwhile
+            for child in map(int, children.read_text().split()):
+                yield child
+                yield from _descendants(child)
