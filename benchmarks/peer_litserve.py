@@ -6,28 +6,20 @@ PEERS_PYTHON -m benchmarks.peer_litserve FOLDER PORT float32|bfloat16
 import sys
 
 import litserve  # type: ignore[import-not-found]
-import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from benchmarks.peer_model import PaddedModel
 
 
 class Spam(litserve.LitAPI):  # type: ignore[misc]
     def setup(self, device: str) -> None:
-        self.tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
-        model = AutoModelForSequenceClassification.from_pretrained(sys.argv[1])
-        self.model = model.eval().to(getattr(torch, sys.argv[3]))
+        self.model = PaddedModel(sys.argv[1], sys.argv[3])
 
     def decode_request(self, request: dict) -> str:
         text: str = request["text"]
         return text
 
-    def predict(self, texts: list[str]) -> list[list[float]]:
-        inputs = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
-        with torch.inference_mode():
-            rows: list[list[float]] = self.model(**inputs).logits.float().softmax(-1).tolist()
-        return rows
-
-    def encode_response(self, output: list[float]) -> dict:
-        return {"ham": output[0], "spam": output[1]}
+    def predict(self, texts: list[str]) -> list[dict[str, float]]:
+        return self.model.classify(texts)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@
 The peers live in a virtual environment of their own:
 
     python3 -m venv VENV
-    VENV/bin/pip install torch "infinity-emb[torch,server]" "optimum>=2" litserve
+    VENV/bin/pip install torch "infinity-emb[torch,server]" "optimum>=2" \\
+        litserve bentoml "ray[serve]"
 
 One core for the server, the other for the client; no cache, the same texts in the same order, the
 same few requests to warm up. Closed loop of one-text clients, then for spamgate open loop at shares
@@ -20,6 +21,7 @@ Writes results/peers.json and prints it as the last line; --resume leaves out wh
 import argparse
 import json
 import os
+import secrets
 import shlex
 import statistics
 import subprocess
@@ -54,6 +56,8 @@ class Contender:
     body: str = '{"texts": [TEXT]}'
     dtype: str = "float32"
     """Number format of the model."""
+    health: str = "/health"
+    """What answers 200 once it serves."""
 
     @property
     def is_own(self) -> bool:
@@ -65,44 +69,41 @@ def contenders(folder: str, python: str, port: int) -> list[Contender]:
     """All of them, each to listen on this port."""
     own = ["--checkpoint", folder, "--device", "cpu", "--threads", "1", "--cache-bytes", "0"]
     own += ["--timeout-seconds", "600", "--log-level", "warning"]
-    infinity = [str(Path(python).parent / "infinity_emb"), "v2", "--model-id", folder]
-    infinity += ["--served-model-name", "m", "--engine", "torch", "--device", "cpu"]
-    infinity += ["--host", "127.0.0.1", "--port", str(port)]
-    infinity += ["--no-bettertransformer", "--no-vector-disk-cache", "--log-level", "warning"]
-    infinity += ["--no-model-warmup"]  # every contender is warmed up by the same requests
-    litserve = [python, "-m", "benchmarks.peer_litserve", folder, str(port)]
     return [
         *(
             Contender(f"{OWN} {dtype}", spamgate(port, *own, "--dtype", dtype), dtype=dtype)
             for dtype in bare_model.DTYPES
         ),
-        *(
-            Contender(
-                _peer_name("infinity", dtype),
-                [*infinity, "--dtype", dtype],
-                body='{"model": "m", "input": [TEXT]}',
-                dtype=dtype,
-            )
-            for dtype in PEER_DTYPES
-        ),
-        *(
-            Contender(
-                _peer_name("litserve", dtype),
-                [*litserve, dtype],
-                path="/predict",
-                body='{"text": TEXT}',
-                dtype=dtype,
-            )
-            for dtype in PEER_DTYPES
-        ),
+        *(peer for dtype in PEER_DTYPES for peer in _peers(folder, python, port, dtype)),
         Contender(
             "fastapi + pipeline", [python, "-m", "benchmarks.peer_pipeline", folder, str(port)]
         ),
     ]
 
 
-def _peer_name(server: str, dtype: str) -> str:
-    return server if dtype == "float32" else f"{server} {dtype}"
+def _peers(folder: str, python: str, port: int, dtype: str) -> list[Contender]:
+    """Those that take a number format, in this one."""
+    scripts = Path(python).parent
+    infinity = [str(scripts / "infinity_emb"), "v2", "--model-id", folder]
+    infinity += ["--served-model-name", "m", "--engine", "torch", "--device", "cpu"]
+    infinity += ["--host", "127.0.0.1", "--port", str(port), "--dtype", dtype]
+    infinity += ["--no-bettertransformer", "--no-vector-disk-cache", "--log-level", "warning"]
+    infinity += ["--no-model-warmup"]  # every contender is warmed up by the same requests
+    litserve = [python, "-m", "benchmarks.peer_litserve", folder, str(port), dtype]
+    bentoml = [str(scripts / "bentoml"), "serve", "benchmarks.peer_bentoml:Spam"]
+    bentoml += ["--host", "127.0.0.1", "--port", str(port)]
+    bentoml += ["--arg", f"folder={folder}", "--arg", f"dtype={dtype}"]
+    ray = [python, "-m", "benchmarks.peer_ray", folder, str(port), dtype]
+    suffix = "" if dtype == "float32" else f" {dtype}"
+    text = '{"text": TEXT}'
+    return [
+        Contender(
+            f"infinity{suffix}", infinity, body='{"model": "m", "input": [TEXT]}', dtype=dtype
+        ),
+        Contender(f"litserve{suffix}", litserve, path="/predict", body=text, dtype=dtype),
+        Contender(f"bentoml{suffix}", bentoml, dtype=dtype, health="/readyz"),
+        Contender(f"ray{suffix}", ray, body=text, dtype=dtype),
+    ]
 
 
 def main() -> None:
@@ -121,12 +122,29 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.seconds, arguments.drain_seconds = 2.0, 4.0
-    os.environ |= {
+    with tempfile.TemporaryDirectory(prefix="spamgate-") as scratch:
+        os.environ |= environment(scratch)
+        measure_all(arguments)
+
+
+def environment(scratch: str) -> dict[str, str]:
+    """What every server is told: one thread, tell nobody, listen on loopback, write only here."""
+    return {
         "OMP_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
         "DO_NOT_TRACK": "1",
         "INFINITY_ANONYMOUS_USAGE_STATS": "0",
+        "BENTOML_DO_NOT_TRACK": "True",
+        "BENTOML_HOME": scratch,
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_TMPDIR": scratch,
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # or it listens everywhere, on Linux too
+        "RAY_AUTH_TOKEN": secrets.token_hex(),  # or it writes one into the home folder
     }
+
+
+def measure_all(arguments: argparse.Namespace) -> None:
+    """Every contender that is asked for, then in the opposite order again."""
     if not Path(arguments.folder).exists():
         save_random_classifier(Path(arguments.folder))
     result: dict = {"servers": {}}
@@ -181,7 +199,7 @@ def measure(contender: Contender, port: int, arguments: argparse.Namespace) -> d
         figures["bare_model"] = bare_loop(contender.dtype, arguments)
     command = ["taskset", "--cpu-list", SERVER_CORE, *contender.command]
     try:
-        with started(command, port) as server:
+        with started(command, port, health=contender.health) as server:
             figures["startup_seconds"] = round(server.startup_seconds, 2)
             figures |= loads(contender, server.url + contender.path, arguments)
     except RuntimeError as error:
@@ -194,7 +212,7 @@ def measure(contender: Contender, port: int, arguments: argparse.Namespace) -> d
 def measure_again(contender: Contender, port: int, arguments: argparse.Namespace) -> dict:
     """The compared load once more, on a server started anew."""
     command = ["taskset", "--cpu-list", SERVER_CORE, *contender.command]
-    with started(command, port) as server:
+    with started(command, port, health=contender.health) as server:
         url = server.url + contender.path
         load(contender, url, *WARM_UP)
         clients = ("--clients", str(COMPARED_CLIENTS))
@@ -299,7 +317,7 @@ def peer_versions(python: str) -> dict:
     """Versions in the peers' environment."""
     code = (
         "import json, importlib.metadata as m; print(json.dumps({n: m.version(n) for n in "
-        "('infinity-emb', 'litserve', 'transformers', 'torch', 'fastapi')}))"
+        "('infinity-emb', 'litserve', 'bentoml', 'ray', 'transformers', 'torch', 'fastapi')}))"
     )
     versions: dict = json.loads(subprocess.check_output([python, "-c", code], text=True))
     return versions

@@ -15,6 +15,8 @@ SERVERS = {
     "infinity": 12.0,
     "infinity bfloat16": 40.0,
     "litserve": 10.0,
+    "bentoml": 11.0,
+    "ray bfloat16": 35.0,
 }
 
 
@@ -33,6 +35,17 @@ def test_peers_are_compared_in_float32_and_in_the_format_that_suits_them() -> No
         "spamgate float32": 0.75,
         "spamgate bfloat16": 3.0,
     }
+
+
+def test_every_peer_with_a_number_format_is_measured_in_both() -> None:
+    rivals = [c for c in peers.contenders("FOLDER", "bin/python", 80) if not c.is_own]
+    asked = {rival.name: " ".join(rival.command) for rival in rivals}
+    assert "fastapi + pipeline" in asked
+    for name in ("infinity", "litserve", "bentoml", "ray"):
+        for dtype, full_name in (("float32", name), ("bfloat16", f"{name} bfloat16")):
+            assert "FOLDER" in asked[full_name]
+            assert dtype in asked[full_name]
+    assert all(rival.dtype == "float32" or rival.dtype in rival.name for rival in rivals)
 
 
 def test_the_command_is_recorded_as_it_was_given_but_for_paths(
