@@ -34,6 +34,15 @@ class JSONRoute(APIRoute):
         return read_then_handle
 
 
+async def read_json(request: Request) -> Any:
+    """The value of a JSON body, for routes that take other bodies, too; None where it is empty.
+
+    Raises:
+        BodyTooLarge, UnknownEncoding, MalformedBody: see ``_LenientRequest``.
+    """
+    return await _LenientRequest(request).json()
+
+
 class _LenientRequest(Request):
     def __init__(self, request: Request) -> None:
         # Without a content type FastAPI takes the body for JSON, whatever the client called it.
@@ -47,6 +56,7 @@ class _LenientRequest(Request):
         Raises:
             BodyTooLarge: more than ``max_body_bytes``, packed or inflated; the rest is not read.
             UnknownEncoding: packed neither by gzip nor by deflate.
+            MalformedBody: not what its Content-Encoding says.
         """
         if not hasattr(self, "_body"):
             declared = self.headers.get("content-length", "0")
@@ -64,8 +74,8 @@ class _LenientRequest(Request):
         """The value of the body; None where it is empty.
 
         Raises:
-            BodyTooLarge: see ``body``.
-            MalformedBody: not JSON.
+            BodyTooLarge, UnknownEncoding: see ``body``.
+            MalformedBody: not JSON, or see ``body``.
         """
         if not hasattr(self, "_json"):
             body = await self.body()
@@ -95,8 +105,8 @@ class _LenientRequest(Request):
 
     def _too_large(self, came: str) -> BodyTooLarge:
         return BodyTooLarge(
-            f"The body has {came}; at most {self._max_bytes} are read. Send fewer texts in one "
-            "request, or raise SPAMGATE_MAX_BODY_BYTES."
+            f"The body has {came}; at most {self._max_bytes} are read. Send less in one request, "
+            "or raise SPAMGATE_MAX_BODY_BYTES."
         )
 
 
@@ -115,4 +125,4 @@ def inflater_for(request: Request) -> "zlib._Decompress | None":
 
 
 def _malformed(reason: str) -> MalformedBody:
-    return MalformedBody(f'The body is not JSON ({reason}). Send {{"texts": ["...", "..."]}}.')
+    return MalformedBody(f"The body is not JSON ({reason}). See /docs for the form.")

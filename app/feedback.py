@@ -7,7 +7,6 @@ durably, and ``training.feedback`` reads them. Reports can poison a model, so ea
 import asyncio
 import binascii
 import hashlib
-import json
 import sqlite3
 import threading
 import time
@@ -20,8 +19,9 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
 from app.access import admit_with
+from app.bodies import read_json
 from app.errors import AccessDenied, BodyTooLarge, FeedbackFull, MalformedBody, UnknownEncoding
-from app.mail import is_json, read_message, refuse_cut
+from app.mail import is_json, read_message
 from app.problems import error_responses
 from app.routes import TheService
 from app.settings import SettingsError
@@ -169,25 +169,16 @@ async def feedback(
 ) -> FeedbackResponse:
     """Keeps a label for a later training run; the model of the moment does not change."""
     admit_with(request, service.settings.feedback_key, "feedback")
-    body, is_cut = await read_message(request)
     if is_json(request):
-        refuse_cut(service, is_cut)
-        told = _object_in(body)
+        told = await read_json(request)
+        if not isinstance(told, dict):
+            raise MalformedBody("The body is not a JSON object.")
     else:
+        body, _ = await read_message(request)
         told = {"message": body, "label": label, "source": source}
     store: FeedbackStore = request.app.state.feedback
     report = await asyncio.to_thread(_report, told)
     return FeedbackResponse(digest=report.digest, new=await asyncio.to_thread(store.add, report))
-
-
-def _object_in(body: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise MalformedBody("The body is not a JSON object.")
-    return value
 
 
 def _report(told: dict[str, Any]) -> Report:

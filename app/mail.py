@@ -1,16 +1,15 @@
 """Raw messages in, verdicts out: POST /classify/message, and what the other front doors share."""
 
 import binascii
-import json
 import zlib
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
-from app.bodies import NOT_AS_ENCODED, inflater_for
+from app.bodies import NOT_AS_ENCODED, inflater_for, read_json
 from app.decision import Cutoffs, Decision, score_of
 from app.errors import (
     AccessDenied,
@@ -171,11 +170,10 @@ async def classify_message(
 ) -> MessageResponse:
     """The verdict on one message, or on a JSON list of messages in base64. No content is an error:
     what cannot be decoded is read as well as it can be, what is too long is cut."""
-    body, is_cut = await read_message(request)
     if is_json(request):
-        refuse_cut(service, is_cut)
-        raws = _messages_in(body)
+        raws, is_cut = _messages_in(await read_json(request)), False
     else:
+        body, is_cut = await read_message(request)
         raws = [body]
     verdicts = await classify_mails(
         request,
@@ -267,16 +265,6 @@ def is_json(request: Request) -> bool:
     return request.headers.get("content-type", "").lower().startswith("application/json")
 
 
-def refuse_cut(service: Service, is_cut: bool) -> None:
-    """Raises BodyTooLarge for JSON that was cut, which a message itself may be."""
-    if is_cut:
-        most = service.settings.max_body_bytes
-        raise BodyTooLarge(
-            f"The body has more than {most} bytes, which are read at most. Send less in one "
-            "request, or raise SPAMGATE_MAX_BODY_BYTES."
-        )
-
-
 async def read_message(request: Request) -> tuple[bytes, bool]:
     """The body, inflated, and whether it was cut after the most that the service reads.
 
@@ -299,14 +287,13 @@ async def read_message(request: Request) -> tuple[bytes, bool]:
     return bytes(body[:most]), len(body) > most
 
 
-def _messages_in(body: bytes) -> list[bytes]:
+def _messages_in(value: Any) -> list[bytes]:
     try:
-        value = json.loads(body)
         messages = value["messages"]
         if not messages or not isinstance(messages, list):
             raise TypeError
         return [binascii.a2b_base64(message) for message in messages]
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError):
         raise MalformedBody(
             'The body is not JSON of this form: {"messages": ["base64", "base64"]}. A message '
             "itself is sent as it is, with Content-Type: message/rfc822."

@@ -40,9 +40,9 @@ def tell(
             for report in reports:
                 raw = isinstance(report, bytes)
                 content = report if isinstance(report, bytes) else json.dumps(report).encode()
-                kind = {"content-type": "message/rfc822" if raw else "application/json"}
+                kind = {"content-type": "message/rfc822" if raw else "application/json"} | headers
                 path = f"/feedback{query}"
-                replies.append(await client.post(path, content=content, headers=headers | kind))
+                replies.append(await client.post(path, content=content, headers=kind))
             return replies
 
     return asyncio.run(scenario())
@@ -134,6 +134,16 @@ def test_json_sent_as_something_else_is_told_how_to_send_it(
     [reply] = tell(save_tiny(), tmp_path / "f", body)
     assert reply.status_code == 400
     assert "Content-Type: application/json" in reply.json()["detail"]
+
+
+def test_json_that_is_not_utf8_is_taken_as_it_is_elsewhere(
+    save_tiny: Callable[..., Path], tmp_path: Path
+) -> None:
+    body = b'{"text": "Caf\xe9", "label": "spam"}'
+    headers = KEY | {"content-type": "application/json"}
+    [reply] = tell(save_tiny(), tmp_path / "f", body, headers=headers)
+    assert reply.status_code == 200
+    assert [example.text for example in read_feedback(tmp_path / "f").examples] == ["Caf\ufffd"]
 
 
 def test_file_that_is_full_is_moved_while_no_service_writes(tmp_path: Path) -> None:

@@ -92,6 +92,16 @@ def test_wrong_list_is_refused(save_tiny: Callable[..., Path], body: bytes) -> N
     assert reply.json()["code"] == "malformed_body"
 
 
+def test_list_of_messages_is_read_as_other_json_is(save_tiny: Callable[..., Path]) -> None:
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    packed = gzip.compress(b'{"messages": ["QQ=="], "note": "caf\xe9"}', mtime=0)
+    folder = save_tiny()
+    assert len(ask(folder, "/classify/message", packed, **headers)["results"]) == 1
+    reply = asyncio.run(post(folder, "/classify/message", packed[:-9], headers))
+    assert (reply.status_code, reply.json()["code"]) == (400, "malformed_body")
+    assert "ends before its end" in reply.json()["detail"]
+
+
 def test_what_is_wrong_with_a_list_of_messages_is_told_before_they_are_decoded(
     save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
