@@ -266,9 +266,10 @@ def is_json(request: Request) -> bool:
 
 
 async def read_message(request: Request) -> tuple[bytes, bool]:
-    """The body, inflated, and whether it was cut after the most that the service reads.
+    """The body, inflated, and whether it is not all of it: cut after the most that the service
+    reads, packed in several pieces, or broken off.
 
-    A message too long is no error: filters would let it pass unread.
+    None of these is an error: filters would let the message pass unread.
 
     Raises:
         UnknownEncoding: packed neither by gzip nor by deflate.
@@ -276,15 +277,17 @@ async def read_message(request: Request) -> tuple[bytes, bool]:
     """
     inflater = inflater_for(request)
     most = request.app.state.service.settings.max_body_bytes
-    body = bytearray()
+    body, is_cut = bytearray(), False
     async for chunk in request.stream():
-        # The rest of what is too long is taken from the line and dropped.
-        if len(body) <= most:
+        # The rest of what is too long, or follows the packed message, is taken from the line and
+        # dropped: zlib would gather it.
+        if not is_cut:
             try:
                 body += inflater.decompress(chunk, most + 1 - len(body)) if inflater else chunk
             except zlib.error:
                 raise MalformedBody(NOT_AS_ENCODED) from None
-    return bytes(body[:most]), len(body) > most
+            is_cut = len(body) > most or bool(inflater and inflater.unused_data)
+    return bytes(body[:most]), is_cut or bool(inflater and not inflater.eof)
 
 
 def _messages_in(value: Any) -> list[bytes]:

@@ -5,14 +5,19 @@ import base64
 import gzip
 import json
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
+from starlette.requests import Request
 
 from app import service
+from app.mail import read_message
+from app.settings import Settings
 from model.classifier import Classifier
 from model.mail import MailText, message_to_text
 from model.windows import encode_windows, join_predictions
@@ -165,6 +170,50 @@ def test_packed_and_oversized_messages_are_read(save_tiny: Callable[..., Path]) 
     bomb = gzip.compress(MAIL + b" " * 50_000_000)
     [result] = ask(folder, "/classify/message", bomb, **{"content-encoding": "gzip"})["results"]
     assert result["truncated"]
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        gzip.compress(MAIL, mtime=0)[:-9],
+        gzip.compress(MAIL[:30], mtime=0) + gzip.compress(MAIL[30:], mtime=0),
+        gzip.compress(MAIL, mtime=0) + b"more",
+        b"",
+    ],
+    ids=["broken off", "two pieces", "junk behind", "empty"],
+)
+def test_what_is_not_read_of_a_packed_message_is_told(
+    save_tiny: Callable[..., Path], packed: bytes
+) -> None:
+    headers = {"content-encoding": "gzip"}
+    [result] = ask(save_tiny(), "/classify/message", packed, **headers)["results"]
+    assert result["truncated"]
+
+
+def test_what_follows_a_packed_message_is_not_gathered() -> None:
+    chunk = b"x" * 65_536
+
+    async def read() -> tuple[bytes, bool]:
+        bodies = iter([gzip.compress(MAIL, mtime=0), *[chunk] * 300])
+        state = SimpleNamespace(service=SimpleNamespace(settings=Settings()))
+        scope = {
+            "type": "http",
+            "headers": [(b"content-encoding", b"gzip")],
+            "app": SimpleNamespace(state=state),
+        }
+
+        async def receive() -> dict[str, Any]:
+            body = next(bodies, None)
+            return {"type": "http.request", "body": body or b"", "more_body": body is not None}
+
+        return await read_message(Request(scope, receive))
+
+    tracemalloc.start()
+    read_of_it = asyncio.run(read())
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert read_of_it == (MAIL, True)
+    assert peak < 20 * len(chunk)
 
 
 def test_every_hostile_message_gets_200(save_tiny: Callable[..., Path]) -> None:
