@@ -389,4 +389,5 @@ def _tokens_in(classifier: Classifier, seconds: float) -> int:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    line = " ".join(str(error).split()) or type(error).__name__
+    return line.encode("utf-8", "replace").decode()  # it may name a path that is not UTF-8

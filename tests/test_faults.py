@@ -256,9 +256,10 @@ def test_switching_checkpoints_under_load_fails_no_request(save_tiny: Callable[.
             new = {"checkpoint": str(other)}
             switched = await client.post("/admin/reload", json=new, headers=admin)
             assert switched.json()["model"] == Classifier.load(other, "cpu").name
-            missing = {"checkpoint": str(other / "missing")}
-            refused = await client.post("/admin/reload", json=missing, headers=admin)
-            assert (refused.status_code, refused.json()["code"]) == (409, "reload_failed")
+            for name in ("missing", "no UTF-8: \udcff"):
+                missing = json.dumps({"checkpoint": str(other / name)})
+                refused = await client.post("/admin/reload", content=missing, headers=admin)
+                assert (refused.status_code, refused.json()["code"]) == (409, "reload_failed")
             assert (await client.get("/health")).json()["model"] == switched.json()["model"]
             back = await client.post("/admin/rollback", headers=admin)
             assert back.json()["model"] == Classifier.load(folder, "cpu").name
