@@ -81,9 +81,11 @@ class _LenientRequest(Request):
             body = await self.body()
             text = body.decode(json.detect_encoding(body), "replace")
             try:
-                self._json = json.loads(text) if text else None
+                # Not strict: mail filters leave control characters as they are.
+                self._json = json.loads(text, strict=False) if text else None
             except json.JSONDecodeError as error:
-                raise _malformed(f"{error.msg} at character {error.pos}") from None
+                reason = error.msg.removesuffix(" at")  # which some of them end in
+                raise _malformed(f"{reason} at character {error.pos}") from None
             except (ValueError, RecursionError) as error:
                 # A number of thousands of digits, brackets thousands deep.
                 raise _malformed(type(error).__name__) from None

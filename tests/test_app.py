@@ -79,9 +79,10 @@ def test_a_text_that_is_too_long_is_read_in_windows(save_tiny: Callable[..., Pat
         b'{"texts": ["not UTF-8: \xff\xfe \xed\xa0\x80 \xc3"]}',
         b'\xef\xbb\xbf{"texts": ["byte order mark"]}',
         '{"texts": ["UTF-16"]}'.encode("utf-16"),
+        b'{"texts": ["raw\ttab\r\nline and \x00 NUL"]}',
         b'{"texts": [""], "more": {"texts": 1}}',
     ],
-    ids=["escapes", "bytes", "bom", "utf16", "unknown field"],
+    ids=["escapes", "bytes", "bom", "utf16", "controls", "unknown field"],
 )
 def test_content_is_never_an_error(save_tiny: Callable[..., Path], body: bytes) -> None:
     reply = asyncio.run(post_raw(save_tiny(), body))
@@ -124,6 +125,14 @@ def test_a_wrong_body_gets_a_problem_that_repeats_none_of_it(
     assert problem["title"]
     assert problem["detail"].endswith(".")
     assert "SECRET" not in reply.text
+
+
+def test_a_problem_says_where_json_ends_being_json(save_tiny: Callable[..., Path]) -> None:
+    reply = asyncio.run(post_raw(save_tiny(), b'{"texts": ["SECRET'))
+    assert reply.json()["detail"] == (
+        "The body is not JSON (Unterminated string starting at character 11). See /docs for the "
+        "form."
+    )
 
 
 def test_a_list_of_wrong_texts_costs_one_error(save_tiny: Callable[..., Path]) -> None:

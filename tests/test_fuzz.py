@@ -75,9 +75,8 @@ def bench(save_tiny: Callable[..., Path]) -> Iterator[Bench]:
 def check(reply: httpx.Response, body: bytes, headers: dict[str, str]) -> None:
     assert reply.status_code in (200, 400, 413, 415, 422, 500, 503, 504), reply.text
     if reply.status_code == 200:
-        assert len(reply.json()["results"]) == len(
-            json.loads(body.decode(errors="replace"))["texts"]
-        )
+        sent = json.loads(body.decode(errors="replace"), strict=False)
+        assert len(reply.json()["results"]) == len(sent["texts"])
         return
     problem = reply.json()
     assert reply.headers["content-type"] == "application/problem+json"
