@@ -80,7 +80,7 @@ def test_type_that_is_no_unicode_is_no_error(save_tiny: Callable[..., Path]) -> 
 def test_list_of_messages_is_answered_in_order(save_tiny: Callable[..., Path]) -> None:
     folder = save_tiny()
     raws = [MAIL, b"Subject: x\n\n" + HAM.encode(), b""]
-    body = {"messages": [base64.b64encode(raw).decode() for raw in raws]}
+    body = {"messages": [base64.encodebytes(raw).decode() for raw in raws]}  # in lines
     results = ask(folder, "/classify/message", body, **{"content-type": "application/json"})
     for result, raw in zip(results["results"], raws, strict=True):
         expected = expected_probability(folder, raw)
@@ -88,7 +88,11 @@ def test_list_of_messages_is_answered_in_order(save_tiny: Callable[..., Path]) -
 
 
 @pytest.mark.parametrize(
-    "body", [b"{", b"[]", b"{}", b'{"messages": []}', b'{"messages": [1]}', b'{"messages": "QQ=="}']
+    "body",
+    [
+        *(b"{", b"[]", b"{}", b'{"messages": []}', b'{"messages": [1]}', b'{"messages": "QQ=="}'),
+        *(b'{"messages": ["%b"]}' % message for message in (b"Subject: hello!", b"__-_", b"QQ")),
+    ],
 )
 def test_wrong_list_is_refused(save_tiny: Callable[..., Path], body: bytes) -> None:
     headers = {"content-type": "application/json"}
