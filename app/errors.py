@@ -1,7 +1,7 @@
 """What can go wrong with a request, as exceptions, and the one table that gives each its status.
 
     ServiceError
-      MalformedBody        the body is not JSON
+      MalformedBody        the body is not JSON, or not of the form that is asked for
       UnknownEncoding      the body is packed in a way that is not read here
       BodyTooLarge         before or after inflating
       TooManyTexts         in one request
@@ -36,7 +36,7 @@ class ServiceError(Exception):
 
 
 class MalformedBody(ServiceError):
-    """The body is not JSON."""
+    """The body is not JSON, or not of the form that is asked for."""
 
 
 class UnknownEncoding(ServiceError):
@@ -96,7 +96,7 @@ class Problem(NamedTuple):
 
 
 PROBLEMS: dict[type[ServiceError], Problem] = {
-    MalformedBody: Problem(400, "malformed_body", "The body is not JSON"),
+    MalformedBody: Problem(400, "malformed_body", "The body is not as it should be"),
     UnknownEncoding: Problem(415, "unknown_encoding", "The body is packed in an unknown way"),
     BodyTooLarge: Problem(413, "body_too_large", "The body is too large"),
     TooManyTexts: Problem(422, "too_many_texts", "Too many texts in one request"),

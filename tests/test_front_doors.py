@@ -309,7 +309,9 @@ def test_instructions_of_a_chat_are_not_read_by_either_name(
 def test_chat_without_a_message_is_refused(
     save_tiny: Callable[..., Path], chat: dict[str, Any]
 ) -> None:
-    assert asyncio.run(post(save_tiny(), "/v1/chat/completions", chat)).status_code == 400
+    reply = asyncio.run(post(save_tiny(), "/v1/chat/completions", chat))
+    assert reply.status_code == 400
+    assert "JSON" not in reply.json()["title"]  # it was
 
 
 def test_checkv2_answers_like_rspamd(save_tiny: Callable[..., Path]) -> None:
