@@ -26,8 +26,10 @@ from app.settings import wrong_settings
 _COMMANDS = ("CHECK", "SYMBOLS", "REPORT", "REPORT_IFSPAM", "HEADERS", "PROCESS", "TELL")
 _MAX_FIELDS = 64
 _CHUNK_BYTES = 65_536
-_MARK = re.compile(rb"^X-Spam-[!-9;-~]*:.*\n(?:[ \t].*\n)*", re.IGNORECASE | re.MULTILINE)
-_END_OF_FIELDS = re.compile(rb"\n\r?\n")
+_MARK = re.compile(
+    rb"^X-Spam-[!-9;-~]*[ \t]*:.*(?:\n[ \t].*)*(?:\n|\Z)", re.IGNORECASE | re.MULTILINE
+)
+_END_OF_FIELDS = re.compile(rb"(?:\A|\n)\r?\n")
 
 
 class SpamdSettings(BaseSettings):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import socket
 import zlib
 from contextlib import AbstractContextManager
@@ -135,6 +136,22 @@ def test_marks_that_a_message_brings_along_are_taken_out() -> None:
     mbox = mark_message(b"From a@b\nSubject: x\n\nX-Spam-Flag: NO\n", verdict, headers_only=False)
     assert mbox.startswith(b"From a@b\nX-Spam-Flag: NO\n")
     assert mbox.endswith(b"Subject: x\n\nX-Spam-Flag: NO\n")
+
+
+@pytest.mark.parametrize(
+    ("message", "kept"),
+    [
+        (b"X-Spam-Flag : NO\nSubject: x\n\ny", b"Subject: x\n\ny"),
+        (b"Subject: x\nX-Spam-Status: No,\n score=0", b"Subject: x\n"),
+        (b"Subject: x\nX-Spam-Flag: NO", b"Subject: x\n"),
+        (b"\nno fields\nX-Spam-Flag: NO\n\ny", b"\nno fields\nX-Spam-Flag: NO\n\ny"),
+        (b"\r\nno fields\r\nX-Spam-Flag: NO\r\n", b"\r\nno fields\r\nX-Spam-Flag: NO\r\n"),
+    ],
+)
+def test_marks_are_taken_out_of_the_fields_alone(message: bytes, kept: bytes) -> None:
+    verdict = Verdict(is_spam=True, score=4.0, required_score=3.0, symbols=["SPAMGATE"])
+    marked = mark_message(message, verdict, headers_only=False)
+    assert re.split(rb"tests=SPAMGATE\r?\n", marked)[1] == kept
 
 
 def test_no_verdict_is_a_temporary_failure_and_told(capsys: pytest.CaptureFixture[str]) -> None:
