@@ -184,7 +184,8 @@ class Spamd:
                 b"SPAMD/1.0 69 Service Unavailable: TELL needs a feedback key, and takes "
                 b"Set: local with Message-class: spam or ham.\r\n"
             )
-        query = urlencode({"label": label, "source": f"spamd:{request.fields.get('user', '')}"})
+        source = f"spamd:{request.fields.get('user', '')}"
+        query = urlencode({"label": label, "source": source}, encoding="latin-1")  # as it came
         self._post(f"/feedback?{query}", request.message, key, "message/rfc822")
         return b"SPAMD/1.1 0 EX_OK\r\nDidSet: local\r\n\r\n\r\n"
 

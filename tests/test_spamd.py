@@ -7,6 +7,7 @@ import socket
 import zlib
 from contextlib import AbstractContextManager
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from pydantic import ValidationError
@@ -235,6 +236,14 @@ def test_tell_is_passed_on_as_feedback() -> None:
     assert path == "/feedback?label=spam&source=spamd%3Ajoe"
     assert headers["Content-Type"] == "message/rfc822"
     assert body == EIGHT_BIT  # in JSON it would be up to six times as long
+
+
+def test_name_of_a_user_is_passed_on_as_it_came() -> None:
+    fields = "User: jürgen\r\nMessage-class: ham\r\nSet: local\r\n"
+    with service({}) as (url, got):
+        ask(url, command("TELL", fields=fields), feedback_key="secret")
+        [(path, _, _)] = got
+    assert path == f"/feedback?label=ham&source=spamd%3A{quote('jürgen')}"
 
 
 def test_settings_come_from_flags(monkeypatch: pytest.MonkeyPatch) -> None:
