@@ -7,8 +7,9 @@ that is not what its format says comes with a reason instead of a text.
 import codecs
 import contextlib
 import csv
+import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, TextIO
@@ -193,7 +194,8 @@ def _json_text(line: bytes, column: str, is_cut: bool) -> tuple[str | None, str]
 
 def _read_csv(path: Path, column: str) -> Iterator[Record]:
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        rows = _csv_rows(file)
+        lines = _csv_lines(file)
+        rows = _csv_rows(lines)
         position = 0
         while True:
             position += 1
@@ -207,13 +209,15 @@ def _read_csv(path: Path, column: str) -> Iterator[Record]:
             text = row.get(column)
             size = sum(len(value) + 1 for value in row.values() if isinstance(value, str))
             problem = "" if isinstance(text, str) else f"no value in column {column!r}"
+            if inspect.getgeneratorstate(lines) == inspect.GEN_CLOSED:  # it asked for one more
+                text, problem = None, "a quote without end: all rows from here on"
             yield Record(str(path), position, size, text, problem)
 
 
 def _check_column(path: Path, column: str) -> None:
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         try:
-            columns = list(_csv_rows(file).fieldnames or [])
+            columns = list(_csv_rows(_csv_lines(file)).fieldnames or [])
         except csv.Error as error:
             raise SourceError(f"{path} is not CSV: {error}.") from error
     if column not in columns:
@@ -224,12 +228,12 @@ def _check_column(path: Path, column: str) -> None:
         raise SourceError(f"{path} has more than one column {column!r}. Rename all but one.")
 
 
-def _csv_rows(file: TextIO) -> "csv.DictReader[str]":
+def _csv_rows(lines: Iterator[str]) -> "csv.DictReader[str]":
     csv.field_size_limit(_MAX_LINE_BYTES)
-    return csv.DictReader(_csv_lines(file))
+    return csv.DictReader(lines)
 
 
-def _csv_lines(file: TextIO) -> Iterator[str]:
+def _csv_lines(file: TextIO) -> Generator[str]:
     """Each line, or for one beyond the bound, which is not held, a field that csv refuses."""
     while line := file.readline(_MAX_LINE_BYTES):
         if line.endswith(("\n", "\r")) or len(line) < _MAX_LINE_BYTES:

@@ -358,34 +358,6 @@ def test_csv_with_the_column_twice_is_refused(
     assert "more than one column 'text'" in capsys.readouterr().err
 
 
-def test_json_lines_are_read_though_they_are_not_utf8(tmp_path: Path) -> None:
-    source = open_source(written(tmp_path / "a.jsonl", b'{"text": "caf\xe9"}\n'), None, "text")
-    assert [record.text for record in read_records(source, "text")] == ["caf\ufffd"]
-
-
-def test_mbox_that_begins_with_blank_lines_has_no_message_before_its_first(tmp_path: Path) -> None:
-    path = written(tmp_path / "a.mbox", b"\n\nFrom a\nSubject: x\n\ny\n\nFrom b\n\nz")
-    found = list(read_records(open_source(path, None, "text"), "text"))
-    assert [record.text for record in found] == ["x\n\ny", "z"]
-
-
-def test_line_of_csv_without_end_is_not_held(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(records, "_MAX_LINE_BYTES", 2000)
-    path = written(tmp_path / "a.csv", "id,text\n1,a\n2," + "b," * 4_000_000 + "\n3,c\n")
-    tracemalloc.start()
-    found = list(read_records(open_source(path, None, "text"), "text"))
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert [(record.text, record.problem) for record in found] == [
-        ("a", ""),
-        (None, "not a row of CSV"),
-        ("c", ""),
-    ]
-    assert peak < 1 << 20
-
-
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     path = written(tmp_path / "a.txt", ("word " * 40 + "\n") * 40_000)  # 8 MB
     source = open_source(path, None, "text")

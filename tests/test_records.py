@@ -1,0 +1,58 @@
+"""Files of messages, record by record."""
+
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from app import records
+from app.records import Record, open_source, read_records
+from tests.conftest import HAM, SPAM
+
+
+def written(path: Path, content: bytes | str) -> Path:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def read(path: Path) -> list[Record]:
+    return list(read_records(open_source(path, None, "text"), "text"))
+
+
+def test_json_lines_are_read_though_they_are_not_utf8(tmp_path: Path) -> None:
+    found = read(written(tmp_path / "a.jsonl", b'{"text": "caf\xe9"}\n'))
+    assert [record.text for record in found] == ["caf\ufffd"]
+
+
+def test_mbox_that_begins_with_blank_lines_has_no_message_before_its_first(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.mbox", b"\n\nFrom a\nSubject: x\n\ny\n\nFrom b\n\nz")
+    found = read(path)
+    assert [record.text for record in found] == ["x\n\ny", "z"]
+
+
+def test_line_of_csv_without_end_is_not_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "_MAX_LINE_BYTES", 2000)
+    path = written(tmp_path / "a.csv", "id,text\n1,a\n2," + "b," * 4_000_000 + "\n3,c\n")
+    tracemalloc.start()
+    found = list(read_records(open_source(path, None, "text"), "text"))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [(record.text, record.problem) for record in found] == [
+        ("a", ""),
+        (None, "not a row of CSV"),
+        ("c", ""),
+    ]
+    assert peak < 1 << 20
+
+
+def test_rows_behind_a_quote_without_end_are_told(tmp_path: Path) -> None:
+    start = f'id,text\n1,"{HAM}, ""quoted"""\n2,"two\nlines"\n'
+    open_end = written(tmp_path / "open.csv", start + f'3,"{HAM}\n4,{SPAM}\n')
+    texts = [f'{HAM}, "quoted"', "two\nlines"]
+    assert [record.text for record in read(open_end)] == [*texts, None]
+    assert read(open_end)[-1].problem == "a quote without end: all rows from here on"
+    for end in ('3,"last"', '3,"last"\n', "3,last", '3,"last"\n\n'):
+        closed = written(tmp_path / "closed.csv", start + end)
+        assert [record.text for record in read(closed)] == [*texts, "last"]
