@@ -222,7 +222,8 @@ def _check_column(path: Path, column: str) -> None:
             raise SourceError(f"{path} is not CSV: {error}.") from error
     if column not in columns:
         raise SourceError(
-            f"{path} has no column {column!r}; it has {', '.join(columns) or 'none'}. Say --column."
+            f"{path} has no column {column!r}: it is not among the {len(columns)} that the first "
+            "row names. Say --column."
         )
     if columns.count(column) > 1:
         raise SourceError(f"{path} has more than one column {column!r}. Rename all but one.")

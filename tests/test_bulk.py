@@ -201,8 +201,8 @@ def test_half_of_a_first_result_is_written_again(
     ("name", "content", "message"),
     [
         ("absent.txt", None, "cannot read"),
-        ("a.csv", "id,body\n1,x\n", "has no column 'text'; it has id, body"),
-        ("a.csv", "", "it has none"),
+        ("a.csv", "id,body\n1,x\n", "has no column 'text': it is not among the 2 that the first"),
+        ("a.csv", "", "among the 0"),
         ("a.bin", "x", "does not tell its format"),
         ("a.txt", HAM.encode("utf-16"), "is in UTF-16. Convert it to UTF-8 first"),
         ("folder/x.txt", "x", "no Maildir"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app import records
-from app.records import Record, open_source, read_records
+from app.records import Record, SourceError, open_source, read_records
 from tests.conftest import HAM, SPAM
 
 
@@ -56,3 +56,10 @@ def test_rows_behind_a_quote_without_end_are_told(tmp_path: Path) -> None:
     for end in ('3,"last"', '3,"last"\n', "3,last", '3,"last"\n\n'):
         closed = written(tmp_path / "closed.csv", start + end)
         assert [record.text for record in read(closed)] == [*texts, "last"]
+
+
+def test_table_without_names_of_columns_is_refused_without_its_text(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", f"ham,{HAM!r}\nspam,{SPAM!r}\n")
+    with pytest.raises(SourceError, match="among the") as error:
+        read(path)
+    assert "dinner" not in str(error.value)
