@@ -168,7 +168,9 @@ def _read_file(name: str, file: BinaryIO, format: Format, column: str) -> Iterat
 
 
 def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes, int]]:
-    """Number, content up to a bound, and length of each line."""
+    """Number, content up to a bound, and length of each line of a file, behind its BOM."""
+    if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+        file.seek(0)
     position = 0
     while line := file.readline(_MAX_LINE_BYTES):
         position += 1

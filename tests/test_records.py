@@ -47,6 +47,23 @@ def test_line_of_csv_without_end_is_not_held(
     assert peak < 1 << 20
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "texts"),
+    [
+        ("a.txt", b"one\ntwo", ["one", "two"]),
+        ("a.jsonl", b'{"text": "one"}\n', ["one"]),
+        ("a.csv", b"text\none\n", ["one"]),
+        ("a.mbox", b"From a\nSubject: x\n\ny\n\nFrom b\n\nz", ["x\n\ny", "z"]),
+    ],
+)
+def test_byte_order_mark_is_none_of_the_text(
+    tmp_path: Path, name: str, content: bytes, texts: list[str]
+) -> None:
+    found = read(written(tmp_path / name, b"\xef\xbb\xbf" + content))
+    assert [record.text for record in found] == texts
+    assert not any(record.is_cut for record in found)
+
+
 def test_rows_behind_a_quote_without_end_are_told(tmp_path: Path) -> None:
     start = f'id,text\n1,"{HAM}, ""quoted"""\n2,"two\nlines"\n'
     open_end = written(tmp_path / "open.csv", start + f'3,"{HAM}\n4,{SPAM}\n')
