@@ -29,8 +29,11 @@ _SUFFIXES: dict[str, Format] = {
 # A line or field longer than this is cut, or is a bad record where half of it means nothing.
 _MAX_LINE_BYTES = 4 << 20
 _READ_BYTES = 1 << 16
-# How gzip, xz, zstd, lz4 and zip begin. No text and no message does.
-_PACKED = (b"\x1f\x8b", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18", b"PK\3\4")
+# How gzip, xz, zstd, lz4, zip and bzip2 begin. No text and no message does.
+_PACKED = (
+    *(b"\x1f\x8b", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18", b"PK\3\4"),
+    *(b"BZh%d1" % level for level in range(1, 10)),
+)
 # How text that Windows calls Unicode begins. Read as UTF-8 it would get verdicts on noise.
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 

@@ -1,5 +1,6 @@
 """Files of messages, record by record."""
 
+import bz2
 import tracemalloc
 from pathlib import Path
 
@@ -80,3 +81,9 @@ def test_table_without_names_of_columns_is_refused_without_its_text(tmp_path: Pa
     with pytest.raises(SourceError, match="among the") as error:
         read(path)
     assert "dinner" not in str(error.value)
+
+
+def test_what_bzip2_packed_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.txt", bz2.compress(HAM.encode()))
+    with pytest.raises(SourceError, match="is compressed"):
+        read(path)
