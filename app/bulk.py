@@ -2,8 +2,8 @@
 
 Texts (one a line), CSV, JSON lines, mbox, Maildir and .eml. Long messages are read in windows, as
 by POST /classify/message. Results come in the order of the messages; a run that was interrupted
-goes on where it stopped when it is started again. Exit codes: 0, 2 where it cannot start, 130 after
-Ctrl-C.
+goes on where it stopped when it is started again. Exit codes: 0, 2 where it cannot start or go on,
+130 after Ctrl-C.
 """
 
 import argparse
