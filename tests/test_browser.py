@@ -141,3 +141,16 @@ def test_a_message_is_checked_and_explained(
     assert complaints == []
     assert all(url.startswith((address, "data:")) for url in requested), requested
     page.close()
+
+
+def test_no_verdict_stays_that_is_of_another_message(browser: Any, address: str) -> None:
+    page, _, _ = open_page(browser, f"{address}/", DESK)
+    page.fill("#message", SPAM)
+    page.get_by_role("button", name="Check").click()
+    page.locator("#result").wait_for()
+    page.route("**/classify/message*", lambda route: route.abort())
+    page.fill("#message", "Are we still on for dinner tonight?")
+    page.get_by_role("button", name="Check").click()
+    page.locator("#problem").wait_for()
+    assert not page.locator("#result").is_visible()
+    page.close()

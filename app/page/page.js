@@ -57,6 +57,7 @@ function show(model, result) {
 async function check(event) {
   event.preventDefault();
   problem("");
+  byId("result").hidden = true;
   const headers = { "Content-Type": "message/rfc822" };
   if (byId("key").value) headers["X-API-Key"] = byId("key").value;
   try {
