@@ -1,4 +1,4 @@
-"""Access keys: several, each with a name, read from a file and kept as hashes only."""
+"""Access keys: several, read from a file and kept as hashes only."""
 
 import hashlib
 import secrets
@@ -15,38 +15,39 @@ class KeysError(ValueError):
 
 
 class AccessKeys:
-    """Named keys; only their hashes are kept. Without any, everybody may ask."""
+    """Keys, of which the hashes alone are kept. Without any, everybody may ask."""
 
-    def __init__(self, names_by_hash: dict[bytes, str]) -> None:
-        self._names_by_hash = names_by_hash
+    def __init__(self, hashes: set[bytes]) -> None:
+        self._hashes = hashes
 
     def __bool__(self) -> bool:
-        return bool(self._names_by_hash)
+        return bool(self._hashes)
 
     @classmethod
     def read(cls, path: Path | None) -> "AccessKeys":
-        """Reads ``name key`` lines; blank lines and lines that start with # do not count.
+        """Reads ``name key`` lines; blank lines and lines that start with # do not count. The names
+        are for whoever keeps the file.
 
         Raises:
             KeysError: unreadable, a line of another form, or no key at all.
         """
         if path is None:
-            return cls({})
+            return cls(set())
         try:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise KeysError(f"the file of access keys cannot be read: {error}") from error
-        names_by_hash = {}
+        hashes = set()
         for number, line in enumerate(lines, 1):
             words = line.split()
             if not words or words[0].startswith("#"):
                 continue
             if len(words) != 2:
                 raise KeysError(f"{path}, line {number}: a line is a name, a blank and a key.")
-            names_by_hash[_hash(words[1])] = words[0]
-        if not names_by_hash:
+            hashes.add(_hash(words[1]))
+        if not hashes:
             raise KeysError(f"{path} holds no key: nobody could ask.")
-        return cls(names_by_hash)
+        return cls(hashes)
 
     def admit(self, request: Request) -> None:
         """Lets a request with one of the keys through, as Bearer token or X-API-Key.
@@ -54,11 +55,11 @@ class AccessKeys:
         Raises:
             AccessDenied: no key, or an unknown one.
         """
-        if not self._names_by_hash:
+        if not self._hashes:
             return
         given = _given_key(request)
         # Every key is compared, in constant time: the time tells nothing.
-        if not sum([secrets.compare_digest(_hash(given), known) for known in self._names_by_hash]):
+        if not sum([secrets.compare_digest(_hash(given), known) for known in self._hashes]):
             raise AccessDenied(
                 "Send one of the access keys: Authorization: Bearer KEY, or X-API-Key."
             )
