@@ -164,7 +164,7 @@ class Spamd:
             return f"SPAMD/1.0 76 Bad header line: {type(error).__name__}\r\n".encode()
 
     def _check(self, message: bytes) -> Verdict:
-        answer = self._post("/checkv2", message, self._settings.key, "message/rfc822")
+        answer = self._post("/checkv2", message, self._settings.key)
         try:
             return Verdict(
                 is_spam=answer["action"] != "no action",
@@ -186,21 +186,19 @@ class Spamd:
             )
         source = f"spamd:{request.fields.get('user', '')}"
         query = urlencode({"label": label, "source": source}, encoding="latin-1")  # as it came
-        self._post(f"/feedback?{query}", request.message, key, "message/rfc822")
+        self._post(f"/feedback?{query}", request.message, key)
         return b"SPAMD/1.1 0 EX_OK\r\nDidSet: local\r\n\r\n\r\n"
 
-    def _post(
-        self, path: str, body: bytes, key: SecretStr | None, content_type: str
-    ) -> dict[str, Any]:
+    def _post(self, path: str, message: bytes, key: SecretStr | None) -> dict[str, Any]:
         seconds = self._settings.timeout_seconds
-        headers = {"Content-Type": content_type, "X-Timeout-Ms": str(int(1000 * seconds))}
+        headers = {"Content-Type": "message/rfc822", "X-Timeout-Ms": str(int(1000 * seconds))}
         if key:
             headers["Authorization"] = f"Bearer {key.get_secret_value()}"
         secure = self._url.scheme == "https"
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
         connection = kind(self._url.hostname or "", self._url.port, timeout=seconds)
         try:
-            connection.request("POST", self._url.path.rstrip("/") + path, body, headers)
+            connection.request("POST", self._url.path.rstrip("/") + path, message, headers)
             response = connection.getresponse()
             answer = json.loads(response.read())
         except (OSError, http.client.HTTPException, ValueError) as error:
