@@ -13,15 +13,9 @@ from fastapi import APIRouter, Request
 
 from app.bodies import JSONRoute
 from app.errors import MalformedBody
-from app.mail import (
-    CLASSIFY_ERRORS,
-    MailVerdict,
-    classify_mails,
-    classify_text,
-    read_message,
-)
+from app.mail import MailVerdict, classify_mails, classify_text, read_message
 from app.problems import SCOPE_KEY
-from app.routes import TheService, TimeoutMs, ended_by_disconnect
+from app.routes import CLASSIFY_ERRORS, TheService, TimeoutMs, ended_by_disconnect
 from model.gpt2 import LABELS
 from model.mail import MailText
 

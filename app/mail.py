@@ -11,37 +11,13 @@ from pydantic import BaseModel, Field
 
 from app.bodies import NOT_AS_ENCODED, inflater_for, read_json
 from app.decision import Cutoffs, Decision, score_of
-from app.errors import (
-    AccessDenied,
-    BodyTooLarge,
-    DeadlineExpired,
-    InferenceFailed,
-    MalformedBody,
-    NotReady,
-    QueueFull,
-    TooManyTexts,
-    UnknownEncoding,
-    WouldExpire,
-)
-from app.problems import SCOPE_KEY, error_responses
-from app.routes import TheService, TimeoutMs, ended_by_disconnect
+from app.errors import AccessDenied, MalformedBody
+from app.problems import SCOPE_KEY
+from app.routes import CLASSIFY_ERRORS, TheService, TimeoutMs, ended_by_disconnect
 from app.schemas import Probabilities
 from app.service import EXPLAINED_CHARACTERS, Service, Verdicts
 from model.classifier import Prediction
 from model.mail import MailText
-
-CLASSIFY_ERRORS = error_responses(
-    AccessDenied,
-    MalformedBody,
-    UnknownEncoding,
-    BodyTooLarge,
-    TooManyTexts,
-    QueueFull,
-    InferenceFailed,
-    NotReady,
-    WouldExpire,
-    DeadlineExpired,
-)
 
 
 @dataclass(frozen=True)

@@ -63,22 +63,22 @@ TimeoutMs = Annotated[
 ]
 
 
-@router.post(
-    "/classify",
-    summary="Classify texts",
-    responses=error_responses(
-        MalformedBody,
-        AccessDenied,
-        BodyTooLarge,
-        UnknownEncoding,
-        TooManyTexts,
-        QueueFull,
-        InferenceFailed,
-        NotReady,
-        WouldExpire,
-        DeadlineExpired,
-    ),
+CLASSIFY_ERRORS = error_responses(
+    MalformedBody,
+    AccessDenied,
+    BodyTooLarge,
+    UnknownEncoding,
+    TooManyTexts,
+    QueueFull,
+    InferenceFailed,
+    NotReady,
+    WouldExpire,
+    DeadlineExpired,
 )
+"""Of every route that classifies."""
+
+
+@router.post("/classify", summary="Classify texts", responses=CLASSIFY_ERRORS)
 async def classify(
     body: ClassifyRequest, request: Request, service: TheService, timeout_ms: TimeoutMs = None
 ) -> ClassifyResponse:
