@@ -88,7 +88,7 @@ class InfoResponse(BaseModel):
     device: str
     dtype: str
     threads: Annotated[int, Field(description="CPU threads of the model.")]
-    max_tokens: Annotated[int, Field(description="Tokens of a text that are read.")]
+    max_tokens: Annotated[int, Field(description="That the model reads at once: a window.")]
     max_texts: int
     max_body_bytes: int
     max_batch_tokens: int
