@@ -1,6 +1,7 @@
 """Raw messages in, verdicts out: POST /classify/message, and what the other front doors share."""
 
 import binascii
+import time
 import zlib
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -151,6 +152,7 @@ async def classify_message(
     else:
         body, is_cut = await read_message(request)
         raws = [body]
+    begin = time.monotonic()
     verdicts = await classify_mails(
         request,
         service,
@@ -164,7 +166,9 @@ async def classify_message(
     for result in results:
         result.truncated |= is_cut
     if explain and len(results) == 1:
-        results[0].explanation = await _explain(request, service, verdicts[0].mail)
+        timeout_seconds = timeout_ms / 1000 if timeout_ms else service.settings.timeout_seconds
+        left = timeout_seconds - (time.monotonic() - begin)
+        results[0].explanation = await _explain(request, service, verdicts[0].mail, left)
     return MessageResponse(model=verdicts[0].model, results=results)
 
 
@@ -218,12 +222,14 @@ def _decide(
     ]
 
 
-async def _explain(request: Request, service: Service, mail: MailText) -> Explanation:
+async def _explain(
+    request: Request, service: Service, mail: MailText, timeout_seconds: float
+) -> Explanation:
     """Only for callers that have shown a key, or sit at this machine: the reply holds the text."""
     if not service.settings.api_keys_file and not _is_local(request):
         raise AccessDenied("Explanations repeat the text: they need access keys on this service.")
     async with ended_by_disconnect(request):
-        text, found = await service.explain(mail.text)
+        text, found = await service.explain(mail.text, timeout_seconds)
     spans = [Span(text=text[span.start : span.end], log_odds=span.log_odds) for span in found]
     complete = len(text) < EXPLAINED_CHARACTERS
     return Explanation(subject=mail.subject, spans=spans, complete=complete)

@@ -231,11 +231,10 @@ class Service:
         windows = [len(text.windows) for text in read]
         return Verdicts(engine.classifier.name, predictions, engine.cutoffs, windows)
 
-    async def explain(
-        self, text: str, timeout_seconds: float | None = None
-    ) -> tuple[str, list[Influence]]:
+    async def explain(self, text: str, timeout_seconds: float) -> tuple[str, list[Influence]]:
         """The beginning of a text as the model reads it, and what its words do to the
         verdict on that. Not counted as verdicts."""
+        end = time.monotonic() + timeout_seconds
         engine = self._ready_engine()
         folded = (await asyncio.to_thread(fold_text, text))[:EXPLAINED_CHARACTERS]
         spans = cut_spans(folded, len(engine.classifier.encode(folded).token_ids))
@@ -244,7 +243,7 @@ class Service:
         def encode(classifier: Classifier) -> list[EncodedText]:
             return [classifier.encode(variant) for variant in variants]
 
-        _, predictions = await self._predict(1, encode, False, timeout_seconds)
+        _, predictions = await self._predict(1, encode, False, end - time.monotonic())
         whole, *left_out = [prediction.spam_probability for prediction in predictions]
         return folded, influences(spans, whole, left_out)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,3 +52,23 @@ def test_a_text_is_folded_for_its_explanation_beside_the_event_loop(
     asyncio.run(scenario())
     assert threads
     assert threading.main_thread() not in threads
+
+
+def test_explaining_counts_as_the_callers_time(
+    save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fold_slowly(text: str) -> str:
+        time.sleep(0.5)
+        return fold_text(text)
+
+    monkeypatch.setattr("app.service.fold_text", fold_slowly)
+
+    async def scenario(headers: dict[str, str], **settings: object) -> tuple[int, str]:
+        async with serving(folder, **settings) as client:
+            path = "/classify/message?explain=true"
+            reply = await client.post(path, content=SPAM_MAIL, headers=headers)
+            return reply.status_code, reply.json().get("code", "")
+
+    folder = save_tiny()
+    assert asyncio.run(scenario({"x-timeout-ms": "400"})) == (504, "deadline_expired")
+    assert asyncio.run(scenario({}, timeout_seconds=0.4)) == (504, "deadline_expired")
