@@ -59,6 +59,20 @@ def test_ping() -> None:
     assert ask("http://127.0.0.1:1", b"PING SPAMC/1.5\r\n\r\n") == b"SPAMD/1.5 0 PONG\r\n"
 
 
+def test_message_that_is_to_be_skipped_is_not_answered() -> None:
+    assert ask("http://127.0.0.1:1", command("SKIP")) == b""
+
+
+def test_service_is_asked_in_time_with_the_key_below_its_path() -> None:
+    with service(SPAM) as (url, got):
+        ask(f"{url}/gate/", command("CHECK"), key="secret", timeout_seconds=2.5)
+        [(path, headers, _)] = got
+    assert path == "/gate/checkv2"
+    assert headers["Authorization"] == "Bearer secret"
+    assert headers["X-Timeout-Ms"] == "2500"
+    assert headers["Content-Type"] == "message/rfc822"
+
+
 def test_check_tells_spam_from_ham() -> None:
     with service(SPAM) as (url, got):
         reply = ask(url, command("CHECK"))
@@ -87,6 +101,14 @@ def test_message_is_cut_at_the_bound() -> None:
         assert bodies(got) == [b"x" * 2_000]
 
 
+def test_message_as_long_as_the_bound_is_given_back() -> None:
+    message = MAIL + b"x" * (2_000 - len(MAIL))
+    for packed, fields in ((message, ""), (zlib.compress(message), "Compress: zlib\r\n")):
+        with service(SPAM) as (url, _):
+            request = command("PROCESS", message=packed, fields=fields)
+            assert ask(url, request, max_message_bytes=2_000).endswith(b"x" * 1_900)
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_message_too_long_to_be_given_back_stays_with_the_client(
     packed: bool, capsys: pytest.CaptureFixture[str]
@@ -106,20 +128,22 @@ def test_message_too_long_to_be_given_back_stays_with_the_client(
 def test_symbols_and_reports() -> None:
     with service(SPAM) as (url, _):
         assert ask(url, command("SYMBOLS")).endswith(b"Spam: True ; 4.9 / 3.0\r\n\r\nSPAMGATE")
+        assert ask(url, command("SYMBOLS", "1.2")).endswith(b"\r\n\r\nSPAMGATE\r\n")
         assert b"4.9 of 3.0 points" in ask(url, command("REPORT"))
         assert b"Spam: Yes ;" in ask(url, command("REPORT_IFSPAM"))
     with service(HAM) as (url, _):
         assert ask(url, command("REPORT_IFSPAM")).endswith(b"/ 3.0\r\n\r\n")
+        assert ask(url, command("SYMBOLS")).endswith(b"/ 3.0\r\n\r\n")
 
 
-@pytest.mark.parametrize("version", ["1.0", "1.2", "1.5"])
+@pytest.mark.parametrize("version", ["1.0", "1.2", "1.3", "1.5"])
 def test_process_returns_the_marked_message(version: str) -> None:
     with service(SPAM) as (url, _):
         reply = ask(url, command("PROCESS", version))
     head, _, message = reply.partition(b"X-Spam-Flag")
     assert (b"X-Spam-Flag" + message).endswith(b"Subject: x\r\n\r\ntext\r\n")
     assert (b"Content-length" in head) == (version != "1.0")
-    assert (b"Spam: True" in head) == (version == "1.5")
+    assert (b"Spam: True" in head) == (version >= "1.3")
     if version != "1.0":
         assert f"Content-length: {len(b'X-Spam-Flag' + message)}\r\n".encode() in head
 
@@ -186,6 +210,12 @@ def test_what_is_no_request_is_refused(request_bytes: bytes) -> None:
     assert ask("http://127.0.0.1:1", request_bytes).startswith(b"SPAMD/1.0 76 ")
 
 
+def test_many_fields_are_refused() -> None:
+    with service(SPAM) as (url, _):
+        for number, start in ((60, b"SPAMD/1.1 0 "), (64, b"SPAMD/1.0 76 ")):
+            assert ask(url, command("CHECK", fields="A: b\r\n" * number)).startswith(start)
+
+
 @pytest.mark.parametrize(
     "request_bytes", [b"CHECK SPAMC/1.5\r\n" + b"A: b\r\n" * 100_000, b"A" * 1_000_000]
 )
@@ -219,16 +249,31 @@ def test_client_that_does_not_read_holds_up_nobody_for_long() -> None:
         assert len(got) == 1
 
 
-def test_tell_is_refused_without_a_feedback_key() -> None:
-    fields = "Message-class: spam\r\nSet: local\r\n"
+@pytest.mark.parametrize(
+    ("fields", "key"),
+    [
+        ("Message-class: spam\r\nSet: local\r\n", None),
+        ("Message-class: spam\r\nRemove: local\r\n", "secret"),
+        ("Set: local\r\n", "secret"),
+    ],
+)
+def test_tell_is_refused_without_a_key_a_class_or_a_place(fields: str, key: str | None) -> None:
     with service(SPAM) as (url, got):
-        reply = ask(url, command("TELL", fields=fields))
+        reply = ask(url, command("TELL", fields=fields), feedback_key=key)
         assert reply.startswith(b"SPAMD/1.0 69 ")
         assert bodies(got) == []
 
 
+def test_tell_that_the_service_does_not_take_is_a_temporary_failure() -> None:
+    fields = "Message-class: spam\r\nSet: local\r\n"
+    for status in (302, 401, 507):
+        with service({}, status=status) as (url, _):
+            reply = ask(url, command("TELL", fields=fields), feedback_key="secret")
+            assert reply.startswith(b"SPAMD/1.5 75 ")
+
+
 def test_tell_is_passed_on_as_feedback() -> None:
-    fields = "User: joe\r\nMessage-class: spam\r\nSet: local\r\n"
+    fields = "User: joe\r\nMessage-class: SPAM\r\nSet: remote, local\r\n"
     with service({}) as (url, got):
         reply = ask(url, command("TELL", fields=fields, message=EIGHT_BIT), feedback_key="secret")
         assert reply.startswith(b"SPAMD/1.1 0 EX_OK\r\nDidSet: local\r\n")
