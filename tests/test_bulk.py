@@ -13,7 +13,7 @@ import pytest
 
 from app import bulk, records
 from app.bulk import chunks, main
-from app.records import open_source, read_records
+from app.records import Record, open_source, read_records
 from model.classifier import Classifier
 from model.mail import message_to_text
 from model.windows import encode_windows, join_predictions
@@ -168,6 +168,22 @@ def test_cutoffs_texts_and_column_are_as_told(
     results = score(path, flags=flags)
     assert [result["text"] for result in results] == AWKWARD_TEXTS
     assert {result["decision"] for result in results} == {"spam"}
+
+
+def test_checkpoint_cutoffs_and_prior_count_where_nothing_else_is_told(
+    score: Callable[..., list[dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = {"cutoffs": {"ham_below": 1, "spam_from": 1}, "spam_prior": 0.2}
+    (tmp_path / "tiny" / "run.json").write_text(json.dumps(run))
+    path = written(tmp_path / "a.txt", SPAM)
+    [plain] = score(path)
+    assert plain["decision"] == "ham"
+    (tmp_path / "out.jsonl").unlink()
+    monkeypatch.setenv("SPAMGATE_SPAM_PRIOR", "0.5")
+    [told] = score(path, flags=("--ham-below", "0"))
+    assert told["decision"] == "unsure"
+    odds = [p["spam"] / p["ham"] for p in (plain["probabilities"], told["probabilities"])]
+    assert odds[1] == pytest.approx(4 * odds[0], rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -367,3 +383,8 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert num_records == 40_000
     assert peak < 2 << 20
+
+
+def test_long_texts_are_held_few_at_a_time() -> None:
+    records = [Record("a", n, 0, "x" * 100_000) for n in range(7)]
+    assert [len(chunk) for chunk in chunks(records)] == [3, 3, 1]

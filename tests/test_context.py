@@ -84,6 +84,7 @@ def test_with_keys_all_but_probes_and_pages_is_closed(
             for name, key in (
                 ("X-API-Key", "s3cret"),
                 ("Authorization", "bearer other"),
+                ("Authorization", "Bearer  other "),
                 ("X-API-Key", "schlüssel"),
             ):
                 known = {name.encode(): key.encode()}
