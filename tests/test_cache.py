@@ -31,6 +31,12 @@ def test_keys_of_any_length_and_put_again_fill_no_more_than_the_bytes() -> None:
     assert len(cache) == 3
 
 
+def test_an_entry_that_fills_the_cache_is_kept() -> None:
+    cache = PredictionCache(max_bytes=402)
+    cache.put(b"aa", PREDICTION)
+    assert cache.get(b"aa") == PREDICTION
+
+
 def test_a_cache_of_no_bytes_keeps_nothing() -> None:
     cache = PredictionCache(max_bytes=0)
     cache.put(b"aa", PREDICTION)

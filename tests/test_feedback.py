@@ -4,6 +4,7 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from app.errors import FeedbackFull
 from app.feedback import FeedbackStore, Report, digest_of
+from model.fold import fold_text
 from tests.conftest import HAM, SPAM
 from tests.serving import serving
 from tests.tiny_training import TINY_RECIPE, synthetic_lines
@@ -92,8 +94,9 @@ def test_text_is_kept_that_comes_after_its_digest(
 ) -> None:
     by_digest = {"digest": digest_of(SPAM).upper(), "label": "spam", "source": "joe"}
     by_text = {"text": SPAM, "label": "spam", "source": "joe"}
-    replies = tell(save_tiny(), tmp_path / "f", by_digest, by_text, by_digest, by_text)
-    assert [reply.json()["new"] for reply in replies] == [True, True, False, False]
+    reports = (by_digest, by_digest, by_text, by_digest, by_text)
+    replies = tell(save_tiny(), tmp_path / "f", *reports)
+    assert [reply.json()["new"] for reply in replies] == [True, False, True, False, False]
     assert {reply.json()["digest"] for reply in replies} == {digest_of(SPAM)}
     kept = read_feedback(tmp_path / "f")
     assert [example.text for example in kept.examples] == [SPAM]
@@ -115,6 +118,7 @@ def test_text_stays_when_its_label_is_changed_by_digest(tmp_path: Path) -> None:
         {"text": "x"},
         {"label": "ham"},
         {"label": "ham", "digest": "abc"},
+        {"label": "ham", "digest": "ab" * 31},
         {"label": "ham", "text": 1},
         {"label": "ham", "text": "x", "source": 1},
         [],
@@ -166,6 +170,17 @@ def test_awkward_texts_are_kept(save_tiny: Callable[..., Path], tmp_path: Path) 
     reports = [{key: text, "label": "ham"} for text in awkward for key in ("text", "message")]
     replies = tell(save_tiny(), tmp_path / "f", *reports)
     assert {reply.status_code for reply in replies} == {200}
+
+
+def test_what_is_kept_of_a_report_is_bounded(
+    save_tiny: Callable[..., Path], tmp_path: Path
+) -> None:
+    long = {"text": "Some words. " * 3_000, "label": "ham", "source": "s" * 300}
+    [reply] = tell(save_tiny(), tmp_path / "f", long)
+    with closing(sqlite3.connect(tmp_path / "f")) as file:
+        kept = file.execute("SELECT length(source), length(text), digest FROM feedback").fetchall()
+    assert kept == [(100, 20_000, digest_of(fold_text("Some words. " * 3_000)))]
+    assert reply.json()["digest"] == kept[0][2]
 
 
 def test_it_is_off_without_a_key_and_closed_to_others(

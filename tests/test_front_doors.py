@@ -264,9 +264,10 @@ def test_chat_answers_probability_reason_and_category(save_tiny: Callable[..., P
 def test_chat_answers_json_where_it_is_asked_for(save_tiny: Callable[..., Path]) -> None:
     folder = save_tiny()
     by_format = GPT_CHAT | {"response_format": {"type": "json_object"}}
+    by_schema = GPT_CHAT | {"response_format": {"type": "json_schema", "json_schema": {}}}
     system = {"role": "system", "content": "Answer with JSON: probability, reason"}
     by_prompt = GPT_CHAT | {"messages": [system, *GPT_CHAT["messages"][1:]]}  # type: ignore[index]
-    for chat in (by_format, by_prompt):
+    for chat in (by_format, by_schema, by_prompt):
         reply = ask(folder, "/v1/chat/completions", chat)
         answer = json.loads(reply["choices"][0]["message"]["content"])
         assert answer["probability"] == pytest.approx(expected_probability(folder, MAIL), abs=1e-4)
@@ -276,10 +277,11 @@ def test_chat_answers_json_where_it_is_asked_for(save_tiny: Callable[..., Path])
 def test_chat_of_another_client_is_read_whole(save_tiny: Callable[..., Path]) -> None:
     folder = save_tiny()
     chat = {"messages": [{"role": "user", "content": [{"type": "text", "text": SPAM}]}]}
-    content = ask(folder, "/v1/chat/completions", chat)["choices"][0]["message"]["content"]
-    assert float(content.split("\n")[0]) == pytest.approx(
-        expected_probability(folder, b"\n" + SPAM.encode()), abs=1e-4
-    )
+    alone = {"messages": [{"role": "user", "content": f"Subject: Hello\n\n{SPAM}"}]}
+    for asked, text in ((chat, SPAM), (alone, f"Subject: Hello\n\n{SPAM}")):
+        content = ask(folder, "/v1/chat/completions", asked)["choices"][0]["message"]["content"]
+        [expected] = Classifier.load(folder, device="cpu").classify([text])
+        assert float(content.split("\n")[0]) == pytest.approx(expected.spam_probability, abs=1e-4)
 
 
 def test_instructions_of_a_chat_are_not_read_by_either_name(
@@ -337,4 +339,6 @@ def test_vllm_shape(save_tiny: Callable[..., Path]) -> None:
         assert entry["num_classes"] == 2
     single = ask(folder, "/v1/classify", {"input": SPAM})
     assert len(single["data"]) == 1
-    assert asyncio.run(post(folder, "/v1/classify", {"input": [1]})).status_code == 400
+    for wrong in ([1], [SPAM, 1], [], None):
+        answer = asyncio.run(post(folder, "/v1/classify", {"input": wrong}))
+        assert answer.status_code == 400

@@ -8,6 +8,7 @@ import pytest
 
 from app import records
 from app.records import Record, SourceError, open_source, read_records
+from model.mail import MailText, message_to_text
 from tests.conftest import HAM, SPAM
 
 
@@ -87,3 +88,48 @@ def test_what_bzip2_packed_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "a.txt", bz2.compress(HAM.encode()))
     with pytest.raises(SourceError, match="is compressed"):
         read(path)
+
+
+def test_line_of_text_beyond_the_bound_is_cut_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "_MAX_LINE_BYTES", 10)
+    found = read(written(tmp_path / "a.txt", "123456789\n \t\r\n" + "x" * 30 + "\nend"))
+    assert [(record.text, record.is_cut) for record in found] == [
+        ("123456789", False),
+        ("x" * 10, True),
+        ("end", False),
+    ]
+
+
+def test_message_is_held_up_to_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read_of_each = []
+
+    def read_message(raw: bytes) -> MailText:
+        read_of_each.append(len(raw))
+        return message_to_text(raw)
+
+    monkeypatch.setattr(records, "MAX_MESSAGE_BYTES", 100)
+    monkeypatch.setattr(records, "message_to_text", read_message)
+    read(written(tmp_path / "a.mbox", "From a\n\n" + "line\n" * 1000 + "\nFrom b\n\nend"))
+    read(written(tmp_path / "a.eml", "line\n" * 1000))
+    assert read_of_each == [101, 11, 101]
+
+
+def test_from_within_a_message_begins_no_other(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.mbox", "From a\n\none\nFrom here\n\nFromage\n\nFrom b\n\ntwo")
+    assert [record.text for record in read(path)] == ["one\nFrom here\n\nFromage", "two"]
+
+
+def test_hidden_files_of_a_maildir_are_no_messages(tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    for name in (".lock", "1"):
+        written(tmp_path / "new" / name, f"Subject: {name}\n\n")
+    assert [record.text for record in read(tmp_path)] == ["1"]
+
+
+def test_format_is_told_by_the_name_in_any_case_or_by_hand(tmp_path: Path) -> None:
+    assert open_source(written(tmp_path / "A.TXT", HAM), None, "text").format == "txt"
+    assert open_source(written(tmp_path / "a.txt", HAM), "eml", "text").format == "eml"
+    with pytest.raises(SourceError, match="Say --format"):
+        open_source(tmp_path / "a.txt", "maildir", "text")

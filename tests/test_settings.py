@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.settings import STARTER, Settings, SettingsError, read_settings
+from app.settings import STARTER, Settings, SettingsError, read_settings, unread_variables
 from model.windows import MAX_WINDOWS
 
 
@@ -42,3 +42,18 @@ def test_an_unknown_flag_ends_with_code_2(capsys: pytest.CaptureFixture[str]) ->
 
 def test_training_measures_with_the_windows_that_the_service_reads() -> None:
     assert Settings().max_windows == MAX_WINDOWS
+
+
+def test_a_reload_by_key_of_one_worker_among_several_is_refused() -> None:
+    assert read_settings(["--admin-key", "a", "--workers", "1"]).admin_key
+    with pytest.raises(SettingsError, match="admin_key is set and workers is 2"):
+        read_settings(["--admin-key", "a", "--workers", "2"])
+
+
+def test_variables_that_no_setting_reads_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = ("SPAMGATE_PORT", "spamgate_host", "SPAMGATE_SPAMD_PORT", "spamgate_secrets")
+    for name in ("SPAMGATE_PROT", "spamgate_hots", *read, "OTHER"):
+        monkeypatch.setenv(name, "x")
+    found = unread_variables()
+    assert {"SPAMGATE_PROT", "spamgate_hots"} <= set(found)
+    assert not {*read, "OTHER"} & set(found)

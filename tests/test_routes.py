@@ -1,0 +1,118 @@
+"""What all doors have in common: the caller's time, counts of texts; and who sees explanations."""
+
+import asyncio
+import base64
+import json
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from app import service
+from app.main import create_app
+from model.windows import WindowedText, encode_windows
+from tests.conftest import HAM, SPAM
+from tests.serving import make_settings, running, serving
+
+MAIL = f"Subject: Hello\n\n{SPAM}".encode()
+JSON = {"content-type": "application/json"}
+MESSAGES = {"messages": [base64.b64encode(MAIL).decode()] * 2}
+CHAT = {"messages": [{"role": "user", "content": SPAM}]}
+DOORS: dict[str, tuple[str, bytes, dict[str, str], int]] = {
+    "texts": ("/classify", json.dumps({"texts": [SPAM, HAM, ""]}).encode(), JSON, 3),
+    "message": ("/classify/message", MAIL, {}, 1),
+    "messages": ("/classify/message", json.dumps(MESSAGES).encode(), JSON, 2),
+    "rspamd": ("/checkv2", MAIL, {}, 1),
+    "chat": ("/v1/chat/completions", json.dumps(CHAT).encode(), JSON, 1),
+    "vllm": ("/v1/classify", json.dumps({"input": [SPAM, HAM]}).encode(), JSON, 2),
+}
+
+
+def test_every_door_keeps_to_the_callers_time_and_counts_its_texts(
+    save_tiny: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def encode_slowly(*arguments: Any) -> WindowedText:
+        time.sleep(0.05)
+        return encode_windows(*arguments)
+
+    async def scenario() -> dict[str, tuple[int, str]]:
+        answers = {}
+        async with serving(save_tiny()) as client:
+            monkeypatch.setattr(service, "encode_windows", encode_slowly)
+            for name, (path, body, headers, _) in DOORS.items():
+                timed = headers | {"x-timeout-ms": "20", "x-request-id": name}
+                reply = await client.post(path, content=body, headers=timed)
+                answers[name] = reply.status_code, reply.json().get("code", "")
+        return answers
+
+    caplog.set_level(logging.INFO)
+    assert asyncio.run(scenario()) == dict.fromkeys(DOORS, (504, "deadline_expired"))
+    lines = [vars(record) for record in caplog.records if record.message == "request"]
+    counted = {line["request_id"]: line["texts"] for line in lines}
+    assert counted == {name: texts for name, (_, _, _, texts) in DOORS.items()}
+
+
+def test_explanations_go_to_this_machine_where_there_are_no_keys(
+    save_tiny: Callable[..., Path],
+) -> None:
+    async def scenario() -> dict[str, int]:
+        app = create_app(make_settings(save_tiny()))
+        statuses = {}
+        async with running(app):
+            for host in ("127.0.0.1", "::1", "192.0.2.1", "2001:db8::1", "socket"):
+                transport = httpx.ASGITransport(app, client=(host, 1))
+                async with httpx.AsyncClient(transport=transport, base_url="http://a") as client:
+                    plain = await client.post("/classify/message", content=MAIL)
+                    assert plain.status_code == 200
+                    path = "/classify/message?explain=true"
+                    statuses[host] = (await client.post(path, content=MAIL)).status_code
+        return statuses
+
+    here, elsewhere = dict.fromkeys(("127.0.0.1", "::1"), 200), ("192.0.2.1", "2001:db8::1")
+    assert asyncio.run(scenario()) == here | dict.fromkeys((*elsewhere, "socket"), 401)
+
+
+async def asked(folder: Path, path: str, name: str = "message", **headers: str) -> httpx.Response:
+    _, body, default, _ = DOORS[name]
+    async with serving(folder) as client:
+        return await client.post(path, content=body, headers=default | headers)
+
+
+def test_list_of_messages_is_not_explained(save_tiny: Callable[..., Path]) -> None:
+    path = "/classify/message?explain=true"
+    reply = asyncio.run(asked(save_tiny(), path, "messages"))
+    assert "explanation" not in reply.json()["results"][0]
+
+
+def test_cutoffs_of_0_are_cutoffs(save_tiny: Callable[..., Path]) -> None:
+    folder = save_tiny()
+    (folder / "run.json").write_text('{"cutoffs": {"ham_below": 1, "spam_from": 1}}')
+    decisions = {}
+    for query in ("", "ham_below=0", "ham_below=0&spam_from=0"):
+        reply = asyncio.run(asked(folder, f"/classify/message?{query}"))
+        [result] = reply.json()["results"]
+        decisions[query] = result["decision"]
+    assert list(decisions.values()) == ["ham", "unsure", "spam"]
+
+
+@pytest.mark.parametrize("milliseconds", ["0", "-1", "3600001", "1e3", ""])
+def test_time_that_is_none_is_refused(save_tiny: Callable[..., Path], milliseconds: str) -> None:
+    headers = {"x-timeout-ms": milliseconds}
+    reply = asyncio.run(asked(save_tiny(), "/classify", "texts", **headers))
+    assert (reply.status_code, reply.json()["code"]) == (422, "invalid_request")
+
+
+def test_the_first_of_many_wrong_parameters_are_told(save_tiny: Callable[..., Path]) -> None:
+    query = "ham_below=2&spam_from=x&weight=0&explain=SECRET"
+    reply = asyncio.run(asked(save_tiny(), f"/classify/message?{query}"))
+    detail = reply.json()["detail"]
+    assert reply.status_code == 422
+    assert detail.count("query.") == 3
+    assert detail.endswith("; and 1 more. See /docs for the form.")
+    assert "SECRET" not in detail
