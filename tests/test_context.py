@@ -12,11 +12,14 @@ from pathlib import Path
 import httpx
 import pytest
 from starlette.requests import Request
+from starlette.types import Message, Receive, Scope, Send
 
 from app.access import AccessKeys, KeysError
+from app.context import RequestContext
 from app.errors import AccessDenied
 from app.logs import JSONFormatter
 from app.main import create_app
+from app.metrics import Metrics
 from tests.conftest import HAM, SPAM
 from tests.fake_model import FakeModel
 from tests.serving import make_settings, replace_model, running, serving
@@ -37,7 +40,8 @@ def ask(
 
 
 @pytest.mark.parametrize(
-    ("sent", "kept"), [("mail-4711.a", True), ("x" * 200, False), ("a b", False), ("", False)]
+    ("sent", "kept"),
+    [("mail-4711.a", True), ("x" * 128, True), ("x" * 129, False), ("a b", False), ("", False)],
 )
 def test_a_usable_request_id_comes_back_and_others_are_replaced(
     save_tiny: Callable[..., Path], sent: str, kept: bool
@@ -147,6 +151,7 @@ def test_every_counter_moves_by_exactly_what_happened(save_tiny: Callable[..., P
             await client.post("/classify", content=b"nonsense")
             await client.post("/classify", json={"texts": ["x"] * 6})
             await client.get("/nowhere")
+            await client.get("/info/")
             await client.get("/health")
             replace_model(app, model := FakeModel(held=True))
             cut_off = asyncio.create_task(client.post("/classify", json={"texts": ["cut off"]}))
@@ -167,13 +172,13 @@ def test_every_counter_moves_by_exactly_what_happened(save_tiny: Callable[..., P
         and not re.search("_bucket|_sum|queue_|batch_|forward_", name)
     }
     assert moved == {
-        'requests_total{outcome="ok"}': 4,  # three verdicts, and /metrics itself
+        'requests_total{outcome="ok"}': 5,  # three verdicts, a redirect, and /metrics itself
         'requests_total{outcome="inference_failed"}': 1,
         'requests_total{outcome="malformed_body"}': 1,
         'requests_total{outcome="too_many_texts"}': 1,
         'requests_total{outcome="error"}': 1,  # the unknown path
         'requests_total{outcome="not_ready"}': 1,  # what was cut off
-        "request_seconds_count": 9,
+        "request_seconds_count": 10,
         "tokenize_seconds_count": 5,
         'texts_total{label="spam"}': 12,
         "spam_probability_count": 12,
@@ -218,6 +223,25 @@ def test_message_text_is_in_no_log_error_or_metric(
     assert '"event": "defect"' in logged
     assert secret not in answers
     assert secret not in logged
+
+
+def test_a_defect_amid_a_reply_begins_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    async def break_off(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise RuntimeError
+
+    async def send(message: Message) -> None:
+        sent.append(message["type"])
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    sent: list[str] = []
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    app = RequestContext(break_off, metrics=Metrics(), keys=AccessKeys.read(None))
+    asyncio.run(app(scope, receive, send))
+    assert sent == ["http.response.start"]
+    assert "defect" in caplog.messages
 
 
 def test_a_log_line_is_one_json_object() -> None:
