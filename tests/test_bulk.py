@@ -114,14 +114,15 @@ def test_bad_records_are_told_and_stop_nothing(
     ]
     jsonl = written(tmp_path / "a.jsonl", "\n".join(lines))
     csv = written(tmp_path / "a.csv", f'id,text\n1\n2,"{"y" * 3000}"\n3,{HAM!r}\n')
-    results = score(jsonl, csv)
+    results = score(jsonl, csv, written(tmp_path / "a.txt", "x" * 3000))
+    assert results.pop()["truncated"]
     assert [result.get("error", "") != "" for result in results[:9]] == [False] + [True] * 7 + [
         False
     ]
     assert results[-1]["position"] >= 3
     assert "error" in results[9]
     assert "error" not in results[-1]
-    assert "3 scored, 9 bad records" in capsys.readouterr().out
+    assert "4 scored, 9 bad records" in capsys.readouterr().out
     assert SPAM not in (tmp_path / "out.jsonl").read_text()
 
 
