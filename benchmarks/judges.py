@@ -4,12 +4,13 @@
     python -m benchmarks.judges CHECKPOINT --data sms=SMSSpamCollection --data mail=FOLDER \\
         --foreign jsonl=enron-spam.jsonl.gz
 
-Judged are the raw messages of the checkpoint's test part, and foreign texts as plain mail, all
-under the same few header fields. A filter that learns gets the raw messages of the training part;
-what is not installed is left out. Each one's own threshold decides. No filter reaches another
-machine, so SpamAssassin and rspamd go without their network tests, of which much of their strength
-comes. What other filters wrote into a message (X-Spam-...) is taken out. Writes
-results/judges.json and prints it as the last line.
+Judged are the messages of the checkpoint's test part as they came, and, all under the same few
+header fields, the texts that spamgate reads in them and foreign texts: in an archive the fields
+alone tell most ham from spam. A filter that learns gets the training part in the same form; what is
+not installed is left out. Each one's own threshold decides. No filter reaches another machine, so
+SpamAssassin and rspamd go without their network tests, of which much of their strength comes. What
+other filters wrote into a message (X-Spam-...) is taken out. Writes results/judges.json and prints
+it as the last line.
 """
 
 import argparse
@@ -60,7 +61,12 @@ class Message:
     label: int
 
 
-Sets = dict[str, list[Message]]
+@dataclass(frozen=True)
+class Form:
+    """Messages in one form: those to learn, and sets to judge by name."""
+
+    train: list[Message]
+    sets: dict[str, list[Message]]
 
 
 def as_mail(text: str) -> bytes:
@@ -110,20 +116,20 @@ def filter_scores(name: str, running: Filter, messages: Sequence[Message]) -> li
     return [1 / (1 + math.exp(-margin / _SCALE - 1e-9)) for margin in margins]
 
 
-def judge(name: str, contender: Contender, train: Sequence[Message], sets: Sets) -> dict[str, Any]:
+def judge(name: str, contender: Contender, form: Form) -> dict[str, Any]:
     """A filter's figures on each set, after it has learnt the training part, if it learns."""
     with tempfile.TemporaryDirectory(prefix="spamgate-judge-") as folder:
         with contender.start(Path(folder)) as running:
             for label in range(len(LABELS)) if contender.learns else ():
-                running.learn([m.path for m in train if m.label == label], label)
+                running.learn([m.path for m in form.train if m.label == label], label)
             return {
                 of_set: figures(messages, filter_scores(name, running, messages))
-                for of_set, messages in sets.items()
+                for of_set, messages in form.sets.items()
             }
 
 
 def judge_all(
-    classifier: Classifier, train: Sequence[Message], sets: Sets
+    classifier: Classifier, forms: Sequence[Form]
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Every system's figures on each set, ours at 0.5 and at the checkpoint's cut-off for spam, by
     which the service decides; and why filters were left out."""
@@ -131,7 +137,7 @@ def judge_all(
     cutoff = float(stated.get("spam_from", 0.8))
     own, decided = f"{OWN} at 0.5", f"{OWN} at its cut-off, {cutoff:.2f}"
     systems: dict[str, Any] = {own: {}, decided: {}}
-    for of_set, messages in sets.items():
+    for of_set, messages in (pair for form in forms for pair in form.sets.items()):
         scores = own_scores(classifier, messages)
         systems[own][of_set] = figures(messages, scores)
         called = [p if p >= cutoff else p / 2 for p in scores]
@@ -142,9 +148,11 @@ def judge_all(
             left_out[system] = f"not installed: {', '.join(contender.missing)}"
             continue
         try:
-            systems[system] = judge(system, contender, train, sets)
+            found = [judge(system, contender, form) for form in forms]
         except RuntimeError as error:
             left_out[system] = str(error)
+        else:
+            systems[system] = {of_set: row for sets in found for of_set, row in sets.items()}
     return systems, left_out
 
 
@@ -180,6 +188,11 @@ def raw_messages(examples: Sequence[Example], mail: Path) -> list[tuple[bytes, i
         for example in examples
         if example.source == "mail"
     ]
+
+
+def as_plain(raws: Iterable[tuple[bytes, int]]) -> list[tuple[bytes, int]]:
+    """The text that is read in each message, as a mail of its own, with the label."""
+    return [(as_mail(message_to_text(raw).text), label) for raw, label in raws]
 
 
 def _as_drawn(text: str) -> str:
@@ -219,15 +232,19 @@ def _run(options: argparse.Namespace) -> int:
     ]
     if not folders:
         raise TrainingError("there is no mail to judge: give --data mail=FOLDER.")
+    train, test = (raw_messages(part, folders[0]) for part in (splits.train, splits.test))
     with tempfile.TemporaryDirectory(prefix="spamgate-mail-") as name:
         folder = Path(name)
-        train = write_set(folder / "train", raw_messages(splits.train, folders[0]))
-        sets = {"mail": write_set(folder / "mail", raw_messages(splits.test, folders[0]))}
+        raw = Form(write_set(folder / "0", train), {"mail": write_set(folder / "1", test)})
+        plain = Form(
+            write_set(folder / "2", as_plain(train)),
+            {"mail, text alone": write_set(folder / "3", as_plain(test))},
+        )
         for source in sorted({example.source for example in foreign}):
-            raws = [(as_mail(e.text), e.label) for e in foreign if e.source == source]
-            sets[source] = write_set(folder / f"foreign-{source}", raws)
-        systems, left_out = judge_all(classifier, train, sets)
-    counts = Counter(message.label for message in train)
+            texts = [(as_mail(e.text), e.label) for e in foreign if e.source == source]
+            plain.sets[source] = write_set(folder / source, texts)
+        systems, left_out = judge_all(classifier, [raw, plain])
+    counts = Counter(label for _, label in train)
     asked = [portable(options.checkpoint)]
     asked += [f"--data {Source.labelled(place).name}" for place in options.data]
     asked += [f"--foreign {Source.labelled(place).name}" for place in options.foreign]

@@ -12,7 +12,16 @@ import pytest
 
 from benchmarks import judges
 from benchmarks.filters import CONTENDERS, Contender, Filter
-from benchmarks.judges import Message, as_mail, judge, raw_messages, without_verdicts, write_set
+from benchmarks.judges import (
+    Form,
+    Message,
+    as_mail,
+    as_plain,
+    judge,
+    raw_messages,
+    without_verdicts,
+    write_set,
+)
 from model.classifier import Classifier
 from model.mail import message_to_text
 from tests.conftest import HAM, SPAM
@@ -47,6 +56,15 @@ def test_text_becomes_a_mail_that_reads_as_the_text() -> None:
     raw = as_mail("Subject: Wählen Sie\ttoday\nClaim your prize,\n100 €")
     assert message_to_text(raw).text.split() == "Wählen Sie today Claim your prize, 100 €".split()
     assert message_from_bytes(raw, policy=default)["Subject"] == "Wählen Sie today"
+
+
+def test_plain_form_keeps_what_is_read_and_no_field() -> None:
+    raw = b"List-Id: <a.example>\nSubject: Hi\nContent-Type: text/html\n\n<p>See <b>you</b></p>"
+    ((plain, label),) = as_plain([(raw, 1)])
+    assert message_to_text(plain).text.split() == message_to_text(raw).text.split()
+    assert b"List-Id" not in plain
+    assert b"<b>" not in plain
+    assert label == 1
 
 
 def test_hostile_text_becomes_a_mail() -> None:
@@ -86,8 +104,7 @@ def test_score_on_the_threshold_is_spam(tmp_path: Path) -> None:
     found = judge(
         "counting",
         Contender((), Counting().start, learns=False),
-        [],
-        {"some": write_messages(tmp_path / "some", texts)},
+        Form([], {"some": write_messages(tmp_path / "some", texts)}),
     )
     assert found["some"]["messages"] == 5
     assert found["some"]["spam_caught"][0] == 1
@@ -111,7 +128,7 @@ def test_only_a_filter_that_learns_is_given_the_training_part(tmp_path: Path, le
     running = Counting()
     train = write_messages(tmp_path / "train", {HAM: 0, SPAM: 1})
     sets = {"some": write_messages(tmp_path / "some", {"none": 0, "prize prize": 1})}
-    judge("counting", Contender((), running.start, learns=learns), train, sets)
+    judge("counting", Contender((), running.start, learns=learns), Form(train, sets))
     assert running.learnt == ({m.label: [m.path.read_bytes()] for m in train} if learns else {})
 
 
@@ -174,7 +191,9 @@ def test_command_judges_the_test_part_and_foreign_texts(
         "spamgate at its cut-off, 0.80",
         "counting",
     ]
-    assert all(list(sets) == ["mail", "sms"] for sets in result["systems"].values())
+    assert all(
+        list(sets) == ["mail", "mail, text alone", "sms"] for sets in result["systems"].values()
+    )
     assert result["systems"]["counting"]["mail"]["mcc"] == [1, 1, 1]
     assert sum(result["learnt"].values()) + result["systems"]["counting"]["mail"]["messages"] < 90
     assert str(mails) not in result["command"]
@@ -193,7 +212,8 @@ def test_filter_that_fails_does_not_end_the_others(
     }
     monkeypatch.setattr(judges, "CONTENDERS", contenders)
     sets = {"some": write_messages(tmp_path / "some", {"none": 0, "prize prize": 1})}
-    systems, left_out = judges.judge_all(Classifier.load(save_tiny(), "cpu", "float32"), [], sets)
+    classifier = Classifier.load(save_tiny(), "cpu", "float32")
+    systems, left_out = judges.judge_all(classifier, [Form([], sets)])
     assert left_out == {"failing": "it ended"}
     assert "counting" in systems
 
