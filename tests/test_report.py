@@ -12,7 +12,7 @@ import torch
 
 from tests.tiny_training import TINY_RECIPE, synthetic_lines
 from training import average, finetune, report
-from training.evaluate import measure
+from training.evaluate import FIGURES, measure
 from training.report import load_run, worst_mistakes
 
 CPU = torch.device("cpu")
@@ -136,6 +136,21 @@ def test_page_is_whole_and_shows_no_text_unless_asked(
         assert mistake.text is not None
         assert html.escape(mistake.text) in shown.read_text()
         assert mistake.text not in shown.read_text()
+
+
+def test_balanced_figures_are_all_those_that_the_mix_changes(out: Path, corpus: Path) -> None:
+    run = load_run(out, [str(corpus)], CPU)
+    natural, balanced = (
+        measure(run.labels, run.spam_probabilities, balanced=balanced) for balanced in (False, True)
+    )
+    changed = {
+        name
+        for metric, (name, _) in FIGURES.items()
+        if getattr(natural, metric) != pytest.approx(getattr(balanced, metric))
+    }
+    page = report.render(run, show_texts=False)
+    section = page.partition("weighing the same</h2>")[2].partition("<h2>")[0]
+    assert set(re.findall("<tr><th>([^<]+)</th>", section)) == changed
 
 
 def test_what_cannot_be_reported_is_one_clear_line(

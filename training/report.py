@@ -43,7 +43,7 @@ from training.reading import is_served, read_texts
 from training.run import predict, tokenize_parts
 
 # What the share of spam among the texts changes; all else is the same in a balanced set.
-_MIX_DEPENDENT = ("accuracy", "mcc", "calibration_error", "loss")
+_MIX_DEPENDENT = ("accuracy", "mcc", "f1", "calibration_error", "loss")
 _SHOWN_ERRORS = 25
 
 
