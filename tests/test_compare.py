@@ -1,11 +1,13 @@
 """spamgate beside bag-of-words models."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
 from training import compare, finetune
+from training.run import TrainedClassifier
 
 SYSTEMS = {"spamgate", "TF-IDF + linear SVM", "TF-IDF + logistic regression"}
 
@@ -111,6 +113,21 @@ def test_what_gives_no_figures_is_refused_before_the_training(
     assert "the 1 texts of foreign to judge by are all ham or all spam" in told.err
     assert compare.main([*arguments, "--seeds", "0"]) == 2
     assert "at least 1 is needed" in capsys.readouterr().err
+
+
+def test_ctrl_c_in_a_training_ends_the_comparison(
+    corpus: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, out = compare.finetune, tmp_path / "compare.json"
+
+    def interrupted(*arguments: object) -> TrainedClassifier:
+        run = real(*arguments)  # type: ignore[arg-type]
+        return dataclasses.replace(run, outcome=dataclasses.replace(run.outcome, interrupted=True))
+
+    monkeypatch.setattr(compare, "finetune", interrupted)
+    arguments = [str(recipe), "--data", str(corpus), "--epochs", "1", "--out", str(out)]
+    assert compare.main(arguments) == 130
+    assert not out.exists()
 
 
 def test_corpora_other_than_the_recipes_are_refused(

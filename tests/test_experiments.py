@@ -1,5 +1,6 @@
 """The 19 rows of the book's table, on a tiny model and a small corpus."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -10,6 +11,7 @@ from training import experiments
 from training.config import ConfigError
 from training.experiments import ROWS, as_table, main, parse_rows, row_config
 from training.results import Results
+from training.run import TrainedClassifier
 
 
 def run(rows: str, corpus: Path, base: Path, out: Path, seeds: int = 1) -> int:
@@ -55,27 +57,20 @@ def test_interrupted_table_goes_on_where_it_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "out"
-    real = experiments.run_row
+    real = experiments.finetune
     calls: list[int] = []
 
-    def once_then_stop(*arguments: object) -> dict[str, object]:
-        if calls:
-            raise KeyboardInterrupt
+    def second_is_interrupted(*arguments: object) -> TrainedClassifier:
         calls.append(1)
-        return real(*arguments)  # type: ignore[arg-type]
+        done = real(*arguments)  # type: ignore[arg-type]
+        outcome = dataclasses.replace(done.outcome, interrupted=len(calls) == 2)
+        return dataclasses.replace(done, outcome=outcome)
 
-    monkeypatch.setattr(experiments, "run_row", once_then_stop)
+    monkeypatch.setattr(experiments, "finetune", second_is_interrupted)
     assert run("1,3", corpus, tiny_base, out, seeds=2) == 130
     assert len(json.loads((out / "results.json").read_text())["runs"]) == 1
-    counted: list[int] = []
-
-    def count(*arguments: object) -> dict[str, object]:
-        counted.append(1)
-        return real(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(experiments, "run_row", count)
     assert run("1,3", corpus, tiny_base, out, seeds=2) == 0
-    assert len(counted) == 3
+    assert len(calls) == 2 + 3
     assert "| 1 | the chapter |" in (out / "results.md").read_text()
 
 

@@ -112,8 +112,10 @@ def judge(
 
 
 def _train(config: TrainConfig, examples: Sequence[Example], device: torch.device) -> Score:
-    model = finetune(config, examples, device).model
-    return _scorer(model.to(device), config, device)
+    run = finetune(config, examples, device)
+    if run.outcome.interrupted:  # a part of a run is not to be judged
+        raise KeyboardInterrupt
+    return _scorer(run.model.to(device), config, device)
 
 
 def _scorer(

@@ -109,6 +109,8 @@ def run_row(
     _reset_peak_memory(device)
     start = time.monotonic()
     run = finetune(config, examples, device)
+    if run.outcome.interrupted:  # a part of a run is none to be recorded
+        raise KeyboardInterrupt
     return {
         "accuracy": {name: 100 * metrics.accuracy for name, metrics in run.metrics.items()},
         "metrics": {name: dataclasses.asdict(metrics) for name, metrics in run.metrics.items()},
