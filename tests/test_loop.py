@@ -102,6 +102,17 @@ def test_patience_ends_a_run_that_gets_no_better() -> None:
     assert [point.step for point in outcome.history.losses] == [1, 2, 3]
 
 
+def test_ctrl_c_before_the_first_evaluation_leaves_nothing_to_keep(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_Trainer, "evaluate", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        contrary_run(epochs=1)
+
+
 def test_patience_begins_anew_with_every_gain(monkeypatch: pytest.MonkeyPatch) -> None:
     is_best = iter([True, False, True, False, True, False, False])
     monkeypatch.setattr(Snapshot, "offer", lambda *_: next(is_best))

@@ -96,7 +96,8 @@ def train(
 ) -> Outcome:
     """Trains the unfrozen part and leaves the model at its best snapshot.
 
-    Ctrl-C ends the training early, with what was best until then.
+    Ctrl-C ends the training early, with what was best until then; before the first evaluation, with
+    nothing.
 
     Args:
         model: on ``device``.
@@ -109,6 +110,7 @@ def train(
 
     Raises:
         TrainingError: the loss is not finite any more, or there is not one full batch.
+        KeyboardInterrupt: Ctrl-C before the first evaluation.
     """
     trainer = _Trainer(
         model, train_loader, validation_loader, config, device, num_cached_blocks, distillation
@@ -203,11 +205,11 @@ class _Trainer:
             except _OutOfPatience:
                 self.bar.write(f"no better for {self.config.patience} evaluations: stopping")
             except KeyboardInterrupt:
+                if not self.snapshot.tensors:
+                    raise
                 interrupted = True
                 self.bar.write("interrupted: keeping the snapshot so far")
         seconds = time.monotonic() - start
-        if not self.snapshot.tensors:  # interrupted before the first evaluation
-            self.snapshot.offer(self.model, self.passes, math.inf)
         self.snapshot.restore(self.model)
         rate = self.examples_seen / seconds
         return Outcome(self.history, self.snapshot, seconds, rate, interrupted)
