@@ -116,7 +116,7 @@ def _train_and_save(
     record = RunRecord.of(run.splits, run.outcome, run.metrics, run.facts, sources, told)
     if is_first():
         save_run(out, config, run, record)
-    if len(seeds) > 1:
+    if options.seeds > 1:
         print(f"{as_seeds_table(seeds)}\nkept seed {config.seed}, by validation loss")
     print(as_table(run.metrics))
     print(
@@ -124,7 +124,7 @@ def _train_and_save(
         f"{run.outcome.snapshot.validation_loss:.4f}; {run.outcome.seconds:.0f} s, "
         f"{run.outcome.examples_per_second:.0f} examples/s"
     )
-    interrupted = seeds[-1].interrupted
+    interrupted = seeds[-1].interrupted or len(seeds) < options.seeds
     print(f"saved to {out}" + (" (interrupted)" if interrupted else ""))
     return 130 if interrupted else 0
 

@@ -40,7 +40,12 @@ def finetune_seeds(
     best: tuple[TrainConfig, TrainedClassifier] | None = None
     for seed in range(config.seed, config.seed + count):
         own = config.model_copy(update={"seed": seed})
-        run = finetune(own, examples, device)
+        try:
+            run = finetune(own, examples, device)
+        except KeyboardInterrupt:  # there is nothing of this seed yet
+            if best is None:
+                raise
+            break
         snapshot = run.outcome.snapshot
         results.append(
             SeedResult(
