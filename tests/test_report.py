@@ -2,6 +2,7 @@
 
 import html
 import json
+import os
 import re
 import shutil
 from html.parser import HTMLParser
@@ -158,6 +159,8 @@ def test_what_cannot_be_reported_is_one_clear_line(
 ) -> None:
     other = tmp_path / "other"
     other.write_text(corpus.read_text() + "ham\tone more\n")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
     cases = [
         ([str(tmp_path / "absent"), "--data", str(corpus)], "no checkpoint folder at"),
         ([str(out), "--data", str(tmp_path / "absent")], "cannot read the corpus"),
@@ -169,6 +172,8 @@ def test_what_cannot_be_reported_is_one_clear_line(
             [str(out), "--data", str(corpus), "--out", str(tmp_path / "no" / "x")],
             "cannot read or write",
         ),
+        ([str(out), "--data", str(corpus), "--out", str(tmp_path)], "is not a file"),
+        ([str(out), "--data", str(corpus), "--out", str(pipe)], "is not a file"),
         ([str(out), "--data", str(corpus), "--device", "nonsense"], "device 'nonsense'"),
     ]
     capsys.readouterr()

@@ -227,9 +227,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    out: Path = options.out or options.run / "report.html"
+    if out.exists() and not out.is_file():  # a folder, or a device, which a rename would replace
+        raise CheckpointError(f"{out} is not a file: give another --out.")
     run = load_run(resolve(options.run), options.data, pick_device(options.device))
     page = render(run, show_texts=options.show_texts)
-    out: Path = options.out or options.run / "report.html"
     partial = out.with_name(f".{out.name}.partial")
     # A lone surrogate has no place in UTF-8; the page shows a question mark.
     partial.write_text(page, encoding="utf-8", errors="replace")
