@@ -1,10 +1,12 @@
 """How commands of training end."""
 
 import errno
+from pathlib import Path
 
 import pytest
 
-from training.command import exit_code
+from model.checkpoint import CheckpointError
+from training.command import check_new, exit_code
 from training.config import TrainingError
 
 STORIES = {
@@ -28,3 +30,16 @@ def test_what_ends_a_command_is_one_line_and_an_exit_code(
     code, line = STORIES[error]
     assert exit_code("training.x", run) == code
     assert capsys.readouterr().err.startswith(line)
+
+
+def test_a_new_place_is_free_and_takes_files(tmp_path: Path) -> None:
+    check_new(tmp_path / "runs" / "new")
+    assert list((tmp_path / "runs").iterdir()) == []
+    with pytest.raises(CheckpointError, match="exists already"):
+        check_new(tmp_path / "runs")
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        check_new(tmp_path / "file" / "run")
+    if Path("/proc").is_dir():
+        with pytest.raises(OSError, match="/proc"):
+            check_new(Path("/proc/run"))

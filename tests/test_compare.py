@@ -113,6 +113,8 @@ def test_what_gives_no_figures_is_refused_before_the_training(
     assert "the 1 texts of foreign to judge by are all ham or all spam" in told.err
     assert compare.main([*arguments, "--seeds", "0"]) == 2
     assert "at least 1 is needed" in capsys.readouterr().err
+    assert compare.main([*arguments, "--out", str(foreign / "compare.json")]) == 2
+    assert "cannot read or write" in capsys.readouterr().err
 
 
 def test_ctrl_c_in_a_training_ends_the_comparison(

@@ -186,6 +186,18 @@ def test_what_cannot_be_done_exits_with_2_and_one_line(
     assert not out.exists()
 
 
+def test_a_place_that_takes_no_run_is_found_before_the_training(
+    corpus: Path,
+    recipe: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("training.seeds.finetune", None)
+    arguments = [str(recipe), "--data", str(corpus), "--out", str(corpus / "run")]
+    assert finetune.main(arguments) == 2
+    assert "cannot read or write" in capsys.readouterr().err
+
+
 def test_ctrl_c_keeps_the_best_snapshot_and_says_where(
     corpus: Path, recipe: Path, tmp_path: Path
 ) -> None:

@@ -22,7 +22,7 @@ from model.classifier import pick_device
 from model.gpt2 import GPT2ForSequenceClassification
 from model.ngrams import NgramTable
 from training.card import RunRecord, check_data, recorded_recipe
-from training.command import add_device, add_run_data, exit_code
+from training.command import add_device, add_run_data, check_new, exit_code
 from training.config import TrainConfig
 from training.corpora import CORPORA, read_corpora
 from training.data import split_examples
@@ -103,8 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    if options.out.exists():
-        raise CheckpointError(f"{options.out} exists already: give another --out.")
+    check_new(options.out)
     checkpoints = [load_classifier(run) for run in options.runs]
     config, model = average_runs(checkpoints)
     corpus = read_corpora(options.data, config)

@@ -1,4 +1,5 @@
-"""What commands of training share: how they are told device and sources, and how they end.
+"""What commands of training share: how they are told device and sources, where results go, and
+how they end.
 
 And how a path is written down in what they record.
 """
@@ -6,6 +7,7 @@ And how a path is written down in what they record.
 import argparse
 import errno
 import sys
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -39,6 +41,28 @@ def add_run_data(parser: argparse.ArgumentParser, kinds: Iterable[str]) -> None:
         metavar="[KIND=]PATH",
         help=f"the runs' data, as for training.finetune; KIND is one of {', '.join(kinds)}",
     )
+
+
+def check_new(out: Path) -> None:
+    """Refuses a place for a result now rather than after the work: taken, or not to be written to.
+
+    Raises:
+        CheckpointError: something is there.
+        OSError: as for ``check_folder``.
+    """
+    if out.exists():
+        raise CheckpointError(f"{out} exists already: give another --out, or remove it first.")
+    check_folder(out)
+
+
+def check_folder(out: Path) -> None:
+    """Makes the folder that a result will stand in, and tries whether it takes files.
+
+    Raises:
+        OSError: no such folder can be made, or nothing be written to it.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=out.parent).close()
 
 
 def portable(path: str | Path) -> str:

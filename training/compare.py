@@ -25,7 +25,7 @@ from model.classifier import pick_device
 from model.folders import write_json
 from model.gpt2 import GPT2ForSequenceClassification
 from training.baselines import fit_baselines
-from training.command import add_device, exit_code, portable
+from training.command import add_device, check_folder, exit_code, portable
 from training.config import TrainConfig, TrainingError, load_config
 from training.corpora import CORPORA, Example, Source, read_corpora
 from training.data import (
@@ -263,6 +263,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     config = load_config(options.recipe, epochs=options.epochs)
+    if options.out:
+        check_folder(options.out)
     device = pick_device(options.device)
     corpus = read_corpora(options.data, config)
     foreign = read_foreign(options.foreign, options.sample, corpus.examples)

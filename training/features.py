@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from model.packing import PackedBatch, pack
 from model.published import write_tensors
-from training.command import add_sources, exit_code
+from training.command import add_sources, check_new, exit_code
 from training.config import TrainingError, read_recipe
 from training.corpora import KINDS, Source
 from training.documents import TextSplit, Window, read_sources
@@ -229,9 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    if options.out.exists():
-        raise TrainingError(f"{options.out} exists already: give another --out, or remove it.")
-    options.out.parent.mkdir(parents=True, exist_ok=True)  # found impossible now, not at the end
+    check_new(options.out)
     config = read_recipe(options.recipe, PretrainConfig)
     sources = [Source.parse(text) for text in options.data]
     texts = read_sources(sources, config.split_seed, config.n_positions)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import torch
 
-from model.checkpoint import CheckpointError, GoldenMessage, save_classifier, write_golden
+from model.checkpoint import GoldenMessage, save_classifier, write_golden
 from model.classifier import Classifier, pick_device
 from model.folders import new_folder
 from training.card import GOLDEN_TEXTS, RunRecord, write_model_card, write_run_json
-from training.command import add_device, exit_code
+from training.command import add_device, check_new, exit_code
 from training.config import TrainConfig, load_config
 from training.corpora import CORPORA, read_corpora, sha256_of
 from training.evaluate import as_table
@@ -95,8 +95,7 @@ def _run(options: argparse.Namespace) -> int:
         epochs=options.epochs,
     )
     out: Path = options.out or Path("runs") / options.recipe.stem
-    if out.exists():  # found now rather than after the training
-        raise CheckpointError(f"{out} exists already: give another --out, or remove it first.")
+    check_new(out)
     with processes(pick_device(options.device)) as device:
         return _train_and_save(options, config, out, device)
 

@@ -19,7 +19,7 @@ import torch
 from model.checkpoint import CheckpointError, save_language_model
 from model.classifier import pick_device
 from model.folders import new_folder, write_json
-from training.command import add_device, add_sources, exit_code
+from training.command import add_device, add_sources, check_new, exit_code
 from training.config import TrainingError, read_recipe
 from training.corpora import KINDS, Source
 from training.documents import TextSplit, read_sources
@@ -87,8 +87,7 @@ def _lessons(config: PretrainConfig, teacher: Path | None) -> Lessons | None:
 
 
 def _check_folders(out: Path, unfinished: Path, *, resume: bool) -> None:
-    if out.exists():  # found now rather than after the training
-        raise CheckpointError(f"{out} exists already: give another --out, or remove it first.")
+    check_new(out)
     has_state = bool(saved_steps(unfinished))
     if resume and not has_state:
         raise CheckpointError(f"{unfinished} holds no stopped run: leave --resume out.")
