@@ -66,9 +66,13 @@ def test_what_is_left_out_and_what_is_foreign_is_judged_but_not_trained_on(
     assert left_out["roc_auc"] < 1
 
 
+@pytest.mark.parametrize(
+    "extra", ["", 'selection = "book"\npadding = "longest"\n', 'read_token = "mean"\n']
+)
 def test_a_finished_checkpoint_is_judged_as_it_was_when_it_was_trained(
-    corpus: Path, recipe: Path, tmp_path: Path
+    extra: str, corpus: Path, recipe: Path, tmp_path: Path
 ) -> None:
+    recipe.write_text(recipe.read_text() + extra)
     run, out = tmp_path / "run", tmp_path / "judged.json"
     assert finetune.main([str(recipe), "--data", str(corpus), "--out", str(run)]) == 0
     arguments = [str(recipe), "--data", str(corpus), "--checkpoint", str(run), "--out", str(out)]

@@ -14,6 +14,7 @@ import platform
 import statistics
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,7 +24,6 @@ import torch
 from model.checkpoint import load_classifier
 from model.classifier import pick_device
 from model.folders import write_json
-from model.gpt2 import GPT2ForSequenceClassification
 from training.baselines import fit_baselines
 from training.command import add_device, check_folder, exit_code, portable
 from training.config import TrainConfig, TrainingError, load_config
@@ -34,11 +34,9 @@ from training.data import (
     folded,
     near_duplicate_clusters,
     split_examples,
-    tokenize,
 )
 from training.evaluate import Metrics, measure
-from training.reading import is_served, read_texts
-from training.run import finetune, predict
+from training.run import finetune, read_as_trained
 
 _SHOWN = ("mcc", "f1", "spam_caught", "ham_blocked", "roc_auc", "calibration_error")
 _FOREIGN_TEXTS = 3000
@@ -65,7 +63,7 @@ def compare(
         split_seed = seed if config.base == "random" else config.split_seed
         seeded = config.model_copy(update={"seed": seed, "split_seed": split_seed})
         splits = split_examples(examples, seeded)
-        tests = _tests(splits.test, foreign)
+        tests = _tests(config, splits.test, foreign)
         if baselines is None or baselines[0] != splits:
             baselines = splits, fit_baselines(splits.train, seed)
         systems = {OWN: _train(seeded, examples, device)} | baselines[1]
@@ -81,8 +79,8 @@ def leave_out(
 ) -> Results:
     """The recipe without each of its corpora in turn, tested on that one and on foreign texts."""
     results: Results = {}
-    tests = _tests(split_examples(examples, config).test)
-    elsewhere = _tests([], foreign)
+    tests = _tests(config, split_examples(examples, config).test)
+    elsewhere = _tests(config, [], foreign)
     for left_out, test in tests.items():
         kept = [e for e in examples if e.source != left_out]
         systems = {OWN: _train(config, kept, device)}
@@ -102,12 +100,13 @@ def judge(
     """Finished classifiers of this recipe on the recipe's test part and on foreign texts."""
     results: Results = {}
     splits = split_examples(examples, config)
-    tests = _tests(splits.test, foreign)
+    tests = _tests(config, splits.test, foreign)
     baselines = fit_baselines(splits.train, config.seed)
     exact = config.model_copy(update={"precision": "float32"})
     for checkpoint in checkpoints:
         model = load_classifier(checkpoint).model.to(device)
-        _judge({OWN: _scorer(model, exact, device)} | baselines, tests, results, checkpoint)
+        own = partial(read_as_trained, model, splits=splits, config=exact, device=device)
+        _judge({OWN: own} | baselines, tests, results, checkpoint)
     return results
 
 
@@ -115,20 +114,8 @@ def _train(config: TrainConfig, examples: Sequence[Example], device: torch.devic
     run = finetune(config, examples, device)
     if run.outcome.interrupted:  # a part of a run is not to be judged
         raise KeyboardInterrupt
-    return _scorer(run.model.to(device), config, device)
-
-
-def _scorer(
-    model: GPT2ForSequenceClassification, config: TrainConfig, device: torch.device
-) -> Score:
-    def score(texts: Sequence[Example]) -> list[float]:
-        if is_served(config):
-            return read_texts(model, [example.text for example in texts], device)
-        logits, _ = predict(model, tokenize(texts, config.max_tokens), config, device)
-        probabilities: list[float] = logits.softmax(-1)[:, 1].tolist()
-        return probabilities
-
-    return score
+    model = run.model.to(device)
+    return partial(read_as_trained, model, splits=run.splits, config=config, device=device)
 
 
 def _judge(
@@ -174,14 +161,18 @@ def _unlike(foreign: Sequence[Example], examples: Sequence[Example]) -> list[Exa
     return [e for e, cluster in zip(foreign, clusters, strict=False) if cluster not in known]
 
 
-def _tests(test: Sequence[Example], foreign: Sequence[Example] = ()) -> dict[str, list[Example]]:
+def _tests(
+    config: TrainConfig, test: Sequence[Example], foreign: Sequence[Example] = ()
+) -> dict[str, list[Example]]:
     """The sets of texts that are judged: the test part by corpus, then the foreign corpora.
+
+    As the service reads them, and each once; the book's selection is left as it is.
 
     Raises:
         TrainingError: one of them has only ham or only spam.
     """
-    tests = _by_source(test)
-    for name, texts in _by_source(foreign).items():
+    tests = _by_source(test if config.selection == "book" else drop_duplicates(folded(test)))
+    for name, texts in _by_source(drop_duplicates(folded(foreign))).items():
         tests[f"{name} (foreign)" if name in tests else name] = texts
     for name, texts in tests.items():
         if len({example.label for example in texts}) < 2:
@@ -194,7 +185,7 @@ def _tests(test: Sequence[Example], foreign: Sequence[Example] = ()) -> dict[str
 
 def _by_source(examples: Sequence[Example]) -> dict[str, list[Example]]:
     parts: dict[str, list[Example]] = {}
-    for example in drop_duplicates(folded(examples)):
+    for example in examples:
         parts.setdefault(example.source, []).append(example)
     return dict(sorted(parts.items()))
 

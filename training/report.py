@@ -39,8 +39,7 @@ from training.plots import (
     draw_reliability,
     draw_roc,
 )
-from training.reading import is_served, read_texts
-from training.run import predict, tokenize_parts
+from training.run import read_as_trained, tokenize_parts
 
 # What the share of spam among the texts changes; all else is the same in a balanced set.
 _MIX_DEPENDENT = ("accuracy", "mcc", "f1", "calibration_error", "loss")
@@ -123,12 +122,7 @@ def load_run(folder: Path, places: Sequence[str], device: torch.device) -> Run:
     splits = split_examples(corpus.examples, config)
     test = tokenize_parts(splits, config)[0]["test"]
     model = checkpoint.model.to(device)
-    model.read = config.read_token
-    if is_served(config):
-        found = read_texts(model, [example.text for example in splits.test], device)
-    else:
-        found = predict(model, test, config, device)[0].softmax(-1)[:, 1].tolist()
-    systems = {checkpoint.name: found}
+    systems = {checkpoint.name: read_as_trained(model, splits.test, splits, config, device)}
     baselines = fit_baselines(splits.train, config.seed)
     systems |= {name: score(splits.test) for name, score in baselines.items()}
     num_tokens = [len(tokens) for tokens, _ in test]

@@ -1,7 +1,7 @@
 """One training run: examples in, a measured classifier out. Knows no file but the base's."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -353,6 +353,26 @@ def _train(
     return train(
         model, train_loader, validation_loader, config, device, num_cached_blocks, distillation
     )
+
+
+def read_as_trained(
+    model: GPT2ForSequenceClassification,
+    texts: Sequence[Example],
+    splits: Splits,
+    config: TrainConfig,
+    device: torch.device,
+) -> list[float]:
+    """P(spam) of each text, read as a run of this recipe and split reads its test part.
+
+    The model is on ``device``, and reads the recipe's token from here on.
+    """
+    model.read = config.read_token
+    if is_served(config):
+        return read_texts(model, [example.text for example in texts], device)
+    parts, _ = tokenize_parts(replace(splits, test=list(texts)), config)
+    logits, _ = predict(model, parts["test"], config, device)
+    probabilities: list[float] = logits.softmax(-1)[:, 1].tolist()
+    return probabilities
 
 
 @torch.no_grad()
