@@ -85,6 +85,14 @@ def test_runs_that_have_no_average_are_refused(
     assert not (tmp_path / "average").exists()
 
 
+def test_an_average_is_read_where_its_runs_are(corpus: Path, tmp_path: Path) -> None:
+    one = run(tmp_path, corpus, "one", 1, TINY_RECIPE + 'read_token = "mean"\n')
+    out = tmp_path / "average"
+    assert average.main([str(one), str(one), "--data", str(corpus), "--out", str(out)]) == 0
+    own, mean = (json.loads((f / "run.json").read_text())["metrics"]["test"] for f in (one, out))
+    assert mean == pytest.approx(own, abs=1e-6)
+
+
 def test_a_run_may_be_averaged_with_what_it_started_from(corpus: Path, tmp_path: Path) -> None:
     first = load_classifier(run(tmp_path, corpus, "first", 1))
     assert first.run

@@ -79,6 +79,7 @@ def average_runs(
     }
     model = checkpoints[0].model
     model.load_state_dict(mean)
+    model.read = recipes[0].read_token
     tables = [c.model.ngrams.weight for c in checkpoints if c.model.ngrams is not None]
     if tables:
         model.ngrams = NgramTable(torch.stack(tables).mean(0))
