@@ -19,6 +19,7 @@ def test_shipped_recipes_are_valid(path: Path) -> None:
     [
         ("learning_rat = 1", "learning_rat: Extra inputs"),
         ("epochs = 0", "epochs: .*greater than or equal to 1.*got 0"),
+        ("ngrams = inf", "ngrams: .*finite number"),
         ("trained = 'some'", "trained: .*'last_block'"),
         ("epochs =", "cannot read the recipe"),
         ("padding = 'longest'\nrecasing = 0.1", "padding = 'none' only"),

@@ -29,7 +29,7 @@ class ConfigError(TrainingError):
 class TrainConfig(BaseModel):
     """One recipe. Each key of the TOML file is a field here; an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     seed: int = Field(
         123, ge=0, lt=1 << 32, description="Of the head, the order of texts and the dropout."
