@@ -74,6 +74,14 @@ def test_interrupted_table_goes_on_where_it_stopped(
     assert "| 1 | the chapter |" in (out / "results.md").read_text()
 
 
+def test_a_table_without_seeds_is_refused(
+    corpus: Path, tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("1", corpus, tiny_base, tmp_path / "out", seeds=0) == 2
+    assert "--seeds is 0" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "results.md").exists()
+
+
 def test_larger_sizes_come_from_their_own_bases(tiny_base: Path) -> None:
     xl = ROWS[7]
     assert row_config(xl, "openai-community/gpt2", 1).base == "openai-community/gpt2-xl"
@@ -105,7 +113,10 @@ def test_table_shows_mean_and_deviation(tmp_path: Path) -> None:
     assert "| 1 |" not in as_table(ROWS, results, "another base")
 
 
-def test_foreign_results_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "results.json").write_text("[]")
+@pytest.mark.parametrize(
+    "content", ["[]", "{", '{"runs": 5}', '{"runs": {"sms": 5}}', '{"runs": [{"row": 1}]}']
+)
+def test_foreign_results_file_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "results.json").write_text(content)
     with pytest.raises(ConfigError, match="not a file of results"):
         Results.open(tmp_path / "results.json")

@@ -210,6 +210,8 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _run_missing(rows: Sequence[Row], results: Results, options: argparse.Namespace) -> None:
+    if options.seeds < 1:
+        raise ConfigError(f"--seeds is {options.seeds}: at least 1 is needed.")
     device = pick_device(options.device)
     first = load_config(_RECIPE)
     data = find_sms_file(options.data, first.data_urls, first.data_sha256)

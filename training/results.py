@@ -8,6 +8,8 @@ from typing import Any
 from model.folders import write_json
 from training.config import ConfigError, TrainConfig
 
+_KEYS = ("row", "recipe", "figures")
+
 
 class Results:
     """Runs by row and recipe, in one JSON file that is whole at any time."""
@@ -27,7 +29,8 @@ class Results:
             path.parent.mkdir(parents=True, exist_ok=True)
             return cls(path, [])
         try:
-            return cls(path, json.loads(path.read_text(encoding="utf-8"))["runs"])
+            runs = json.loads(path.read_text(encoding="utf-8"))["runs"]
+            return cls(path, [{key: run[key] for key in _KEYS} for run in runs])
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{path} is not a file of results: give another --out.") from error
 
