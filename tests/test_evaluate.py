@@ -180,8 +180,9 @@ def test_evaluate_tells_where_the_texts_are_those_of_the_training(
     folder = save_tiny()
     for sha256, told in (("00", False), (sha256_of(corpus), True)):
         (folder / "run.json").write_text(json.dumps({"data_sha256": {"texts": sha256}}))
-        assert evaluate.main([str(folder), "--data", str(corpus), "--json"]) == 0
-        assert ("has learnt from most of these texts" in capsys.readouterr().err) == told
+        for place in (corpus, corpus.parent):
+            assert evaluate.main([str(folder), "--data", str(place), "--json"]) == 0
+            assert ("has learnt from most of these texts" in capsys.readouterr().err) == told
 
 
 def test_evaluate_prints_figures_and_refuses_bad_input(

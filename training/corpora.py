@@ -53,7 +53,7 @@ class Source:
 
     @classmethod
     def parse(cls, text: str) -> "Source":
-        """Reads ``KIND=PATH``.
+        """Reads ``KIND=PATH``; of a folder of the SMS collection, the file in it.
 
         Raises:
             CorpusError: not of that form.
@@ -61,7 +61,8 @@ class Source:
         kind, _, path = text.partition("=")
         if kind not in KINDS or not path:
             raise CorpusError(f"{text!r} is not KIND=PATH with KIND one of {', '.join(KINDS)}.")
-        return cls(kind, Path(path))
+        folder = Path(path)
+        return cls(kind, folder / SMS_FILE if kind == "sms" and folder.is_dir() else folder)
 
     @classmethod
     def labelled(cls, text: str) -> "Source":
