@@ -5,15 +5,18 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from tests.tiny_training import TINY_RECIPE, synthetic_lines
 from training import average, finetune, report
 from training.evaluate import FIGURES, measure
+from training.plots import draw_precision_recall, draw_roc
 from training.report import load_run, worst_mistakes
 
 CPU = torch.device("cpu")
@@ -137,6 +140,12 @@ def test_page_is_whole_and_shows_no_text_unless_asked(
         assert mistake.text is not None
         assert html.escape(mistake.text) in shown.read_text()
         assert mistake.text not in shown.read_text()
+
+
+@pytest.mark.parametrize("draw", [draw_roc, draw_precision_recall])
+def test_systems_differ_not_only_in_colour(draw: Callable[..., Figure]) -> None:
+    figure = draw([0, 1, 0, 1], {name: [0.1, 0.9, 0.4, 0.6] for name in ("one", "two", "three")})
+    assert len({line.get_linestyle() for line in figure.axes[0].lines}) == 3
 
 
 def test_balanced_figures_are_all_those_that_the_mix_changes(out: Path, corpus: Path) -> None:

@@ -13,7 +13,9 @@ from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
 from model.gpt2 import LABELS
 from training.history import History
 
-_COLOURS = ("#1d4ed8", "#d97706", "#059669", "#9333ea")
+# Systems differ in both, for whoever sees no colours.
+_COLOURS = ("#1d4ed8", "#d97706", "#059669")
+_STYLES = ("-", "--", ":")
 _BINS = 10
 
 
@@ -67,9 +69,10 @@ def draw_roc(labels: Sequence[int], systems: Mapping[str, Sequence[float]]) -> F
     """
     figure, axes = _axes("Ham blocked", "Spam caught")
     least = 0.5 / sum(label == 0 for label in labels)  # stands for none
-    for (name, scores), colour in zip(systems.items(), _COLOURS, strict=False):
+    for (name, scores), colour, style in zip(systems.items(), _COLOURS, _STYLES, strict=False):
         blocked, caught, _ = roc_curve(labels, scores, drop_intermediate=False)
-        axes.step(np.maximum(blocked, least), caught, where="post", label=name, color=colour)
+        least_or_more = np.maximum(blocked, least)
+        axes.step(least_or_more, caught, style, where="post", label=name, color=colour)
     axes.set_xscale("log")
     axes.set_xlim(least, 1)
     axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
@@ -81,9 +84,9 @@ def draw_roc(labels: Sequence[int], systems: Mapping[str, Sequence[float]]) -> F
 def draw_precision_recall(labels: Sequence[int], systems: Mapping[str, Sequence[float]]) -> Figure:
     """Share of spam among what is called spam, against spam caught; arguments as ``draw_roc``."""
     figure, axes = _axes("Spam caught (recall)", "Spam among blocked (precision)")
-    for (name, scores), colour in zip(systems.items(), _COLOURS, strict=False):
+    for (name, scores), colour, style in zip(systems.items(), _COLOURS, _STYLES, strict=False):
         precision, recall, _ = precision_recall_curve(labels, scores)
-        axes.step(recall, precision, where="post", label=name, color=colour)
+        axes.step(recall, precision, style, where="post", label=name, color=colour)
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set_ylim(0, 1.02)
@@ -140,7 +143,7 @@ def _draw_curves(
     figure, axes = _axes("Epochs", quantity)
     # One point, as after an early Ctrl-C, has no line to show.
     marker = "o" if len(epochs) < 12 else ""
-    for (name, values), style in zip(curves.items(), ("-", "--", ":"), strict=False):
+    for (name, values), style in zip(curves.items(), _STYLES, strict=False):
         axes.plot(epochs, values, style, marker=marker, markersize=4, label=name)
     axes.legend()
     if epochs and epochs[-1] > 0:
