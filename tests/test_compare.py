@@ -115,8 +115,9 @@ def test_what_gives_no_figures_is_refused_before_the_training(
     told = capsys.readouterr()
     assert "foreign: 1 of 1 texts" in told.out
     assert "the 1 texts of foreign to judge by are all ham or all spam" in told.err
-    assert compare.main([*arguments, "--seeds", "0"]) == 2
-    assert "at least 1 is needed" in capsys.readouterr().err
+    for flags, message in ((["--seeds", "0"], "at least 1"), (["--leave-out"], "two corpora")):
+        assert compare.main([*arguments, *flags]) == 2
+        assert message in capsys.readouterr().err
     assert compare.main([*arguments, "--out", str(foreign / "compare.json")]) == 2
     assert "cannot read or write" in capsys.readouterr().err
 

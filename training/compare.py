@@ -80,6 +80,8 @@ def leave_out(
     """The recipe without each of its corpora in turn, tested on that one and on foreign texts."""
     results: Results = {}
     tests = _tests(config, split_examples(examples, config).test)
+    if len(tests) < 2:
+        raise TrainingError("--leave-out takes a recipe of two corpora at least: one is left.")
     elsewhere = _tests(config, [], foreign)
     for left_out, test in tests.items():
         kept = [e for e in examples if e.source != left_out]
