@@ -1,6 +1,8 @@
 """How commands of training end."""
 
 import errno
+import importlib
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,3 +45,15 @@ def test_a_new_place_is_free_and_takes_files(tmp_path: Path) -> None:
     if Path("/proc").is_dir():
         with pytest.raises(OSError, match="/proc"):
             check_new(Path("/proc/run"))
+
+
+def test_a_command_without_its_extra_names_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as if it were not installed
+    monkeypatch.delitem(sys.modules, "training")
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module("training")
+    assert ended.value.code == 2
+    expected = "training: matplotlib not found: install the extra `train` with scripts/setup train."
+    assert capsys.readouterr().err == f"{expected}\n"
