@@ -8,6 +8,7 @@ import pytest
 
 from training import compare, finetune
 from training.run import TrainedClassifier
+from training.run import finetune as finetune_once
 
 SYSTEMS = {"spamgate", "TF-IDF + linear SVM", "TF-IDF + logistic regression"}
 
@@ -83,6 +84,20 @@ def test_a_finished_checkpoint_is_judged_as_it_was_when_it_was_trained(
     assert judged == pytest.approx(json.loads((run / "run.json").read_text())["metrics"]["test"])
 
 
+def test_a_checkpoint_that_has_learnt_from_the_test_part_is_refused(
+    corpus: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, other, more = tmp_path / "run", tmp_path / "other.toml", tmp_path / "more"
+    flags = ["--data", str(corpus), "--epochs", "1", "--out", str(run)]
+    assert finetune.main([str(recipe), *flags]) == 0
+    other.write_text(recipe.read_text() + "split_seed = 9\n")
+    arguments = [str(other), "--checkpoint", str(run), "--data"]
+    assert compare.main([*arguments, str(corpus)]) == 2
+    assert "run was trained with split_seed = 123 on texts that" in capsys.readouterr().err
+    more.write_text(corpus.read_text() + "ham\tone more\n")  # which nobody says that it has read
+    assert compare.main([*arguments, str(more)]) == 0
+
+
 def test_foreign_texts_do_not_stand_in_for_the_test_part(
     corpus: Path, recipe: Path, tmp_path: Path
 ) -> None:
@@ -125,10 +140,10 @@ def test_what_gives_no_figures_is_refused_before_the_training(
 def test_ctrl_c_in_a_training_ends_the_comparison(
     corpus: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, out = compare.finetune, tmp_path / "compare.json"
+    out = tmp_path / "compare.json"
 
     def interrupted(*arguments: object) -> TrainedClassifier:
-        run = real(*arguments)  # type: ignore[arg-type]
+        run = finetune_once(*arguments)  # type: ignore[arg-type]
         return dataclasses.replace(run, outcome=dataclasses.replace(run.outcome, interrupted=True))
 
     monkeypatch.setattr(compare, "finetune", interrupted)

@@ -12,6 +12,7 @@ from training.config import ConfigError
 from training.experiments import ROWS, as_table, main, parse_rows, row_config
 from training.results import Results
 from training.run import TrainedClassifier
+from training.run import finetune as finetune_once
 
 
 def run(rows: str, corpus: Path, base: Path, out: Path, seeds: int = 1) -> int:
@@ -57,12 +58,11 @@ def test_interrupted_table_goes_on_where_it_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "out"
-    real = experiments.finetune
     calls: list[int] = []
 
     def second_is_interrupted(*arguments: object) -> TrainedClassifier:
         calls.append(1)
-        done = real(*arguments)  # type: ignore[arg-type]
+        done = finetune_once(*arguments)  # type: ignore[arg-type]
         outcome = dataclasses.replace(done.outcome, interrupted=len(calls) == 2)
         return dataclasses.replace(done, outcome=outcome)
 

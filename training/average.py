@@ -21,7 +21,7 @@ from model.checkpoint import Checkpoint, CheckpointError, load_classifier
 from model.classifier import pick_device
 from model.gpt2 import GPT2ForSequenceClassification
 from model.ngrams import NgramTable
-from training.card import RunRecord, check_data, recorded_recipe
+from training.card import SPLIT_KEYS, RunRecord, check_data, recorded_recipe
 from training.command import add_device, add_run_data, check_new, exit_code
 from training.config import TrainConfig
 from training.corpora import CORPORA, read_corpora
@@ -34,8 +34,8 @@ from training.run import measure_model, tokenize_parts
 
 # Other bases have no mean, and of other splits one run's test texts are another's training texts.
 _SHARED = (
-    *("corpora", "data_sha256", "selection", "split_seed"),
-    *("train_fraction", "validation_fraction", "max_tokens", "read_token", "padding"),
+    *("corpora", "data_sha256", *SPLIT_KEYS),
+    *("max_tokens", "read_token", "padding"),
 )
 
 

@@ -45,6 +45,9 @@ _CORPORA = {
     "17d44d80a000876b7141106f7cf07a83c133195fbad165527db68b89ff4cdb02": "SpamAssassin public mail "
     "corpus (English, of 2002 and 2003; PDDL 1.0, contents CC0 1.0 as published)",
 }
+SPLIT_KEYS = ("selection", "split_seed", "train_fraction", "validation_fraction")
+"""Keys of a recipe that decide which texts of its corpora are tested by."""
+
 _SPLITS = {
     "all": "Equal and nearly equal texts stand in one part.",
     "book": "Equal texts may stand in several parts.",
@@ -151,10 +154,38 @@ def check_data(
         CorpusError: a corpus whose hash is not in run.json.
     """
     known = (run or {}).get("data_sha256") or {}
-    training_only = _training_only_names(config)
-    given = {name: digest for name, digest in sha256.items() if name not in training_only}
+    given = _split_data(config, sha256)
     if not set(given.values()) <= set(known.values()):
         raise other_data(name, known, given)
+
+
+def check_split(
+    run: dict[str, Any] | None, name: str, config: TrainConfig, sha256: dict[str, str]
+) -> None:
+    """Refuses a run that split one of these corpora otherwise: it has learnt from its test part.
+
+    Args: as for ``check_data``.
+
+    Raises:
+        CorpusError: such a run; one without run.json, or of none of the corpora, is not.
+    """
+    known = (run or {}).get("data_sha256") or {}
+    recipe = (run or {}).get("recipe") or {}
+    if not set(_split_data(config, sha256).values()) & set(known.values()):
+        return
+    for key in SPLIT_KEYS:
+        wanted = getattr(config, key)
+        if recipe.get(key, wanted) != wanted:
+            raise CorpusError(
+                f"{name} was trained with {key} = {recipe[key]!r} on texts that this recipe, with "
+                f"{wanted!r}, tests by: take a recipe of the same split."
+            )
+
+
+def _split_data(config: TrainConfig, sha256: dict[str, str]) -> dict[str, str]:
+    """Of the files that were read, those that are split."""
+    training_only = _training_only_names(config)
+    return {name: digest for name, digest in sha256.items() if name not in training_only}
 
 
 def other_data(name: str, known: dict[str, str], given: dict[str, str]) -> CorpusError:

@@ -25,9 +25,10 @@ from model.checkpoint import load_classifier
 from model.classifier import pick_device
 from model.folders import write_json
 from training.baselines import fit_baselines
+from training.card import check_split
 from training.command import add_device, check_folder, exit_code, portable
 from training.config import TrainConfig, TrainingError, load_config
-from training.corpora import CORPORA, Example, Source, read_corpora
+from training.corpora import CORPORA, Corpus, Example, Source, read_corpora
 from training.data import (
     Splits,
     drop_duplicates,
@@ -95,20 +96,26 @@ def leave_out(
 def judge(
     checkpoints: Sequence[str],
     config: TrainConfig,
-    examples: Sequence[Example],
+    corpus: Corpus,
     device: torch.device,
     foreign: Sequence[Example] = (),
 ) -> Results:
-    """Finished classifiers of this recipe on the recipe's test part and on foreign texts."""
+    """Finished classifiers of this recipe on the recipe's test part and on foreign texts.
+
+    Raises:
+        CorpusError: one that was made from these corpora with another split.
+    """
     results: Results = {}
-    splits = split_examples(examples, config)
+    splits = split_examples(corpus.examples, config)
     tests = _tests(config, splits.test, foreign)
     baselines = fit_baselines(splits.train, config.seed)
     exact = config.model_copy(update={"precision": "float32"})
-    for checkpoint in checkpoints:
-        model = load_classifier(checkpoint).model.to(device)
+    for place in checkpoints:
+        checkpoint = load_classifier(place)
+        check_split(checkpoint.run, checkpoint.name, config, corpus.sha256)
+        model = checkpoint.model.to(device)
         own = partial(read_as_trained, model, splits=splits, config=exact, device=device)
-        _judge({OWN: own} | baselines, tests, results, checkpoint)
+        _judge({OWN: own} | baselines, tests, results, place)
     return results
 
 
@@ -262,7 +269,7 @@ def _run(options: argparse.Namespace) -> int:
     corpus = read_corpora(options.data, config)
     foreign = read_foreign(options.foreign, options.sample, corpus.examples)
     if options.checkpoint:
-        results = judge(options.checkpoint, config, corpus.examples, device, foreign)
+        results = judge(options.checkpoint, config, corpus, device, foreign)
     elif options.leave_out:
         results = leave_out(config, corpus.examples, device, foreign)
     else:
