@@ -148,6 +148,17 @@ def test_systems_differ_not_only_in_colour(draw: Callable[..., Figure]) -> None:
     assert len({line.get_linestyle() for line in figure.axes[0].lines}) == 3
 
 
+def test_a_run_that_ended_in_its_first_epoch_has_no_plot_of_nothing(
+    out: Path, corpus: Path
+) -> None:
+    facts = json.loads((out / "run.json").read_text())
+    facts["history"]["accuracies"] = []
+    (out / "run.json").write_text(json.dumps(facts))
+    page = report.render(load_run(out, [str(corpus)], CPU), show_texts=False)
+    assert "<figcaption>Loss</figcaption>" in page
+    assert "<figcaption>Accuracy</figcaption>" not in page
+
+
 def test_balanced_figures_are_all_those_that_the_mix_changes(out: Path, corpus: Path) -> None:
     run = load_run(out, [str(corpus)], CPU)
     natural, balanced = (

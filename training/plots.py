@@ -146,11 +146,9 @@ def _draw_curves(
     for (name, values), style in zip(curves.items(), _STYLES, strict=False):
         axes.plot(epochs, values, style, marker=marker, markersize=4, label=name)
     axes.legend()
-    if epochs and epochs[-1] > 0:
-        rate = examples[-1] / epochs[-1]
-        to_examples = _scale(rate), _scale(1 / rate)
-        seen = axes.secondary_xaxis("top", functions=to_examples)
-        seen.set_xlabel("Examples seen")
+    rate = examples[-1] / epochs[-1]
+    seen = axes.secondary_xaxis("top", functions=(_scale(rate), _scale(1 / rate)))
+    seen.set_xlabel("Examples seen")
     return figure
 
 

@@ -154,14 +154,20 @@ def render(run: Run, *, show_texts: bool) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
     )
-    page: str = environment.get_template("report.html").render(
+    page: str = environment.get_template(
+        "report.html"
+    ).render(
         run=run,
         headlines=_headlines(natural[run.name]),
         natural=_rows(natural, FIGURES),
         balanced=_rows(balanced, _MIX_DEPENDENT),
         curves={
-            "Loss": _image(draw_losses(run.history)),
-            "Accuracy": _image(draw_accuracies(run.history)),
+            title: _image(draw(run.history))
+            for title, points, draw in (
+                ("Loss", run.history.losses, draw_losses),
+                ("Accuracy", run.history.accuracies, draw_accuracies),
+            )
+            if points  # an average has none, and a run that ended in its first epoch no accuracies
         },
         plots={
             "ROC": _image(draw_roc(run.labels, run.systems)),
