@@ -57,6 +57,8 @@ INDEX = "model.safetensors.index.json"
 NOT_FINITE = {"transformer.ln_f.bias": torch.full((32,), float("nan"))}
 FP8 = {"transformer.ln_f.bias": torch.zeros(32, dtype=torch.float8_e4m3fn)}
 WRONG_SHAPE = {"transformer.ln_f.bias": torch.zeros(31)}
+# No bytes in the file, and more rows than memory has room for.
+NO_VALUES = {"transformer.h.0.attn.c_attn.weight": torch.zeros(2**50, 0)}
 
 BROKEN = {
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors is missing"),
@@ -78,6 +80,7 @@ BROKEN = {
     "missing tensor": (_edit_weights(lambda w: w.pop("score.weight")), "score.weight is missing"),
     "extra tensor": (_edit_weights(lambda w: w.update(x=torch.ones(1))), "x is not a part"),
     "wrong shape": (_edit_weights(lambda w: w.update(WRONG_SHAPE)), r"\(31,\) instead of \(32,\)"),
+    "no values": (_edit_weights(lambda w: w.update(NO_VALUES)), r"\(0, 1125899906842624\) instead"),
     "not finite": (_edit_weights(lambda w: w.update(NOT_FINITE)), "not finite"),
     "fp8": (_edit_weights(lambda w: w.update(FP8)), "ln_f.bias is stored as torch.float8_e4m3fn"),
     "golden not JSON": (_write("golden.json", "{}x"), r"golden\.json is not JSON"),
