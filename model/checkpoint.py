@@ -27,7 +27,7 @@ from model.gpt2 import (
     GPT2Model,
     fold_head_bias,
 )
-from model.hub import HUB_ID, resolve
+from model.hub import resolve
 from model.ngrams import KINDS, NgramTable
 from model.published import (
     assign,
@@ -100,7 +100,7 @@ def load_classifier(source: str | Path) -> Checkpoint:
         model.ngrams = _read_ngrams(folder / _NGRAMS_FILE)
     return Checkpoint(
         model=model.eval(),
-        name=str(source) if HUB_ID.fullmatch(str(source)) else folder.resolve().name,
+        name=folder.resolve().name if folder == Path(source) else str(source),
         sha256=_hash_files(folder),
         read_token=own.get("read_token", "last"),
         causal_mask=own.get("causal_mask", True),

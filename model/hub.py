@@ -5,7 +5,7 @@ from pathlib import Path
 
 from model.folders import CheckpointError
 
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _HUB_FILES = ["*.safetensors", "*.json", "merges.txt"]
 
 
@@ -18,7 +18,7 @@ def resolve(source: str | Path) -> Path:
     folder = Path(source)
     if folder.is_dir():
         return folder
-    if not HUB_ID.fullmatch(str(source)):
+    if not _HUB_ID.fullmatch(str(source)):
         raise CheckpointError(
             f"no checkpoint folder at {source!s}. Give a folder that holds config.json and "
             "model.safetensors, or a hub id such as openai-community/gpt2."

@@ -150,6 +150,16 @@ def test_name_and_hash_tell_checkpoints_apart(save_tiny: Callable[..., Path]) ->
     assert names[0].split("@")[1] != names[1].split("@")[1]
 
 
+def test_a_folder_has_its_own_name_however_it_is_given(
+    save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save_tiny()
+    monkeypatch.chdir(folder.parent.parent)
+    like_a_hub_id = f"{folder.parent.name}/{folder.name}"
+    for source in (folder, like_a_hub_id, f"./{like_a_hub_id}"):
+        assert load_classifier(source).name == "tiny"
+
+
 def test_new_folder_appears_only_when_complete(tmp_path: Path) -> None:
     target = tmp_path / "run"
 
