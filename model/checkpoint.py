@@ -4,7 +4,8 @@ Knows files and tensors, nothing of texts. Never unpickles anything. A classifie
 Hugging Face's form, so that others can read it and the reverse:
 ``model.safetensors``, ``config.json`` (``GPT2ForSequenceClassification``), the tokenizer files and
 ``golden.json``, the messages with known answers that the service repeats before it opens. Where
-``ngrams.safetensors`` is there too, its table of n-grams has a say that others do not know of.
+``config.json`` says so, the table of n-grams in ``ngrams.safetensors`` has a say that others do not
+know of.
 """
 
 import contextlib

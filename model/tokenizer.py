@@ -64,7 +64,8 @@ def encode(text: str, max_tokens: int) -> tuple[list[int], bool]:
             at, which bounds time and memory.
 
     Returns:
-        Between 1 and ``max_tokens`` ids, and True if any of the text is not among them.
+        Between 1 and ``max_tokens`` ids, and True if any of the text is not among them but white
+        space behind 10,000 characters of it.
     """
     max_characters = _MAX_TOKEN_CHARACTERS * max_tokens
     head = _LONG_GAP.sub(r"\1", text[:max_characters])
@@ -117,7 +118,7 @@ def usual_spellings() -> dict[str, str]:
     ranks = _ranks()
     for token, rank in ranks.items():  # by rank
         word = token[1:].decode("latin-1")
-        if not (token[:1] == b" " and len(word) > 1 and word.isascii() and word.isalpha()):
+        if not (token[:1] == b" " and word.isascii() and word.isalpha()):
             continue
         small = ranks.get(token.lower(), VOCAB_SIZE)
         if word[0].isupper() and _MUCH_LOWER * rank < small:

@@ -75,6 +75,7 @@ BROKEN = {
     "other GELU": (_edit_config(activation_function="gelu"), "activation_function is 'gelu'"),
     "other vocabulary": (_edit_config(vocab_size=100), "GPT-2's own 50257 tokens"),
     "foreign vocab.json": (_write("vocab.json", "{}"), "GPT-2's own"),
+    "vocab.json far too deep": (_write("vocab.json", "[" * 100_000), "GPT-2's own"),
     "other labels": (_edit_config(id2label={"0": "spam", "1": "ham"}), "id2label"),
     "language model": (_edit_config(id2label=None), "must be fine-tuned first"),
     "missing tensor": (_edit_weights(lambda w: w.pop("score.weight")), "score.weight is missing"),

@@ -144,6 +144,12 @@ def test_padded_position_checkpoint_is_refused_with_the_recipe_to_use(
         Classifier.load(folder, "cpu")
 
 
+def test_checkpoint_that_saw_later_tokens_is_refused(tmp_path: Path) -> None:
+    save_classifier(tmp_path, tiny_classifier_model(), read_token="last", causal_mask=False)
+    with pytest.raises(CheckpointError, match="without a causal mask"):
+        Classifier.load(tmp_path, "cpu")
+
+
 def test_name_and_hash_tell_checkpoints_apart(save_tiny: Callable[..., Path]) -> None:
     names = [Classifier.load(save_tiny(f"m{seed}", seed=seed), "cpu").name for seed in (0, 1)]
     assert names[0].startswith("m0@")

@@ -25,6 +25,12 @@ def test_short_text_is_explained_word_by_word() -> None:
     assert without("win cash now", [(0, 4), (4, 9)]) == ["cash now", "win now"]
 
 
+def test_long_text_is_explained_in_as_many_spans_as_may_be_read() -> None:
+    text = "word " * 100
+    assert len(cut_spans(text, 100)) == 34  # of 3 words: with 2 they would be 50
+    assert len(cut_spans(text, 1_000)) == 12  # of 9 words, 12,000 tokens
+
+
 def test_influence_is_the_difference_that_a_span_makes(save_tiny: Callable[..., Path]) -> None:
     classifier = Classifier.load(save_tiny(), device="cpu")
     spans = cut_spans(SPAM, 20)
@@ -39,3 +45,6 @@ def test_signs() -> None:
     assert for_spam.log_odds == pytest.approx(2.1972)
     assert for_ham.log_odds == pytest.approx(-2.1972)
     assert neutral.log_odds == 0
+    [rare, sure] = influences([(0, 1)] * 2, 0.5, [0.001, 1.0])
+    assert rare.log_odds == pytest.approx(6.9068)
+    assert sure.log_odds == pytest.approx(-20.7233)

@@ -48,6 +48,8 @@ from model.fold import fold_text
         ("Subject: Free money", "Free money"),
         (" subject : SUBJECT:d.o.n.'.t wait", "don't wait"),
         ("Fr33 c@$h, ('0rder t0day!'): W1NN3R", "Free cash, ('order today!'): WINNER"),
+        ("c0ngratulati0ns", "congratulations"),
+        (("." * 31).join("free"), "free"),
         ("$ave 0n r1ngt0nes and un$ub$cr1b3", "save 0n ringtones and unsubscribe"),
         ("qua1ity p1lls, f.r.3.3", "quality pills, free"),
         ("5ubject: Free money", "Free money"),
@@ -77,11 +79,15 @@ def test_disguised_letters_become_plain(disguised: str, plain: str) -> None:
             "Jo, see http://www.a1b.uk/x/y.html, or mail j.o@z-z.com!",
         ),
         ("On 1 / 2 , the 8 th , 1 , 000 . 50 $ 5 , # 3 .", "On 1/2, the 8th, 1,000.50 $5, #3."),
-        ('He said , " go on " - - - - and / or , a _ b .', 'He said, "go on" ---- and/or, a_b.'),
+        (
+            'He said , " go on now " - - - - and / or , a _ b .',
+            'He said, "go on now" ---- and/or, a_b.',
+        ),
         (
             "Now , later . Visit www . us . Now , at home .",
             "Now, later. Visit www. us. Now, at home.",
         ),
+        ("One , two , three, 1 / 2", "One, two, three, 1/2"),
         ("One , two , three, four, 1 / 2", "One, two, three, four, 1 / 2"),
         ("One , two 1 / 2", "One, two 1 / 2"),
     ],
@@ -100,9 +106,13 @@ def test_marks_are_put_together_where_all_stand_apart(apart: str, together: str)
             "Claim your free cash prize now, mum, dad and Bob, at ab.co",
         ),
         ("CLAIM IT AT prize.com", "CLAIM IT AT prize.com"),
-        ("OK", "OK"),
-        ("monday, in windows on the tv (usa)", "Monday, in windows on the TV (USA)"),
+        ("THE", "THE"),
+        ("CALL", "Call"),
+        ("monday, in windows on uk tv (usa)", "Monday, in windows on UK TV (USA)"),
         ("to london@paris.de, monday.txt or monday/", "To london@paris.de, monday.txt or monday/"),
+        ("\n".join(["see you"] * 9), "\n".join(["See you"] * 9)),
+        (f"{'so ' * 16}a\nhe", f"So {'so ' * 15}a\nHe"),
+        (f"{'so ' * 16}so\nhe", f"So {'so ' * 15}so\nhe"),
         ("see\nhttp://a.de and. www.b.de", "See\nhttp://a.de and. www.b.de"),
         (f"so{' and so' * 8},\nhe", f"So{' and so' * 8},\nhe"),
         (f"so{' and so' * 8},\n\nhe.\nhe", f"So{' and so' * 8},\n\nHe.\nHe"),
@@ -132,6 +142,7 @@ def test_a_text_in_one_case_throughout_is_read_in_sentences(typed: str, read: st
         "Get 100k, 5pm, 10am, 50th, mp3, POP3 on Win95, l8r m8, 4get, gr8, b4, 2morrow, shops4u",
         "ann0@cash.org, http://c@sh.com/fr33?m0ney=1, t=1m00s, room5, A4, 7up, P@ssw0rd2",
         "At 9 a.m. E.T. 1, p.s. c.o. 1, 2; 3. 4, 5: A, B, C, D, E",
+        "A-1, b-2, 3 and No7",
         "see you :) bye ;-) the .NET 'thing' costs $ 5, rock 'n' roll",
         "a b c, I a m, e.g. this at 10.0.0.1, version 1.2.3.4, 24-7, and/or",
         "rack S30, board C0U, X11, A01, US$, a.c0mb, .c0m, http://b.c0mics.org, h t t",
@@ -176,6 +187,10 @@ def test_time_is_bounded(text: str) -> None:
     start = time.process_time()
     fold_text(text)
     assert time.process_time() - start < 1
+
+
+def test_characters_that_stand_for_three_are_kept_throughout() -> None:
+    assert fold_text("½" * 600) == "1⁄2" * 600
 
 
 def test_words_of_mixed_scripts_tell_that_a_text_is_latin() -> None:

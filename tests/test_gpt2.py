@@ -18,6 +18,7 @@ from model.gpt2 import (
     GPT2LMHeadModel,
     fold_head_bias,
     gelu,
+    init_weights,
 )
 from model.packing import PackedBatch, pack
 from model.tokenizer import ENDOFTEXT, encode
@@ -215,6 +216,25 @@ def test_published_sizes_have_their_published_parameter_counts() -> None:
         "gpt2-large": 774_030_080,
         "gpt2-xl": 1_557_611_200,
     }
+
+
+def test_new_weights_are_drawn_as_those_of_gpt2() -> None:
+    """Those that write into the residual stream smaller, by the root of how many there are."""
+    torch.manual_seed(0)
+    config = GPT2Config(n_layer=8, n_head=4, n_embd=64, initializer_range=0.03)
+    model = GPT2ForSequenceClassification(config, head_bias=True)
+    init_weights(model, config)
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            assert not parameter.any()
+        elif "ln_" not in name:
+            expected = 0.03 / 4 if "c_proj" in name else 0.03
+            assert parameter.std().item() == pytest.approx(expected, rel=0.25), name
+
+
+def test_every_size_is_at_least_one() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        GPT2Config(n_layer=0)
 
 
 def test_head_count_must_divide_the_width() -> None:

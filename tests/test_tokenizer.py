@@ -58,6 +58,18 @@ def test_cut_is_reported_and_keeps_the_first_tokens() -> None:
     assert encode(long, len(whole)) == (whole, False)
 
 
+def test_as_many_of_the_longest_token_are_read_as_of_any() -> None:
+    longest = " " + "=" * 65
+    [token_id] = encode(longest, 1024)[0]
+    assert encode(longest * 10, 10) == ([token_id] * 10, False)
+
+
+def test_what_stands_behind_a_gap_without_end_is_told_to_be_cut() -> None:
+    token_ids, truncated = encode("free" + "\xa0" * 300_000 + "cash", 700)
+    assert len(token_ids) < 700
+    assert truncated
+
+
 @pytest.mark.parametrize("text", ["a" * 1_000_000, " " * 1_000_000 + "x", "\n" * 999_999 + "é"])
 def test_giants_are_cut_before_they_are_tokenized(text: str) -> None:
     token_ids, truncated = encode(text, 1024)
