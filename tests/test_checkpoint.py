@@ -154,6 +154,10 @@ def test_name_and_hash_tell_checkpoints_apart(save_tiny: Callable[..., Path]) ->
     names = [Classifier.load(save_tiny(f"m{seed}", seed=seed), "cpu").name for seed in (0, 1)]
     assert names[0].startswith("m0@")
     assert names[0].split("@")[1] != names[1].split("@")[1]
+    before = load_classifier(folder := save_tiny()).sha256
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(settings | {"layer_norm_epsilon": 1e-4}))
+    assert load_classifier(folder).sha256 != before
 
 
 def test_a_folder_has_its_own_name_however_it_is_given(

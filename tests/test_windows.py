@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.classifier import EncodedText, Prediction
@@ -57,6 +57,7 @@ def test_windows_reach_from_the_first_token_to_the_last(tokens: int, most: int) 
     assert starts == sorted(set(starts))
 
 
+@settings(deadline=None)
 @given(st.integers(SIZE + 1, 5_000))
 def test_unbounded_windows_hold_each_inner_token_twice(tokens: int) -> None:
     starts = window_starts(tokens, SIZE, 1_000)
@@ -68,6 +69,14 @@ def test_windows_are_as_few_as_that_takes_and_the_smallest_model_has_some() -> N
     assert window_starts(600, SIZE, 1_000) == [0, 128, 256, 344]
     assert window_starts(3, size=1, max_windows=8) == [0, 1, 2]
     assert window_starts(600, SIZE, max_windows=1) == [0]
+
+
+def test_characters_of_four_tokens_are_read_to_the_last() -> None:
+    tokens = encode("𐍈", 9)[0]
+    assert len(tokens) == 4
+    windowed = encode_windows("𐍈" * 600, 512, max_windows=16)
+    assert windowed.windows[-1].token_ids[-4:] == tokens
+    assert not windowed.truncated
 
 
 def test_text_beyond_the_windows_is_truncated() -> None:
