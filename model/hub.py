@@ -13,11 +13,16 @@ def resolve(source: str | Path) -> Path:
     """The local folder of a checkpoint; of a hub id, its safetensors and JSON files are downloaded.
 
     Raises:
-        CheckpointError: neither a folder nor a hub id, or the hub does not have it or is cut off.
+        CheckpointError: neither a folder nor a hub id, or the hub does not have it or is cut off;
+            a folder that cannot be read, or that holds a pipe, a device or the like.
     """
     folder = Path(source)
-    if folder.is_dir():
-        return folder
+    try:
+        if folder.is_dir():
+            _check_kinds(folder)
+            return folder
+    except OSError as error:  # a name too long, a folder that is closed
+        raise CheckpointError(f"{source!s} cannot be read: {error.strerror}.") from error
     if not _HUB_ID.fullmatch(str(source)):
         raise CheckpointError(
             f"no checkpoint folder at {source!s}. Give a folder that holds config.json and "
@@ -37,3 +42,10 @@ def resolve(source: str | Path) -> Path:
         raise CheckpointError(
             f"{source!s} is not a folder here, and the hub did not give it: {reason}"
         ) from error
+
+
+def _check_kinds(folder: Path) -> None:
+    """Refuses what could be read without end, or be waited for: /dev/zero, a pipe."""
+    for path in folder.iterdir():
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise CheckpointError(f"{path} is neither a file nor a folder: remove it.")

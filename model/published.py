@@ -57,7 +57,11 @@ def gpt2_config(settings: dict[str, Any], folder: Path) -> GPT2Config:
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
     vocab_file = folder / "vocab.json"
-    if config.vocab_size != VOCAB_SIZE or (vocab_file.is_file() and not is_gpt2_vocab(vocab_file)):
+    try:
+        is_known = not vocab_file.is_file() or is_gpt2_vocab(vocab_file)
+    except OSError as error:
+        raise CheckpointError(f"{vocab_file} cannot be read: {error.strerror}.") from error
+    if config.vocab_size != VOCAB_SIZE or not is_known:
         raise CheckpointError(
             f"{folder} is not made for GPT-2's own {VOCAB_SIZE} tokens, the only ones known here."
         )

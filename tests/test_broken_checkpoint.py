@@ -1,6 +1,7 @@
 """Checkpoint folders that cannot be used: each is one clear error, whatever is wrong."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,6 +45,19 @@ def _make_folder(name: str) -> Callable[[Path], None]:
     return make
 
 
+def _link(name: str, target: str) -> Callable[[Path], None]:
+    def link(folder: Path) -> None:
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(target)
+
+    return link
+
+
+def _make_pipe(folder: Path) -> None:
+    (folder / "config.json").unlink()
+    os.mkfifo(folder / "config.json")
+
+
 def _truncate(folder: Path) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
@@ -69,6 +83,9 @@ BROKEN = {
     "config far too deep": (_write("config.json", "[" * 100_000), "is not JSON"),
     "config not an object": (_write("config.json", "[]"), "holds a list"),
     "config a folder": (_make_folder("config.json"), r"config\.json cannot be read"),
+    "config a pipe": (_make_pipe, r"config\.json is neither a file nor a folder"),
+    "run.json without end": (_link("run.json", "/dev/zero"), "neither a file nor a folder"),
+    "vocab.json that fails": (_link("vocab.json", "/proc/self/mem"), r"vocab\.json cannot be read"),
     "no sizes": (_edit_config(n_layer=None), "n_layer is None; a whole number above 0"),
     "heads do not divide": (_edit_config(n_head=5), "n_head = 5 does not divide"),
     "other model": (_edit_config(model_type="llama"), "model_type is 'llama'"),
@@ -122,6 +139,11 @@ def test_broken_folder_is_one_clear_error(save_tiny: Callable[..., Path], name: 
     breaks(folder)
     with pytest.raises(CheckpointError, match=message):
         load_classifier(folder)
+
+
+def test_a_name_too_long_for_a_folder_is_one_clear_error() -> None:
+    with pytest.raises(CheckpointError, match="x cannot be read: File name too long"):
+        load_classifier("x" * 300)
 
 
 def test_verdicts_that_are_no_numbers_are_refused_without_golden_messages(
