@@ -168,6 +168,7 @@ def test_a_table_that_is_lost_or_broken_is_told(tmp_path: Path) -> None:
     for wrong in (
         torch.zeros(KINDS + 1, 8),
         torch.zeros(KINDS, 9),
+        torch.zeros(KINDS, 0),
         torch.full((KINDS, 8), torch.nan),
         torch.full((KINDS, 8), 1e300, dtype=torch.float64),
     ):
