@@ -154,9 +154,8 @@ def render(run: Run, *, show_texts: bool) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
     )
-    page: str = environment.get_template(
-        "report.html"
-    ).render(
+    template = environment.get_template("report.html")
+    page: str = template.render(
         run=run,
         headlines=_headlines(natural[run.name]),
         natural=_rows(natural, FIGURES),
