@@ -69,6 +69,7 @@ def _only_pickled(folder: Path) -> None:
 
 INDEX = "model.safetensors.index.json"
 NOT_FINITE = {"transformer.ln_f.bias": torch.full((32,), float("nan"))}
+INFINITE = {"transformer.ln_f.bias": torch.tensor([-torch.inf] + [0.0] * 31)}
 FP8 = {"transformer.ln_f.bias": torch.zeros(32, dtype=torch.float8_e4m3fn)}
 WRONG_SHAPE = {"transformer.ln_f.bias": torch.zeros(31)}
 # No bytes in the file, and more rows than memory has room for.
@@ -100,6 +101,7 @@ BROKEN = {
     "wrong shape": (_edit_weights(lambda w: w.update(WRONG_SHAPE)), r"\(31,\) instead of \(32,\)"),
     "no values": (_edit_weights(lambda w: w.update(NO_VALUES)), r"\(0, 1125899906842624\) instead"),
     "not finite": (_edit_weights(lambda w: w.update(NOT_FINITE)), "not finite"),
+    "below every number": (_edit_weights(lambda w: w.update(INFINITE)), "not finite"),
     "fp8": (_edit_weights(lambda w: w.update(FP8)), "ln_f.bias is stored as torch.float8_e4m3fn"),
     "golden not JSON": (_write("golden.json", "{}x"), r"golden\.json is not JSON"),
     "golden not a list": (_write("golden.json", "{}"), r"golden\.json is not a list"),
@@ -126,6 +128,9 @@ BROKEN |= {
         "layer_norm_epsilon": (float("nan"), -1e-5, 0.0, float("inf"), 10**400, None, "small"),
         "initializer_range": (float("nan"), []),
         "id2label": (["ham", "spam"], "ham", 2, {"0": "ham"}),
+        "scale_attn_weights": (False,),
+        "scale_attn_by_inverse_layer_idx": (True,),
+        "reorder_and_upcast_attn": (True,),
         "spamgate": (None, ["last"], "last"),
     }.items()
     for value in values

@@ -1,6 +1,7 @@
 """Checkpoint folders: saved is loaded, here and by transformers; broken ones say what is wrong."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from model.checkpoint import (
     CheckpointError,
+    GoldenMessage,
     load_base,
     load_classifier,
     save_classifier,
@@ -24,7 +26,7 @@ from model.checkpoint import (
 from model.classifier import Classifier, DeviceError, _faster_formats, pick_device, pick_dtype
 from model.folders import new_folder
 from model.gpt2 import GPT2LMHeadModel
-from model.packing import pack
+from model.packing import PackedBatch, pack
 from model.published import write_tensors
 from model.tokenizer import encode
 from tests.conftest import AWKWARD_TEXTS, HAM, SPAM, TINY, randomize, tiny_classifier_model
@@ -136,6 +138,23 @@ def test_changed_weights_fail_their_golden_messages(save_tiny: Callable[..., Pat
         Classifier.load(folder, "cpu")
 
 
+def test_golden_messages_fail_without_a_number_or_with_the_other_label(
+    save_tiny: Callable[..., Path],
+) -> None:
+    checkpoint = load_classifier(save_tiny())
+    classifier = Classifier(checkpoint, device=torch.device("cpu"), dtype=torch.bfloat16)
+    [before] = classifier.classify([SPAM])
+    classifier.log_odds_shift = math.log(before.ham_probability / before.spam_probability) + 0.02
+    for stored in (0.506, 0.515):  # of 0.505: what bfloat16 may lose
+        classifier.golden = (GoldenMessage(SPAM, stored),)
+        classifier.check_golden()
+    for stored, shift in ((0.499, 0.0), (0.53, 0.0), (math.nan, -0.04)):
+        classifier.log_odds_shift += shift
+        classifier.golden = (GoldenMessage(SPAM, stored),)
+        with pytest.raises(CheckpointError, match="golden message 0"):
+            classifier.check_golden()
+
+
 def test_padded_position_checkpoint_is_refused_with_the_recipe_to_use(
     save_tiny: Callable[..., Path],
 ) -> None:
@@ -231,12 +250,23 @@ def test_batches_of_any_size_give_the_same_predictions(save_tiny: Callable[..., 
         assert one.spam_probability == pytest.approx(other.spam_probability, abs=1e-5)
         assert (one.num_tokens, one.truncated) == (other.num_tokens, other.truncated)
     assert cut.classify([]) == []
+    read: list[PackedBatch] = []
+    cut._model.register_forward_hook(lambda module, inputs, logits: read.append(inputs[0]))
+    cut.classify(AWKWARD_TEXTS)
+    assert len(read) > 2
+    assert all(batch.num_tokens <= 10 or batch.num_texts == 1 for batch in read)
 
 
 def test_weights_that_cannot_be_written_are_a_clear_error(tmp_path: Path) -> None:
     path = tmp_path / "none" / "model.safetensors"
     with pytest.raises(CheckpointError, match=f"cannot write {path}: .*No such file"):
         write_tensors({"a": torch.zeros(1)}, path)
+
+
+def test_weights_can_be_read_by_the_user_that_serves_them(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    write_tensors({"a": torch.zeros(1)}, path)
+    assert path.stat().st_mode & 0o777 == 0o644
 
 
 class Hub(BaseHTTPRequestHandler):

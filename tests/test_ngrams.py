@@ -55,7 +55,9 @@ def expected_counts(text: str) -> tuple[int, int]:
     return len({*words, *pairwise(words)}), len(stretches)
 
 
-@pytest.mark.parametrize("text", [*AWKWARD_TEXTS, "now won own now", ".", "\n", "ab"])
+@pytest.mark.parametrize(
+    "text", [*AWKWARD_TEXTS, "now won own now", "to be to be", ".", "\n", "ab"]
+)
 def test_each_word_pair_and_stretch_counts_once(text: str) -> None:
     found = NgramTable(NO_COLLISIONS).find(tokens(text))
     assert tuple(map(len, found)) == expected_counts(text)
