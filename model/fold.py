@@ -48,13 +48,12 @@ _INVISIBLE = re.compile(
 # Text that is shown from right to left by force, whatever its letters.
 _RIGHT_TO_LEFT = re.compile("\u202e([^\u202c\n]*+)")
 _STRAY_ACCENT = re.compile("[\u0300-\u036f\u0488\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]")
+_MARKS = [mark for mark in map(chr, range(0x300, 0x1FFFF)) if unicodedata.category(mark)[0] == "M"]
 # Marks of any script on a letter that is Latin or looks so; NFKC has joined those of Latin.
-_MARKS = "".join(
-    chr(code) for code in range(0x300, 0x1FFFF) if unicodedata.category(chr(code)) in ("Mn", "Me")
-)
+_MARKS_ON_LETTERS = "".join(mark for mark in _MARKS if unicodedata.category(mark) != "Mc")
 # That a character is beyond U+02FF is told much sooner than that it is one of these.
 _FOREIGN_MARK = re.compile(
-    f"(?=[\u0300-\U0010ffff])(?<=[A-Za-z{''.join(map(chr, _TO_LATIN))}])[{_MARKS}]+"
+    f"(?=[\u0300-\U0010ffff])(?<=[A-Za-z{''.join(map(chr, _TO_LATIN))}])[{_MARKS_ON_LETTERS}]+"
 )
 _WORD = re.compile(r"\w+")
 _LATIN = re.compile(r"[A-Za-z]")
@@ -87,9 +86,10 @@ _FIELD_NAME = re.compile(r"\A\s*+(?:subject\s*+:\s*+)++", re.IGNORECASE)
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 # unicodedata sorts a run of combining marks in quadratic time; in pieces the run stays short. NFKC
-# turns some characters into up to 18; an honest piece grows threefold at most.
-_PIECE = 256
-_MAX_GROWTH = 4
+# turns some characters into up to 18; an honest piece grows threefold at most. A piece ends behind
+# the marks of its last letter and the parts of its Hangul syllable.
+_PIECE = re.compile(f".{{1,256}}[{''.join(_MARKS)}\u1160-\u11ff\uff9e\uff9f]{{,16}}", re.DOTALL)
+_LONGEST_PIECE = 4 * 256
 
 
 def fold_text(text: str, *, typing: bool = True) -> str:
@@ -156,8 +156,7 @@ def _fold_letters(text: str) -> str:
     text = _RIGHT_TO_LEFT.sub(lambda match: match[1][::-1], text)
     text = _INVISIBLE.sub("", text)
     text = "".join(
-        unicodedata.normalize("NFKC", text[start : start + _PIECE])[: _MAX_GROWTH * _PIECE]
-        for start in range(0, len(text), _PIECE)
+        unicodedata.normalize("NFKC", piece)[:_LONGEST_PIECE] for piece in _PIECE.findall(text)
     )
     text = _CONTROL.sub("", _STRAY_ACCENT.sub("", _INVISIBLE.sub("", text))).translate(_SYMBOLS)
     text = _FOREIGN_MARK.sub("", text)

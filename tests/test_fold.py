@@ -1,6 +1,7 @@
 """Disguised letters become plain, honest ones stay."""
 
 import time
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -187,6 +188,14 @@ def test_time_is_bounded(text: str) -> None:
     start = time.process_time()
     fold_text(text)
     assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize("letter", ["ế", "ガ", "한", "ক\u09cb"])
+def test_letters_are_put_together_from_their_parts_wherever_they_stand(letter: str) -> None:
+    parts = unicodedata.normalize("NFD", letter)
+    for before in range(250, 262):
+        assert fold_text("1" * before + parts * 300) == "1" * before + letter * 300
+    assert fold_text("ｶﾞ" * 300) == "ガ" * 300
 
 
 def test_characters_that_stand_for_three_are_kept_throughout() -> None:
