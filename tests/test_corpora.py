@@ -104,6 +104,15 @@ def test_missing_and_altered_files_are_clear_errors(tmp_path: Path, corpus: Path
     assert find_sms_file(corpus.parent, (), sha256_of(corpus)) == corpus
 
 
+def test_a_message_in_another_group_is_another_corpus(tmp_path: Path) -> None:
+    for group in ("ham", "spam"):
+        (tmp_path / group).mkdir()
+    (tmp_path / "ham" / "1.txt").write_text("hello")
+    before = sha256_of(tmp_path)
+    (tmp_path / "ham" / "1.txt").rename(tmp_path / "spam" / "1.txt")
+    assert sha256_of(tmp_path) != before
+
+
 class QuietHandler(SimpleHTTPRequestHandler):
     """Serves a folder without a line for each request."""
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, log_loss, matthews_corrcoef, roc_auc_score
 
+from model.classifier import Classifier
 from training import evaluate
 from training.config import TrainingError
-from training.corpora import sha256_of
+from training.corpora import read_sms, sha256_of
 from training.evaluate import FIGURES, Metrics, as_long_table, measure, measure_with_intervals
 
 # Ten ham, four spam; 0.6 is given to both.
@@ -192,6 +193,8 @@ def test_evaluate_prints_figures_and_refuses_bad_input(
     assert evaluate.main([str(folder), "--data", str(corpus), "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert figures["texts"] == 300
+    exact = evaluate.evaluate(Classifier.load(folder, "cpu", "float32"), read_sms(corpus))
+    assert figures["loss"] == pytest.approx(exact.loss, abs=1e-6)
     assert evaluate.main([str(folder), "--data", str(corpus)]) == 0
     assert "| 300 |" in capsys.readouterr().out
     assert evaluate.main(["absent", "--data", str(corpus)]) == 2

@@ -238,11 +238,11 @@ def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
 def test_one_source_counts_for_so_many_texts_only(tmp_path: Path) -> None:
     store = FeedbackStore(tmp_path / "f", max_bytes=1 << 20)
     for number in range(10):
-        store.add(report(f"a{number}", "ham", "loud", f"text {number}"))
+        store.add(report(f"a{9 - number}", "ham", "loud", f"text {number}"))
     store.add(report("b", "spam", "quiet", "other"))
     store.close()
     kept = read_feedback(tmp_path / "f", max_texts_per_source=3)
-    assert len(kept.examples) == 4
+    assert {e.text for e in kept.examples} == {"text 0", "text 1", "text 2", "other"}
     assert kept.capped == {"loud": 7}
     assert kept.summary() == (
         "feedback: 4 texts; left out 7 of 'loud', which told more than its share"

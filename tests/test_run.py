@@ -66,6 +66,22 @@ def test_calibration_takes_back_what_was_done_to_honest_logits() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("odds", "labels", "expected"),
+    [
+        ([1.0, 1.0], [0, 0], (10, -3)),  # always wrong, and always the same way
+        ([-1.0, -1.0], [1, 1], (10, 3)),
+        ([1.0, -1.0], [0, 1], (10, 0)),
+        ([0.1, -0.1] * 3, [1, 0] * 3, (0.1, 0)),
+    ],
+)
+def test_calibration_of_a_few_texts_stays_within_bounds(
+    odds: list[float], labels: list[int], expected: tuple[float, float]
+) -> None:
+    logits = torch.tensor([[0.0, value] for value in odds])
+    assert fit_calibration(logits, torch.tensor(labels)) == pytest.approx(expected, abs=0.02)
+
+
 def test_calibrated_run_tells_its_temperature_and_shift(
     corpus: Path, recipe: Path, tmp_path: Path
 ) -> None:

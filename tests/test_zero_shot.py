@@ -62,6 +62,21 @@ def test_probability_is_that_of_yes_against_no(tmp_path: Path) -> None:
     assert len(set(probabilities)) > 100
 
 
+def test_so_many_tokens_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+
+    def count(_: GPT2LMHeadModel, prompts: list[list[int]]) -> torch.Tensor:
+        read.append(sum(map(len, prompts)))
+        return torch.zeros(len(prompts), TINY.vocab_size)
+
+    monkeypatch.setattr(zero_shot, "next_token_logits", count)
+    texts = ["word " * 300] * 40
+    found = spam_probabilities(GPT2LMHeadModel(TINY), PROMPTS["question"], texts, 900)
+    assert found == [0.5] * 40
+    assert len(read) > 1
+    assert max(read) <= 4096
+
+
 def test_command_prints_answers_and_figures(
     sms_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
