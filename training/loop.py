@@ -259,12 +259,13 @@ class _Trainer:
         self.history.losses.append(
             LossPoint(self.passes, epoch, self.examples_seen, train_loss, validation_loss, whole)
         )
+        always = self.config.snapshot == "last"
+        is_kept = self.snapshot.offer(self.evaluated_model, self.passes, of_first(whole), always)
         self.bar.write(
             f"epoch {epoch:5.2f}  step {self.passes:6d}  train loss {train_loss:.3f}  "
             f"validation loss {validation_loss:.3f}, of all texts {whole:.3f}"
         )
-        always = self.config.snapshot == "last"
-        if self.snapshot.offer(self.evaluated_model, self.passes, of_first(whole), always):
+        if is_kept:
             self.evaluations_without_gain = 0
             return
         self.evaluations_without_gain += 1
