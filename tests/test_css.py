@@ -147,4 +147,4 @@ def test_reading_a_sheet_takes_linear_time(start: str, unit: str) -> None:
     css = (start + unit * 200_000)[:200_000]
     begin = time.process_time()
     style_rules(css)
-    assert time.process_time() - begin < 2.0
+    assert time.process_time() - begin < 4.0

@@ -113,6 +113,21 @@ def test_ctrl_c_before_the_first_evaluation_leaves_nothing_to_keep(
         contrary_run(epochs=1)
 
 
+def test_ctrl_c_at_the_first_line_keeps_what_it_tells_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+
+    def write(_: object, line: str) -> None:
+        lines.append(line)
+        if len(lines) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.loop.tqdm.write", write)
+    outcome = contrary_run(epochs=5)[1]
+    assert outcome.interrupted
+    assert lines[0].startswith("epoch ")
+    assert outcome.snapshot.tensors
+
+
 def test_patience_begins_anew_with_every_gain(monkeypatch: pytest.MonkeyPatch) -> None:
     is_best = iter([True, False, True, False, True, False, False])
     monkeypatch.setattr(Snapshot, "offer", lambda *_: next(is_best))

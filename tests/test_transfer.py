@@ -112,11 +112,11 @@ def test_any_bytes_are_decoded(data: bytes, encoding: bytes) -> None:
 def test_time_is_bounded(data: bytes, encoding: bytes) -> None:
     start = time.process_time()
     decode_transfer(data, encoding)
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < 3
 
 
 @pytest.mark.parametrize("line", [b"", b"#", b"M", b"begin 644 a", b"\xff"])
 def test_time_of_uuencode_is_bounded(line: bytes) -> None:
     start = time.process_time()
     decode_transfer(b"begin 644 a\n" + (line + b"\n") * 2_000_000, b"x-uuencode")
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < 3
