@@ -10,7 +10,10 @@ import torch
 from model.checkpoint import CheckpointError, load_classifier
 from model.classifier import Classifier
 from tests.tiny_training import TINY_RECIPE
-from training import average, finetune
+from training import average, evaluate, finetune
+from training.config import load_config
+from training.corpora import read_sms
+from training.data import split_examples
 
 
 def run(folder: Path, corpus: Path, name: str, seed: int, recipe: str = TINY_RECIPE) -> Path:
@@ -91,6 +94,17 @@ def test_an_average_is_read_where_its_runs_are(corpus: Path, tmp_path: Path) -> 
     assert average.main([str(one), str(one), "--data", str(corpus), "--out", str(out)]) == 0
     own, mean = (json.loads((f / "run.json").read_text())["metrics"]["test"] for f in (one, out))
     assert mean == pytest.approx(own, abs=1e-6)
+
+
+def test_an_average_is_measured_in_float32(corpus: Path, tmp_path: Path) -> None:
+    recipe = TINY_RECIPE.replace('precision = "float32"', 'precision = "bfloat16"')
+    one = run(tmp_path, corpus, "one", 1, recipe)
+    out = tmp_path / "average"
+    assert average.main([str(one), str(one), "--data", str(corpus), "--out", str(out)]) == 0
+    test = split_examples(read_sms(corpus), load_config(tmp_path / "one.toml")).test
+    exact = evaluate.evaluate(Classifier.load(out, "cpu", "float32"), test)
+    facts = json.loads((out / "run.json").read_text())
+    assert facts["metrics"]["test"]["loss"] == pytest.approx(exact.loss, abs=1e-6)
 
 
 def test_a_run_may_be_averaged_with_what_it_started_from(corpus: Path, tmp_path: Path) -> None:

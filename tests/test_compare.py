@@ -2,11 +2,17 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
 from training import compare, finetune
+from training.config import TrainConfig, load_config
+from training.corpora import Example, read_sms
+from training.data import split_examples
+from training.evaluate import measure
 from training.run import TrainedClassifier
 from training.run import finetune as finetune_once
 
@@ -28,6 +34,40 @@ def test_compare_judges_all_systems_on_the_same_texts(
     for runs in report["runs"]["sms"].values():
         assert len(runs) == 2
         assert {run["texts"] for run in runs} == {60}
+
+
+def test_only_from_random_weights_each_seed_draws_a_split_of_its_own(
+    corpus: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any other base may have read the texts that another split tests by."""
+    drawn: list[tuple[int, int]] = []
+    learnt_from: list[Sequence[Example]] = []
+
+    def train(config: TrainConfig, *_: object) -> compare.Score:
+        drawn.append((config.seed, config.split_seed))
+        return lambda texts: [0.5] * len(texts)
+
+    def fit(texts: Sequence[Example], seed: int) -> dict[str, compare.Score]:
+        learnt_from.append(texts)
+        return {}
+
+    monkeypatch.setattr(compare, "_train", train)
+    monkeypatch.setattr(compare, "fit_baselines", fit)
+    for base, splits in (("random", [5, 6]), ("elsewhere", [123])):
+        config = load_config(recipe, base=base)
+        examples = read_sms(corpus)
+        compare.compare(config, examples, [5, 6], torch.device("cpu"))
+        configs = [config.model_copy(update={"split_seed": split}) for split in splits]
+        assert drawn == [(5, splits[0]), (6, splits[-1])]
+        assert learnt_from == [split_examples(examples, config).train for config in configs]
+        drawn.clear()
+        learnt_from.clear()
+
+
+def test_table_shows_mean_and_deviation() -> None:
+    runs = [measure([0, 1], scores) for scores in ([0.1, 0.9], [0.9, 0.1])]
+    table = compare.as_table(compare.summarize({"sms": {"spamgate": runs}}))
+    assert "| sms | spamgate | 0.0000 ± 1.4142 | 0.5000 ± 0.7071 |" in table
 
 
 def test_what_is_left_out_and_what_is_foreign_is_judged_but_not_trained_on(

@@ -234,6 +234,19 @@ def test_good_words_are_ham_of_the_same_source_and_the_label_stays() -> None:
     assert len(drawn) == 20 * 4
 
 
+def test_only_real_texts_are_read_among_good_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = examples(synthetic_lines()[:50])
+    copied: list[Example] = []
+
+    def copy_nothing(texts: list[Example], seed: int) -> list[Example]:
+        copied.extend(texts)
+        return []
+
+    monkeypatch.setattr(ngrams, "among_good_words", copy_nothing)
+    ngrams.fit_ngrams([*real, Example("made up", 1, "synthetic", training_only=True)], 1.0, seed=0)
+    assert copied == [*real, *real]
+
+
 def test_a_table_learns_to_see_spam_among_good_words(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = synthetic_lines()
     known, new = examples(lines[:200]), examples(lines[200:])
