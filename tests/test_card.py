@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from training.card import RunRecord, write_model_card
+from training.card import RunRecord, check_data, write_model_card
 from training.config import TrainConfig
+from training.corpora import CorpusError
 
 STARTER = Path(__file__).parents[1] / "checkpoints" / "starter" / "run.json"
 
@@ -69,3 +70,11 @@ def test_snapshot_and_split_are_those_of_the_recipe(
     text = card(tmp_path, TrainConfig.model_validate(recipe), {})
     assert said in text
     assert unsaid not in text
+
+
+def test_every_corpus_is_one_that_the_run_was_made_from() -> None:
+    config = TrainConfig(corpora=("jsonl",), training_only=("any/invented.jsonl",))
+    run = {"data_sha256": {"one": "1" * 64, "two": "2" * 64}}
+    check_data(run, "run", config, {"renamed": "1" * 64, "invented.jsonl": "3" * 64})
+    with pytest.raises(CorpusError, match=r"made from one .*given: one .*, two \(SHA-256 3333"):
+        check_data(run, "run", config, {"one": "1" * 64, "two": "3" * 64})

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from model.checkpoint import CheckpointError
-from training.command import check_new, exit_code
+from training.command import check_new, exit_code, portable
 from training.config import TrainingError
 
 STORIES = {
@@ -57,3 +57,8 @@ def test_a_command_without_its_extra_names_it(
     assert ended.value.code == 2
     expected = "training: matplotlib not found: install the extra `train` with scripts/setup train."
     assert capsys.readouterr().err == f"{expected}\n"
+
+
+def test_of_a_path_on_this_machine_its_name_is_written_down() -> None:
+    assert portable("training/configs/a.toml") == "training/configs/a.toml"
+    assert portable(Path("/home/somebody/a.toml")) == "a.toml"
