@@ -37,6 +37,11 @@ def test_average_has_the_mean_weights_and_figures_of_its_own(
         torch.testing.assert_close(tensor, (states[0][name] + states[1][name]) / 2)
     facts = json.loads((out / "run.json").read_text())
     assert [told["seed"] for told in facts["seeds"]] == [1, 2]
+    parts = [json.loads((folder / "run.json").read_text()) for folder in runs]
+    assert facts["training_seconds"] == pytest.approx(
+        sum(part["training_seconds"] for part in parts), abs=0.05
+    )
+    assert facts["best_step"] == max(part["best_step"] for part in parts)
     assert facts["best_validation_loss"] == facts["metrics"]["validation"]["loss"]
     assert "average of the 2 runs" in (out / "README.md").read_text()
     assert Classifier.load(out, "cpu").golden

@@ -38,6 +38,13 @@ def test_wrong_recipe_is_a_clear_error(tmp_path: Path, text: str, message: str) 
         load_config(path)
 
 
+def test_a_flag_wins_although_it_is_zero(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text("seed = 5\nepochs = 2\n")
+    config = load_config(path, seed=0, epochs=None)
+    assert (config.seed, config.epochs) == (0, 2)
+
+
 def test_book_recipes_hold_the_books_numbers() -> None:
     for name, trained in (("book_last_block", "last_block"), ("book_all_layers", "all")):
         config = load_config(CONFIGS / f"{name}.toml")

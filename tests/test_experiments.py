@@ -48,7 +48,12 @@ def test_all_rows_run_and_stand_beside_the_book(
         assert f"| {row.book[2]:.2f} |" in table
     trained = {entry["row"]: entry["figures"]["trained_parameters"] for entry in runs}
     assert trained[3] < trained[1] < trained[4] < trained[5]
-    assert all(entry["figures"]["peak_memory_mib"] > 50 for entry in runs)
+    for figures in (entry["figures"] for entry in runs):
+        assert figures["peak_memory_mib"] > 50
+        assert figures["accuracy"]["test"] == 100 * figures["metrics"]["test"]["accuracy"]
+    unpadded = {entry["row"]: entry["recipe"] for entry in runs if entry["row"] in (14, 15)}
+    assert [recipe["batch_size"] for recipe in unpadded.values()] == [1, 1]
+    assert [recipe["accumulation_steps"] for recipe in unpadded.values()] == [1, 8]
 
 
 def test_interrupted_table_goes_on_where_it_stopped(
