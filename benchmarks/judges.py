@@ -35,16 +35,15 @@ from tqdm import tqdm
 
 from benchmarks.environment import describe
 from benchmarks.filters import CONTENDERS, Contender, Filter
-from benchmarks.robustness import Reader
+from benchmarks.robustness import Reader, cutoff_of, own_splits, written_down
 from model.classifier import Classifier
 from model.gpt2 import LABELS
 from model.mail import message_to_text
-from training.card import check_data, recorded_recipe
-from training.command import exit_code, portable
+from training.command import exit_code
 from training.compare import read_foreign
 from training.config import TrainingError
-from training.corpora import Example, Source, mail_paths, read_corpora
-from training.data import folded, split_examples
+from training.corpora import Example, Source, mail_paths
+from training.data import folded
 from training.evaluate import measure_with_intervals
 
 RESULT = Path(__file__).parent / "results" / "judges.json"
@@ -158,8 +157,7 @@ def judge_all(
 
 def judge_own(classifier: Classifier, messages: Sequence[Message]) -> dict[str, Any]:
     """Our figures at 0.5 and at the checkpoint's cut-off for spam, by which the service decides."""
-    stated = (classifier.run or {}).get("cutoffs") or {}
-    cutoff = float(stated.get("spam_from", 0.8))
+    cutoff = cutoff_of(classifier)
     scores = own_scores(classifier, messages)
     called = [p if p >= cutoff else p / 2 for p in scores]
     return {
@@ -234,10 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     classifier = Classifier.load(options.checkpoint, "cpu", "float32")
-    config = recorded_recipe(classifier.run, classifier.name)
-    corpus = read_corpora(options.data, config)
-    check_data(classifier.run, classifier.name, config, corpus.sha256)
-    splits = split_examples(corpus.examples, config)
+    corpus, splits = own_splits(classifier, options.data)
     foreign = read_foreign(options.foreign, options.sample, corpus.examples)
     folders = [
         source.path for source in map(Source.labelled, options.data) if source.kind == "mail"
@@ -257,10 +252,9 @@ def _run(options: argparse.Namespace) -> int:
             plain.sets[source] = write_set(folder / source, texts)
         systems, left_out = judge_all(classifier, [raw, plain])
     counts = Counter(label for _, label in train)
-    asked = [portable(options.checkpoint)]
-    asked += [f"--data {Source.labelled(place).name}" for place in options.data]
-    asked += [f"--foreign {Source.labelled(place).name}" for place in options.foreign]
-    asked += [f"--sample {options.sample}"] if options.foreign else []
+    flags = [f"--sample {options.sample}"] if options.foreign else []
+    places = {"data": options.data, "foreign": options.foreign}
+    asked = written_down(options.checkpoint, flags, places)
     result: dict[str, Any] = {
         "model": classifier.name,
         "systems": systems,
@@ -268,7 +262,7 @@ def _run(options: argparse.Namespace) -> int:
     }
     result |= {"learnt": {name: counts[label] for label, name in enumerate(LABELS)}}
     result |= describe("benchmarks.judges") | {"filters": versions()}
-    result |= {"command": f"python -m benchmarks.judges {' '.join(asked)}"}
+    result |= {"command": f"python -m benchmarks.judges {asked}"}
     options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(result))
     return 0

@@ -22,8 +22,8 @@ from model.classifier import Classifier
 from model.windows import MAX_WINDOWS, read_in_windows
 from training.card import check_data, recorded_recipe
 from training.command import exit_code, portable
-from training.corpora import Example, Source, read_corpora
-from training.data import split_examples
+from training.corpora import Corpus, Source, read_corpora
+from training.data import Splits, split_examples
 
 RESULT = Path(__file__).parent / "results" / "robustness.json"
 GOOD_WORDS = (50, 200, 500, 2000)
@@ -105,8 +105,8 @@ def share(flags: Iterable[bool]) -> float:
     return round(sum(known) / max(1, len(known)), 5)
 
 
-def test_part(classifier: Classifier, places: Sequence[str]) -> list[Example]:
-    """The texts that the checkpoint's recipe keeps for the test.
+def own_splits(classifier: Classifier, places: Sequence[str]) -> tuple[Corpus, Splits]:
+    """The corpora of a checkpoint, read again, and the split that its recipe drew of them.
 
     Raises:
         CorpusError: other corpora than those it was made from.
@@ -114,7 +114,21 @@ def test_part(classifier: Classifier, places: Sequence[str]) -> list[Example]:
     config = recorded_recipe(classifier.run, classifier.name)
     corpus = read_corpora(places, config)
     check_data(classifier.run, classifier.name, config, corpus.sha256)
-    return split_examples(corpus.examples, config).test
+    return corpus, split_examples(corpus.examples, config)
+
+
+def cutoff_of(classifier: Classifier) -> float:
+    """From which P(spam) on the service calls spam what this checkpoint reads."""
+    stated = (classifier.run or {}).get("cutoffs") or {}
+    return float(stated.get("spam_from", 0.8))
+
+
+def written_down(checkpoint: str, flags: Sequence[str], places: dict[str, Sequence[str]]) -> str:
+    """What a command was asked, without this machine's folders; ``places`` by the flag's name."""
+    words = [portable(checkpoint), *flags]
+    for flag, given in places.items():
+        words += [f"--{flag} {Source.labelled(place).name}" for place in given]
+    return " ".join(words)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -129,9 +143,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     classifier = Classifier.load(options.checkpoint, "cpu", "float32")
-    examples = test_part(classifier, options.data)
-    stated = (classifier.run or {}).get("cutoffs") or {}
-    cutoff = float(stated.get("spam_from", 0.8))
+    examples = own_splits(classifier, options.data)[1].test
+    cutoff = cutoff_of(classifier)
     reader = Reader(classifier)
     result: dict[str, Any] = {"model": classifier.name, "cutoff": cutoff, "corpora": {}}
     for source in sorted({example.source for example in examples}):
@@ -143,9 +156,8 @@ def _run(options: argparse.Namespace) -> int:
         figures["windows"] = windows_on_ham(classifier, ham, cutoff)
         result["corpora"][source] = figures
     result |= describe("benchmarks.robustness")
-    asked = [portable(options.checkpoint), f"--most {options.most}"]
-    asked += [f"--data {Source.labelled(place).name}" for place in options.data]
-    result["command"] = f"python -m benchmarks.robustness {' '.join(asked)}"
+    asked = written_down(options.checkpoint, [f"--most {options.most}"], {"data": options.data})
+    result["command"] = f"python -m benchmarks.robustness {asked}"
     options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(result))
     return 0
