@@ -57,9 +57,10 @@ class AccessKeys:
         """
         if not self._hashes:
             return
-        given = _given_key(request)
+        given = _given_keys(request)
         # Every key is compared, in constant time: the time tells nothing.
-        if not sum([secrets.compare_digest(_hash(given), known) for known in self._hashes]):
+        matches = [secrets.compare_digest(g, known) for g in given for known in self._hashes]
+        if not any(matches):
             raise AccessDenied(
                 "Send one of the access keys: Authorization: Bearer KEY, or X-API-Key."
             )
@@ -71,19 +72,20 @@ def admit_with(request: Request, key: SecretStr | None, name: str) -> None:
     Raises:
         AccessDenied: another key came, or none; says that the ``name`` key is wanted.
     """
+    wanted = _hash(key.get_secret_value()) if key else b""
     # In constant time.
-    if key is None or not secrets.compare_digest(
-        _hash(_given_key(request)), _hash(key.get_secret_value())
-    ):
+    if not sum(secrets.compare_digest(given, wanted) for given in _given_keys(request)):
         raise AccessDenied(f"Send the {name} key: Authorization: Bearer KEY, or X-API-Key.")
 
 
-def _given_key(request: Request) -> str:
-    """The key that came with a request, taken for UTF-8; empty where there is none."""
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer":
-        key = request.headers.get("x-api-key", "")
-    return key.strip().encode("latin-1").decode("utf-8", "surrogateescape")
+def _given_keys(request: Request) -> list[bytes]:
+    """Hashes of the keys that came with a request, taken for UTF-8, one for each way to send it.
+
+    Both count: a proxy may have put a token of its own where the client's was.
+    """
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    keys = [token if scheme.lower() == "bearer" else "", request.headers.get("x-api-key", "")]
+    return [_hash(k.strip().encode("latin-1").decode("utf-8", "surrogateescape")) for k in keys]
 
 
 def _hash(key: str) -> bytes:

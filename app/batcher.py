@@ -210,8 +210,9 @@ class DynamicBatcher:
         wait = self.expected_wait(tokens)
         if wait > deadline - monotonic():
             raise WouldExpire(
-                f"The verdict would take about {wait:.1f} s, longer than the caller waits. Try "
-                "again later, or elsewhere; allow more in X-Timeout-Ms, or send less at once.",
+                f"The verdict would take about {math.ceil(1000 * wait)} ms, longer than the caller "
+                "waits. Try again later, or elsewhere; allow more in X-Timeout-Ms, or send less "
+                "at once.",
                 retry_after_seconds=wait,
             )
         try:

@@ -12,9 +12,42 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
-from app.errors import BodyTooLarge, MalformedBody, UnknownEncoding
+from app.errors import BodyTooLarge, MalformedBody, QueueFull, UnknownEncoding
+from app.problems import SCOPE_KEY
+from app.settings import Settings
 
 NOT_AS_ENCODED = "The body is not what its Content-Encoding says."
+
+
+class BodyBudget:
+    """The bytes of bodies that are held at a time, those of each request until it is answered.
+
+    Else a few hundred large bodies at once would take all memory, whatever the queue refuses.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        # Any body that is allowed has room: packed, and inflated beside it.
+        self._max_bytes = max(settings.max_pending_bytes, 2 * settings.max_body_bytes)
+        self._held_bytes = 0
+
+    def hold(self, request: Request, num_bytes: int) -> None:
+        """Counts bytes that were read of a request's body.
+
+        Raises:
+            QueueFull: so many are not held.
+        """
+        if self._held_bytes + num_bytes > self._max_bytes:
+            raise QueueFull(
+                f"The bodies of the requests under way have {self._held_bytes} bytes; at most "
+                f"{self._max_bytes} are held. Try again later, or elsewhere.",
+                retry_after_seconds=1,
+            )
+        self._held_bytes += num_bytes
+        request.scope[SCOPE_KEY].held_bytes += num_bytes
+
+    def release(self, num_bytes: int) -> None:
+        """Takes off what a request held that has been answered."""
+        self._held_bytes -= num_bytes
 
 
 class JSONRoute(APIRoute):
@@ -38,7 +71,7 @@ async def read_json(request: Request) -> Any:
     """The value of a JSON body, for routes that take other bodies, too; None where it is empty.
 
     Raises:
-        BodyTooLarge, UnknownEncoding, MalformedBody: see ``_LenientRequest``.
+        BodyTooLarge, QueueFull, UnknownEncoding, MalformedBody: see ``_LenientRequest``.
     """
     return await _LenientRequest(request).json()
 
@@ -49,12 +82,14 @@ class _LenientRequest(Request):
         headers = [header for header in request.scope["headers"] if header[0] != b"content-type"]
         super().__init__(dict(request.scope, headers=headers), request.receive)
         self._max_bytes: int = request.app.state.service.settings.max_body_bytes
+        self._budget: BodyBudget = request.app.state.body_budget
 
     async def body(self) -> bytes:
         """The whole body, inflated.
 
         Raises:
             BodyTooLarge: more than ``max_body_bytes``, packed or inflated; the rest is not read.
+            QueueFull: too much is held already.
             UnknownEncoding: packed neither by gzip nor by deflate.
             MalformedBody: not what its Content-Encoding says.
         """
@@ -64,6 +99,7 @@ class _LenientRequest(Request):
                 raise self._too_large(f"{declared} bytes")
             body = bytearray()
             async for chunk in self.stream():
+                self._budget.hold(self, len(chunk))
                 body += chunk
                 if len(body) > self._max_bytes:
                     raise self._too_large(f"more than {self._max_bytes} bytes")
@@ -74,7 +110,7 @@ class _LenientRequest(Request):
         """The value of the body; None where it is empty.
 
         Raises:
-            BodyTooLarge, UnknownEncoding: see ``body``.
+            BodyTooLarge, QueueFull, UnknownEncoding: see ``body``.
             MalformedBody: not JSON, or see ``body``.
         """
         if not hasattr(self, "_json"):
@@ -103,6 +139,9 @@ class _LenientRequest(Request):
             raise self._too_large(f"more than {self._max_bytes} bytes after inflating")
         if not inflater.eof:
             raise MalformedBody("The packed body ends before its end.")
+        if inflater.unused_data:
+            raise MalformedBody("The packed body goes on behind its end. Pack it in one piece.")
+        self._budget.hold(self, len(inflated))
         return inflated
 
     def _too_large(self, came: str) -> BodyTooLarge:

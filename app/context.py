@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.access import AccessKeys
+from app.bodies import BodyBudget
 from app.errors import INTERNAL_ERROR, AccessDenied, NotReady
 from app.metrics import Metrics
 from app.page import PATHS as PAGE_PATHS
@@ -43,6 +44,7 @@ class Context:
         status: of the reply; 0 before there is one.
         outcome: code of the problem that was answered, if any.
         num_texts: that the request holds.
+        held_bytes: of its body, packed and inflated.
         begin: ``time.perf_counter()`` when it came.
     """
 
@@ -50,14 +52,18 @@ class Context:
     status: int = 0
     outcome: str | None = None
     num_texts: int = 0
+    held_bytes: int = 0
     begin: float = field(default_factory=time.perf_counter)
 
 
 class RequestContext:
     """Wraps an ASGI application as described above."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, keys: AccessKeys) -> None:
+    def __init__(
+        self, app: ASGIApp, *, metrics: Metrics, keys: AccessKeys, body_budget: BodyBudget
+    ) -> None:
         self._app = app
+        self._body_budget = body_budget
         self._metrics = metrics
         self._keys = keys
 
@@ -65,7 +71,8 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if scope["method"] == "HEAD":  # answered as GET is; the server leaves the body out
+        method = scope["method"]
+        if method == "HEAD":  # answered as GET is; the server leaves the body out
             scope = dict(scope, method="GET")
         context = scope[SCOPE_KEY] = Context(_request_id(Request(scope)))
 
@@ -78,8 +85,9 @@ class RequestContext:
         try:
             await self._answer(scope, receive, send_with_id, context)
         finally:
+            self._body_budget.release(context.held_bytes)
             if scope["path"] not in PROBES:
-                self._finish(scope, context)
+                self._finish(method, scope, context)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, context: Context) -> None:
         request, path = Request(scope, receive), scope["path"]
@@ -102,7 +110,7 @@ class RequestContext:
                 )
                 await reply(scope, receive, send)
 
-    def _finish(self, scope: Scope, context: Context) -> None:
+    def _finish(self, method: str, scope: Scope, context: Context) -> None:
         seconds = time.perf_counter() - context.begin
         outcome = context.outcome or ("ok" if 200 <= context.status < 400 else "error")
         self._metrics.count_request(outcome, seconds)
@@ -110,7 +118,7 @@ class RequestContext:
             route = scope.get("route")
             fields = {
                 "request_id": context.request_id,
-                "method": scope["method"],
+                "method": method,
                 "route": getattr(route, "path", None),
                 "status": context.status,
                 "outcome": outcome,

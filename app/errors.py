@@ -13,6 +13,7 @@
       InferenceFailed      the model could not compute this text
       ReloadFailed         the new checkpoint is not fit; the old one goes on
       FeedbackFull         there is no room for more labels
+      FeedbackBusy         another program holds the file of labels
       ClientGone           nobody waits for the answer
 
 No message here ever holds text that a client sent.
@@ -83,6 +84,10 @@ class FeedbackFull(ServiceError):
     """The file of feedback has its largest size."""
 
 
+class FeedbackBusy(ServiceError):
+    """Another program holds the file of feedback."""
+
+
 class ClientGone(ServiceError):
     """The client has closed the connection: nobody reads the answer."""
 
@@ -108,6 +113,7 @@ PROBLEMS: dict[type[ServiceError], Problem] = {
     InferenceFailed: Problem(500, "inference_failed", "The model failed on this text"),
     ReloadFailed: Problem(409, "reload_failed", "The checkpoint was not switched"),
     FeedbackFull: Problem(507, "feedback_full", "There is no room for more feedback"),
+    FeedbackBusy: Problem(503, "feedback_busy", "Feedback cannot be kept now"),
     ClientGone: Problem(499, "client_gone", "The client has gone"),
 }
 

@@ -20,7 +20,15 @@ from pydantic import BaseModel, Field
 
 from app.access import admit_with
 from app.bodies import read_json
-from app.errors import AccessDenied, BodyTooLarge, FeedbackFull, MalformedBody, UnknownEncoding
+from app.errors import (
+    AccessDenied,
+    BodyTooLarge,
+    FeedbackBusy,
+    FeedbackFull,
+    MalformedBody,
+    QueueFull,
+    UnknownEncoding,
+)
 from app.mail import is_json, read_message
 from app.problems import error_responses
 from app.routes import TheService
@@ -31,6 +39,9 @@ from model.mail import message_to_text
 
 MAX_SOURCE_CHARACTERS = 100
 MAX_TEXT_CHARACTERS = 20_000
+
+# Less than clients wait for an answer (app.spamd: 4 s).
+_LOCKED_SECONDS = 2.0
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS feedback (
@@ -69,7 +80,9 @@ class FeedbackStore:
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
         try:
-            self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            self._connection = sqlite3.connect(
+                path, _LOCKED_SECONDS, check_same_thread=False, isolation_level=None
+            )
             self._connection.execute("PRAGMA journal_mode = WAL")
             # Each report is on the disk before it is acknowledged.
             self._connection.execute("PRAGMA synchronous = FULL")
@@ -88,6 +101,7 @@ class FeedbackStore:
 
         Raises:
             FeedbackFull: there is no room.
+            FeedbackBusy: another program has locked the file for seconds.
         """
         with self._lock, closing(self._connection.cursor()) as cursor:
             known = cursor.execute(
@@ -112,9 +126,14 @@ class FeedbackStore:
                     (report.digest, report.source, report.label, report.text, time.time()),
                 )
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
-                    raise
-                raise FeedbackFull("The disk of the file of feedback is full.") from error
+                if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                    raise FeedbackFull("The disk of the file of feedback is full.") from error
+                if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                    raise FeedbackBusy(
+                        "Another program has locked the file of feedback. Try again.",
+                        retry_after_seconds=1,
+                    ) from error
+                raise
         return True
 
     def close(self) -> None:
@@ -157,7 +176,13 @@ _BODY = {
     "/feedback",
     summary="Tell what a message really is",
     responses=error_responses(
-        AccessDenied, MalformedBody, UnknownEncoding, BodyTooLarge, FeedbackFull
+        AccessDenied,
+        MalformedBody,
+        UnknownEncoding,
+        BodyTooLarge,
+        QueueFull,
+        FeedbackFull,
+        FeedbackBusy,
     ),
     openapi_extra={"requestBody": _BODY},
 )

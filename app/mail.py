@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
-from app.bodies import NOT_AS_ENCODED, inflater_for, read_json
+from app.bodies import NOT_AS_ENCODED, BodyBudget, inflater_for, read_json
 from app.decision import Cutoffs, Decision, score_of
 from app.errors import AccessDenied, MalformedBody
 from app.problems import SCOPE_KEY
@@ -254,20 +254,24 @@ async def read_message(request: Request) -> tuple[bytes, bool]:
     None of these is an error: filters would let the message pass unread.
 
     Raises:
+        QueueFull: too much is held already.
         UnknownEncoding: packed neither by gzip nor by deflate.
         MalformedBody: not what its Content-Encoding says.
     """
     inflater = inflater_for(request)
     most = request.app.state.service.settings.max_body_bytes
+    budget: BodyBudget = request.app.state.body_budget
     body, is_cut = bytearray(), False
     async for chunk in request.stream():
         # The rest of what is too long, or follows the packed message, is taken from the line and
         # dropped: zlib would gather it.
         if not is_cut:
             try:
-                body += inflater.decompress(chunk, most + 1 - len(body)) if inflater else chunk
+                piece = inflater.decompress(chunk, most + 1 - len(body)) if inflater else chunk
             except zlib.error:
                 raise MalformedBody(NOT_AS_ENCODED) from None
+            budget.hold(request, len(piece))
+            body += piece
             is_cut = len(body) > most or bool(inflater and inflater.unused_data)
     return bytes(body[:most]), is_cut or bool(inflater and not inflater.eof)
 

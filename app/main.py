@@ -10,6 +10,7 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 from fastapi_offline import FastAPIOffline
 
 from app.access import AccessKeys
+from app.bodies import BodyBudget
 from app.context import RequestContext
 from app.feedback import FeedbackStore
 from app.feedback import router as feedback
@@ -76,6 +77,7 @@ def create_app(
         telemetry={"logs": False, "auto_configure": settings.telemetry},
     )
     app.state.service = service
+    app.state.body_budget = BodyBudget(settings)
     # For the button "Authorize" of the docs page alone: RequestContext does the checking.
     schemes = [
         Depends(HTTPBearer(auto_error=False)),
@@ -90,5 +92,10 @@ def create_app(
     if settings.admin_key:
         app.include_router(admin, dependencies=schemes)
     install_error_handlers(app)
-    app.add_middleware(RequestContext, metrics=service.metrics, keys=keys)
+    app.add_middleware(
+        RequestContext,
+        metrics=service.metrics,
+        keys=keys,
+        body_budget=app.state.body_budget,
+    )
     return app

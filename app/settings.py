@@ -79,6 +79,12 @@ class Settings(BaseSettings):
     max_pending_texts: int = Field(
         4096, ge=1, description="most texts accepted and not yet answered; beyond that 429"
     )
+    max_pending_bytes: int = Field(
+        256 << 20,
+        ge=1024,
+        description="most bytes of bodies that are read and not yet answered, packed and inflated; "
+        "beyond that 429; two of the largest body have room in any case",
+    )
     max_queue_tokens: int = Field(
         262_144, ge=1024, description="most tokens that wait for the model; beyond that 429"
     )

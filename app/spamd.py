@@ -178,7 +178,7 @@ class Spamd:
     def _tell(self, request: Request) -> bytes:
         key = self._settings.feedback_key
         label = request.fields.get("message-class", "").lower()
-        sets_local = "local" in request.fields.get("set", "")
+        sets_local = "local" in request.fields.get("set", "").lower()
         if key is None or label not in ("spam", "ham") or not sets_local:
             return (
                 b"SPAMD/1.0 69 Service Unavailable: TELL needs a feedback key, and takes "

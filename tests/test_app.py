@@ -171,14 +171,19 @@ def test_unknown_paths_and_methods_are_problems_too(save_tiny: Callable[..., Pat
     assert wrong_method.headers["allow"] == "POST"
 
 
-def test_head_is_answered_as_get_is(save_tiny: Callable[..., Path]) -> None:
+def test_head_is_answered_as_get_is_and_logged_as_head(
+    save_tiny: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
     async def scenario() -> list[int]:
         async with serving(folder) as client:
             replies = [await client.head(path) for path in ("/health", "/metrics", "/nowhere")]
             return [reply.status_code for reply in replies]
 
     folder = save_tiny()
-    assert asyncio.run(scenario()) == [200, 200, 404]
+    with caplog.at_level("INFO", "spamgate"):
+        assert asyncio.run(scenario()) == [200, 200, 404]
+    requests = [record for record in caplog.records if record.message == "request"]
+    assert [vars(record)["method"] for record in requests] == ["HEAD", "HEAD"]
 
 
 def test_health_names_the_model(save_tiny: Callable[..., Path]) -> None:

@@ -203,7 +203,7 @@ def test_a_wait_longer_than_the_caller_has_is_refused_at_once() -> None:
             await occupied(batcher, model)
             waiting = submit(batcher, encoded(7, 50))
             await asyncio.sleep(0)
-            with pytest.raises(WouldExpire, match=r"about 5.2 s") as refusal:
+            with pytest.raises(WouldExpire, match=r"about 5200 ms") as refusal:
                 await submit(batcher, encoded(8), timeout=1.0)
             assert refusal.value.retry_after_seconds == pytest.approx(5.2)
             assert batcher.queue.texts == 1

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from training import compare, finetune
-from training.config import TrainConfig, load_config
+from training.config import ConfigError, TrainConfig, load_config
 from training.corpora import Example, read_sms
 from training.data import split_examples
 from training.evaluate import measure
@@ -68,6 +68,11 @@ def test_table_shows_mean_and_deviation() -> None:
     runs = [measure([0, 1], scores) for scores in ([0.1, 0.9], [0.9, 0.1])]
     table = compare.as_table(compare.summarize({"sms": {"spamgate": runs}}))
     assert "| sms | spamgate | 0.0000 ± 1.4142 | 0.5000 ± 0.7071 |" in table
+
+
+def test_no_foreign_text_to_draw_is_refused() -> None:
+    with pytest.raises(ConfigError, match="--sample is -5: at least 1"):
+        compare.read_foreign([], -5, [])
 
 
 def test_what_is_left_out_and_what_is_foreign_is_judged_but_not_trained_on(

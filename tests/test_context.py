@@ -15,11 +15,13 @@ from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
 from app.access import AccessKeys, KeysError
+from app.bodies import BodyBudget
 from app.context import RequestContext
 from app.errors import AccessDenied
 from app.logs import JSONFormatter
 from app.main import create_app
 from app.metrics import Metrics
+from app.settings import Settings
 from tests.conftest import HAM, SPAM
 from tests.fake_model import FakeModel
 from tests.serving import make_settings, replace_model, running, serving
@@ -62,6 +64,7 @@ def test_a_usable_request_id_comes_back_and_others_are_replaced(
         ("identity", BODY, 200),
         ("gzip", BODY, 400),
         ("gzip", gzip.compress(BODY, mtime=0)[:-20], 400),
+        ("gzip", gzip.compress(BODY, mtime=0) + gzip.compress(b" ", mtime=0), 400),
         ("gzip", gzip.compress(b" " * 50_000_000, mtime=0), 413),
         ("br", BODY, 415),
     ],
@@ -94,6 +97,9 @@ def test_with_keys_all_but_probes_and_pages_is_closed(
                 known = {name.encode(): key.encode()}
                 reply = await client.post("/classify", content=BODY, headers=known)
                 assert reply.status_code == 200
+            behind_a_proxy = {"Authorization": "Bearer the-proxy's", "X-API-Key": "s3cret"}
+            reply = await client.post("/classify", content=BODY, headers=behind_a_proxy)
+            assert reply.status_code == 200
             for path in ("/livez", "/readyz", "/health", "/docs", "/openapi.json"):
                 assert (await client.get(path)).status_code == 200
 
@@ -238,7 +244,12 @@ def test_a_defect_amid_a_reply_begins_no_other(caplog: pytest.LogCaptureFixture)
 
     sent: list[str] = []
     scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
-    app = RequestContext(break_off, metrics=Metrics(), keys=AccessKeys.read(None))
+    app = RequestContext(
+        break_off,
+        metrics=Metrics(),
+        keys=AccessKeys.read(None),
+        body_budget=BodyBudget(Settings()),
+    )
     asyncio.run(app(scope, receive, send))
     assert sent == ["http.response.start"]
     assert "defect" in caplog.messages

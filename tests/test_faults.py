@@ -1,7 +1,9 @@
 """The service under attack, over HTTP: overload, deadlines, leaving clients, faults, switches."""
 
 import asyncio
+import gzip
 import json
+import re
 import shutil
 import threading
 from collections.abc import Callable, MutableMapping
@@ -66,6 +68,34 @@ def test_ten_times_too_much_is_refused_at_once_and_the_rest_is_answered(
     asyncio.run(scenario())
 
 
+def test_bodies_beyond_the_bytes_that_are_held_are_refused(save_tiny: Callable[..., Path]) -> None:
+    async def scenario() -> None:
+        app = create_app(make_settings(save_tiny(), max_pending_bytes=1024, max_body_bytes=10_000))
+        async with running(app) as client:
+            model, first = await held(app, client)
+            plain = post(client, "one " * 2_000)
+            two = json.dumps({"texts": ["two " * 2_000]}).encode()
+            packed = asyncio.create_task(
+                client.post(
+                    "/classify", content=gzip.compress(two), headers={"Content-Encoding": "gzip"}
+                )
+            )
+            async with asyncio.timeout(10):
+                while app.state.body_budget._held_bytes < 16_000:
+                    await asyncio.sleep(0.01)
+            for path in ("/classify", "/classify/message"):
+                reply = await client.post(path, content=two)
+                assert (reply.status_code, reply.json()["code"]) == (429, "queue_full")
+                assert reply.headers["retry-after"] == "1"
+            assert (await client.get("/livez")).status_code == 200
+            model.release_all()
+            assert [(await r).status_code for r in (first, plain, packed)] == [200, 200, 200]
+            assert app.state.body_budget._held_bytes == 0
+            assert (await client.post("/classify", content=two)).status_code == 200
+
+    asyncio.run(scenario())
+
+
 def test_deadlines_are_kept_whatever_the_model_does(save_tiny: Callable[..., Path]) -> None:
     async def scenario() -> None:
         app = create_app(make_settings(save_tiny()))
@@ -78,6 +108,7 @@ def test_deadlines_are_kept_whatever_the_model_does(save_tiny: Callable[..., Pat
             reply = await post(client, "too late", timeout_ms=1000)
             assert (reply.status_code, reply.json()["code"]) == (503, "would_expire")
             assert reply.json()["retry_after_ms"] > 1000
+            assert re.search(r" about \d{4,} ms,", reply.json()["detail"])
             wrong = await client.post(
                 "/classify", json={"texts": ["a"]}, headers={"X-Timeout-Ms": "x"}
             )

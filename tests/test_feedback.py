@@ -11,7 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from app.errors import FeedbackFull
+import app.feedback
+from app.errors import FeedbackBusy, FeedbackFull
 from app.feedback import FeedbackStore, Report, digest_of
 from model.fold import fold_text
 from tests.conftest import HAM, SPAM
@@ -232,6 +233,19 @@ def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
     store._connection.execute("PRAGMA max_page_count = 5")  # as a disk without room answers
     with pytest.raises(FeedbackFull, match="disk"):
         store.add(report("a" * 20_000, "spam", "joe", "x" * 20_000))
+    store.close()
+
+
+def test_a_locked_file_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app.feedback, "_LOCKED_SECONDS", 0.0)
+    store = FeedbackStore(tmp_path / "f", max_bytes=1 << 20)
+    other = sqlite3.connect(tmp_path / "f", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(FeedbackBusy) as caught:
+        store.add(report("a", "spam", "joe"))
+    assert caught.value.retry_after_seconds == 1
+    other.close()
+    assert store.add(report("a", "spam", "joe"))
     store.close()
 
 

@@ -16,7 +16,10 @@ import pytest
 from starlette.requests import Request
 
 from app import service
+from app.bodies import BodyBudget
+from app.context import Context
 from app.mail import read_message
+from app.problems import SCOPE_KEY
 from app.settings import Settings
 from model.classifier import Classifier
 from model.mail import MailText, message_to_text
@@ -199,8 +202,11 @@ def test_what_follows_a_packed_message_is_not_gathered() -> None:
 
     async def read() -> tuple[bytes, bool]:
         bodies = iter([gzip.compress(MAIL, mtime=0), *[chunk] * 300])
-        state = SimpleNamespace(service=SimpleNamespace(settings=Settings()))
+        state = SimpleNamespace(
+            service=SimpleNamespace(settings=Settings()), body_budget=BodyBudget(Settings())
+        )
         scope = {
+            SCOPE_KEY: Context("id"),
             "type": "http",
             "headers": [(b"content-encoding", b"gzip")],
             "app": SimpleNamespace(state=state),

@@ -273,7 +273,7 @@ def test_tell_that_the_service_does_not_take_is_a_temporary_failure() -> None:
 
 
 def test_tell_is_passed_on_as_feedback() -> None:
-    fields = "User: joe\r\nMessage-class: SPAM\r\nSet: remote, local\r\n"
+    fields = "User: joe\r\nMessage-class: SPAM\r\nSet: remote, Local\r\n"
     with service({}) as (url, got):
         reply = ask(url, command("TELL", fields=fields, message=EIGHT_BIT), feedback_key="secret")
         assert reply.startswith(b"SPAMD/1.1 0 EX_OK\r\nDidSet: local\r\n")

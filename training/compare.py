@@ -27,7 +27,7 @@ from model.folders import write_json
 from training.baselines import fit_baselines
 from training.card import check_split
 from training.command import add_device, check_folder, exit_code, portable
-from training.config import TrainConfig, TrainingError, load_config
+from training.config import ConfigError, TrainConfig, TrainingError, load_config
 from training.corpora import CORPORA, Corpus, Example, Source, read_corpora
 from training.data import (
     Splits,
@@ -148,7 +148,12 @@ def read_foreign(places: Sequence[str], sample: int, known: Sequence[Example]) -
         places: ``KIND=PATH`` of each; none gives no texts.
         sample: texts drawn of each corpus, always the same ones.
         known: the recipe's; what nearly equals one of them is left out, after the draw.
+
+    Raises:
+        ConfigError: not one text is to be drawn.
     """
+    if sample < 1:
+        raise ConfigError(f"--sample is {sample}: at least 1 is needed.")
     sources = [Source.labelled(place) for place in places]
     foreign = [e for s in sources for e in _sample(CORPORA[s.kind](s.path), sample)]
     unlike = _unlike(foreign, known) if foreign else []

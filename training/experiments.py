@@ -160,7 +160,7 @@ def as_table(rows: Sequence[Row], results: Results, base: str, epochs: int | Non
 
 
 def parse_rows(text: str) -> list[Row]:
-    """The rows of ``"1,5,10-12"``; of an empty text, all.
+    """The rows of ``"1,5,10-12"``, each once; of an empty text, all.
 
     Raises:
         ConfigError: not of that form, or no such row.
@@ -174,7 +174,7 @@ def parse_rows(text: str) -> list[Row]:
             if not span:
                 raise ValueError(part)
             numbers += span
-        return [by_number[number] for number in numbers] or list(ROWS)
+        return [by_number[number] for number in dict.fromkeys(numbers)] or list(ROWS)
     except (ValueError, KeyError) as error:
         raise ConfigError(
             f"rows are numbers from 1 to {len(ROWS)} such as 1,5,10-12; {text!r} came."
