@@ -9,6 +9,7 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parents[1] / "README.md"
+_CLIENTS, _COMPARED = (1, 16, 64, 256), "64"
 _BEGIN, _END = "<!-- figures -->\n", "<!-- /figures -->"
 
 
@@ -30,6 +31,7 @@ def render() -> str:
         f"| batches of 64 texts, one client | {batches['texts_per_second']:.0f} texts/s |",
         f"| one text a request, 64 clients, {' / '.join(many)} | {rates} texts/s |",
         f"| resident memory after load | {service['resident_mib']['after_load']:.0f} MiB |",
+        *_peers(_read("peers_starter")),
         "",
         "The starter beside bag-of-words models trained on the same texts, invented ones too, on "
         "its test part and on Enron-Spam, of which none was trained on, less what nearly equals a "
@@ -65,8 +67,57 @@ def render() -> str:
         for system, metrics in systems.items():
             cells = [f"{metrics[name][0]:.4f}" for name in ("f1", "roc_auc")]
             lines.append(f"| {texts} | {system} | {' | '.join(cells)} |")
-    lines += _robustness(robustness)
+    lines += _judges(_read("judges")) + _robustness(robustness)
     return "\n".join(lines) + "\n"
+
+
+def _peers(peers: dict[str, Any]) -> list[str]:
+    servers = {name: run for name, run in peers["servers"].items() if "closed_loop" in run}
+    clients = [str(n) for n in _CLIENTS]
+    lines = [
+        "",
+        f"It beside other servers on the same checkpoint, {peers['hardware']}: one core for the "
+        "server and one for the client, one text a request, no cache "
+        f"(`{peers['command']}`). Texts a second of so many clients, how long half and all but one "
+        f"in a hundred of {_COMPARED} clients' requests take at most, process start to first "
+        "answer:",
+        "",
+        f"| server | {' | '.join(clients)} | {_COMPARED} again | median | p99 | start |",
+        f"|---|{'---|' * (len(clients) + 4)}",
+    ]
+    for name, run in servers.items():
+        loops, again = run["closed_loop"], run["again"]
+        compared = loops[_COMPARED]
+        cells = [f"{loops[count]['ok_per_second']:.0f}" for count in clients]
+        cells += [f"{again['ok_per_second']:.0f}"]
+        cells += [f"{compared[key] / 1000:.2f} s" for key in ("p50_ms", "p99_ms")]
+        lines.append(f"| {name} | {' | '.join(cells)} | {run['startup_seconds']:.0f} s |")
+    return lines
+
+
+def _judges(judges: dict[str, Any]) -> list[str]:
+    learnt, systems = judges["learnt"], judges["systems"]
+    sets = list(next(iter(systems.values())))
+    lines = [
+        "",
+        "Its verdicts on mail beside those of the filters that people run, each at its own "
+        "threshold, none with a network to ask: MCC, spam caught, ham blocked, ROC AUC. Those with "
+        f"Bayes, and bogofilter, have learnt {learnt['ham']} ham and {learnt['spam']} spam of the "
+        "same archive. *mail*: the test part's messages as they came, with header fields that in "
+        "this archive tell much and that the starter does not read; *text alone* and Enron-Spam: "
+        f"all under the same few fields (`{judges['command']}`):",
+        "",
+        f"| filter | {' | '.join(sets)} |",
+        f"|---|{'---|' * len(sets)}",
+    ]
+    for system, of_sets in systems.items():
+        cells = [
+            f"{f['mcc'][0]:.3f}, {f['spam_caught'][0]:.0%}, {f['ham_blocked'][0]:.1%}, "
+            f"{f['roc_auc'][0]:.4f}"
+            for f in (of_sets[name] for name in sets)
+        ]
+        lines.append(f"| {system} | {' | '.join(cells)} |")
+    return lines
 
 
 def _robustness(robustness: dict[str, Any]) -> list[str]:
