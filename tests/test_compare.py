@@ -33,7 +33,7 @@ def test_compare_judges_all_systems_on_the_same_texts(
     assert set(report["runs"]["sms"]) == SYSTEMS
     for runs in report["runs"]["sms"].values():
         assert len(runs) == 2
-        assert {run["texts"] for run in runs} == {60}
+        assert {run["texts"] for run in runs} == {30}
 
 
 def test_only_from_random_weights_each_seed_draws_a_split_of_its_own(
@@ -149,15 +149,15 @@ def test_foreign_texts_do_not_stand_in_for_the_test_part(
     foreign, out = tmp_path / "foreign", tmp_path / "compare.json"
     lines = [
         f"{label}\t{label} {number * 7919} {number * 104729} {number}"
-        for label in ("ham", "spam")  # in order: the first 30 are no sample
+        for label in ("ham", "spam")  # in order: the first are no sample
         for number in range(30)
     ]
     foreign.write_text("\n".join(lines))
     arguments = [str(recipe), "--data", str(corpus), "--foreign", f"sms={foreign}", "--seeds", "1"]
-    assert compare.main([*arguments, "--sample", "30", "--epochs", "1", "--out", str(out)]) == 0
+    assert compare.main([*arguments, "--sample", "20", "--epochs", "1", "--out", str(out)]) == 0
     runs = json.loads(out.read_text())["runs"]
     texts = {name: systems["spamgate"][0]["texts"] for name, systems in runs.items()}
-    assert texts == {"sms": 60, "sms (foreign)": 30}
+    assert texts == {"sms": 30, "sms (foreign)": 20}
 
 
 def test_what_gives_no_figures_is_refused_before_the_training(

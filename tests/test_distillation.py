@@ -59,7 +59,7 @@ def test_the_loss_is_what_the_least_squares_leave(
 
 def test_a_run_that_distils_keeps_what_another_forgets(tmp_path: Path, lessons: Path) -> None:
     corpus, recipe = tmp_path / "SMSSpamCollection", tmp_path / "tiny.toml"
-    corpus.write_text("\n".join(synthetic_lines(300)) + "\n")
+    corpus.write_text("\n".join(synthetic_lines(90)) + "\n")
     recipe.write_text(TINY_RECIPE.replace("epochs = 3", "epochs = 1"))
     command = [str(recipe), "--data", str(corpus), "--out", str(tmp_path / "base")]
     assert finetune.main(command) == 0

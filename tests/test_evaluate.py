@@ -192,11 +192,11 @@ def test_evaluate_prints_figures_and_refuses_bad_input(
     folder = save_tiny()
     assert evaluate.main([str(folder), "--data", str(corpus), "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
-    assert figures["texts"] == 300
+    assert figures["texts"] == 150
     exact = evaluate.evaluate(Classifier.load(folder, "cpu", "float32"), read_sms(corpus))
     assert figures["loss"] == pytest.approx(exact.loss, abs=1e-6)
     assert evaluate.main([str(folder), "--data", str(corpus)]) == 0
-    assert "| 300 |" in capsys.readouterr().out
+    assert "| 150 |" in capsys.readouterr().out
     assert evaluate.main(["absent", "--data", str(corpus)]) == 2
     assert "no checkpoint folder" in capsys.readouterr().err
     assert evaluate.main([str(folder), "--data", f"text={corpus}"]) == 2

@@ -33,7 +33,7 @@ def test_losses_are_those_of_the_books_own_loop(
         trained=trained,
         selection="book",
         epochs=2,
-        eval_every=10,
+        eval_every=5,
         max_tokens=24,
         precision="float32",
     )

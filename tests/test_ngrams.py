@@ -206,7 +206,7 @@ def examples(lines: list[str]) -> list[Example]:
 
 
 def test_a_fitted_table_tells_further_texts_apart() -> None:
-    known, new = examples(synthetic_lines()[:200]), examples(synthetic_lines()[200:])
+    known, new = examples(synthetic_lines(300)[:200]), examples(synthetic_lines(300)[200:])
     once, twice = (ngrams.fit_ngrams(known, factor, seed=0) for factor in (1.0, 2.0))
     texts = [tokens(example.text) for example in new]
     torch.testing.assert_close(twice.read(texts), 2 * once.read(texts))
@@ -248,7 +248,7 @@ def test_only_real_texts_are_read_among_good_words(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_table_learns_to_see_spam_among_good_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = synthetic_lines()
+    lines = synthetic_lines(300)
     known, new = examples(lines[:200]), examples(lines[200:])
     ham = " ".join(example.text for example in new if example.label == 0)
     hidden = [tokens(f"{ham}\n{example.text}") for example in new if example.label == 1]

@@ -32,7 +32,11 @@ def test_cached_activations_change_no_result(
     config = load_config(recipe, trained=trained, n_layer=3, cache_memory_bytes=cache_memory_bytes)
     uncached = config.model_copy(update={"cached_activations": False})
     runs = [run.finetune(c, read_sms(corpus), CPU) for c in (config, uncached)]
-    for one, other in zip(*(done.model.parameters() for done in runs), strict=True):
+    parameters = [done.model.named_parameters() for done in runs]
+    for (name, one), (_, other) in zip(*parameters, strict=True):
+        if name.endswith("c_attn.bias"):
+            # The keys' share has a gradient of rounding alone, which AdamW scales up.
+            one, other = (torch.cat(parameter.chunk(3)[::2]) for parameter in (one, other))
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
     losses = [[point.train_loss for point in done.outcome.history.losses] for done in runs]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)

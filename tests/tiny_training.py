@@ -17,7 +17,7 @@ eval_every = 10
 """
 
 
-def synthetic_lines(count: int = 300) -> list[str]:
+def synthetic_lines(count: int = 150) -> list[str]:
     """Texts that differ from each other, a third of them spam with a word that gives it away."""
     rng = np.random.default_rng(0)
     words = "meet call home lunch see you later train ticket mum rain shop book".split()
