@@ -20,6 +20,10 @@ from app.model_thread import BatchReport, ModelThread, Outcome, Predict
 from app.queue import QueueEntry, State, TokenQueue
 from model.classifier import EncodedText, Prediction
 
+READING_TOOK_ALL = (
+    "Reading it took all of its time. Allow more in X-Timeout-Ms, or send less at once."
+)
+
 _WATCH_SECONDS = 0.2
 _CANARY_SECONDS = 5.0
 # A CUDA context that has failed once fails for ever; another process may do better.
@@ -142,7 +146,7 @@ class DynamicBatcher:
             NotReady: it was closed before these texts came.
         """
         if timeout_seconds <= 0:
-            raise DeadlineExpired("Reading it took all of its time. Allow more in X-Timeout-Ms.")
+            raise DeadlineExpired(READING_TOOK_ALL)
         deadline = monotonic() + timeout_seconds
         job = _Job([None] * len(texts), self._loop.create_future())
         self._admit(job, texts, deadline)

@@ -35,7 +35,7 @@ from app.routes import TheService
 from app.settings import SettingsError
 from model.fold import fold_text
 from model.gpt2 import LABELS
-from model.mail import message_to_text
+from model.mail import MAX_CHARACTERS, head_and_tail, message_to_text
 
 MAX_SOURCE_CHARACTERS = 100
 MAX_TEXT_CHARACTERS = 20_000
@@ -223,7 +223,7 @@ def _report(told: dict[str, Any]) -> Report:
     if isinstance(message, bytes):
         text = message_to_text(message).text
     if isinstance(text, str):
-        text = fold_text(text).encode("utf-8", "replace").decode()
+        text = fold_text(head_and_tail(text, MAX_CHARACTERS)).encode("utf-8", "replace").decode()
         digest = digest_of(text)
         text = text[:MAX_TEXT_CHARACTERS]
     elif not isinstance(digest, str) or not _is_digest(digest):

@@ -9,15 +9,15 @@ import gc
 import logging
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from app.batcher import DynamicBatcher, Limits
+from app.batcher import READING_TOOK_ALL, DynamicBatcher, Limits
 from app.cores import usable_cores
 from app.decision import Cutoffs
-from app.errors import NotReady, QueueFull, ReloadFailed, TooManyTexts
+from app.errors import DeadlineExpired, NotReady, QueueFull, ReloadFailed, TooManyTexts
 from app.metrics import Metrics
 from app.settings import Settings
 from model.classifier import Classifier, EncodedText, Prediction
@@ -200,9 +200,10 @@ class Service:
         """
         mails: list[MailText] = []
 
-        def decode() -> list[str]:
-            mails.extend(map(message_to_text, raws))
-            return [mail.text for mail in mails]
+        def decode() -> Iterator[str]:
+            for raw in raws:
+                mails.append(message_to_text(raw))
+                yield mails[-1].text
 
         verdicts = await self._classify(len(raws), decode, False, timeout_seconds)
         return mails, verdicts
@@ -210,15 +211,19 @@ class Service:
     async def _classify(
         self,
         num_texts: int,
-        texts: Callable[[], Sequence[str]],
+        texts: Callable[[], Iterable[str]],
         is_short: bool,
         timeout_seconds: float | None,
     ) -> Verdicts:
         read: list[WindowedText] = []
+        end = time.monotonic() + (timeout_seconds or self.settings.timeout_seconds)
 
         def encode(classifier: Classifier) -> list[EncodedText]:
             most = self.settings.max_windows
-            read.extend(encode_windows(text, classifier.max_tokens, most) for text in texts())
+            for text in texts():
+                read.append(encode_windows(text, classifier.max_tokens, most))
+                if time.monotonic() > end:  # nobody waits for the others
+                    raise TimeoutError
             return [window for text in read for window in text.windows]
 
         engine, of_windows = await self._predict(num_texts, encode, is_short, timeout_seconds)
@@ -264,10 +269,13 @@ class Service:
             if is_short:
                 encoded = encode(engine.classifier)
             else:
-                encoded = await asyncio.to_thread(encode, engine.classifier)
+                async with asyncio.timeout(timeout_seconds):
+                    encoded = await asyncio.to_thread(encode, engine.classifier)
             elapsed = time.monotonic() - begin
             self.metrics.count_tokenizing(elapsed)
             predictions = await engine.batcher.submit(encoded, timeout_seconds - elapsed)
+        except TimeoutError:  # the thread ends by itself; one that has not begun never will
+            raise DeadlineExpired(READING_TOOK_ALL) from None
         finally:
             self._pending_texts -= num_texts
             engine.pending_texts -= num_texts

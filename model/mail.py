@@ -120,7 +120,7 @@ class _Budget:
         limit = max(self.text_bytes, min(_LEAST_TEXT_BYTES, self.spare_bytes))
         if len(data) > limit:
             self.is_exceeded = True
-            data = _head_and_tail(data, limit)
+            data = head_and_tail(data, limit)
         self.spare_bytes -= max(len(data) - self.text_bytes, 0)
         self.text_bytes = max(self.text_bytes - len(data), 0)
         return data
@@ -184,7 +184,7 @@ def message_to_text(raw: bytes) -> MailText:
     body = "\n\n".join(text.text for text in texts if text.text)
     text = f"{subject}\n\n{body}" if subject and body else subject or body
     return MailText(
-        text=_head_and_tail(text, MAX_CHARACTERS),
+        text=head_and_tail(text, MAX_CHARACTERS),
         subject=subject,
         parts=tuple(text.content_type for text in texts),
         charset=charset,
@@ -198,7 +198,7 @@ def _unix_lines(data: bytes) -> bytes:
     return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
-def _head_and_tail(whole: _Sequence, length: int) -> _Sequence:
+def head_and_tail(whole: _Sequence, length: int) -> _Sequence:
     """All of it, or three parts from its beginning and one from its end."""
     if len(whole) <= length:
         return whole

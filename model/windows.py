@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from model.classifier import EncodedText, Prediction
 from model.fold import fold_text
+from model.mail import MAX_CHARACTERS, head_and_tail
 from model.tokenizer import encode
 
 MAX_WINDOWS = 8
@@ -39,11 +40,12 @@ def encode_windows(text: str, max_tokens: int, max_windows: int) -> WindowedText
     """Windows spread over all of a text, its first and last tokens included.
 
     Args:
-        text: any string; disguised letters are made plain here.
+        text: any string; disguised letters are made plain here. Of one longer than what is read of
+            a message, beginning and end are read.
         max_tokens: tokens of a window, the most that the model reads at once.
         max_windows: bounds the cost of one text; 1 reads the beginning alone.
     """
-    folded = fold_text(text)
+    folded = fold_text(head_and_tail(text, MAX_CHARACTERS))
     most = _MAX_TOKENS_PER_CHARACTER * len(folded) if max_windows > 1 else max_tokens
     token_ids, truncated = encode(folded, max(1, most))
     starts = window_starts(len(token_ids), max_tokens, max_windows)
@@ -51,7 +53,7 @@ def encode_windows(text: str, max_tokens: int, max_windows: int) -> WindowedText
     whole = list(itertools.chain.from_iterable(parts)) if len(parts) > 1 else None
     windows = [EncodedText(part, False, whole) for part in parts]
     gaps = any(b - a > max_tokens for a, b in zip(starts, starts[1:], strict=False))
-    return WindowedText(windows, truncated or gaps)
+    return WindowedText(windows, truncated or gaps or len(text) > MAX_CHARACTERS)
 
 
 def window_starts(num_tokens: int, size: int, max_windows: int) -> list[int]:

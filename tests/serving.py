@@ -1,5 +1,6 @@
 """The service inside a test: its lifespan run, its model loaded, a client in front. No sockets."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -40,3 +41,11 @@ async def serving(checkpoint: Path, **values: object) -> AsyncIterator[httpx.Asy
     """A client of a service with this checkpoint."""
     async with running(create_app(make_settings(checkpoint, **values))) as client:
         yield client
+
+
+def post(client: httpx.AsyncClient, *texts: str, timeout_ms: int | None = None):
+    """Sends texts to be classified; a task, of which the result is the reply."""
+    headers = {"X-Timeout-Ms": str(timeout_ms)} if timeout_ms else {}
+    return asyncio.create_task(
+        client.post("/classify", json={"texts": list(texts)}, headers=headers)
+    )

@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model import windows
 from model.classifier import EncodedText, Prediction
+from model.fold import fold_text
+from model.mail import MAX_CHARACTERS
 from model.tokenizer import ENDOFTEXT, encode
 from model.windows import encode_windows, join_predictions, read_in_windows, window_starts
 
@@ -128,3 +131,20 @@ def test_verdict_is_the_worst_windows_less_what_chance_explains() -> None:
     assert joined(1.0, 0.0) == 1.0
     assert joined(0.0, 0.0) == 0.0
     assert join_predictions([prediction(0.5)] * 3, truncated=True).num_tokens == 3
+
+
+def test_of_an_endless_text_beginning_and_end_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths = []
+
+    def fold(text: str) -> str:
+        lengths.append(len(text))
+        return fold_text(text)
+
+    monkeypatch.setattr(windows, "fold_text", fold)
+    text = "First " + "Good words " * 100_000 + "Last"
+    windowed = encode_windows(text, 1024, max_windows=256)
+    assert lengths == [MAX_CHARACTERS]
+    assert windowed.truncated
+    begin, end = windowed.windows[0].token_ids, windowed.windows[-1].token_ids
+    assert begin[:1] == encode("First", 9)[0]
+    assert end[-1:] == encode(" Last", 9)[0]

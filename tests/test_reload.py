@@ -1,0 +1,168 @@
+"""Another checkpoint while the service runs: no request fails, and what is not fit stays out."""
+
+import asyncio
+import json
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app import service
+from app.settings import Settings
+from model.classifier import Classifier
+from model.windows import WindowedText, encode_windows
+from tests.serving import make_settings, post, serving
+
+
+def test_switching_checkpoints_under_load_fails_no_request(save_tiny: Callable[..., Path]) -> None:
+    async def scenario() -> None:
+        admin = {"Authorization": "Bearer admin"}
+        async with serving(folder, admin_key="admin", cache_bytes=0) as client:
+            served: list[tuple[int, str]] = []
+            stop = asyncio.Event()
+
+            async def keep_asking(number: int) -> None:
+                n = 0
+                while not stop.is_set():
+                    n += 1
+                    reply = await client.post("/classify", json={"texts": [f"{number} {n}"]})
+                    served.append((reply.status_code, reply.json()["model"]))
+
+            askers = [asyncio.create_task(keep_asking(n)) for n in range(4)]
+            new = {"checkpoint": str(other)}
+            switched = await client.post("/admin/reload", json=new, headers=admin)
+            assert switched.json()["model"] == Classifier.load(other, "cpu").name
+            for name in ("missing", "no UTF-8: \udcff"):
+                missing = json.dumps({"checkpoint": str(other / name)})
+                refused = await client.post("/admin/reload", content=missing, headers=admin)
+                assert (refused.status_code, refused.json()["code"]) == (409, "reload_failed")
+            assert (await client.get("/health")).json()["model"] == switched.json()["model"]
+            back = await client.post("/admin/rollback", headers=admin)
+            assert back.json()["model"] == Classifier.load(folder, "cpu").name
+            again = await client.post("/admin/reload", headers=admin)  # without a body
+            assert again.json()["model"] == back.json()["model"]
+            stop.set()
+            await asyncio.gather(*askers)
+            assert {status for status, _ in served} == {200}
+            assert {name for _, name in served} == {switched.json()["model"], back.json()["model"]}
+
+    folder, other = save_tiny("tiny"), save_tiny("other", seed=1)
+    asyncio.run(scenario())
+
+
+def test_a_switch_waits_for_what_is_still_being_read(
+    save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, go_on = threading.Event(), threading.Event()
+
+    def read_slowly(*arguments: Any) -> WindowedText:
+        reading.set()
+        assert go_on.wait(30)
+        return encode_windows(*arguments)
+
+    async def scenario() -> None:
+        async with serving(save_tiny(), admin_key="admin") as client:
+            monkeypatch.setattr(service, "encode_windows", read_slowly)
+            request = post(client, "long " * 1000)  # not read in the event loop
+            await asyncio.to_thread(reading.wait, 30)
+            headers = {"X-API-Key": "admin"}
+            switch = asyncio.create_task(client.post("/admin/reload", headers=headers))
+            while (await client.get("/metrics")).text.count("model_info{") < 1:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.3)  # loading takes less
+            assert not switch.done()
+            go_on.set()
+            assert (await request).status_code == 200
+            assert (await switch).status_code == 200
+
+    asyncio.run(scenario())
+
+
+def test_a_reload_asked_for_during_the_first_load_comes_after_it(
+    save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, go_on = service._load, threading.Event()
+
+    def load_slowly(settings: Settings, checkpoint: str) -> Classifier:
+        if checkpoint == str(first):
+            assert go_on.wait(30)
+        return load(settings, checkpoint)
+
+    async def scenario() -> str:
+        monkeypatch.setattr(service, "_load", load_slowly)
+        of_two = service.Service(make_settings(first), lambda code: None)
+        start = asyncio.create_task(of_two.load())
+        await asyncio.sleep(0)
+        reload = asyncio.create_task(of_two.reload(str(second)))
+        await asyncio.sleep(0.3)  # what it would take, were it not for the first
+        go_on.set()
+        await asyncio.gather(start, reload)
+        assert of_two.engine is not None
+        await of_two.close()
+        return of_two.engine.classifier.name
+
+    first, second = save_tiny("tiny"), save_tiny("other", seed=1)
+    assert asyncio.run(scenario()) == Classifier.load(second, "cpu").name
+
+
+def test_a_new_checkpoint_with_wrong_golden_answers_is_not_switched_to(
+    save_tiny: Callable[..., Path],
+) -> None:
+    async def scenario() -> None:
+        async with serving(folder, admin_key="admin") as client:
+            before = (await client.get("/health")).json()["model"]
+            refused = await client.post(
+                "/admin/reload", json={"checkpoint": str(other)}, headers={"X-API-Key": "admin"}
+            )
+            assert refused.status_code == 409
+            assert "golden message" in refused.json()["detail"]
+            assert (await client.get("/health")).json()["model"] == before
+
+    folder, other = save_tiny("tiny"), save_tiny("other", seed=1)
+    shutil.copy(folder / "golden.json", other / "golden.json")
+    asyncio.run(scenario())
+
+
+def test_any_failure_of_a_reload_keeps_the_model(
+    save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail_to_load(settings: object, checkpoint: str) -> None:
+        raise KeyError("no kind that the service knows")
+
+    async def scenario() -> None:
+        async with serving(save_tiny(), admin_key="admin") as client:
+            monkeypatch.setattr(service, "_load", fail_to_load)
+            refused = await client.post("/admin/reload", headers={"X-API-Key": "admin"})
+            assert (refused.status_code, refused.json()["code"]) == (409, "reload_failed")
+            assert (await client.get("/health")).status_code == 200
+
+    asyncio.run(scenario())
+
+
+def test_the_admin_door_is_shut_without_its_key(save_tiny: Callable[..., Path]) -> None:
+    async def scenario(**settings: object) -> list[int]:
+        async with serving(folder, **settings) as client:
+            paths = ("/admin/reload", "/admin/rollback")
+            replies = [await client.post(p, headers={"X-API-Key": "wrong"}) for p in paths]
+            return [reply.status_code for reply in replies]
+
+    folder = save_tiny()
+    assert asyncio.run(scenario()) == [404, 404]
+    assert asyncio.run(scenario(admin_key="admin")) == [401, 401]
+
+
+def test_info_tells_model_and_limits(save_tiny: Callable[..., Path]) -> None:
+    async def scenario() -> Any:
+        async with serving(folder, max_texts=7) as client:
+            return (await client.get("/info")).json()
+
+    folder = save_tiny()
+    (folder / "run.json").write_text('{"recipe": "test", "metrics": {"mcc": 0.5}}')
+    info = asyncio.run(scenario())
+    assert info["model"].startswith("tiny@")
+    assert (info["labels"], info["max_tokens"], info["max_texts"]) == (["ham", "spam"], 1024, 7)
+    assert info["run"]["metrics"] == {"mcc": 0.5}
+    assert 512 <= info["max_batch_tokens"] <= 16384
