@@ -17,7 +17,7 @@ from app.cache import PredictionCache
 from app.errors import DeadlineExpired, InferenceFailed, NotReady, QueueFull, WouldExpire
 from app.metrics import Metrics
 from app.model_thread import BatchReport, ModelThread, Outcome, Predict
-from app.queue import QueueEntry, State, TokenQueue
+from app.queue import QueueEntry, State, TokenQueue, give_turns
 from model.classifier import EncodedText, Prediction
 
 READING_TOOK_ALL = (
@@ -181,6 +181,12 @@ class DynamicBatcher:
         running = sum(entry.num_tokens for entry in self._thread.batch)
         return self._rate.seconds_for(running + self.queue.tokens + tokens)
 
+    def _wait_of(self, last: QueueEntry, tokens: int) -> float:
+        """Seconds until the model is through with a request of so many tokens, whose last entry
+        this is."""
+        running = sum(entry.num_tokens for entry in self._thread.batch)
+        return self._rate.seconds_for(running + self.queue.tokens_before(last) + tokens)
+
     async def close(self, timeout_seconds: float) -> None:
         """Ends the model thread once everything that waits is answered, or the time is over."""
         self._watch.cancel()
@@ -210,8 +216,11 @@ class DynamicBatcher:
     def _enqueue(self, entries: list[QueueEntry], deadline: float) -> None:
         if not entries:
             return
-        tokens = sum(entry.num_tokens for entry in entries)
+        tokens = give_turns(entries)
         wait = self.expected_wait(tokens)
+        if wait > deadline - monotonic():
+            # Of what waits, not all comes before these.
+            wait = self._wait_of(max(entries), tokens)
         if wait > deadline - monotonic():
             raise WouldExpire(
                 f"The verdict would take about {math.ceil(1000 * wait)} ms, longer than the caller "

@@ -19,6 +19,10 @@ _LONGEST_TEXT = 1024
 PATIENCE_SECONDS = 1.0
 """A text may be overtaken by shorter ones that arrive this much later, and by no others."""
 
+_TOKENS_BEFORE = 4096
+"""Of the same request, for which a text gives way as long again: nobody waits for all of a list of
+a thousand, and no window of a long mail gives way for much more than a second."""
+
 _TOMBSTONES = 64
 
 
@@ -40,7 +44,7 @@ class QueueEntry:
         deadline: ``time.monotonic()`` after which nobody wants the answer.
         arrival: ``time.monotonic()`` when it was made.
         waiters: whoever wants the answer, and where; the queue does not look at them.
-        state: kept by the queue.
+        state: kept by the queue, as is ``turn``: the least is taken first.
     """
 
     text: EncodedText
@@ -49,6 +53,7 @@ class QueueEntry:
     arrival: float = field(default_factory=monotonic)
     waiters: dict[Any, list[int]] = field(default_factory=dict)
     state: State = State.WAITING
+    turn: float = 0.0
 
     @property
     def num_tokens(self) -> int:
@@ -56,15 +61,22 @@ class QueueEntry:
         return len(self.text.token_ids)
 
     def __lt__(self, other: "QueueEntry") -> bool:
-        return self._turn < other._turn
+        return self.turn < other.turn
 
-    @property
-    def _turn(self) -> float:
-        return self.arrival + PATIENCE_SECONDS * self.num_tokens / _LONGEST_TEXT
+
+def give_turns(entries: list[QueueEntry]) -> int:
+    """Gives the entries of one request their turns; returns the number of their tokens."""
+    tokens = 0
+    for entry in entries:
+        gives_way = entry.num_tokens / _LONGEST_TEXT + tokens / _TOKENS_BEFORE
+        entry.turn = entry.arrival + PATIENCE_SECONDS * gives_way
+        tokens += entry.num_tokens
+    return tokens
 
 
 class TokenQueue:
-    """First come, first served, but for long texts, which give way to short ones for a while."""
+    """First come, first served, but for long texts and long lists of texts, which give way for a
+    while."""
 
     def __init__(self, *, max_tokens: int, max_batch_tokens: int) -> None:
         self.max_tokens = max_tokens
@@ -76,7 +88,7 @@ class TokenQueue:
         self._closed = False
 
     def put(self, entries: list[QueueEntry]) -> None:
-        """Adds all entries or none: the bound is checked and counted in one step.
+        """Adds all entries of a request or none: the bound is checked and counted in one step.
 
         An empty queue takes anything, so that no request is too large for every hour.
 
@@ -84,7 +96,7 @@ class TokenQueue:
             QueueFull: they would bring the queue over its bound.
             NotReady: it is closed, and nobody will take them.
         """
-        tokens = sum(entry.num_tokens for entry in entries)
+        tokens = give_turns(entries)
         with self._changed:
             if self._closed:
                 raise NotReady("The model was replaced just now. Try again.", retry_after_seconds=1)
@@ -98,6 +110,12 @@ class TokenQueue:
             self.tokens += tokens
             self.texts += len(entries)
             self._changed.notify()
+
+    def tokens_before(self, entry: QueueEntry) -> int:
+        """Tokens that wait and will be taken before this entry, or would be if it were put."""
+        with self._changed:
+            waiting = (e for e in self._heap if e.state is State.WAITING and e.turn <= entry.turn)
+            return sum(e.num_tokens for e in waiting)
 
     def take(self) -> list[QueueEntry]:
         """Waits for entries, then takes what fits into the token budget, at least one.

@@ -203,11 +203,16 @@ def test_a_wait_longer_than_the_caller_has_is_refused_at_once() -> None:
             await occupied(batcher, model)
             waiting = submit(batcher, encoded(7, 50))
             await asyncio.sleep(0)
-            with pytest.raises(WouldExpire, match=r"about 5200 ms") as refusal:
-                await submit(batcher, encoded(8), timeout=1.0)
-            assert refusal.value.retry_after_seconds == pytest.approx(5.2)
+            with pytest.raises(WouldExpire, match=r"about 11100 ms") as refusal:
+                await submit(batcher, encoded(8, 60), timeout=1.0)
+            assert refusal.value.retry_after_seconds == pytest.approx(11.1)
             assert batcher.queue.texts == 1
+            # A short one does not wait for the other.
+            short = submit(batcher, encoded(9), timeout=1.0)
+            await asyncio.sleep(0)
+            assert batcher.queue.texts == 2
             model.release_all()
+            assert answers(await short) == [9]
             await waiting
 
     run(scenario)

@@ -6,7 +6,7 @@ from time import monotonic
 import pytest
 
 from app.errors import NotReady, QueueFull
-from app.queue import PATIENCE_SECONDS, QueueEntry, State, TokenQueue
+from app.queue import PATIENCE_SECONDS, QueueEntry, State, TokenQueue, give_turns
 from tests.fake_model import encoded
 
 NOW = monotonic()
@@ -18,7 +18,8 @@ def entry(length: int, arrival: float = 0.0, deadline: float = 1e9) -> QueueEntr
 
 def queue(*entries: QueueEntry, max_batch_tokens: int = 100) -> TokenQueue:
     queue = TokenQueue(max_tokens=10_000, max_batch_tokens=max_batch_tokens)
-    queue.put(list(entries))
+    for each in entries:  # a request of its own
+        queue.put([each])
     return queue
 
 
@@ -41,6 +42,31 @@ def test_short_texts_overtake_a_giant_but_not_for_ever() -> None:
     waiting = queue(giant, late, soon, max_batch_tokens=30)
     assert [taken(waiting), taken(waiting), taken(waiting)] == [[20], [1024], [20]]
     assert soon.state is late.state is State.TAKEN
+
+
+def test_a_list_gives_way_to_what_comes_while_it_is_read() -> None:
+    listed = [entry(64) for _ in range(100)]
+    soon, late = entry(20, arrival=0.5), entry(20, arrival=1.2)
+    waiting = queue(max_batch_tokens=64)
+    for request in (listed, [late], [soon]):
+        waiting.put(request)
+    order = []
+    while waiting.texts:
+        order += waiting.take()
+    assert [e for e in order if e in listed] == listed
+    # 64 tokens in front are a 64th of a second more.
+    assert [order.index(soon), order.index(late)] == [30, 76]
+
+
+def test_tokens_before_an_entry_are_those_that_will_be_taken_first() -> None:
+    waiting = queue(entry(300), entry(100, arrival=0.1), gone := entry(10), entry(7, arrival=9))
+    waiting.discard(gone)
+    fresh = entry(200, arrival=0.15)
+    give_turns([fresh])
+    assert waiting.tokens_before(fresh) == 400
+    fresh = entry(100, arrival=0.15)
+    give_turns([fresh])
+    assert waiting.tokens_before(fresh) == 100
 
 
 def test_a_full_queue_takes_none_of_a_request() -> None:
