@@ -16,13 +16,17 @@ from app.errors import BodyTooLarge, MalformedBody, QueueFull, UnknownEncoding
 from app.problems import SCOPE_KEY
 from app.settings import Settings
 
+_FREE_BYTES = 65_536
+
 NOT_AS_ENCODED = "The body is not what its Content-Encoding says."
 
 
 class BodyBudget:
     """The bytes of bodies that are held at a time, those of each request until it is answered.
 
-    Else a few hundred large bodies at once would take all memory, whatever the queue refuses.
+    Else a few hundred large bodies at once would take all memory, whatever the queue refuses. The
+    first 64 KiB of a body do not count: clients that never come to an end of theirs shut out large
+    ones, but no message of usual size.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -36,18 +40,24 @@ class BodyBudget:
         Raises:
             QueueFull: so many are not held.
         """
-        if self._held_bytes + num_bytes > self._max_bytes:
+        context = request.scope[SCOPE_KEY]
+        more = _counted(context.body_bytes + num_bytes) - _counted(context.body_bytes)
+        if more and self._held_bytes + more > self._max_bytes:
             raise QueueFull(
                 f"The bodies of the requests under way have {self._held_bytes} bytes; at most "
                 f"{self._max_bytes} are held. Try again later, or elsewhere.",
                 retry_after_seconds=1,
             )
-        self._held_bytes += num_bytes
-        request.scope[SCOPE_KEY].held_bytes += num_bytes
+        self._held_bytes += more
+        context.body_bytes += num_bytes
 
-    def release(self, num_bytes: int) -> None:
-        """Takes off what a request held that has been answered."""
-        self._held_bytes -= num_bytes
+    def release(self, body_bytes: int) -> None:
+        """Takes off what a request with a body of so many bytes held that has been answered."""
+        self._held_bytes -= _counted(body_bytes)
+
+
+def _counted(body_bytes: int) -> int:
+    return max(body_bytes - _FREE_BYTES, 0)
 
 
 class JSONRoute(APIRoute):

@@ -44,7 +44,7 @@ class Context:
         status: of the reply; 0 before there is one.
         outcome: code of the problem that was answered, if any.
         num_texts: that the request holds.
-        held_bytes: of its body, packed and inflated.
+        body_bytes: that were read of its body, packed and inflated.
         begin: ``time.perf_counter()`` when it came.
     """
 
@@ -52,7 +52,7 @@ class Context:
     status: int = 0
     outcome: str | None = None
     num_texts: int = 0
-    held_bytes: int = 0
+    body_bytes: int = 0
     begin: float = field(default_factory=time.perf_counter)
 
 
@@ -85,7 +85,7 @@ class RequestContext:
         try:
             await self._answer(scope, receive, send_with_id, context)
         finally:
-            self._body_budget.release(context.held_bytes)
+            self._body_budget.release(context.body_bytes)
             if scope["path"] not in PROBES:
                 self._finish(method, scope, context)
 

@@ -83,7 +83,8 @@ class Settings(BaseSettings):
         256 << 20,
         ge=1024,
         description="most bytes of bodies that are read and not yet answered, packed and inflated; "
-        "beyond that 429; two of the largest body have room in any case",
+        "beyond that 429; the first 64 KiB of each do not count, and two of the largest body have "
+        "room in any case",
     )
     max_queue_tokens: int = Field(
         262_144, ge=1024, description="most tokens that wait for the model; beyond that 429"
