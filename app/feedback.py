@@ -10,7 +10,8 @@ import hashlib
 import sqlite3
 import threading
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -103,7 +104,7 @@ class FeedbackStore:
             FeedbackFull: there is no room.
             FeedbackBusy: another program has locked the file for seconds.
         """
-        with self._lock, closing(self._connection.cursor()) as cursor:
+        with self._alone(), closing(self._connection.cursor()) as cursor:
             known = cursor.execute(
                 "SELECT label, text IS NOT NULL FROM feedback WHERE digest = ? AND source = ?",
                 (report.digest, report.source),
@@ -129,16 +130,28 @@ class FeedbackStore:
                 if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
                     raise FeedbackFull("The disk of the file of feedback is full.") from error
                 if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
-                    raise FeedbackBusy(
-                        "Another program has locked the file of feedback. Try again.",
-                        retry_after_seconds=1,
-                    ) from error
+                    raise _busy() from error
                 raise
         return True
 
     def close(self) -> None:
         """Closes the file."""
         self._connection.close()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        # Where one waits for the file, the others need not wait for that one, each in turn.
+        if not self._lock.acquire(timeout=_LOCKED_SECONDS):
+            raise _busy()
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+
+def _busy() -> FeedbackBusy:
+    reason = "Another program has locked the file of feedback. Try again."
+    return FeedbackBusy(reason, retry_after_seconds=1)
 
 
 class FeedbackResponse(BaseModel):

@@ -245,6 +245,8 @@ def test_a_locked_file_is_told_as_such(tmp_path: Path, monkeypatch: pytest.Monke
         store.add(report("a", "spam", "joe"))
     assert caught.value.retry_after_seconds == 1
     other.close()
+    with store._lock, pytest.raises(FeedbackBusy):
+        store.add(report("a", "spam", "joe"))
     assert store.add(report("a", "spam", "joe"))
     store.close()
 
