@@ -17,7 +17,7 @@ from app.cache import PredictionCache
 from app.errors import DeadlineExpired, InferenceFailed, NotReady, QueueFull, WouldExpire
 from app.metrics import Metrics
 from app.model_thread import BatchReport, ModelThread, Outcome, Predict
-from app.queue import QueueEntry, State, TokenQueue, give_turns
+from app.queue import QueueEntry, State, TokenQueue, bound_of, give_turns
 from model.classifier import EncodedText, Prediction
 
 READING_TOOK_ALL = (
@@ -231,7 +231,8 @@ class DynamicBatcher:
         try:
             self.queue.put(entries)
         except QueueFull as error:
-            excess = self.queue.tokens + tokens - self.limits.max_queue_tokens
+            most = bound_of(self.limits.max_queue_tokens, len(entries))
+            excess = self.queue.tokens + tokens - most
             error.retry_after_seconds = self._rate.seconds_for(max(excess, 0))
             raise
 

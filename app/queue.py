@@ -19,9 +19,12 @@ _LONGEST_TEXT = 1024
 PATIENCE_SECONDS = 1.0
 """A text may be overtaken by shorter ones that arrive this much later, and by no others."""
 
-_TOKENS_BEFORE = 4096
-"""Of the same request, for which a text gives way as long again: nobody waits for all of a list of
-a thousand, and no window of a long mail gives way for much more than a second."""
+_LONGEST_MAIL = 4096
+"""Tokens of a request whose last text, or window, gives way for ``PATIENCE_SECONDS`` more."""
+
+_TOKENS_OF_A_LIST = 512
+"""The same of a request with more tokens than that: nobody waits for all of a list of a thousand.
+Were it more, a few lists at once would keep all others out."""
 
 _TOMBSTONES = 64
 
@@ -66,12 +69,20 @@ class QueueEntry:
 
 def give_turns(entries: list[QueueEntry]) -> int:
     """Gives the entries of one request their turns; returns the number of their tokens."""
-    tokens = 0
+    total = sum(entry.num_tokens for entry in entries)
+    enough = _LONGEST_MAIL if total <= _LONGEST_MAIL else _TOKENS_OF_A_LIST
+    before = 0
     for entry in entries:
-        gives_way = entry.num_tokens / _LONGEST_TEXT + tokens / _TOKENS_BEFORE
+        gives_way = entry.num_tokens / _LONGEST_TEXT + before / enough
         entry.turn = entry.arrival + PATIENCE_SECONDS * gives_way
-        tokens += entry.num_tokens
-    return tokens
+        before += entry.num_tokens
+    return total
+
+
+def bound_of(most: int, num_texts: int) -> int:
+    """How much may wait for a request with so many texts to be admitted: lists leave an eighth to
+    single texts."""
+    return most if num_texts == 1 else most - most // 8
 
 
 class TokenQueue:
@@ -100,10 +111,11 @@ class TokenQueue:
         with self._changed:
             if self._closed:
                 raise NotReady("The model was replaced just now. Try again.", retry_after_seconds=1)
-            if self.tokens and self.tokens + tokens > self.max_tokens:
+            most = bound_of(self.max_tokens, len(entries))
+            if self.tokens and self.tokens + tokens > most:
                 raise QueueFull(
                     f"{self.tokens} tokens wait for the model and {tokens} came; at most "
-                    f"{self.max_tokens} may wait. Try again later, or elsewhere."
+                    f"{most} may wait. Try again later, or elsewhere."
                 )
             for entry in entries:
                 heapq.heappush(self._heap, entry)

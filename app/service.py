@@ -19,6 +19,7 @@ from app.cores import usable_cores
 from app.decision import Cutoffs
 from app.errors import DeadlineExpired, NotReady, QueueFull, ReloadFailed, TooManyTexts
 from app.metrics import Metrics
+from app.queue import bound_of
 from app.settings import Settings
 from model.classifier import Classifier, EncodedText, Prediction
 from model.explain import Influence, cut_spans, influences, without
@@ -244,11 +245,8 @@ class Service:
         folded = (await asyncio.to_thread(fold_text, text))[:EXPLAINED_CHARACTERS]
         spans = cut_spans(folded, len(engine.classifier.encode(folded).token_ids))
         variants = [folded, *without(folded, spans)]
-
-        def encode(classifier: Classifier) -> list[EncodedText]:
-            return [classifier.encode(variant) for variant in variants]
-
-        _, predictions = await self._predict(1, encode, False, end - time.monotonic())
+        left = end - time.monotonic()
+        _, predictions = await self._predict(1, lambda c: [*map(c.encode, variants)], False, left)
         whole, *left_out = [prediction.spam_probability for prediction in predictions]
         return folded, influences(spans, whole, left_out)
 
@@ -301,7 +299,7 @@ class Service:
                 f"{num_texts} texts came in one request; at most {self.settings.max_texts} are "
                 "allowed. Send several requests, or raise SPAMGATE_MAX_TEXTS."
             )
-        most = self.settings.max_pending_texts
+        most = bound_of(self.settings.max_pending_texts, num_texts)
         if self._pending_texts and self._pending_texts + num_texts > most:
             raise QueueFull(
                 f"{self._pending_texts} texts wait for their verdict and {num_texts} came; at most "

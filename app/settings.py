@@ -77,7 +77,10 @@ class Settings(BaseSettings):
         description="largest request body, after inflating; a larger one is answered 413",
     )
     max_pending_texts: int = Field(
-        4096, ge=1, description="most texts accepted and not yet answered; beyond that 429"
+        4096,
+        ge=1,
+        description="most texts accepted and not yet answered; beyond that 429, for lists at 7/8 "
+        "of it",
     )
     max_pending_bytes: int = Field(
         256 << 20,
@@ -87,7 +90,9 @@ class Settings(BaseSettings):
         "room in any case",
     )
     max_queue_tokens: int = Field(
-        262_144, ge=1024, description="most tokens that wait for the model; beyond that 429"
+        262_144,
+        ge=1024,
+        description="most tokens that wait for the model; beyond that 429, for lists at 7/8 of it",
     )
     max_batch_tokens: int = Field(
         0,

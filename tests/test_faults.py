@@ -58,6 +58,25 @@ def test_ten_times_too_much_is_refused_at_once_and_the_rest_is_answered(
     asyncio.run(scenario())
 
 
+def test_lists_leave_room_for_single_texts(save_tiny: Callable[..., Path]) -> None:
+    async def scenario() -> None:
+        app = create_app(make_settings(save_tiny(), max_pending_texts=16))
+        async with running(app) as client:
+            model, first = await held(app, client)
+            listed = post(client, *(f"n{n}" for n in range(13)))
+            refused = await post(client, "two", "more")
+            assert (refused.status_code, refused.json()["code"]) == (429, "queue_full")
+            assert "at most 14 may wait" in refused.json()["detail"]
+            single = [post(client, text) for text in ("one", "another")]
+            beyond = await post(client, "a third")
+            assert "at most 16 may wait" in beyond.json()["detail"]
+            model.release_all()
+            replies = await asyncio.gather(first, listed, *single)
+            assert {reply.status_code for reply in replies} == {200}
+
+    asyncio.run(scenario())
+
+
 def test_bodies_beyond_the_bytes_that_are_held_are_refused(save_tiny: Callable[..., Path]) -> None:
     async def scenario() -> None:
         # Room for two of the largest, of each of which 65,536 do not count.
