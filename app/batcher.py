@@ -202,7 +202,7 @@ class DynamicBatcher:
                 job.results[index] = prediction
                 continue
             entry = new.get(key) or self._in_flight.get(key)
-            if entry is None or not self.queue.prolong(entry, deadline):
+            if entry is None or not self.queue.prolong(entry, deadline, is_single=len(texts) == 1):
                 entry = new[key] = QueueEntry(text, key, deadline)
             wanted.append((index, entry))
         self._enqueue(list(new.values()), deadline)

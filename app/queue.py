@@ -143,10 +143,15 @@ class TokenQueue:
                 if self._closed:
                     return []
 
-    def prolong(self, entry: QueueEntry, deadline: float) -> bool:
-        """Keeps an entry until this deadline too; False where it is given up already."""
+    def prolong(self, entry: QueueEntry, deadline: float, *, is_single: bool = False) -> bool:
+        """Keeps an entry until this deadline too, and where a request for it alone has come, takes
+        it as soon as it would that one's; False where it is given up already."""
         with self._changed:
             entry.deadline = max(entry.deadline, deadline)
+            turn = monotonic() + PATIENCE_SECONDS * entry.num_tokens / _LONGEST_TEXT
+            if is_single and turn < entry.turn:
+                entry.turn = turn
+                heapq.heapify(self._heap)
             return entry.state is not State.DISCARDED
 
     def discard(self, entry: QueueEntry) -> bool:

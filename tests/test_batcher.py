@@ -55,6 +55,25 @@ def test_equal_texts_in_flight_are_computed_once() -> None:
     run(scenario)
 
 
+def test_a_text_of_a_list_does_not_hold_up_who_asks_for_it_alone() -> None:
+    async def scenario() -> None:
+        model = FakeModel(held=True)
+        async with batching(model) as batcher:
+            await occupied(batcher, model)
+            listed = submit(batcher, *(encoded(100 + n, 64) for n in range(100)))
+            await asyncio.sleep(0)
+            alone = submit(batcher, encoded(180, 64))
+            await asyncio.sleep(0)
+            turns = [entry.text for entry in sorted(batcher.queue._heap)]
+            assert turns.index(encoded(180, 64)) < 20
+            assert turns.index(encoded(190, 64)) == 90
+            model.release_all()
+            assert answers(await alone) == [180]
+            assert answers(await listed) == list(range(100, 200))
+
+    run(scenario)
+
+
 def test_the_cache_answers_without_the_model_and_off_means_off() -> None:
     async def scenario(cache_bytes: int) -> int:
         model = FakeModel()

@@ -59,6 +59,17 @@ def test_a_list_gives_way_to_what_comes_while_it_is_read(texts: int, places: lis
     assert [order.index(soon), order.index(late)] == places
 
 
+def test_a_text_of_a_list_that_is_asked_for_alone_is_taken_soon() -> None:
+    listed = [entry(64, arrival=monotonic() - NOW) for _ in range(100)]
+    waiting = queue(max_batch_tokens=64)
+    waiting.put(listed)
+    assert waiting.prolong(listed[90], 1e9)
+    assert waiting.prolong(listed[80], 1e9, is_single=True)
+    order = [waiting.take() for _ in range(100)]
+    assert order.index([listed[80]]) < 20
+    assert [e for [e] in order if e is not listed[80]] == listed[:80] + listed[81:]
+
+
 def test_tokens_before_an_entry_are_those_that_will_be_taken_first() -> None:
     waiting = queue(entry(300), entry(100, arrival=0.1), gone := entry(10), entry(7, arrival=9))
     waiting.discard(gone)

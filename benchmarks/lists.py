@@ -1,0 +1,78 @@
+"""How long a single text waits while another client sends lists of a thousand.
+
+    python -m benchmarks.lists FOLDER --peers-python VENV/bin/python
+
+The servers of ``benchmarks.peers`` that take lists, in float32, one core for the server and one for
+the clients: single texts at random times, first alone, then beside the lists. Without
+--peers-python spamgate alone. Writes results/lists.json and prints it as the last line.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.environment import describe
+from benchmarks.peers import CLIENT_CORE, OWN, SERVER_CORE, Contender, contenders, load
+from benchmarks.server import free_port, started
+
+RESULT = Path(__file__).parent / "results" / "lists.json"
+TAKE_LISTS = (f"{OWN} float32", "infinity", "bentoml")
+TEXTS_PER_LIST = 1000
+RATE = 5.0
+"""Single texts a second, far less than any server can do alone."""
+HEAD_START = 5.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", help="checkpoint folder in transformers form")
+    parser.add_argument("--peers-python", help="interpreter of the peers' venv")
+    parser.add_argument("--seconds", type=float, default=20, help="of each load")
+    arguments = parser.parse_args()
+    port = free_port()
+    servers = {}
+    for contender in contenders(arguments.folder, arguments.peers_python or "python", port):
+        is_wanted = contender.is_own or arguments.peers_python
+        if contender.name in TAKE_LISTS and is_wanted:
+            print(f"{contender.name} ...", file=sys.stderr, flush=True)
+            servers[contender.name] = measure(contender, port, arguments.seconds)
+    result = {"servers": servers, "texts_per_list": TEXTS_PER_LIST, "rate": RATE}
+    result |= {"checkpoint": Path(arguments.folder).name, **describe("benchmarks.lists")}
+    peers = " --peers-python VENV/bin/python" if arguments.peers_python else ""
+    result["command"] = f"python -m benchmarks.lists FOLDER{peers} --seconds {arguments.seconds:g}"
+    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(result))
+
+
+def measure(contender: Contender, port: int, seconds: float) -> dict[str, object]:
+    """Single texts alone, then beside the lists; and what became of those."""
+    command = ["taskset", "--cpu-list", SERVER_CORE, *contender.command]
+    singles = ("--rate", str(RATE), "--seconds", str(seconds))
+    with started(command, port, health=contender.health) as server:
+        url = server.url + contender.path
+        alone = load(contender, url, *singles)
+        lists = subprocess.Popen(
+            [
+                *("taskset", "--cpu-list", CLIENT_CORE, sys.executable),
+                *("-m", "benchmarks.http_load", url, "--body", contender.body, "--fresh"),
+                *(
+                    "--texts-per-request",
+                    str(TEXTS_PER_LIST),
+                    "--seconds",
+                    str(seconds + HEAD_START),
+                ),
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        time.sleep(HEAD_START)  # both clients share a core, and this one is about to start
+        beside = load(contender, url, *singles)
+        output, _ = lists.communicate()
+    return {"alone": alone, "beside_lists": beside, "lists": json.loads(output.splitlines()[-1])}
+
+
+if __name__ == "__main__":
+    main()
