@@ -77,7 +77,7 @@ def create_app(
         telemetry={"logs": False, "auto_configure": settings.telemetry},
     )
     app.state.service = service
-    app.state.body_budget = BodyBudget(settings)
+    budget = app.state.body_budget = BodyBudget(settings)
     # For the button "Authorize" of the docs page alone: RequestContext does the checking.
     schemes = [
         Depends(HTTPBearer(auto_error=False)),
@@ -92,10 +92,5 @@ def create_app(
     if settings.admin_key:
         app.include_router(admin, dependencies=schemes)
     install_error_handlers(app)
-    app.add_middleware(
-        RequestContext,
-        metrics=service.metrics,
-        keys=keys,
-        body_budget=app.state.body_budget,
-    )
+    app.add_middleware(RequestContext, metrics=service.metrics, keys=keys, body_budget=budget)
     return app
