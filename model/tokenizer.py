@@ -137,8 +137,8 @@ def write_tokenizer_files(folder: Path, max_tokens: int) -> None:
         "unk_token": "<|endoftext|>",
         "pad_token": "<|endoftext|>",
     }
-    _write(folder / "vocab.json", json.dumps(_vocab(), ensure_ascii=False) + "\n")
-    _write(folder / "merges.txt", "#version: 0.2\n" + "\n".join(_merges()) + "\n")
+    _write(folder / "vocab.json", _vocab_json())
+    _write(folder / "merges.txt", _merges_txt())
     _write(folder / "tokenizer_config.json", json.dumps(settings, indent=2) + "\n")
 
 
@@ -167,18 +167,23 @@ def _vocab() -> dict[str, int]:
 
 
 @functools.cache
-def _merges() -> tuple[str, ...]:
+def _vocab_json() -> str:
+    return json.dumps(_vocab(), ensure_ascii=False) + "\n"
+
+
+@functools.cache
+def _merges_txt() -> str:
     """The merges in their published spelling, derived from the ranks: a second of work."""
     ranks = _ranks()
     spelling = _byte_spelling()
-    merges = []
+    merges = ["#version: 0.2"]
     for token, rank in ranks.items():
         if len(token) > 1:
             left, right = _last_merge(ranks, token, rank)
             merges.append(
                 "".join(spelling[b] for b in left) + " " + "".join(spelling[b] for b in right)
             )
-    return tuple(merges)
+    return "\n".join(merges) + "\n"
 
 
 def _last_merge(ranks: dict[bytes, int], token: bytes, rank: int) -> tuple[bytes, bytes]:

@@ -2,6 +2,7 @@
 
 import atexit
 import functools
+import gc
 import os
 import shutil
 import tempfile
@@ -84,6 +85,22 @@ def tiny_checkpoint(seed: int, read_token: ReadToken) -> Path:
         ]
         write_golden(folder, golden)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def quick_collections(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A collection of garbage that is asked for leaves the oldest objects alone.
+
+    They are those of all libraries here, and each start of a service asks for one. Tests of what a
+    collection frees ask for ``whole_collections``.
+    """
+    if "whole_collections" not in request.fixturenames:
+        monkeypatch.setattr(gc, "collect", functools.partial(gc.collect, 1))
+
+
+@pytest.fixture
+def whole_collections() -> None:
+    """Turns ``quick_collections`` off."""
 
 
 @pytest.fixture

@@ -278,6 +278,7 @@ def test_the_documented_example_gets_verdicts(save_tiny: Callable[..., Path]) ->
     assert len(asyncio.run(scenario()).json()["results"]) == 2
 
 
+@pytest.mark.usefixtures("whole_collections")
 def test_a_replaced_model_is_freed_though_the_collector_looks_at_nothing_loaded(
     save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

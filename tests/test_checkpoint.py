@@ -328,37 +328,30 @@ def hub(save_tiny: Callable[..., Path]) -> Iterator[str]:
     assert not [path for path in asked if path.endswith(".bin")]
 
 
-def load_from_hub(endpoint: str, source: str, cache: Path) -> str:
-    """Loads in a process of its own: the hub's client reads its endpoint once, at import."""
-    script = f"""
+LOAD = """
+import sys
 from model.checkpoint import CheckpointError, load_classifier
-try:
-    checkpoint = load_classifier({source!r})
-    print(checkpoint.name, len(checkpoint.golden))
-except CheckpointError as error:
-    print(error)
+for source in sys.argv[1:]:
+    try:
+        checkpoint = load_classifier(source)
+        print(checkpoint.name, len(checkpoint.golden))
+    except CheckpointError as error:
+        print(error)
 """
-    environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HUB_CACHE": str(cache)}
+
+
+def test_hub_id_is_downloaded_without_pickles_or_a_clear_error(hub: str, tmp_path: Path) -> None:
+    """In a process of its own: the hub's client reads its endpoint once, at import."""
+    sources = ["owner/tiny", "owner/other", "owner/cut"]
     run = subprocess.run(
-        [sys.executable, "-c", script],
-        env=environment,
+        [sys.executable, "-c", LOAD, *sources],
+        env=os.environ | {"HF_ENDPOINT": hub, "HF_HUB_CACHE": str(tmp_path / "cache")},
         capture_output=True,
         text=True,
         timeout=120,
         check=True,
     )
-    return run.stdout
-
-
-def test_hub_id_is_downloaded_without_pickles(hub: str, tmp_path: Path) -> None:
-    assert load_from_hub(hub, "owner/tiny", tmp_path / "cache") == "owner/tiny 2\n"
-
-
-def test_hub_that_lacks_the_repository_is_a_clear_error(hub: str, tmp_path: Path) -> None:
-    message = load_from_hub(hub, "owner/other", tmp_path / "cache")
-    assert message.startswith("owner/other is not a folder here, and the hub did not give it")
-
-
-def test_hub_that_hangs_up_is_a_clear_error(hub: str, tmp_path: Path) -> None:
-    message = load_from_hub(hub, "owner/cut", tmp_path / "cache")
-    assert message.startswith("owner/cut is not a folder here, and the hub did not give it")
+    loaded, *refused = run.stdout.splitlines()
+    assert loaded == "owner/tiny 2"
+    for message, source in zip(refused, sources[1:], strict=True):
+        assert message.startswith(f"{source} is not a folder here, and the hub did not give it")

@@ -23,11 +23,11 @@ def test_compare_judges_all_systems_on_the_same_texts(
     corpus: Path, recipe: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "compare.json"
-    arguments = [str(recipe), "--data", str(corpus), "--seeds", "2", "--out", str(out)]
-    assert compare.main(arguments) == 0
+    arguments = [str(recipe), "--data", str(corpus), "--seeds", "2", "--epochs", "1"]
+    assert compare.main([*arguments, "--out", str(out)]) == 0
     report = json.loads(out.read_text())
-    expected = "python -m training.compare tiny.toml --data sms=SMSSpamCollection --seeds 2"
-    assert report["command"] == expected
+    expected = "training.compare tiny.toml --data sms=SMSSpamCollection --seeds 2 --epochs 1"
+    assert report["command"] == f"python -m {expected}"
     assert set(report["versions"]) == {"python", "torch", "numpy", "scikit-learn"}
     assert set(report["runs"]) == {"sms"}
     assert set(report["runs"]["sms"]) == SYSTEMS
@@ -87,7 +87,8 @@ def test_what_is_left_out_and_what_is_foreign_is_judged_but_not_trained_on(
     other.write_text("\n".join(map(json.dumps, rows[:120])))
     foreign.write_text("\n".join(map(json.dumps, rows[100:])))  # the first 20 are known
     two = tmp_path / "two.toml"
-    two.write_text('corpora = ["sms", "jsonl"]\n' + recipe.read_text())
+    one_epoch = recipe.read_text().replace("epochs = 2", "epochs = 1")
+    two.write_text('corpora = ["sms", "jsonl"]\n' + one_epoch)
     out = tmp_path / "left-out.json"
     arguments = [str(two), "--data", f"sms={corpus}", "--data", f"jsonl={other}", "--leave-out"]
     arguments += ["--foreign", f"jsonl={foreign}", "--sample", "60", "--out", str(out)]
@@ -118,7 +119,7 @@ def test_what_is_left_out_and_what_is_foreign_is_judged_but_not_trained_on(
 def test_a_finished_checkpoint_is_judged_as_it_was_when_it_was_trained(
     extra: str, corpus: Path, recipe: Path, tmp_path: Path
 ) -> None:
-    recipe.write_text(recipe.read_text() + extra)
+    recipe.write_text(recipe.read_text().replace("epochs = 2", "epochs = 1") + extra)
     run, out = tmp_path / "run", tmp_path / "judged.json"
     assert finetune.main([str(recipe), "--data", str(corpus), "--out", str(run)]) == 0
     arguments = [str(recipe), "--data", str(corpus), "--checkpoint", str(run), "--out", str(out)]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.tiny_training import synthetic_lines
 from training import experiments
 from training.config import ConfigError
 from training.experiments import ROWS, as_table, main, parse_rows, row_config
@@ -20,6 +21,14 @@ def run(rows: str, corpus: Path, base: Path, out: Path, seeds: int = 1) -> int:
         [rows, "--data", str(corpus), "--base", str(base), "--out", str(out)]
         + ["--seeds", str(seeds), "--epochs", "1"]
     )
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """The smallest draw of the book's kind whose parts all hold both classes."""
+    path = tmp_path / "SMSSpamCollection"
+    path.write_text("\n".join(synthetic_lines(102)) + "\n")
+    return path
 
 
 @pytest.fixture(autouse=True)

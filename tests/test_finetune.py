@@ -34,7 +34,7 @@ def test_run_writes_a_checkpoint_that_the_service_takes(
     corpus: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    arguments = [str(recipe), "--data", str(corpus), "--out", str(out)]
+    arguments = [str(recipe), "--data", str(corpus), "--epochs", "3", "--out", str(out)]
     assert finetune.main(arguments) == 0
     assert {path.name for path in out.iterdir()} == {
         "README.md",

@@ -85,6 +85,7 @@ def in_two_processes(command: list[str]) -> list[str]:
     return outputs
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives(recipe: Path, tmp_path: Path) -> None:
     corpus = tmp_path / "corpus"
     corpus.write_text("\n".join(synthetic_lines(60)) + "\n")

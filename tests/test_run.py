@@ -29,7 +29,9 @@ def test_cached_activations_change_no_result(
     trained: str, cache_memory_bytes: int, corpus: Path, recipe: Path
 ) -> None:
     """The same weights as without, from memory as from the file on disk."""
-    config = load_config(recipe, trained=trained, n_layer=3, cache_memory_bytes=cache_memory_bytes)
+    config = load_config(
+        recipe, trained=trained, n_layer=3, epochs=1, cache_memory_bytes=cache_memory_bytes
+    )
     uncached = config.model_copy(update={"cached_activations": False})
     runs = [run.finetune(c, read_sms(corpus), CPU) for c in (config, uncached)]
     parameters = [done.model.named_parameters() for done in runs]

@@ -146,6 +146,7 @@ def _draw_curves(
     for (name, values), style in zip(curves.items(), _STYLES, strict=False):
         axes.plot(epochs, values, style, marker=marker, markersize=4, label=name)
     axes.legend()
+    figure.subplots_adjust(top=0.86)
     rate = examples[-1] / epochs[-1]
     seen = axes.secondary_xaxis("top", functions=(_scale(rate), _scale(1 / rate)))
     seen.set_xlabel("Examples seen")
@@ -153,7 +154,9 @@ def _draw_curves(
 
 
 def _axes(x: str, y: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure = Figure(figsize=(6, 4))
+    # A layout engine draws all of it once more to find such margins.
+    figure.subplots_adjust(left=0.13, right=0.96, bottom=0.13, top=0.95)
     axes = figure.add_subplot()
     axes.set_xlabel(x)
     axes.set_ylabel(y)
