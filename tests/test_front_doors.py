@@ -226,7 +226,7 @@ def test_what_follows_a_packed_message_is_not_gathered() -> None:
     assert peak < 20 * len(chunk)
 
 
-def test_every_hostile_message_gets_200(save_tiny: Callable[..., Path]) -> None:
+def test_hostile_messages_get_200(save_tiny: Callable[..., Path]) -> None:
     folder = save_tiny()
 
     async def scenario() -> dict[str, int]:

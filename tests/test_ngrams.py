@@ -59,7 +59,7 @@ def expected_counts(text: str) -> tuple[int, int]:
     "text", [*AWKWARD_TEXTS, "now won own now", "to be to be", ".", "\n", "ab"]
 )
 def test_each_word_pair_and_stretch_counts_once(text: str) -> None:
-    found = [buckets for _, buckets in NgramTable(NO_COLLISIONS).find([tokens(text)])]
+    found = NgramTable(NO_COLLISIONS).find(tokens(text))
     assert tuple(map(len, found)) == expected_counts(text)
     assert [len(set(buckets.tolist())) for buckets in found] == [len(buckets) for buckets in found]
 
@@ -67,8 +67,7 @@ def test_each_word_pair_and_stretch_counts_once(text: str) -> None:
 def test_the_verdict_is_the_sum_of_weights_over_the_root_of_their_number() -> None:
     table = random_table()
     for text, read in zip(AWKWARD_TEXTS, table.read(list(map(tokens, AWKWARD_TEXTS))), strict=True):
-        found = table.find([tokens(text)])
-        parts = [table.weight[kind, buckets] for kind, (_, buckets) in enumerate(found)]
+        parts = [table.weight[kind, found] for kind, found in enumerate(table.find(tokens(text)))]
         by_hand = sum((part.sum() / (len(part) + 20) ** 0.5).item() for part in parts)
         assert read.item() == pytest.approx(by_hand, abs=1e-5)
 
@@ -82,13 +81,14 @@ def test_what_is_read_of_a_text_depends_on_no_other() -> None:
     assert table.read(texts).tolist() == alone
     assert table.read(texts[::-1]).tolist() == alone[::-1]
     assert table.read([*texts, texts[3]]).tolist() == [*alone, alone[3]]
+    assert table.read([]).tolist() == []
     assert len(set(alone)) > len(alone) - 3
 
 
 def test_what_speaks_for_ham_counts_no_more_in_a_text_without_end() -> None:
     text = " ".join(str(number) for number in range(10_000, 11_500))
     ham, spam = (NgramTable(torch.full((KINDS, 1 << 20), weight)) for weight in (-1.0, 1.0))
-    found = [len(buckets) for _, buckets in ham.find([tokens(text)])]
+    found = [len(buckets) for buckets in ham.find(tokens(text))]
     assert sum(found) > 8000
     by_hand = sum(number / (number + 20) ** 0.5 for number in found)
     assert spam.read([tokens(text)]).item() == pytest.approx(by_hand, rel=1e-5)

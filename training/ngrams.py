@@ -88,10 +88,10 @@ def _counted(table: NgramTable, examples: Sequence[Example]) -> csr_matrix:
     """(texts, KINDS * buckets): each n-gram's part in what the table says of a text."""
     ends, columns, values = [0], [], []
     for example in examples:
-        found = [own for _, own in table.find([encode(example.text, _MAX_TOKENS)[0]])]
+        found = table.find(encode(example.text, _MAX_TOKENS)[0])
         ends.append(ends[-1] + sum(map(len, found)))
         for kind, buckets in enumerate(found):
             columns.append((kind * _BUCKETS + buckets).astype(np.int32))
-            values.append(np.full(len(buckets), share(np.array(len(buckets))), np.float32))
+            values.append(np.full(len(buckets), share(len(buckets)), np.float32))
     parts = (np.concatenate(values), np.concatenate(columns), ends)
     return csr_matrix(parts, shape=(len(examples), KINDS * _BUCKETS))
