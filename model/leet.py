@@ -12,13 +12,23 @@ from model.tokenizer import encode, words
 _LETTERS = str.maketrans("@4$5370891!", "aassetobgii")
 _WITH_L = _LETTERS | str.maketrans("1!", "ll")
 # Letters and their stand-ins, at least one of each, standing alone: not in links, addresses, code.
+# Behind an apostrophe what is left of "not", "is", "have" and their like.
 _WORD = re.compile(
-    r"""(?<![^\s("'*,-])(?=[0-9@$!]*+[A-Za-z])(?=[A-Za-z]*+[0-9@$!])[A-Za-z0-9@$!]{3,24}"""
-    r"""(?<!!)(?=-|[.,:;?!"')*]*+(?!\S))"""
+    r"""(?<![^\s("'*,-])(?=[0-9@$!]*+[A-Za-z])(?=[A-Za-z]*+[0-9@$!])([A-Za-z0-9@$!]{2,24})(?<!!)"""
+    r"""(?:(['’]|&#39;)([t7s$md]|[rv][e3]|ll))?(?=-|[.,:;?!"')*]*+(?!\S))""",
+    re.IGNORECASE,
 )
+_BEFORE_NOT = frozenset(
+    "ain aren can couldn didn doesn don hadn hasn haven isn shouldn wasn weren won wouldn".split()
+)
+_BEFORE_VERBS = frozenset("he here how it let she that there they we what where who you".split())
+# Behind which a sentence begins; a line of a mail often ends within one.
+_SENTENCE_END = r"""(?:\A|[.!?]["')]?\s|\n\n)[\s("'*]{0,2}"""
+_BEHIND_SENTENCE = re.compile(rf"{_SENTENCE_END}\Z")
+_FIRST_LETTER = re.compile(rf"{_SENTENCE_END}([A-Za-z])")
 # "5pm", "100k", "win95", "pop3", "shops4u", "Cars4You", and digits that stand for no letter.
 _HONEST = re.compile(
-    r"[1-9]\d*[A-Za-z]{1,3}|[A-Za-z]{3,}(?!0$)\d+|[A-Za-z]{1,2}\d"
+    r"(?![37][037]*[A-Za-z]{2,}\Z)[1-9]\d*[A-Za-z]{1,3}|[A-Za-z]{3,}(?!0$)\d+|[A-Za-z]{1,2}\d"
     r"|[A-Za-z]+4[Uu]|.*[a-z]4[A-Z].*|.*[26].*"
 )
 # A link that begins or ends like no honest one; looked for where a text has one of these.
@@ -26,11 +36,14 @@ _LINK_MARKS = ("h77p", "h7tp", "ht7p", ".c0m")
 _LINK = re.compile(
     r"(?<!\S)(?:h(?:7[7t]|t7)p[s5$]?:|\S{1,80}\.c0m(?![^/!?.,]))(?:\S*[^\s!?.,)])?", re.IGNORECASE
 )
+_LINK_PIECE = re.compile(r"[^/.?=&_-]+")
+_NUMBER = re.compile(r"\d{4}|\A\d+\Z")
 # Of three letters the commonest alone: part numbers spell the vocabulary's others ("CEO", "SMS").
 _SHORT_WORDS = frozenset(
-    "all and any are ask but buy can day for get her him his how its key may new not now off"
-    " one our out pay say see she the too try use was way who why win yes you".split()
+    "all and any are ask but buy can day for get her hey him his how its key may new not now off"
+    " one our out pay say see she the too try use was way who why win yes yet you".split()
 )
+_FEWEST_LETTERS = 3
 # What may be a word that the vocabulary has in two or three pieces.
 _LONG_WORD = re.compile(r"[A-Za-z@$][A-Za-z0-9@$]{5,}[A-Za-z03$]")
 
@@ -43,15 +56,40 @@ def read_leet(text: str) -> str:
     """
     lowered = text.lower()
     if any(mark in lowered for mark in _LINK_MARKS):
-        text = _LINK.sub(lambda match: _in_letters(match[0]), text)
-    return _WORD.sub(lambda match: _read_word(match[0]), text)
+        text = _LINK.sub(lambda match: _LINK_PIECE.sub(_read_piece, match[0]), text)
+    if not _WORD.search(text):
+        return text
+    firsts = _FIRST_LETTER.findall(text)
+    large = 2 * sum(map(str.isupper, firsts)) >= len(firsts)
+    return _WORD.sub(lambda match: _read_word(match, large), text)
 
 
-def _read_word(word: str) -> str:
-    if _HONEST.fullmatch(word):
-        return word
+def _read_piece(match: re.Match[str]) -> str:
+    """A piece of a link in letters, unless it is a number."""
+    return match[0] if _NUMBER.search(match[0]) else _in_letters(match[0])
+
+
+def _read_word(match: re.Match[str], begin_large: bool) -> str:
+    word, mark, ending = match[1], match[2] or "", (match[3] or "").lower().translate(_LETTERS)
+    plain = _find_word(word, ending)
+    if plain == word:
+        return match[0]
+    start = match.start()
+    hidden = begin_large and not word[0].isalpha()  # whether a capital begins it
+    if hidden and _BEHIND_SENTENCE.search(match.string, max(0, start - 6), start):
+        plain = plain[0].upper() + plain[1:]
+    return plain + mark + (ending.upper() if plain.isupper() else ending)
+
+
+def _find_word(word: str, ending: str) -> str:
+    """The word in letters if it is one, else as it is."""
+    before_ending = _BEFORE_NOT if ending == "t" else _BEFORE_VERBS if ending else frozenset()
     for letters in (_LETTERS, _WITH_L):
         plain = _in_letters(word, letters)
+        if plain.lower() in before_ending:
+            return plain
+        if ending == "t" or len(word) < _FEWEST_LETTERS or _HONEST.fullmatch(word):
+            continue
         if plain.lower() in _vocabulary() or _is_plainer(plain, word):
             return plain
     return word
