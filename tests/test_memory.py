@@ -1,7 +1,8 @@
-"""Embeddings that learn by the rows in use, and freed memory that stays at hand."""
+"""Embeddings that learn by the rows in use; freed memory that stays at hand, and its peak."""
 
 import copy
 import gc
+import mmap
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,8 @@ from training.memory import (
     EmbeddingsInUse,
     learn_embeddings_in_use,
     make_embeddings_whole,
+    peak_memory_bytes,
+    reset_peak_memory,
     settled_objects,
 )
 
@@ -109,3 +112,15 @@ def test_settled_objects_can_be_garbage_again() -> None:
     with settled_objects():
         assert gc.get_freeze_count() > 1000
     assert gc.get_freeze_count() == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the peak never falls")
+def test_peak_memory_is_what_was_held_since_the_reset() -> None:
+    reset_peak_memory(CPU)
+    before = peak_memory_bytes(CPU)
+    with mmap.mmap(-1, 100_000_000) as block:  # goes back to the system whatever glibc keeps
+        for page in range(0, len(block), mmap.PAGESIZE):
+            block[page] = 1
+        assert peak_memory_bytes(CPU) > before + 90_000_000
+    reset_peak_memory(CPU)
+    assert peak_memory_bytes(CPU) < before + 50_000_000

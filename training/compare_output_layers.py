@@ -6,7 +6,6 @@ one in a process of its own, and prints time, memory and the exact held-back los
 
 import argparse
 import multiprocessing
-import resource
 import sys
 import time
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from training.command import add_sources, exit_code
 from training.config import ConfigError, TrainingError, read_recipe
 from training.corpora import KINDS, Source
 from training.documents import TextSplit, batches, read_sources
+from training.memory import peak_memory_bytes
 from training.pretrain_config import PretrainConfig
 from training.pretrain_loop import Pretrainer
 
@@ -64,19 +64,19 @@ def measure(layer: str, config: PretrainConfig, texts: TextSplit) -> dict[str, A
     """Trains with one output layer and returns its figures; to be called in a fresh process."""
     config = with_layer(layer, config)
     kind = _WholeLogits if layer == "whole" else Pretrainer
-    trainer = kind(config, texts, torch.device("cpu"))
+    device = torch.device("cpu")
+    trainer = kind(config, texts, device)
     before = time.process_time()
     tokens = 0
     for batch in islice(batches(texts.train, config.batch_tokens, config.seed), config.steps):
         trainer.step(batch)
         tokens += sum(len(window) - 1 for window in batch)
     seconds = time.process_time() - before
-    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "output_layer": layer,
         "cpu_seconds": round(seconds, 1),
         "tokens_per_cpu_second": round(tokens / seconds),
-        "peak_memory_bytes": 1024 * peak_kib,
+        "peak_memory_bytes": peak_memory_bytes(device),
         "held_back_loss": trainer.held_back_loss(trainer.spread_held_back()),
     }
 

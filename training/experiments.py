@@ -5,7 +5,6 @@ Each run is recorded as it ends, so an interrupted table goes on where it stoppe
 
 import argparse
 import dataclasses
-import resource
 import statistics
 import sys
 import time
@@ -20,6 +19,7 @@ from model.classifier import pick_device
 from training.command import add_device, exit_code
 from training.config import ConfigError, TrainConfig, load_config
 from training.corpora import Example, find_sms_file, read_sms_as_the_book
+from training.memory import peak_memory_bytes, reset_peak_memory
 from training.results import Results
 from training.run import finetune
 
@@ -106,7 +106,7 @@ def run_row(
     config: TrainConfig, examples: Sequence[Example], device: torch.device
 ) -> dict[str, Any]:
     """Trains once; figures for the table and the JSON file."""
-    _reset_peak_memory(device)
+    reset_peak_memory(device)
     start = time.monotonic()
     run = finetune(config, examples, device)
     if run.outcome.interrupted:  # a part of a run is none to be recorded
@@ -118,7 +118,7 @@ def run_row(
         "trained_parameters": run.trained_parameters,
         "minutes": (time.monotonic() - start) / 60,
         "examples_per_second": run.outcome.examples_per_second,
-        "peak_memory_mib": _peak_memory_mib(device),
+        "peak_memory_mib": peak_memory_bytes(device) / 2**20,
         "device": _device_name(device),
     }
 
@@ -228,25 +228,6 @@ def _run_missing(rows: Sequence[Row], results: Results, options: argparse.Namesp
 def _mean_and_deviation(values: Sequence[float]) -> str:
     deviation = statistics.stdev(values) if len(values) > 1 else 0.0
     return f"{statistics.mean(values):.2f} ± {deviation:.2f}"
-
-
-def _reset_peak_memory(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        return
-    reset = Path("/proc/self/clear_refs")
-    if reset.exists():  # Linux; elsewhere the peak is that of the whole process
-        reset.write_text("5")
-
-
-def _peak_memory_mib(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    status = Path("/proc/self/status")
-    if status.exists():
-        lines = status.read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
 def _device_name(device: torch.device) -> str:

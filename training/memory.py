@@ -1,12 +1,14 @@
-"""Memory of a training on a CPU: glibc keeps it, and only the embeddings in use learn."""
+"""Memory of a training: glibc keeps it, only the embeddings in use learn; and how much it was."""
 
 import contextlib
 import ctypes
 import functools
 import gc
 import os
+import resource
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -117,3 +119,27 @@ def make_embeddings_whole(model: GPT2ForSequenceClassification) -> None:
     """Takes EmbeddingsInUse out again, in place."""
     if isinstance(model.transformer.wte, EmbeddingsInUse):
         model.transformer.wte = model.transformer.wte.whole()
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Lets ``peak_memory_bytes`` begin anew; on a CPU without Linux it cannot."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif (references := Path("/proc/self/clear_refs")).exists():
+        references.write_text("5")
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """The most that was allocated on a GPU, or resident of this process on a CPU.
+
+    Of a started process ``getrusage`` tells at least what its parent had; Linux' own counter does
+    not.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    status = Path("/proc/self/status")
+    if status.exists():
+        lines = status.read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest if sys.platform == "darwin" else 1024 * largest
