@@ -1,7 +1,7 @@
 """python -m app: settings from flags and the environment; one process, or several workers.
 
 Exit codes: 0 after a signal, 2 where it cannot start, 3 where the model thread, or the workers,
-cannot be kept alive, or the model fails on everything.
+cannot be kept alive, or the model fails on everything, 130 after Ctrl-C before it serves.
 """
 
 import logging
@@ -36,6 +36,8 @@ def main() -> int:
     except (SettingsError, KeysError) as error:
         print(f"spamgate: {error}", file=sys.stderr)  # noqa: T201
         return 2
+    except KeyboardInterrupt:  # loading takes seconds
+        return 130
     return server.serve_until_signal(listener)
 
 

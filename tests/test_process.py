@@ -102,6 +102,19 @@ def test_a_reload_does_not_end_what_is_starting(save_tiny: Callable[..., Path]) 
         process.communicate()
 
 
+def test_ctrl_c_while_it_starts_ends_it_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("app.__main__.configure_logs", lambda level: None)
+    monkeypatch.setattr(Server, "__init__", interrupt)
+    monkeypatch.setattr(sys, "argv", ["app", "--port", "0"])
+    assert main() == 130
+    assert capsys.readouterr().err == ""
+
+
 def _ignores_sighup(pid: int) -> bool:
     status = Path(f"/proc/{pid}/status").read_text()
     ignored = next(line for line in status.splitlines() if line.startswith("SigIgn:"))
