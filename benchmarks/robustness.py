@@ -78,11 +78,14 @@ def measure(read: Read, spam: Sequence[str], ham: Sequence[str], cutoff: float) 
 
 
 def compare(plain: Sequence[float], changed: Sequence[float], cutoff: float) -> dict[str, float]:
-    """How many verdicts are others, and how much of the spam is still caught."""
+    """How many verdicts are others, how many of these let spam pass that was caught, and how much
+    is still caught."""
     pairs = list(zip(plain, changed, strict=True))
     return {
         "turned": share((old > 0.5) != (new > 0.5) for old, new in pairs),
         "turned_at_cutoff": share((old >= cutoff) != (new >= cutoff) for old, new in pairs),
+        "evaded": share(old > 0.5 >= new for old, new in pairs),
+        "evaded_at_cutoff": share(old >= cutoff > new for old, new in pairs),
         "caught": share(new > 0.5 for _, new in pairs),
     }
 

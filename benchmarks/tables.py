@@ -125,8 +125,9 @@ def _robustness(robustness: dict[str, Any]) -> list[str]:
     lines = [
         "",
         "Verdicts of the starter on spam of the test part that are turned by what is done to it, "
-        f"at 0.5 / at the cut-off for spam, {robustness['cutoff']:.2f}; of the disguises the one "
-        "that turns most, of good words in front and behind the worse "
+        "and in brackets turned from spam to ham (others become spam), at 0.5 / at the cut-off for "
+        f"spam, {robustness['cutoff']:.2f}; of the disguises the one that turns most, of good "
+        "words in front and behind the worse "
         f"(`{robustness['command']}`):",
         "",
         f"| done to it | {' | '.join(corpora)} |",
@@ -141,11 +142,11 @@ def _robustness(robustness: dict[str, Any]) -> list[str]:
     for row, changes in rows.items():
         cells = []
         for figures in corpora.values():
-            worst = (
-                max(figures["turned"][change][at] for change in changes)
-                for at in ("turned", "turned_at_cutoff")
-            )
-            cells.append(" / ".join(f"{share:.0%}" for share in worst))
+            worst = {
+                at: f"{max(figures['turned'][change][at] for change in changes):.0%}"
+                for at in ("turned", "evaded", "turned_at_cutoff", "evaded_at_cutoff")
+            }
+            cells.append("{} ({}) / {} ({})".format(*worst.values()))
         lines.append(f"| {row} | {' | '.join(cells)} |")
     return lines
 

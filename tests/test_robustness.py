@@ -34,8 +34,14 @@ def test_other_disguises_change_what_is_read(name: str) -> None:
 
 
 def test_shares_are_of_turned_verdicts() -> None:
-    found = compare([0.9, 0.6, 0.4, 0.1], [0.9, 0.4, 0.6, 0.7], cutoff=0.65)
-    assert found == {"turned": 0.75, "turned_at_cutoff": 0.25, "caught": 0.75}
+    found = compare([0.9, 0.7, 0.4, 0.1], [0.9, 0.4, 0.6, 0.7], cutoff=0.65)
+    assert found == {
+        "turned": 0.75,
+        "turned_at_cutoff": 0.5,
+        "evaded": 0.25,
+        "evaded_at_cutoff": 0.25,
+        "caught": 0.75,
+    }
 
 
 def test_good_words_defeat_a_reader_of_shares_and_disguises_one_of_words() -> None:
