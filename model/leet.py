@@ -15,8 +15,7 @@ _WITH_L = _LETTERS | str.maketrans("1!", "ll")
 # Behind an apostrophe what is left of "not", "is", "have" and their like.
 _WORD = re.compile(
     r"""(?<![^\s("'*,-])(?=[0-9@$!]*+[A-Za-z])(?=[A-Za-z]*+[0-9@$!])([A-Za-z0-9@$!]{2,24})(?<!!)"""
-    r"""(?:(['’]|&#39;)([t7s$md]|[rv][e3]|ll))?(?=-|[.,:;?!"')*]*+(?!\S))""",
-    re.IGNORECASE,
+    r"""(?:(['’]|&#39;)((?i:[t7s$md]|[rv][e3]|ll)))?(?=-|[.,:;?!"')*]*+(?!\S))"""
 )
 _BEFORE_NOT = frozenset(
     "ain aren can couldn didn doesn don hadn hasn haven isn shouldn wasn weren won wouldn".split()
@@ -43,7 +42,6 @@ _SHORT_WORDS = frozenset(
     "all and any are ask but buy can day for get her hey him his how its key may new not now off"
     " one our out pay say see she the too try use was way who why win yes yet you".split()
 )
-_FEWEST_LETTERS = 3
 # What may be a word that the vocabulary has in two or three pieces.
 _LONG_WORD = re.compile(r"[A-Za-z@$][A-Za-z0-9@$]{5,}[A-Za-z03$]")
 
@@ -88,7 +86,7 @@ def _find_word(word: str, ending: str) -> str:
         plain = _in_letters(word, letters)
         if plain.lower() in before_ending:
             return plain
-        if ending == "t" or len(word) < _FEWEST_LETTERS or _HONEST.fullmatch(word):
+        if ending == "t" or _HONEST.fullmatch(word):
             continue
         if plain.lower() in _vocabulary() or _is_plainer(plain, word):
             return plain
