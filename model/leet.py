@@ -12,11 +12,20 @@ from model.tokenizer import encode, words
 _LETTERS = str.maketrans("@4$5370891!", "aassetobgii")
 _WITH_L = _LETTERS | str.maketrans("1!", "ll")
 # Letters and their stand-ins, at least one of each, standing alone: not in links, addresses, code.
-# Behind an apostrophe what is left of "not", "is", "have" and their like.
+# Behind an apostrophe what is left of "not", "is", "have" and their like. HTML's names of marks
+# stand where the marks do.
+_END = r"""(?=-|&(?:[lg]t|amp|quot);|[.,:;?!"')*]*+(?!\S))"""
 _WORD = re.compile(
-    r"""(?<![^\s("'*,-])(?=[0-9@$!]*+[A-Za-z])(?=[A-Za-z]*+[0-9@$!])([A-Za-z0-9@$!]{2,24})(?<!!)"""
-    r"""(?:(['’]|&#39;)((?i:[t7s$md]|[rv][e3]|ll)))?(?=-|[.,:;?!"')*]*+(?!\S))"""
+    r"""(?<![^\s("'*,;-])(?=[0-9@$!]*+[A-Za-z])(?=[A-Za-z]*+[0-9@$!])([A-Za-z0-9@$!]{2,24})(?<!!)"""
+    rf"""(?:(['’]|&#39;)((?i:[t7s$md]|[rv][e3]|ll)))?{_END}"""
 )
+_BEHIND_NAME = re.compile(r"&(?:[lg]t|amp|quot);\Z")
+_LONGEST_NAME = 6
+# "I'm" and "it's" that have no letter before the apostrophe.
+_PRONOUN = re.compile(
+    rf"""1(?<![^\s("'*,;-]1)(?:(['’]|&#39;)(m|[l1]{{2}}|v[e3]|d)|7(['’]|&#39;)\$){_END}"""
+)
+_MARK_NAME = re.compile("&(?:@mp|qu07|[lg]7);")
 _BEFORE_NOT = frozenset(
     "ain aren can couldn didn doesn don hadn hasn haven isn shouldn wasn weren won wouldn".split()
 )
@@ -25,6 +34,10 @@ _BEFORE_VERBS = frozenset("he here how it let she that there they we what where 
 _SENTENCE_END = r"""(?:\A|[.!?]["')]?\s|\n\n)[\s("'*]{0,2}"""
 _BEHIND_SENTENCE = re.compile(rf"{_SENTENCE_END}\Z")
 _FIRST_LETTER = re.compile(rf"{_SENTENCE_END}([A-Za-z])")
+# Names and headlines: the words before and behind begin with a capital.
+_BEHIND_CAPITAL = re.compile(r"""(?<!\S)["'(]?[A-Z]\S*\s["'(*]*\Z""")
+_BEFORE_CAPITAL = re.compile(r"""\S*\s["'(*]*[A-Z]""")
+_NEIGHBOUR = 24  # characters in which the word before begins
 # "5pm", "100k", "win95", "pop3", "shops4u", "Cars4You", and digits that stand for no letter.
 _HONEST = re.compile(
     r"(?![37][037]*[A-Za-z]{2,}\Z)[1-9]\d*[A-Za-z]{1,3}|[A-Za-z]{3,}(?!0$)\d+|[A-Za-z]{1,2}\d"
@@ -55,6 +68,9 @@ def read_leet(text: str) -> str:
     lowered = text.lower()
     if any(mark in lowered for mark in _LINK_MARKS):
         text = _LINK.sub(lambda match: _LINK_PIECE.sub(_read_piece, match[0]), text)
+    if "&" in text:
+        text = _MARK_NAME.sub(lambda name: _in_letters(name[0]), text)
+    text = _PRONOUN.sub(_read_pronoun, text)
     if not _WORD.search(text):
         return text
     firsts = _FIRST_LETTER.findall(text)
@@ -67,16 +83,35 @@ def _read_piece(match: re.Match[str]) -> str:
     return match[0] if _NUMBER.search(match[0]) else _in_letters(match[0])
 
 
+def _read_pronoun(match: re.Match[str]) -> str:
+    mark, ending, mark_of_it = match.groups()
+    return f"it{mark_of_it}s" if mark_of_it else f"I{mark}{ending.translate(_WITH_L)}"
+
+
 def _read_word(match: re.Match[str], begin_large: bool) -> str:
     word, mark, ending = match[1], match[2] or "", (match[3] or "").lower().translate(_LETTERS)
     plain = _find_word(word, ending)
-    if plain == word:
+    if plain == word or _stands_in_code(match.string, match.start()):
         return match[0]
-    start = match.start()
-    hidden = begin_large and not word[0].isalpha()  # whether a capital begins it
-    if hidden and _BEHIND_SENTENCE.search(match.string, max(0, start - 6), start):
+    if not word[0].isalpha() and _begins_large(match, begin_large):
         plain = plain[0].upper() + plain[1:]
     return plain + mark + (ending.upper() if plain.isupper() else ending)
+
+
+def _stands_in_code(text: str, start: int) -> bool:
+    """Whether a semicolon that ends no name of a mark stands before a word."""
+    behind = max(0, start - _LONGEST_NAME)
+    return text[start - 1 : start] == ";" and not _BEHIND_NAME.search(text, behind, start)
+
+
+def _begins_large(match: re.Match[str], sentences_do: bool) -> bool:
+    """Whether a word whose first letter is hidden begins with a capital where it stands."""
+    text, start = match.string, match.start()
+    if sentences_do and _BEHIND_SENTENCE.search(text, max(0, start - 6), start):
+        return True
+    if not _BEFORE_CAPITAL.match(text, match.end(), match.end() + _NEIGHBOUR):
+        return False
+    return bool(_BEHIND_CAPITAL.search(text, max(0, start - _NEIGHBOUR), start))
 
 
 def _find_word(word: str, ending: str) -> str:

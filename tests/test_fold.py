@@ -67,6 +67,19 @@ from model.fold import fold_text
         ("h77p://a.d3/d15fb87973/m0r3?n=103", "http://a.de/d15fb87973/more?n=103"),
         ("Go. fr33 for all\n\n7ake it and\n$end it,", "Go. free for all\n\nTake it and\nsend it,"),
         ("see this. H3y! see me. 7ake y37 m0re", "see this. Hey! see me. take yet more"),
+        (
+            "1'm h3r3, 17’$ 7h47: 1&#39;11 w1n, 1'v3 s33n",
+            "I'm here, it’s that: I&#39;ll win, I've seen",
+        ),
+        (
+            "&quot;b3l13v3&quot; &qu07;0NLY&qu07;! L1K3&@mp;$H@R3&amp;W1N, l0v3 &l7;3",
+            "&quot;believe&quot; &quot;ONLY&quot;! LIKE&amp;SHARE&amp;WIN, love &lt;3",
+        ),
+        ("get The $h@r3 (Of @ndr01d (Watch $h0p", "get The Share (Of Android (Watch Shop"),
+        (
+            "the $h@r3 Of, Apple @ndr01d shop X\n\n$h0p X",
+            "the share Of, Apple android shop X\n\nshop X",
+        ),
         ("see win.c0m! 0R W1N.C0M/P@Y", "see win.com! 0R WIN.COM/PAY"),
         ("h t t p : / / w w w . a - b . c o m", "http://www.a-b.com"),
         ("H t t p s : / / a / b , now", "Https://a/b, now"),
@@ -159,6 +172,7 @@ def test_a_text_in_one_case_throughout_is_read_in_sentences(typed: str, read: st
         "a b c, I a m, e.g. this at 10.0.0.1, version 1.2.3.4, 24-7, and/or",
         "He fr33't, c0m'd and l8'r",
         "At 7pm, 10am, 33rd, 70th, 7zip and 300dpi of mp3's 24's, the b0b's",
+        "the 1's, 17's and 17' 1'man, x;c0unt &quota;c0unt &@mp &c0st; R&D;l1ke",
         "rack S30, board C0U, X11, A01, US$, a.c0mb, .c0m, http://b.c0mics.org, h t t",
     ],
 )
@@ -181,6 +195,8 @@ def test_honest_text_stays(text: str) -> None:
         "x.c0m!" * 50_000,
         "f0-" * 100_000,
         "fr33 c@$h " * 50_000,
+        "A" * 100 + " '(@b0ut A&quot;" * 20_000,
+        "1'1" * 100_000,
         "l@ndl1n3a1b0c3d4e5 " * 25_000,
         "a!" * 200_000,
         " ," * 200_000,
