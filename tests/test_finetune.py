@@ -3,8 +3,6 @@
 import dataclasses
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -199,27 +197,27 @@ def test_a_place_that_takes_no_run_is_found_before_the_training(
 
 
 def test_ctrl_c_keeps_the_best_snapshot_and_says_where(
-    corpus: Path, recipe: Path, tmp_path: Path
+    corpus: Path,
+    recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    out = tmp_path / "run"
-    command = [sys.executable, "-m", "training.finetune", str(recipe), "--data", str(corpus)]
-    process = subprocess.Popen(
-        [*command, "--out", str(out), "--epochs", "100000"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A test run started in the background ignores Ctrl-C, and would hand that down.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    assert process.stderr is not None
-    assert process.stdout is not None
-    for line in process.stdout:  # the progress bar's own lines go to standard output
+    def write(_: object, line: str) -> None:
         if line.startswith("epoch "):
-            break
-    process.send_signal(signal.SIGINT)
-    rest, _ = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert f"saved to {out} (interrupted)" in rest
+            monkeypatch.setattr("training.loop.tqdm.write", lambda *_: None)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("training.loop.tqdm.write", write)
+    # A test run started in the background ignores Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    out = tmp_path / "run"
+    arguments = [str(recipe), "--data", str(corpus), "--out", str(out), "--epochs", "100000"]
+    try:
+        assert finetune.main(arguments) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert f"saved to {out} (interrupted)" in capsys.readouterr().out
     Classifier.load(out, "cpu")
     assert json.loads((out / "run.json").read_text())["interrupted"] is True
 
