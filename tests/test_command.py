@@ -2,6 +2,8 @@
 
 import errno
 import importlib
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -32,6 +34,39 @@ def test_what_ends_a_command_is_one_line_and_an_exit_code(
     code, line = STORIES[error]
     assert exit_code("training.x", run) == code
     assert capsys.readouterr().err.startswith(line)
+
+
+def test_ctrl_c_while_a_command_is_imported_ends_it_without_a_traceback() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-X", "importtime", "-m", "training.evaluate", "--help"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A test run started in the background ignores Ctrl-C, and would hand that down.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stderr is not None
+    next(line for line in process.stderr if line.endswith("| training\n"))
+    process.send_signal(signal.SIGINT)
+    out, told = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT
+    assert "Traceback" not in told
+    assert not out
+
+
+def test_an_imported_command_takes_ctrl_c_as_python_does() -> None:
+    found: list[object] = []
+
+    def run() -> int:
+        found.append(signal.getsignal(signal.SIGINT))
+        return 0
+
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        assert exit_code("training.x", run) == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert found == [signal.default_int_handler]
 
 
 def test_a_new_place_is_free_and_takes_files(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 Every command of it begins here, and ends here where the packages of its extra are not installed.
 """
 
+import signal
 import sys
 from importlib.util import find_spec
 
@@ -15,3 +16,8 @@ if missing := [
         file=sys.stderr,
     )
     sys.exit(2)
+
+# Importing torch and scikit-learn for a command takes seconds, in which Ctrl-C would leave a
+# traceback: until ``command.exit_code`` it just ends the process.
+if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

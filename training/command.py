@@ -6,6 +6,7 @@ And how a path is written down in what they record.
 
 import argparse
 import errno
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
@@ -74,6 +75,8 @@ def exit_code(module: str, run: Callable[[], int]) -> int:
     """What ``run`` returns; 2 and one line on standard error for what cannot be done; 130 for
     Ctrl-C, of which a line tells, too.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as set while the command was imported
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return run()
     except KeyboardInterrupt:
