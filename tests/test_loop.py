@@ -18,6 +18,7 @@ from training.config import TrainConfig, TrainingError, load_config
 from training.corpora import read_sms
 from training.data import make_loader, split_examples
 from training.loop import Outcome, Snapshot, _OutOfPatience, _Trainer, autocast, train
+from training.muon import Muon
 from training.optimizer import make_optimizers, parameter_groups, schedule
 
 CPU = torch.device("cpu")
@@ -259,6 +260,27 @@ def test_muon_steps_every_direction_of_a_matrix_alike() -> None:
     spectrum = torch.linalg.svdvals(step) / (0.2 * max(weight.shape) ** 0.5)
     assert 0.6 < spectrum.min()
     assert spectrum.max() < 1.3
+
+
+@pytest.mark.parametrize("shape", [(12, 48), (48, 12), (16, 16)])
+def test_muon_in_float32_steps_as_torch_does_in_bfloat16(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stepped = []
+    for native in (True, False):
+        monkeypatch.setattr("training.muon.is_native", lambda _, native=native: native)
+        torch.manual_seed(0)
+        matrix = torch.nn.Parameter(torch.randn(shape))
+        still = torch.nn.Parameter(torch.ones(2, 2))  # without a gradient
+        muon = Muon([{"params": [matrix, still], "lr": 0.1}], weight_decay=0.1)
+        start = matrix.detach().clone()
+        for _ in range(3):
+            matrix.grad = torch.randn(shape)
+            muon.step()
+        assert still.equal(torch.ones(2, 2))
+        stepped.append(matrix.detach() - start)
+    assert not stepped[0].equal(stepped[1])
+    assert (stepped[0] - stepped[1]).norm() < 0.02 * stepped[0].norm()
 
 
 def test_prefix_loss_is_the_mean_over_every_beginning_of_each_text() -> None:

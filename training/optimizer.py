@@ -8,6 +8,7 @@ import torch
 
 from model.gpt2 import GPT2ForSequenceClassification, GPT2Model
 from training.config import TrainConfig
+from training.muon import Muon
 
 
 def parameter_groups(
@@ -55,11 +56,7 @@ def make_optimizers(
     if not matrices:
         return [adamw]
     with_matrices = [group for group in by_muon if group["params"]]
-    scaled = "match_rms_adamw"
-    return [
-        adamw,
-        torch.optim.Muon(with_matrices, weight_decay=weight_decay, adjust_lr_fn=scaled),
-    ]
+    return [adamw, Muon(with_matrices, weight_decay)]
 
 
 def schedule(config: TrainConfig, total_steps: int) -> Callable[[int], float]:
