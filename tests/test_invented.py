@@ -21,9 +21,7 @@ def runs(text: str) -> set[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["synthetic.jsonl", "further.jsonl", "everyday.jsonl", "checkins.jsonl"]
-)
+@pytest.mark.parametrize("name", sorted(path.name for path in TRAINING.glob("*.jsonl")))
 def test_no_invented_message_repeats_one_of_a_corpus(name: str) -> None:
     corpora = [
         *read_sms(SHARED_DATA / "sms" / "SMSSpamCollection"),
