@@ -172,7 +172,7 @@ def test_a_text_in_one_case_throughout_is_read_in_sentences(typed: str, read: st
         "a b c, I a m, e.g. this at 10.0.0.1, version 1.2.3.4, 24-7, and/or",
         "He fr33't, c0m'd and l8'r",
         "At 7pm, 10am, 33rd, 70th, 7zip and 300dpi of mp3's 24's, the b0b's",
-        "the 1's, 17's and 17' 1'man, x;c0unt &quota;c0unt &@mp &c0st; R&D;l1ke",
+        "the 1's, 17's and 17' 1'man, a1'm 21'll, x;c0unt &quota;c0unt &@mp &c0st; R&D;l1ke",
         "rack S30, board C0U, X11, A01, US$, a.c0mb, .c0m, http://b.c0mics.org, h t t",
     ],
 )
