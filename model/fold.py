@@ -1,6 +1,7 @@
 """Text folded for the model: disguised letters become the plain ones that they look like.
 
-Leet, marks and case become what people type (``leet.py``, ``tokenized.py``, ``sentences.py``).
+Leet, marks and case become what people type (``leet.py``, ``tokenized.py``, ``sentences.py``), and
+HTML's names of characters those characters.
 
 Knows Unicode, nothing of mail. Training and service fold alike, SMS and mail alike; what is shown
 or stored stays as it came.
@@ -8,6 +9,8 @@ or stored stays as it came.
 
 import re
 import unicodedata
+from html import unescape
+from html.entities import html5
 
 from model.leet import read_leet
 from model.sentences import as_typed
@@ -70,6 +73,15 @@ _LETTERS_AND_DIGITS = re.compile(r"[A-Za-z0-9]")
 _FEWEST_LETTERS = 3
 # Marks that lists, abbreviations and initials have among them.
 _IN_LISTS = {".", ",", ".,", ";", ":"}
+# What programs that store texts for a page put in them: "&lt;", "&amp;#39;", "<br />". Some corpora
+# have it in one class alone, so it would tell who collected a text instead of what it says.
+# Tags are those of one text; what has more is a page, and a mail's are read by html.py.
+_CHARACTER_NAME = re.compile(r"&(?:amp;)*(#\d{1,7}|#[xX][\dA-Fa-f]{1,6}|[A-Za-z][A-Za-z\d]{1,30});")
+_LINE_END = re.compile(r"<br ?/?>[ \t]?", re.IGNORECASE)
+_TAG = re.compile(r"</?(?:a|b|i|u|em|strong|span|p)(?:\s[^<>]{0,500})?>", re.IGNORECASE)
+# What collectors of SMS put where they took a number out of ham; it hid one spam of nine.
+_NUMBERS = {"<#>": "5", "<DECIMAL>": "2.5", "<TIME>": "5:30"}
+_TAKEN_OUT = re.compile("<(?:#|DECIMAL|TIME)>")
 # Beside a digit, what makes three of them a price.
 _CURRENCY = re.compile(r"[$£€%]\d|\d[$£€%]")
 # "h t t p : / / a . b": marks are put together only where a link begins.
@@ -104,8 +116,10 @@ def fold_text(text: str, *, typing: bool = True) -> str:
     prices, numbers of five digits or more and links. "Subject:" in front is left out. Unless
     ``typing`` is False, five letters and more that different marks keep apart are put together,
     words with digits and signs for letters are read (see ``leet.py``), marks that stand apart put
-    where they belong (``tokenized.py``), and a text in capitals or small letters throughout gets a
-    capital at each sentence and name (``sentences.py``). Never raises.
+    where they belong (``tokenized.py``), HTML's names of characters are read and its tags within a
+    text left out, signs for a number that was taken out ("<#>") are a number, and a text in
+    capitals or small letters throughout gets a capital at each sentence and name
+    (``sentences.py``). Never raises.
     """
     folded = _fold_letters(text)
     for _ in range(_PASSES):
@@ -120,8 +134,23 @@ def fold_text(text: str, *, typing: bool = True) -> str:
 
 
 def _read_typing(text: str) -> str:
-    text = _SCATTERED_WORD.sub(_gather, text)
+    text = _SCATTERED_WORD.sub(_gather, _read_escapes(text))
     return as_typed(read_leet(join_marks(text)))
+
+
+def _read_escapes(text: str) -> str:
+    """Names of characters as the characters, folded, and text without tags, as a page shows it."""
+    read = text
+    if "&" in text:
+        read = _CHARACTER_NAME.sub(_name_to_character, text)
+    if "<" in read:
+        read = _TAKEN_OUT.sub(lambda sign: _NUMBERS[sign[0]], read)
+        read = _TAG.sub("", _LINE_END.sub("\n", read))
+    return text if read == text else _fold_letters(read)
+
+
+def _name_to_character(name: re.Match[str]) -> str:
+    return unescape(f"&{name[1]};") if name[1][0] == "#" else html5.get(f"{name[1]};", name[0])
 
 
 def _put_word_together(word: re.Match[str]) -> str:

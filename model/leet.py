@@ -6,25 +6,22 @@ read as that word. Hardly any honest name, time, price or slang ("4get", "mp3", 
 
 import functools
 import re
+from html import unescape
 
 from model.tokenizer import encode, words
 
 _LETTERS = str.maketrans("@4$5370891!", "aassetobgii")
 _WITH_L = _LETTERS | str.maketrans("1!", "ll")
 # Letters and their stand-ins, at least one of each, standing alone: not in links, addresses, code.
-# Behind an apostrophe what is left of "not", "is", "have" and their like. HTML's names of marks
-# stand where the marks do.
-_END = r"""(?=-|&(?:[lg]t|amp|quot);|[.,:;?!"')*]*+(?!\S))"""
+# Behind an apostrophe what is left of "not", "is", "have" and their like.
+_END = r"""(?=[-&<]|[.,:;?!"')*>]*+(?!\S))"""
 _WORD = re.compile(
-    r"""(?<![^\s("'*,;-])(?=[0-9@$!]*+[A-Za-z])(?=[A-Za-z]*+[0-9@$!])([A-Za-z0-9@$!]{2,24})(?<!!)"""
-    rf"""(?:(['’]|&#39;)((?i:[t7s$md]|[rv][e3]|ll)))?{_END}"""
+    r"""(?<![^\s("'*,&<>-])(?=[0-9@$!]*+[A-Za-z])(?=[A-Za-z]*+[0-9@$!])([A-Za-z0-9@$!]{2,24})(?<!!)"""
+    rf"""(?:(['’])((?i:[t7s$md]|[rv][e3]|ll)))?{_END}"""
 )
-_BEHIND_NAME = re.compile(r"&(?:[lg]t|amp|quot);\Z")
-_LONGEST_NAME = 6
 # "I'm" and "it's" that have no letter before the apostrophe.
-_PRONOUN = re.compile(
-    rf"""1(?<![^\s("'*,;-]1)(?:(['’]|&#39;)(m|[l1]{{2}}|v[e3]|d)|7(['’]|&#39;)\$){_END}"""
-)
+_PRONOUN = re.compile(rf"""1(?<![^\s("'*,&<>-]1)(?:(['’])(m|[l1]{{2}}|v[e3]|d)|7(['’])\$){_END}""")
+# Names of HTML that leet has been written over.
 _MARK_NAME = re.compile("&(?:@mp|qu07|[lg]7);")
 _BEFORE_NOT = frozenset(
     "ain aren can couldn didn doesn don hadn hasn haven isn shouldn wasn weren won wouldn".split()
@@ -69,7 +66,7 @@ def read_leet(text: str) -> str:
     if any(mark in lowered for mark in _LINK_MARKS):
         text = _LINK.sub(lambda match: _LINK_PIECE.sub(_read_piece, match[0]), text)
     if "&" in text:
-        text = _MARK_NAME.sub(lambda name: _in_letters(name[0]), text)
+        text = _MARK_NAME.sub(lambda name: unescape(_in_letters(name[0])), text)
     text = _PRONOUN.sub(_read_pronoun, text)
     if not _WORD.search(text):
         return text
@@ -91,17 +88,11 @@ def _read_pronoun(match: re.Match[str]) -> str:
 def _read_word(match: re.Match[str], begin_large: bool) -> str:
     word, mark, ending = match[1], match[2] or "", (match[3] or "").lower().translate(_LETTERS)
     plain = _find_word(word, ending)
-    if plain == word or _stands_in_code(match.string, match.start()):
+    if plain == word:
         return match[0]
     if not word[0].isalpha() and _begins_large(match, begin_large):
         plain = plain[0].upper() + plain[1:]
     return plain + mark + (ending.upper() if plain.isupper() else ending)
-
-
-def _stands_in_code(text: str, start: int) -> bool:
-    """Whether a semicolon that ends no name of a mark stands before a word."""
-    behind = max(0, start - _LONGEST_NAME)
-    return text[start - 1 : start] == ";" and not _BEHIND_NAME.search(text, behind, start)
 
 
 def _begins_large(match: re.Match[str], sentences_do: bool) -> bool:

@@ -125,11 +125,11 @@ def test_a_message_is_checked_and_explained(
     eml = tmp_path / "winner.eml"
     eml.write_bytes(SPAM_MAIL)
     page, requested, complaints = open_page(browser, f"{address}/", size)
-    page.fill("#message", f"Subject: <b>Winner</b>\n\n{SPAM}")
+    page.fill("#message", f"Subject: <h1>Winner</h1>\n\n{SPAM}")
     page.get_by_role("button", name="Check").click()
     page.locator("#result").wait_for()
     assert "% spam" in page.inner_text("#decision")
-    assert page.inner_text("#text").split() == f"<b>Winner</b> {SPAM}".split()
+    assert page.inner_text("#text").split() == f"<h1>Winner</h1> {SPAM}".split()
     assert page.locator("#text span").count() > 5
     # Nothing is wider than the screen.
     assert page.evaluate("document.documentElement.scrollWidth") <= size[0]

@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every eighth label is wrong, so that there are errors to report; all texts need escaping."""
-    lines = [f"{line} <b>&" for line in synthetic_lines(200)]
+    lines = [f"{line} <h1>&" for line in synthetic_lines(200)]
     for number in range(0, len(lines), 8):
         label, _, text = lines[number].partition("\t")
         lines[number] = f"{'ham' if label == 'spam' else 'spam'}\t{text}"
@@ -128,7 +128,7 @@ def test_page_is_whole_and_shows_no_text_unless_asked(
     assert facts["data_sha256"]["SMSSpamCollection"] in page
     assert "TF-IDF + linear SVM" in page
     assert f"{facts['metrics']['test']['accuracy']:.2%}" in page
-    assert "&lt;b&gt;" not in page
+    assert "&lt;h1&gt;" not in page
     # The same run gives the same page.
     assert page == report.render(load_run(out, [str(corpus)], CPU), show_texts=False)
 

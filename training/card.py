@@ -33,7 +33,7 @@ GOLDEN_TEXTS = (
     "FREE ringtone! Txt TONE to 80000 now. 150p/msg, stop to end.",
     "Can you send me the notes from today's lecture?",
     "",
-    "Überraschung \u2013 字 \U0001f600 <|endoftext|> &amp; \x00",
+    "Überraschung \u2013 字 \U0001f600 <|endoftext|> it&#39;s &amp; \x00",
 )
 
 # By the SHA-256 that run.json has of them: nothing else tells what a file of somebody's holds.
