@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from benchmarks.disguises import FOLDED, UNFOLDED
 from benchmarks.environment import describe
 from model.classifier import Classifier
@@ -73,7 +75,10 @@ def measure(read: Read, spam: Sequence[str], ham: Sequence[str], cutoff: float) 
         "spam": len(spam),
         "caught": share(p > 0.5 for p in plain),
         "caught_at_cutoff": share(p >= cutoff for p in plain),
-        "turned": {name: compare(plain, read(texts), cutoff) for name, texts in changed.items()},
+        "turned": {
+            name: compare(plain, read(texts), cutoff)
+            for name, texts in tqdm(changed.items(), unit=" changes")
+        },
     }
 
 

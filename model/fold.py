@@ -76,7 +76,7 @@ _IN_LISTS = {".", ",", ".,", ";", ":"}
 # What programs that store texts for a page put in them: "&lt;", "&amp;#39;", "<br />". Some corpora
 # have it in one class alone, so it would tell who collected a text instead of what it says.
 # Tags are those of one text; what has more is a page, and a mail's are read by html.py.
-_CHARACTER_NAME = re.compile(r"&(?:amp;)*(#\d{1,7}|#[xX][\dA-Fa-f]{1,6}|[A-Za-z][A-Za-z\d]{1,30});")
+_CHARACTER_NAME = re.compile(r"&(#\d{1,7}|#[xX][\dA-Fa-f]{1,6}|[A-Za-z][A-Za-z\d]{1,30});")
 _LINE_END = re.compile(r"<br ?/?>[ \t]?", re.IGNORECASE)
 _TAG = re.compile(r"</?(?:a|b|i|u|em|strong|span|p)(?:\s[^<>]{0,500})?>", re.IGNORECASE)
 # What collectors of SMS put where they took a number out of ham; it hid one spam of nine.

@@ -6,7 +6,6 @@ read as that word. Hardly any honest name, time, price or slang ("4get", "mp3", 
 
 import functools
 import re
-from html import unescape
 
 from model.tokenizer import encode, words
 
@@ -66,7 +65,7 @@ def read_leet(text: str) -> str:
     if any(mark in lowered for mark in _LINK_MARKS):
         text = _LINK.sub(lambda match: _LINK_PIECE.sub(_read_piece, match[0]), text)
     if "&" in text:
-        text = _MARK_NAME.sub(lambda name: unescape(_in_letters(name[0])), text)
+        text = _MARK_NAME.sub(lambda name: _in_letters(name[0]), text)
     text = _PRONOUN.sub(_read_pronoun, text)
     if not _WORD.search(text):
         return text

@@ -76,13 +76,15 @@ from model.fold import fold_text
             '"believe" "ONLY"! LIKE&SHARE&WIN, love <3',
         ),
         (
-            "I &lt;3 &amp;quot;it&amp;amp;#39;s&quot;&nbsp;now <br />2 &lt;#&gt;.<BR>&lt;b>b</b>",
+            "I &lt;3 &amp;quot;it&amp;amp;#39;s&quot;&nbsp;now <br /> 2 &lt;#&gt;.<BR>&lt;b>b</b>",
             'I <3 "it\'s" now \n2 5.\nb',
         ),
         (
             "get <SPAN class='a'><a\nhref=\"http://c.example/?d=1\">it</a></span> <ab> <p <i>",
             "get it <ab> <p ",
         ),
+        ("<fr33>, <1'm> $h0p&1'v3 f0r< a>$h0p", "<free>, <I'm> shop&I've for< a>shop"),
+        ("<em>a</em> <strong>b</strong><u>c</u><i>d</i><P>e</p>", "a bcde"),
         ("at  &lt;TIME&gt; <DECIMAL>km <time> &lt;URL&gt;", "at  5:30 2.5km <time> <URL>"),
         ("\uff06lt; &#86;&#x49;AGRA &#1;&#8203;&amp;nbsp;&#1072;lso", "< VIAGRA  also"),
         ("get The $h@r3 (Of @ndr01d (Watch $h0p", "get The Share (Of Android (Watch Shop"),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from model.classifier import EncodedText, Prediction
 from model.gpt2 import GPT2ForSequenceClassification
@@ -14,6 +15,8 @@ from training.config import TrainConfig
 
 # Windows computed at once.
 _AT_ONCE = 32
+# After which there is a bar to look at.
+_SECONDS_OF_PATIENCE = 5
 
 
 def is_served(config: TrainConfig) -> bool:
@@ -64,9 +67,13 @@ def _read(
 ) -> Tensor:
     """Logits (W, 2) of windows in float32 on the CPU, the table's log odds among them."""
     found = []
-    for start in range(0, len(windows), _AT_ONCE):
-        some = windows[start : start + _AT_ONCE]
-        packed = pack([window.token_ids for window in some]).to(device)
-        wholes = [window.whole or window.token_ids for window in some]
-        found.append(add_ngrams(model(packed), model.ngrams, wholes).cpu())
+    with tqdm(
+        total=len(windows), unit=" windows", desc="reading", delay=_SECONDS_OF_PATIENCE, leave=False
+    ) as bar:
+        for start in range(0, len(windows), _AT_ONCE):
+            some = windows[start : start + _AT_ONCE]
+            packed = pack([window.token_ids for window in some]).to(device)
+            wholes = [window.whole or window.token_ids for window in some]
+            found.append(add_ngrams(model(packed), model.ngrams, wholes).cpu())
+            bar.update(len(some))
     return torch.cat(found)
