@@ -52,7 +52,8 @@ def render() -> str:
     lines += [
         "",
         "\\* Mean and standard deviation of five runs of the third step, four of which make the "
-        "starter; all with one table (`benchmarks/results/starter_runs.json` has the command).",
+        "starter; all with one table, and judged before HTML's names of characters were read "
+        "(`benchmarks/results/starter_runs.json` has the command).",
         "",
         "Trained without the labels of one of the three, tested on it and on Enron-Spam; all "
         "systems have the 40,021 invented messages of `training/synthetic.jsonl`, `further.jsonl` "
@@ -105,7 +106,7 @@ def _judges(judges: dict[str, Any]) -> list[str]:
         f"Bayes, and bogofilter, have learnt {learnt['ham']} ham and {learnt['spam']} spam of the "
         "same archive. *mail*: the test part's messages as they came, with header fields that in "
         "this archive tell much and that the starter does not read; *text alone* and Enron-Spam: "
-        f"all under the same few fields (`{judges['command']}`):",
+        f"all under the same few fields (`{judges['command']}`, commit {judges['commit'][:7]}):",
         "",
         f"| filter | {' | '.join(sets)} |",
         f"|---|{'---|' * len(sets)}",

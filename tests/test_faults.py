@@ -80,7 +80,10 @@ def test_lists_leave_room_for_single_texts(save_tiny: Callable[..., Path]) -> No
 def test_bodies_beyond_the_bytes_that_are_held_are_refused(save_tiny: Callable[..., Path]) -> None:
     async def scenario() -> None:
         # Room for two of the largest, of each of which 65,536 do not count.
-        app = create_app(make_settings(save_tiny(), max_pending_bytes=1024, max_body_bytes=100_000))
+        settings = make_settings(
+            save_tiny(), max_pending_bytes=1024, max_body_bytes=100_000, timeout_seconds=60
+        )
+        app = create_app(settings)
         async with running(app) as client:
             model, first = await held(app, client)
             large = json.dumps({"texts": ["large " * 16_000]}).encode()

@@ -67,13 +67,21 @@ def _read(
 ) -> Tensor:
     """Logits (W, 2) of windows in float32 on the CPU, the table's log odds among them."""
     found = []
-    with tqdm(
-        total=len(windows), unit=" windows", desc="reading", delay=_SECONDS_OF_PATIENCE, leave=False
-    ) as bar:
+    bar = tqdm(
+        total=sum(len(window.token_ids) for window in windows),
+        unit=" tokens",
+        unit_scale=True,
+        desc="reading",
+        delay=_SECONDS_OF_PATIENCE,
+        leave=False,
+    )
+    with bar:
         for start in range(0, len(windows), _AT_ONCE):
             some = windows[start : start + _AT_ONCE]
-            packed = pack([window.token_ids for window in some]).to(device)
+            token_lists = [window.token_ids for window in some]
             wholes = [window.whole or window.token_ids for window in some]
-            found.append(add_ngrams(model(packed), model.ngrams, wholes).cpu())
-            bar.update(len(some))
+            found.append(
+                add_ngrams(model(pack(token_lists).to(device)), model.ngrams, wholes).cpu()
+            )
+            bar.update(sum(map(len, token_lists)))
     return torch.cat(found)
