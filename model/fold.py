@@ -79,9 +79,9 @@ _IN_LISTS = {".", ",", ".,", ";", ":"}
 _CHARACTER_NAME = re.compile(r"&(#\d{1,7}|#[xX][\dA-Fa-f]{1,6}|[A-Za-z][A-Za-z\d]{1,30});")
 _LINE_END = re.compile(r"<br ?/?>[ \t]?", re.IGNORECASE)
 _TAG = re.compile(r"</?(?:a|b|i|u|em|strong|span|p)(?:\s[^<>]{0,500})?>", re.IGNORECASE)
-# What collectors of SMS put where they took a number out of ham; it hid one spam of nine.
+# What collectors of SMS put where they took a number out of ham; it hid one spam SMS of nine.
 _NUMBERS = {"<#>": "5", "<DECIMAL>": "2.5", "<TIME>": "5:30"}
-_TAKEN_OUT = re.compile("<(?:#|DECIMAL|TIME)>")
+_TAKEN_OUT = re.compile("|".join(_NUMBERS))
 # Beside a digit, what makes three of them a price.
 _CURRENCY = re.compile(r"[$£€%]\d|\d[$£€%]")
 # "h t t p : / / a . b": marks are put together only where a link begins.

@@ -1,10 +1,12 @@
 """Training reads texts as the service does."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from tqdm import tqdm
 
 from model.checkpoint import load_classifier
 from model.classifier import Classifier
@@ -28,6 +30,20 @@ def test_a_model_in_training_reads_windows_as_its_checkpoint_will(
     found = read_texts(model, texts, CPU)
     assert found == pytest.approx([e.spam_probability for e in expected], abs=1e-5)
     assert max(e.num_tokens for e in expected) > served.max_tokens
+
+
+def test_a_bar_shows_how_far_a_long_reading_is(
+    save_tiny: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = load_classifier(save_tiny()).model
+    read_texts(model, [HAM, SPAM], CPU)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("training.reading._SECONDS_OF_PATIENCE", 0)
+    monkeypatch.setattr("training.reading.tqdm", partial(tqdm, mininterval=0))
+    read_texts(model, [HAM, SPAM] * 32, CPU)
+    assert "reading: 100%" in capsys.readouterr().err
 
 
 def test_calibration_is_of_verdicts_as_they_are_read(save_tiny: Callable[..., Path]) -> None:
