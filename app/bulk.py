@@ -23,7 +23,16 @@ from tqdm import tqdm
 
 from app.cores import usable_cores
 from app.decision import Cutoffs, score_of
-from app.records import Format, Record, Source, SourceError, open_source, read_records
+from app.records import (
+    MAILDIR_FOLDERS,
+    Format,
+    Record,
+    Source,
+    SourceError,
+    message_name,
+    open_source,
+    read_records,
+)
 from app.settings import SettingsError, read_settings
 from model.checkpoint import CheckpointError
 from model.classifier import Classifier, DeviceError, Prediction
@@ -213,16 +222,27 @@ def _missing(
     """The records that have no result yet; tells how many bytes each read one takes."""
     for source in sources:
         position = 0
+        moved = _results_of_messages(source, done) if source.format == "maildir" else {}
         for record in read_records(source, column):
             advance(record.size)
             position = record.position
-            last = done.get(record.source)
+            last = done.get(record.source) or moved.get(message_name(record.source))
             if last is None or position > last.position:
                 yield record
             elif position == last.position and record.text is not None and last.text_sha256:
                 _refuse_other(record.source, sha256_of(record.text) == last.text_sha256)
         last = done.get(str(source.path))
         _refuse_other(str(source.path), last is None or position >= last.position)
+
+
+def _results_of_messages(maildir: Source, done: dict[str, Done]) -> dict[str, Done]:
+    """By what stays of their names: who reads a message moves it and sets flags."""
+    folders = {maildir.path / folder for folder in MAILDIR_FOLDERS}
+    return {
+        message_name(name): last
+        for name, last in done.items()
+        if Path(name).parent in folders and last.text_sha256  # else it was gone, or bad
+    }
 
 
 def _refuse_other(source: str, is_same: bool) -> None:

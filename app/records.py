@@ -26,6 +26,8 @@ _SUFFIXES: dict[str, Format] = {
     ".mbox": "mbox",
     ".eml": "eml",
 }
+MAILDIR_FOLDERS = ("cur", "new")
+"""Where a Maildir's messages lie."""
 # A line or field longer than this is cut, or is a bad record where half of it means nothing.
 _MAX_LINE_BYTES = 4 << 20
 _READ_BYTES = 1 << 16
@@ -92,7 +94,7 @@ def open_source(path: Path, given: Format | None, column: str) -> Source:
         SourceError: it cannot.
     """
     if path.is_dir():
-        if not any((path / name).is_dir() for name in ("cur", "new")):
+        if not any((path / name).is_dir() for name in MAILDIR_FOLDERS):
             raise SourceError(f"{path} is a folder but no Maildir: it has neither cur nor new.")
         return Source(path, "maildir")
     if path.exists() and not path.is_file():
@@ -139,10 +141,20 @@ def read_records(source: Source, column: str) -> Iterator[Record]:
             yield Record(str(path), 1, 0, None, "the file is gone")
 
 
+def message_name(path: str) -> str:
+    """What stays of a message's path in a Maildir: neither in which of its folders, nor the flags.
+
+    >>> message_name("mail/new/1.host") == message_name("mail/cur/1.host:2,S")
+    True
+    """
+    place = Path(path)
+    return str(place.parent.parent / place.name.partition(":2,")[0])
+
+
 def _files(source: Source) -> list[Path]:
     if source.format != "maildir":
         return [source.path]
-    folders = [source.path / name for name in ("cur", "new")]
+    folders = [source.path / name for name in MAILDIR_FOLDERS]
     found = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
     return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
 

@@ -291,6 +291,19 @@ def test_results_do_not_go_into_the_maildir_that_is_scored(
     assert not (box / place).exists()
 
 
+def test_message_that_was_read_meanwhile_is_not_scored_again(
+    score: Callable[..., list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    message = written(tmp_path / "box" / "new" / "1.host", MAIL)
+    texts = written(tmp_path / "box" / "notes" / "3.host", f"{HAM}\n{SPAM}\n")  # no message
+    score(tmp_path / "box", texts, flags=("--format", "txt"))
+    message.rename(written(tmp_path / "box" / "cur" / "2.host:2,", MAIL).with_name("1.host:2,S"))
+    written(tmp_path / "box" / "cur" / "3.host:2,", MAIL)
+    results = score(tmp_path / "box", texts, flags=("--format", "txt"))
+    names = [Path(result["source"]).name for result in results]
+    assert names == ["1.host", "3.host", "3.host", "2.host:2,", "3.host:2,"]
+
+
 def test_results_go_to_a_regular_file_alone(
     score: Callable[..., list[dict[str, Any]]],
     tmp_path: Path,
@@ -353,6 +366,8 @@ def test_message_that_vanishes_meanwhile_is_a_bad_record(
     monkeypatch.setattr(records, "_files", lambda source: [gone, *listed(source)])
     results = score(box)
     assert [result.get("error") for result in results] == ["the file is gone", None]
+    written(box / "cur" / "0:2,S", MAIL)  # where it had gone
+    assert [result.get("error") for result in score(box)] == ["the file is gone", None, None]
 
 
 def test_what_is_compressed_is_not_read_as_text(

@@ -87,6 +87,9 @@ def test_a_command_without_its_extra_names_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)  # as if it were not installed
     monkeypatch.delitem(sys.modules, "training")
+    with pytest.raises(ModuleNotFoundError, match="scripts/setup train"):
+        importlib.import_module("training")  # into a program of others
+    monkeypatch.setattr(sys, "argv", ["-m", "recipe.toml"])
     with pytest.raises(SystemExit) as ended:
         importlib.import_module("training")
     assert ended.value.code == 2
