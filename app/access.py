@@ -15,39 +15,32 @@ class KeysError(ValueError):
 
 
 class AccessKeys:
-    """Keys, of which the hashes alone are kept. Without any, everybody may ask."""
+    """The keys of a file, of which the hashes alone are kept. Without a file, everybody may ask."""
 
-    def __init__(self, hashes: set[bytes]) -> None:
-        self._hashes = hashes
+    def __init__(self, path: Path | None) -> None:
+        """Reads the file.
 
-    def __bool__(self) -> bool:
-        return bool(self._hashes)
+        Raises:
+            KeysError: as for ``read``.
+        """
+        self._path = path
+        self._hashes: set[bytes] = set()
+        self.read()
 
-    @classmethod
-    def read(cls, path: Path | None) -> "AccessKeys":
-        """Reads ``name key`` lines; blank lines and lines that start with # do not count. The names
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def read(self) -> None:
+        """Reads the file, anew where it was read before; from then on its keys alone count.
+
+        It has ``name key`` lines; blank lines and lines that start with # do not count. The names
         are for whoever keeps the file.
 
         Raises:
-            KeysError: unreadable, a line of another form, or no key at all.
+            KeysError: unreadable, a line of another form, or no key at all. The keys so far stay.
         """
-        if path is None:
-            return cls(set())
-        try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise KeysError(f"the file of access keys cannot be read: {error}") from error
-        hashes = set()
-        for number, line in enumerate(lines, 1):
-            words = line.split()
-            if not words or words[0].startswith("#"):
-                continue
-            if len(words) != 2:
-                raise KeysError(f"{path}, line {number}: a line is a name, a blank and a key.")
-            hashes.add(_hash(words[1]))
-        if not hashes:
-            raise KeysError(f"{path} holds no key: nobody could ask.")
-        return cls(hashes)
+        if self._path is not None:
+            self._hashes = _read(self._path)
 
     def admit(self, request: Request) -> None:
         """Lets a request with one of the keys through, as Bearer token or X-API-Key.
@@ -64,6 +57,24 @@ class AccessKeys:
             raise AccessDenied(
                 "Send one of the access keys: Authorization: Bearer KEY, or X-API-Key."
             )
+
+
+def _read(path: Path) -> set[bytes]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise KeysError(f"the file of access keys cannot be read: {error}") from error
+    hashes = set()
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        if len(words) != 2:
+            raise KeysError(f"{path}, line {number}: a line is a name, a blank and a key.")
+        hashes.add(_hash(words[1]))
+    if not hashes:
+        raise KeysError(f"{path} holds no key: nobody could ask.")
+    return hashes
 
 
 def admit_with(request: Request, key: SecretStr | None, name: str) -> None:

@@ -48,7 +48,7 @@ def create_app(
     Raises:
         KeysError: the file of access keys cannot be used.
     """
-    keys = AccessKeys.read(settings.api_keys_file)
+    keys = AccessKeys(settings.api_keys_file)
     service = Service(settings, exit_process)
 
     @asynccontextmanager
@@ -77,6 +77,7 @@ def create_app(
         telemetry={"logs": False, "auto_configure": settings.telemetry},
     )
     app.state.service = service
+    app.state.keys = keys
     budget = app.state.body_budget = BodyBudget(settings)
     # For the button "Authorize" of the docs page alone: RequestContext does the checking.
     schemes = [

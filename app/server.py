@@ -13,6 +13,7 @@ from types import FrameType
 
 import uvicorn
 
+from app.access import AccessKeys, KeysError
 from app.errors import ReloadFailed
 from app.main import create_app
 from app.protocol import BoundedProtocol
@@ -36,13 +37,14 @@ _NOTICE_SECONDS = 0.5
 
 
 class Server(uvicorn.Server):
-    """Uvicorn that drains before it closes its port, and switches checkpoints at SIGHUP."""
+    """Uvicorn that drains before it closes its port, and reads model and keys anew at SIGHUP."""
 
     def __init__(self, settings: Settings) -> None:
         self.exit_code = 0
         self._drain_seconds = settings.drain_seconds
         app = create_app(settings, self._exit_process)
         self._service: Service = app.state.service
+        self._keys: AccessKeys = app.state.keys
         self._tasks: set[asyncio.Task[None]] = set()
         config = uvicorn.Config(
             app,
@@ -103,5 +105,12 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
     async def _reload(self) -> None:
+        try:
+            self._keys.read()
+        except KeysError as error:
+            _log.error("access keys not read", extra={"reason": str(error)})
+        else:
+            if self._keys:
+                _log.info("access keys read", extra={"keys": len(self._keys)})
         with contextlib.suppress(ReloadFailed):  # it has been logged, and the old model stays
             await self._service.reload()

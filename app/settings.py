@@ -135,7 +135,9 @@ class Settings(BaseSettings):
         description="a forward pass that takes this long has hung and is given up",
     )
     api_keys_file: Path | None = Field(
-        None, description="file of access keys, one `name key` a line; without it all may ask"
+        None,
+        description="file of access keys, one `name key` a line; SIGHUP reads it anew; "
+        "without it all may ask",
     )
     admin_key: SecretStr | None = Field(
         None, description="key of POST /admin/reload and /admin/rollback; without it they are off"

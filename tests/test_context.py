@@ -129,7 +129,7 @@ def test_an_unusable_file_of_keys_opens_nothing(
 def test_what_a_comment_says_is_no_key(tmp_path: Path, content: str) -> None:
     path = tmp_path / "keys"
     path.write_text(content, encoding="utf-8")
-    keys = AccessKeys.read(path)
+    keys = AccessKeys(path)
     keys.admit(Request({"type": "http", "headers": [(b"x-api-key", b"key")]}))
     for wrong in (b"retired", b"x", b""):
         with pytest.raises(AccessDenied):
@@ -247,7 +247,7 @@ def test_a_defect_amid_a_reply_begins_no_other(caplog: pytest.LogCaptureFixture)
     app = RequestContext(
         break_off,
         metrics=Metrics(),
-        keys=AccessKeys.read(None),
+        keys=AccessKeys(None),
         body_budget=BodyBudget(Settings()),
     )
     asyncio.run(app(scope, receive, send))

@@ -86,6 +86,24 @@ def test_a_started_service_answers_and_ends_at_sigterm(save_tiny: Callable[..., 
         assert process.returncode == 0
 
 
+def test_keys_are_read_anew_at_a_reload_and_stay_where_they_cannot_be(
+    save_tiny: Callable[..., Path], tmp_path: Path
+) -> None:
+    def status(key: str) -> int:
+        return httpx.get(f"{address}/info", headers={"X-API-Key": key}).status_code
+
+    path = tmp_path / "keys"
+    path.write_text("first 1")
+    with served(save_tiny(), "--api-keys-file", str(path)) as (process, address):
+        assert (status("1"), status("2")) == (200, 401)
+        for content, told in (("second 2", "access keys read"), ("none", "access keys not read")):
+            path.write_text(content)
+            process.send_signal(signal.SIGHUP)
+            assert process.stderr is not None
+            assert any(f'"{told}"' in line for line in process.stderr)
+            assert (status("1"), status("2")) == (401, 200)
+
+
 def test_a_reload_does_not_end_what_is_starting(save_tiny: Callable[..., Path]) -> None:
     process = start("--checkpoint", str(save_tiny()), "--port", "0")
     try:
