@@ -34,6 +34,8 @@ _POLL_SECONDS = 0.1
 # So many workers replaced in so short a time: something is wrong with all of them.
 _MAX_REPLACED = 5
 _REPLACED_WITHIN_SECONDS = 60.0
+# What a worker that replaces another could not start with may be mended by then.
+_RETRY_SECONDS = 10.0
 # What uvicorn may need beyond the time to drain.
 _GRACE_SECONDS = 15.0
 _BACKLOG = 2048
@@ -68,6 +70,8 @@ class Workers:
         self._arguments = arguments
         self._processes: list[subprocess.Popen[bytes]] = []
         self._replaced: deque[float] = deque(maxlen=_MAX_REPLACED)
+        self._first_pids: set[int] = set()
+        self._retry_times: list[float] = []
         self._stopping_since: float | None = None
         self._exit_code = 0
 
@@ -89,6 +93,7 @@ class Workers:
             signal.signal(signal.SIGHUP, self._pass_on)
             for _ in range(self._settings.workers):
                 self._start()
+            self._first_pids = {process.pid for process in self._processes}
             count = len(self._processes)
             _log.info("%d workers running on %s (SIGTERM ends them)", count, url_of(listener))
             while self._processes:
@@ -120,16 +125,28 @@ class Workers:
                 # One that is still starting ends by the signal itself.
                 ended_well = process.returncode in (0, -signal.SIGTERM)
                 self._exit_code = self._exit_code or (0 if ended_well else WORKERS_FAILED)
-            elif process.returncode == STARTUP_FAILED:  # it has said why, and so will all others
-                self._stop(STARTUP_FAILED)
+            elif process.returncode == STARTUP_FAILED:  # it has said why
+                self._retry(process)
             else:
                 self._replace(process)
+        for due in [t for t in self._retry_times if t <= time.monotonic()]:
+            self._retry_times.remove(due)
+            if self._stopping_since is None:
+                self._start()
         if self._stopping_since is not None and time.monotonic() > self._stopping_since + (
             self._settings.drain_seconds + _GRACE_SECONDS
         ):
             self._exit_code = self._exit_code or WORKERS_FAILED
             for process in self._processes:
                 process.kill()
+
+    def _retry(self, failed: subprocess.Popen[bytes]) -> None:
+        # The others have started: checkpoint or keys have been spoilt since, and they can go on.
+        if failed.pid in self._first_pids or not self._processes:
+            self._stop(STARTUP_FAILED)
+            return
+        _log.error("a worker cannot start and is tried again", extra={"seconds": _RETRY_SECONDS})
+        self._retry_times.append(time.monotonic() + _RETRY_SECONDS)
 
     def _replace(self, ended: subprocess.Popen[bytes]) -> None:
         now = time.monotonic()

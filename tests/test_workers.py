@@ -116,29 +116,59 @@ def test_workers_that_cannot_start_end_with_2(flags: list[str], words: str) -> N
     assert "Traceback" not in errors
 
 
-def test_a_signal_while_workers_are_started_ends_them_all(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def run_scripted(
+    monkeypatch: pytest.MonkeyPatch, scripts: list[str], retry_seconds: float = 60.0
+) -> tuple[int, list[int]]:
+    """Runs two workers, which are these Python scripts instead, as are those that replace them; at
+    SIGTERM after the last has started. Exit codes: of the parent, of each."""
     started: list[subprocess.Popen[bytes]] = []
-    sleeper = [sys.executable, "-c", "import time; time.sleep(60)"]
     popen = subprocess.Popen
 
-    def start_and_be_ended(*arguments: object, **values: object) -> subprocess.Popen[bytes]:
-        process = popen(sleeper)
-        started.append(process)
-        if len(started) == 2:
+    def start_next(*arguments: object, **values: object) -> subprocess.Popen[bytes]:
+        started.append(popen([sys.executable, "-c", scripts[len(started)]]))
+        if len(started) == len(scripts):
             signal.raise_signal(signal.SIGTERM)
-        return process
+        return started[-1]
 
-    monkeypatch.setattr("app.workers.subprocess.Popen", start_and_be_ended)
+    monkeypatch.setattr("app.workers.subprocess.Popen", start_next)
+    monkeypatch.setattr("app.workers._RETRY_SECONDS", retry_seconds)
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     before = {number: signal.getsignal(number) for number in numbers}
     try:
-        assert Workers(read_settings(["--port", "0", "--workers", "4"]), []).run() == 0
+        code = Workers(read_settings(["--port", "0", "--workers", "2"]), []).run()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    assert [process.returncode for process in started] == [-signal.SIGTERM] * 4
+    return code, [process.returncode for process in started]
+
+
+RUNS = "import time; time.sleep(60)"
+DIES = "import os; os.kill(os.getpid(), 9)"
+CANNOT_START = "import sys; sys.exit(2)"
+
+
+def test_a_signal_while_workers_are_started_ends_them_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert run_scripted(monkeypatch, [RUNS, RUNS]) == (0, [-signal.SIGTERM] * 2)
+
+
+def test_workers_go_on_while_one_that_replaces_another_cannot_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scripts = [RUNS, DIES, CANNOT_START, CANNOT_START, RUNS]
+    code, codes = run_scripted(monkeypatch, scripts, retry_seconds=0.1)
+    assert code == 0
+    assert codes == [-signal.SIGTERM, -signal.SIGKILL, 2, 2, -signal.SIGTERM]
+
+
+def test_workers_of_which_one_cannot_start_end_with_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_scripted(monkeypatch, [RUNS, CANNOT_START, RUNS]) == (2, [-signal.SIGTERM, 2])
+
+
+def test_workers_of_which_none_is_left_end_with_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    code, codes = run_scripted(monkeypatch, [DIES, DIES, CANNOT_START, CANNOT_START, RUNS])
+    assert (code, codes[-1]) == (2, 2)
 
 
 def test_an_admin_key_would_reach_one_worker_alone() -> None:
