@@ -227,6 +227,10 @@ def test_resumed_run_equals_an_uninterrupted_one(
         Pretrainer(config.model_copy(update={"learning_rate": 1.0}), tiny_texts(), CPU).restore(
             tmp_path / "half"
         )
+    others = tiny_texts()
+    others.train[0], others.train[1] = others.train[1], others.train[0]
+    with pytest.raises(CheckpointError, match="learns from other texts"):
+        Pretrainer(config, others, CPU).restore(tmp_path / "half")
     (tmp_path / "half" / "optimizer.safetensors").write_bytes(b"")
     with pytest.raises(CheckpointError, match="cannot go on from"):
         Pretrainer(config, tiny_texts(), CPU).restore(tmp_path / "half")

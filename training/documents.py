@@ -1,7 +1,10 @@
 """Texts without labels for pretraining: sources to documents, documents to windows of tokens."""
 
+import hashlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +30,14 @@ class TextSplit:
 
     train: list[Window]
     held_back: dict[str, list[Window]]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of all windows in their order, which the order of learning hangs on, too."""
+        digest = hashlib.sha256()
+        for window in itertools.chain(self.train, *self.held_back.values()):
+            digest.update(np.array([*window, -1], np.int32).tobytes())
+        return digest.hexdigest()
 
     def counts(self) -> NDArray[np.int64]:
         """(V,): how often each token is to be guessed in training."""

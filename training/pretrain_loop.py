@@ -264,6 +264,7 @@ class Pretrainer:
             tensors |= {f"pupil.{name}": p.detach() for name, p in self.pupil.named_parameters()}
         state = {
             "recipe": self.config.model_dump(mode="json"),
+            "texts": self.texts.sha256,
             "steps_done": self.steps_done,
             "seconds": self.seconds,
             "history": [dataclasses.asdict(point) for point in self.history],
@@ -277,7 +278,7 @@ class Pretrainer:
         """Goes back to where ``save`` was called.
 
         Raises:
-            CheckpointError: files missing or damaged, or a recipe other than this one's.
+            CheckpointError: files missing or damaged, or of another recipe or other texts.
         """
         try:
             state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
@@ -285,6 +286,10 @@ class Pretrainer:
             if state["recipe"] != self.config.model_dump(mode="json"):
                 raise CheckpointError(
                     f"{folder} is of another recipe: go on with that, or give another --out."
+                )
+            if state["texts"] != self.texts.sha256:
+                raise CheckpointError(
+                    f"{folder} learns from other texts: give the same --data, or another --out."
                 )
             self._adopt(load_language_model(folder), self.pupil)
             if self.pupil:
