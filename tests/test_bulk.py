@@ -19,13 +19,14 @@ from model.mail import message_to_text
 from model.windows import encode_windows, join_predictions
 from tests.conftest import AWKWARD_TEXTS, HAM, SPAM
 
+Score = Callable[..., list[dict[str, Any]]]
+"""Scores files; the results so far."""
+
 MAIL = f"From: a@example.org\nSubject: Winner\n\n{SPAM}\n".encode()
 
 
 @pytest.fixture
-def score(
-    save_tiny: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., list[dict[str, Any]]]:
+def score(save_tiny: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Score:
     """Scores files with one tiny checkpoint; the results so far."""
     monkeypatch.setenv("SPAMGATE_DTYPE", "float32")
     checkpoint = save_tiny()
@@ -55,7 +56,7 @@ def expected(folder: Path, text: str) -> float:
 
 
 def test_texts_are_scored_in_their_order_whatever_their_length(
-    score: Callable[..., list[dict[str, Any]]], tmp_path: Path
+    score: Score, tmp_path: Path
 ) -> None:
     texts = [HAM, "word " * 1900, SPAM, "short", "prize " * 1400]
     path = written(tmp_path / "a.txt", "\n".join(texts[:3]) + "\n\n" + "\n".join(texts[3:]))
@@ -72,9 +73,7 @@ def test_texts_are_scored_in_their_order_whatever_their_length(
     assert SPAM not in (tmp_path / "out.jsonl").read_text()
 
 
-def test_every_format_gives_the_same_verdict(
-    score: Callable[..., list[dict[str, Any]]], tmp_path: Path
-) -> None:
+def test_every_format_gives_the_same_verdict(score: Score, tmp_path: Path) -> None:
     text = message_to_text(MAIL).text
     files = [
         written(tmp_path / "a.csv", f'id,text\n1,"{text}"\n2,"{text}"\n'),
@@ -95,7 +94,7 @@ def test_every_format_gives_the_same_verdict(
 
 
 def test_bad_records_are_told_and_stop_nothing(
-    score: Callable[..., list[dict[str, Any]]],
+    score: Score,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -127,7 +126,7 @@ def test_bad_records_are_told_and_stop_nothing(
 
 
 def test_interrupted_run_goes_on_without_scoring_again(
-    score: Callable[..., list[dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    score: Score, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = [
         written(tmp_path / f"{n}.txt", "".join(f"text {n} {line}\n" for line in range(10)))
@@ -159,9 +158,7 @@ def test_interrupted_run_goes_on_without_scoring_again(
     assert seen == []
 
 
-def test_cutoffs_texts_and_column_are_as_told(
-    score: Callable[..., list[dict[str, Any]]], tmp_path: Path
-) -> None:
+def test_cutoffs_texts_and_column_are_as_told(score: Score, tmp_path: Path) -> None:
     path = written(
         tmp_path / "a.jsonl", "".join(json.dumps({"sms": t}) + "\n" for t in AWKWARD_TEXTS)
     )
@@ -172,7 +169,7 @@ def test_cutoffs_texts_and_column_are_as_told(
 
 
 def test_checkpoint_cutoffs_and_prior_count_where_nothing_else_is_told(
-    score: Callable[..., list[dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    score: Score, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = {"cutoffs": {"ham_below": 1, "spam_from": 1}, "spam_prior": 0.2}
     (tmp_path / "tiny" / "run.json").write_text(json.dumps(run))
@@ -196,7 +193,7 @@ def test_checkpoint_cutoffs_and_prior_count_where_nothing_else_is_told(
     ],
 )
 def test_file_that_holds_no_results_stays_as_it_is(
-    score: Callable[..., list[dict[str, Any]]], tmp_path: Path, content: str
+    score: Score, tmp_path: Path, content: str
 ) -> None:
     out = written(tmp_path / "out.jsonl", content)
     score(written(tmp_path / "a.txt", HAM), code=2)
@@ -204,9 +201,7 @@ def test_file_that_holds_no_results_stays_as_it_is(
 
 
 @pytest.mark.parametrize("half", ['{"sour', '{"source": "half a li', '{"source": "a", "p": {}'])
-def test_half_of_a_first_result_is_written_again(
-    score: Callable[..., list[dict[str, Any]]], tmp_path: Path, half: str
-) -> None:
+def test_half_of_a_first_result_is_written_again(score: Score, tmp_path: Path, half: str) -> None:
     written(tmp_path / "out.jsonl", half)
     [result] = score(written(tmp_path / "a.txt", HAM))
     whole = json.dumps(result)
@@ -228,7 +223,7 @@ def test_half_of_a_first_result_is_written_again(
     ],
 )
 def test_what_cannot_be_read_is_one_line_and_code_2(
-    score: Callable[..., list[dict[str, Any]]],
+    score: Score,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     name: str,
@@ -258,9 +253,7 @@ def test_cutoff_that_is_no_probability_is_told(
 
 
 def test_results_do_not_go_where_records_come_from(
-    score: Callable[..., list[dict[str, Any]]],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    score: Score, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     texts = written(tmp_path / "a.txt", HAM + "\n")
     (tmp_path / "out.jsonl").symlink_to(texts)
@@ -270,8 +263,7 @@ def test_results_do_not_go_where_records_come_from(
 
 
 def test_pipe_is_refused_before_its_records_are_lost(
-    score: Callable[..., list[dict[str, Any]]],
-    capsys: pytest.CaptureFixture[str],
+    score: Score, capsys: pytest.CaptureFixture[str]
 ) -> None:
     read_end, write_end = os.pipe()
     os.write(write_end, HAM.encode())
@@ -283,7 +275,7 @@ def test_pipe_is_refused_before_its_records_are_lost(
 
 @pytest.mark.parametrize("place", ["cur/out.jsonl", "out.jsonl"])
 def test_results_do_not_go_into_the_maildir_that_is_scored(
-    score: Callable[..., list[dict[str, Any]]], tmp_path: Path, place: str
+    score: Score, tmp_path: Path, place: str
 ) -> None:
     box = written(tmp_path / "box" / "cur" / "1:2,S", MAIL).parents[1]
     (tmp_path / "out.jsonl").symlink_to(box / place)
@@ -291,9 +283,7 @@ def test_results_do_not_go_into_the_maildir_that_is_scored(
     assert not (box / place).exists()
 
 
-def test_message_that_was_read_meanwhile_is_not_scored_again(
-    score: Callable[..., list[dict[str, Any]]], tmp_path: Path
-) -> None:
+def test_message_that_was_read_meanwhile_is_not_scored_again(score: Score, tmp_path: Path) -> None:
     message = written(tmp_path / "box" / "new" / "1.host", MAIL)
     texts = written(tmp_path / "box" / "notes" / "3.host", f"{HAM}\n{SPAM}\n")  # no message
     score(tmp_path / "box", texts, flags=("--format", "txt"))
@@ -305,9 +295,7 @@ def test_message_that_was_read_meanwhile_is_not_scored_again(
 
 
 def test_results_go_to_a_regular_file_alone(
-    score: Callable[..., list[dict[str, Any]]],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    score: Score, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "out.jsonl").symlink_to("/dev/null")
     score(written(tmp_path / "a.txt", HAM), code=2)
@@ -315,9 +303,7 @@ def test_results_go_to_a_regular_file_alone(
 
 
 def test_two_runs_do_not_write_to_one_file(
-    score: Callable[..., list[dict[str, Any]]],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    score: Score, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     texts = written(tmp_path / "a.txt", HAM)
     with (tmp_path / "out.jsonl").open("a") as other:
@@ -327,19 +313,14 @@ def test_two_runs_do_not_write_to_one_file(
     assert len(score(texts)) == 1
 
 
-def test_file_that_is_named_twice_is_scored_once(
-    score: Callable[..., list[dict[str, Any]]], tmp_path: Path
-) -> None:
+def test_file_that_is_named_twice_is_scored_once(score: Score, tmp_path: Path) -> None:
     texts = written(tmp_path / "a.txt", f"{HAM}\n{SPAM}\n")
     assert [result["position"] for result in score(texts, texts)] == [1, 2]
 
 
 @pytest.mark.parametrize("suffix", ["txt", "csv", "jsonl", "mbox"])
 def test_run_goes_on_where_a_file_has_grown_alone(
-    score: Callable[..., list[dict[str, Any]]],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    suffix: str,
+    score: Score, tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
 ) -> None:
     one, two, three = {
         "txt": [f"{text}\n" for text in (HAM, SPAM, "three")],
@@ -358,7 +339,7 @@ def test_run_goes_on_where_a_file_has_grown_alone(
 
 
 def test_message_that_vanishes_meanwhile_is_a_bad_record(
-    score: Callable[..., list[dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    score: Score, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     box = written(tmp_path / "box" / "new" / "1", MAIL).parents[1]
     gone = box / "new" / "0"
@@ -371,9 +352,7 @@ def test_message_that_vanishes_meanwhile_is_a_bad_record(
 
 
 def test_what_is_compressed_is_not_read_as_text(
-    score: Callable[..., list[dict[str, Any]]],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    score: Score, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     score(written(tmp_path / "a.mbox.gz", gzip.compress(MAIL)), code=2)
     assert "is compressed. Unpack it first" in capsys.readouterr().err
@@ -382,9 +361,7 @@ def test_what_is_compressed_is_not_read_as_text(
 
 
 def test_csv_with_the_column_twice_is_refused(
-    score: Callable[..., list[dict[str, Any]]],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    score: Score, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     score(written(tmp_path / "a.csv", f"text,text\n{HAM!r},{SPAM!r}\n"), code=2)
     assert "more than one column 'text'" in capsys.readouterr().err

@@ -194,9 +194,6 @@ def test_sampling_repeats_with_its_seed() -> None:
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-# The loop and whole runs
-
-
 def tiny_texts() -> TextSplit:
     lines = [line.partition("\t")[2] for line in synthetic_lines(90)]
     split = [window for line in lines for window in windows(line, 64)]
@@ -223,14 +220,12 @@ def test_resumed_run_equals_an_uninterrupted_one(
         assert one.equal(other)
     assert straight.history[-1].held_back_loss == resumed.history[-1].held_back_loss
     assert straight.history[-1].samples == resumed.history[-1].samples
+    faster, texts = config.model_copy(update={"learning_rate": 1.0}), tiny_texts()
     with pytest.raises(CheckpointError, match="of another recipe"):
-        Pretrainer(config.model_copy(update={"learning_rate": 1.0}), tiny_texts(), CPU).restore(
-            tmp_path / "half"
-        )
-    others = tiny_texts()
-    others.train[0], others.train[1] = others.train[1], others.train[0]
+        Pretrainer(faster, texts, CPU).restore(tmp_path / "half")
+    texts.train.reverse()
     with pytest.raises(CheckpointError, match="learns from other texts"):
-        Pretrainer(config, others, CPU).restore(tmp_path / "half")
+        Pretrainer(config, texts, CPU).restore(tmp_path / "half")
     (tmp_path / "half" / "optimizer.safetensors").write_bytes(b"")
     with pytest.raises(CheckpointError, match="cannot go on from"):
         Pretrainer(config, tiny_texts(), CPU).restore(tmp_path / "half")
@@ -374,9 +369,8 @@ def test_what_cannot_be_done_exits_with_2_and_one_line(
     names = {"recipe": recipe, "corpus": corpus, "short": short, "empty": empty, "base": base}
     filled = [a.format(**names) for a in arguments]
     assert pretrain.main([*filled, "--out", str(tmp_path / "out")]) == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert message in line
     assert not (tmp_path / "out").exists()
 
 
