@@ -10,6 +10,8 @@ FROM ${BASE_IMAGE} AS build
 # uv installs, because it knows PyTorch's builds by name: empty for the published default (CUDA on
 # x86-64), else cpu, cu126 and so on.
 ARG TORCH_BACKEND=""
+# One more of pyproject.toml's extras: otel.
+ARG EXTRA=""
 ENV UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never
 RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir uv==0.13.9
 WORKDIR /src
@@ -19,7 +21,7 @@ RUN --mount=type=cache,target=/root/.cache/uv \
     --mount=type=bind,from=wheels,target=/wheels \
     /opt/uv/bin/uv venv --python python3 /opt/venv \
     && /opt/uv/bin/uv pip install --python /opt/venv --compile-bytecode --find-links /wheels \
-        ${TORCH_BACKEND:+--torch-backend="${TORCH_BACKEND}"} \
+        ${TORCH_BACKEND:+--torch-backend="${TORCH_BACKEND}"} ${EXTRA:+--extra="${EXTRA}"} \
         --requirements pyproject.toml --extra serve --constraints constraints.txt
 # Apart from the dependencies: a change of code is then a thin layer on gigabytes that stay.
 COPY README.md LICENSE NOTICE ./

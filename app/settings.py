@@ -206,7 +206,8 @@ def _check_telemetry() -> None:
     if importlib.util.find_spec("opentelemetry.sdk") is None:
         raise SettingsError(
             "wrong settings: telemetry is on, and OpenTelemetry's SDK is not installed. Run "
-            "`.venv/bin/python -m pip install -c constraints.txt -e '.[serve,otel]'`."
+            "`.venv/bin/python -m pip install -c constraints.txt -e '.[serve,otel]'` or, for an "
+            "image, `EXTRA=otel docker compose build`."
         )
     endpoints = [
         value

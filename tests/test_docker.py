@@ -211,3 +211,20 @@ def test_image_told_to_use_an_absent_gpu_says_so_and_exits_with_2(compose: Run) 
     run = docker("run", "--rm", *HARDENED, "--env=SPAMGATE_DEVICE=cuda", IMAGE, check=False)
     assert run.returncode == 2
     assert "device 'cuda' is not there" in run.stderr
+
+
+def test_image_with_the_extra_can_send_traces(compose: Run) -> None:
+    telemetry = {
+        "SPAMGATE_TELEMETRY": "true",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318",
+    }
+    flags = [word for name, value in telemetry.items() for word in ("--env", f"{name}={value}")]
+    refused = docker("run", "--rm", *flags, IMAGE, check=False)
+    assert refused.returncode == 2
+    assert "SDK is not installed" in refused.stderr
+    compose("build", CPU_SERVICE, timeout=1800, settings={"EXTRA": "otel"})
+    container = docker("run", "--detach", *HARDENED, *flags, IMAGE).stdout.strip()
+    try:
+        wait_healthy(container)
+    finally:
+        docker("rm", "--force", container)
