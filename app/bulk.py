@@ -226,7 +226,9 @@ def _missing(
         for record in read_records(source, column):
             advance(record.size)
             position = record.position
-            last = done.get(record.source) or moved.get(message_name(record.source))
+            last = done.get(record.source)
+            if last is None and moved:
+                last = moved.get(message_name(record.source))
             if last is None or position > last.position:
                 yield record
             elif position == last.position and record.text is not None and last.text_sha256:
