@@ -9,11 +9,13 @@ import contextlib
 import csv
 import inspect
 import json
+import re
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, TextIO
 
+from model.charset import decode_bytes
 from model.mail import MAX_MESSAGE_BYTES, message_to_text
 
 Format = Literal["txt", "csv", "jsonl", "mbox", "maildir", "eml"]
@@ -36,6 +38,10 @@ _PACKED = (
     *(b"\x1f\x8b", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18", b"PK\3\4"),
     *(b"BZh%d1" % level for level in range(1, 10)),
 )
+# How a message of an mbox begins: whose it is, and when it came, unless a blank line tells it, too.
+_DATED_FROM = re.compile(rb"From \S.*\d\d:\d\d.*\d{4}")
+_BARE_FROM = re.compile(rb"From \S+\s*\Z")
+_MAX_FROM_BYTES = 200
 # How text that Windows calls Unicode begins. Read as UTF-8 it would get verdicts on noise.
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -175,7 +181,7 @@ def _read_file(name: str, file: BinaryIO, format: Format, column: str) -> Iterat
             if not content.strip():
                 continue
             if format == "txt":
-                text = content.decode("utf-8", "replace")
+                text = decode_bytes(content, "")[0]
                 yield Record(name, position, size, text, is_cut=is_cut)
             else:
                 text_or_none, problem = _json_text(content, column, is_cut)
@@ -210,7 +216,7 @@ def _json_text(line: bytes, column: str, is_cut: bool) -> tuple[str | None, str]
 
 
 def _read_csv(path: Path, column: str) -> Iterator[Record]:
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         lines = _csv_lines(file)
         rows = _csv_rows(lines)
         position = 0
@@ -232,7 +238,7 @@ def _read_csv(path: Path, column: str) -> Iterator[Record]:
 
 
 def _check_column(path: Path, column: str) -> None:
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         try:
             columns = list(_csv_rows(_csv_lines(file)).fieldnames or [])
         except csv.Error as error:
@@ -252,10 +258,12 @@ def _csv_rows(lines: Iterator[str]) -> "csv.DictReader[str]":
 
 
 def _csv_lines(file: TextIO) -> Generator[str]:
-    """Each line, or for one beyond the bound, which is not held, a field that csv refuses."""
+    """Each line, by its likeliest charset if it is no UTF-8 (Excel writes such); for one beyond the
+    bound, which is not held, a field that csv refuses."""
     while line := file.readline(_MAX_LINE_BYTES):
         if line.endswith(("\n", "\r")) or len(line) < _MAX_LINE_BYTES:
-            yield line
+            content = line.encode("utf-8", "surrogateescape")
+            yield line if line.isascii() else decode_bytes(content, "")[0]
             continue
         while line and not line.endswith(("\n", "\r")):
             line = file.readline(_READ_BYTES)
@@ -263,11 +271,11 @@ def _csv_lines(file: TextIO) -> Generator[str]:
 
 
 def _read_mbox(name: str, file: BinaryIO) -> Iterator[Record]:
-    """Messages between ``From `` lines that begin the file or follow a blank line."""
+    """Messages that begin with a ``From `` line; one without a date follows a blank line."""
     raw, size, position = bytearray(), 0, 0
     after_blank = True
     for _, line, length in _lines(file):
-        if after_blank and line.startswith(b"From ") and raw.strip():
+        if _begins_message(line[:_MAX_FROM_BYTES], after_blank) and raw.strip():
             position += 1
             yield _mail_record(name, position, bytes(raw), size)
             raw, size = bytearray(), 0
@@ -276,6 +284,11 @@ def _read_mbox(name: str, file: BinaryIO) -> Iterator[Record]:
         after_blank = not line.strip()
     if raw.strip():
         yield _mail_record(name, position + 1, bytes(raw), size)
+
+
+def _begins_message(line: bytes, after_blank: bool) -> bool:
+    is_bare = after_blank and _BARE_FROM.match(line) is not None
+    return is_bare or _DATED_FROM.match(line) is not None
 
 
 def _mail_record(name: str, position: int, raw: bytes, size: int) -> Record:

@@ -20,6 +20,14 @@ _NOT_CHARSETS = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-es
 _SEVEN_BIT = {
     "utf-7": b"+", "hz": b"~", "iso2022_jp": b"\33", "iso2022_jp_2": b"\33", "iso2022_kr": b"\33",
 }  # fmt: skip
+# What browsers read under the names of Python's narrower codecs: with what Windows added to them.
+_WINDOWS = {
+    "shift_jis": "cp932", "euc_kr": "cp949", "gb2312": "gb18030", "gbk": "gb18030", "big5": "cp950",
+}  # fmt: skip
+# Characters of ISO-2022-JP behind what says of which set they are, up to the end of the line.
+_JAPANESE_RUN = re.compile("\x1b(\\$[@B]|\\([BIJ])([^\x1b\n]*+)")
+_PAIR = re.compile("([!-~])([!-~])")
+_HALF_WIDTH = {code: code + 0xFF40 for code in range(0x21, 0x60)}
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -65,15 +73,22 @@ def _decode_eight_bit(data: bytes, codec: str | None) -> tuple[str, str]:
     ):
         return text, codec
     order = ("utf-8", codec) if codec in (None, "cp1252") else (codec, "utf-8")
-    for candidate in order:
+    # Hong Kong's characters; both call themselves Big5.
+    for candidate in (*order, "big5hkscs") if codec == "cp950" else order:
         if candidate and (text := _decode_strictly(data, candidate)) is not None:
             return text, candidate
     if codec is not None and (text := _decode_mostly(data, codec)) is not None:
         return text, codec
     likeliest = _codec(detect_encoding(data) or "") or "cp1252"
-    if likeliest.startswith("utf-16"):
+    if likeliest.startswith("utf-16") or (likeliest == "utf-8" and not _is_damaged_utf8(data)):
         likeliest = "cp1252"
     return _decode(data, likeliest), likeliest
+
+
+def _is_damaged_utf8(data: bytes) -> bool:
+    """Whether more of it beyond ASCII is UTF-8 than not, such as a text that was cut off."""
+    beyond = [character for character in data.decode("utf-8", "replace") if character > "\x7f"]
+    return 2 * beyond.count("\ufffd") < len(beyond)
 
 
 def _codec(label: str) -> str | None:
@@ -91,7 +106,7 @@ def _codec(label: str) -> str | None:
         return None
     # "base64" and its like are codecs too, but not of text.
     is_charset = codec._is_text_encoding and codec.name not in _NOT_CHARSETS
-    return codec.name if is_charset else None
+    return _WINDOWS.get(codec.name, codec.name) if is_charset else None
 
 
 def _decode_strictly(data: bytes, name: str) -> str | None:
@@ -108,4 +123,22 @@ def _decode_mostly(data: bytes, name: str) -> str | None:
 
 
 def _decode(data: bytes, name: str) -> str:
-    return _SURROGATE.sub("\ufffd", data.decode(name, "replace"))
+    text = data.decode(name, "replace")
+    if name == "iso2022_jp" and "\ufffd" in text:
+        text = _JAPANESE_RUN.sub(_read_japanese, data.decode("ascii", "replace"))
+    return _SURROGATE.sub("\ufffd", text)
+
+
+def _read_japanese(run: re.Match[str]) -> str:
+    """ISO-2022-JP as Windows writes it: with "①", "㈱" and narrow katakana."""
+    if run[1] == "(I":
+        return run[2].translate(_HALF_WIDTH)
+    return _PAIR.sub(_read_pair, run[2]) if run[1][0] == "$" else run[2]
+
+
+def _read_pair(pair: re.Match[str]) -> str:
+    """Two bytes of JIS X 0208, or of what is beside it, by way of Shift JIS."""
+    row, cell = ord(pair[1]) - 0x21, ord(pair[2]) - 0x21
+    lead = (row >> 1) + (0x81 if row < 0x3E else 0xC1)
+    trail = cell + 0x9F if row & 1 else cell + 0x40 + (cell >= 0x3F)
+    return bytes((lead, trail)).decode("cp932", "replace")

@@ -4,6 +4,7 @@ One function for training and service. It is total: any bytes give a text, in bo
 memory. Knows mail formats, nothing of models or HTTP.
 """
 
+import codecs
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -168,7 +169,8 @@ def message_to_text(raw: bytes) -> MailText:
     Args:
         raw: any bytes; as a rule a message, with or without an mbox ``From `` line.
     """
-    lines = _unix_lines(raw[:MAX_MESSAGE_BYTES]).lstrip(b"\n")
+    # A file of text that became a message may begin with a mark that no mail program shows.
+    lines = _unix_lines(raw[:MAX_MESSAGE_BYTES].removeprefix(codecs.BOM_UTF8)).lstrip(b"\n")
     if lines.startswith((b"From ", b">From ")):
         lines = lines.partition(b"\n")[2]
     budget = _Budget()

@@ -79,7 +79,7 @@ def test_every_format_gives_the_same_verdict(score: Score, tmp_path: Path) -> No
         written(tmp_path / "a.csv", f'id,text\n1,"{text}"\n2,"{text}"\n'),
         written(tmp_path / "a.jsonl", json.dumps({"text": text}) + "\n"),
         written(tmp_path / "a.eml", MAIL),
-        written(tmp_path / "a.mbox", b"From a Tue\n" + MAIL + b"\nFrom b Tue\n" + MAIL),
+        written(tmp_path / "a.mbox", b"From a\n" + MAIL + b"\nFrom b\n" + MAIL),
         written(tmp_path / "box" / "new" / "2", MAIL).parents[1],
         written(tmp_path / "plain", b"From a Tue\n" + MAIL),
     ]

@@ -52,3 +52,30 @@ def test_a_stray_character_does_not_hide_a_seven_bit_charset(
     label: str, data: str, text: str
 ) -> None:
     assert decode_bytes(data.encode(), label)[0].startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("label", "data", "text"),
+    [
+        ("iso-2022-jp", b'\x1b$B-!-j\x1b(B 1\x1b$B-"$G$9\n-\x1b(B', "①㈱ 1②です\n-"),
+        ("iso-2022-jp", b"\x1b$B-!!V\x1b(I6<^\x1b(B ok", "①「ｶｼﾞ ok"),
+        ("shift_jis", "①㈱テスト②Ⅲ".encode("cp932"), "①㈱テスト②Ⅲ"),
+        ("ks_c_5601-1987", "됬습니다 햏".encode("cp949"), "됬습니다 햏"),
+        ("big5", "恭喜中獎 €500 碁".encode("cp950"), "恭喜中獎 €500 碁"),
+        ("big5", "恭喜嘅".encode("big5hkscs"), "恭喜嘅"),
+        ("gb2312", "镕 €".encode("gb18030"), "镕 €"),
+    ],
+)
+def test_what_windows_added_to_a_charset_is_read(label: str, data: bytes, text: str) -> None:
+    assert decode_bytes(data, label)[0] == text
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        ("It’s free: £1,000".encode("cp1252"), "It’s free: £1,000"),
+        ("It’s free – ’".encode()[:-1], "It’s free – \ufffd"),  # cut off
+    ],
+)
+def test_what_is_no_utf8_is_not_read_as_such(data: bytes, text: str) -> None:
+    assert decode_bytes(data, "")[0] == text

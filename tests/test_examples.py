@@ -36,10 +36,19 @@ def say_with_jasmin(url: str, folder: Path) -> str:
     """Whether the interceptor script of examples/sms holds an SMS back."""
     text = (EXAMPLES / "sms" / "README.md").read_text(encoding="utf-8")
     script = textwrap.dedent(text[text.index("    import json") :])
-    pdu = SimpleNamespace(params={"short_message": b"win"})
+    coding = "DataCoding[scheme: DEFAULT, schemeData: UCS2]"
+    pdu = SimpleNamespace(
+        params={"short_message": "чек".encode("utf-16-be"), "data_coding": coding}
+    )
     names: dict[str, object] = {"routable": SimpleNamespace(pdu=pdu)}
     exec(script.replace(URL, url), names)
     return "spam" if names["smpp_status"] else "pass"
+
+
+def test_jasmin_sends_what_a_message_says(tmp_path: Path) -> None:
+    with server(SPAM_REPLY) as (url, got):
+        say_with_jasmin(url, tmp_path)
+    assert json.loads(got[0][2]) == {"texts": ["чек"]}
 
 
 @pytest.mark.parametrize("say", [say_with_curl, say_with_jasmin])

@@ -192,6 +192,44 @@ def test_sieve_keeps_mail_in_the_inbox_without_the_service() -> None:
     assert "Junk" not in sieve(free_port(), SPAM_MAIL)
 
 
+def test_spam_that_is_deleted_stays_spam() -> None:
+    require("doveadm")
+    with tempfile.TemporaryDirectory(prefix="spamgate-imap-") as name:
+        folder = Path(name)
+        for place in (folder, folder / "run"):
+            place.mkdir(exist_ok=True)
+            place.chmod(0o777)
+        for script in EXAMPLES.glob("dovecot/report-*.sieve"):
+            shutil.copy(script, folder)
+        learn = folder / "spamgate-learn"
+        learn.write_text(f"#!/bin/sh\ncat >/dev/null\necho $1 >>{folder}/learnt\n")
+        learn.chmod(0o755)
+        text = (EXAMPLES / "dovecot" / "README.md").read_text()
+        configured = text.split("conf.d/90-sieve.conf`:")[1].split("`/etc/dovecot/")[0]
+        configured = configured.replace("/etc/dovecot/sieve", name)
+        configuration = folder / "dovecot.conf"
+        configuration.write_text(
+            "dovecot_config_version = 2.4.0\ndovecot_storage_version = 2.4.0\n"
+            f"log_path = /dev/stderr\nbase_dir = {folder}/run\nstate_dir = {folder}/run\n"
+            f"mail_uid = nobody\nmail_gid = nogroup\nmail_driver = maildir\n"
+            f"mail_path = {folder}/Maildir\nmail_home = {folder}\n"
+            "namespace inbox {\n  inbox = yes\n  separator = /\n"
+            "  mailbox Junk {\n    auto = create\n  }\n"
+            "  mailbox Trash {\n    auto = create\n  }\n}\n"
+            "protocol imap {\n  mail_plugins {\n    imap_sieve = yes\n  }\n}\n"
+            + configured.replace("/usr/local/lib/dovecot/sieve", name)
+        )
+        wanted = ["APPEND INBOX {3+}\r\nA: ", "APPEND INBOX {3+}\r\nB: ", "SELECT INBOX"]
+        wanted += ["MOVE 1:2 Junk", "SELECT Junk", "UID MOVE 1 Trash", "UID MOVE 2 INBOX", "LOGOUT"]
+        said = "".join(f"{number} {command}\r\n" for number, command in enumerate(wanted))
+        imap = ["doveadm", "-c", str(configuration), "exec", "imap"]
+        variables = {"USER": "nobody", "HOME": name, "CONFIG_FILE": str(configuration)}
+        subprocess.run(
+            imap, input=said, env=os.environ | variables, text=True, timeout=60, check=True
+        )
+        assert (folder / "learnt").read_text().split() == ["spam", "spam", "ham"]
+
+
 def test_sieve_helper_gives_up_in_time(tmp_path: Path) -> None:
     with stuck_service() as stuck:
         place_helpers(tmp_path, stuck)

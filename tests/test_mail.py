@@ -323,3 +323,10 @@ def test_fields_count_after_any_number_of_others() -> None:
 
 def test_blanks_before_a_subject_do_not_cut_it_off() -> None:
     assert message_to_text(mail("", subject="\r\n " * 5_000 + "Seen")).subject == "Seen"
+
+
+def test_byte_order_mark_before_a_message_is_none_of_it() -> None:
+    raw = b"Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\nContent-Transfer-Encoding: base64\n\n"
+    raw += b"QmlzIG1vcmdlbiE="
+    assert message_to_text(b"\xef\xbb\xbf" + raw) == message_to_text(raw)
+    assert message_to_text(raw).text == "Grüße\n\nBis morgen!"

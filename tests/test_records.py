@@ -26,6 +26,15 @@ def test_json_lines_are_read_though_they_are_not_utf8(tmp_path: Path) -> None:
     assert [record.text for record in found] == ["caf\ufffd"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252"])
+@pytest.mark.parametrize("name", ["a.txt", "a.csv"])
+def test_texts_in_the_charset_of_windows_are_read(tmp_path: Path, name: str, encoding: str) -> None:
+    texts = ["Gewinn für Sie, Herr Müller: 100 €", "You’ve won £1,000. Don’t wait – call now"]
+    lines = {"a.txt": texts, "a.csv": ["Größe;,text", *(f'1,"{text}"' for text in texts)]}[name]
+    found = read(written(tmp_path / name, "\r\n".join(lines).encode(encoding)))
+    assert [record.text for record in found] == texts
+
+
 def test_mbox_that_begins_with_blank_lines_has_no_message_before_its_first(tmp_path: Path) -> None:
     path = written(tmp_path / "a.mbox", b"\n\nFrom a\nSubject: x\n\ny\n\nFrom b\n\nz")
     found = read(path)
@@ -117,8 +126,23 @@ def test_message_is_held_up_to_the_bound(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_from_within_a_message_begins_no_other(tmp_path: Path) -> None:
-    path = written(tmp_path / "a.mbox", "From a\n\none\nFrom here\n\nFromage\n\nFrom b\n\ntwo")
-    assert [record.text for record in read(path)] == ["one\nFrom here\n\nFromage", "two"]
+    one = "one\nFrom here\n\nFromage\n\nFrom my end (not technical) some questions:\n\nwhy"
+    path = written(tmp_path / "a.mbox", f"From a\n\n{one}\n\nFrom b\n\ntwo")
+    assert [record.text for record in read(path)] == [one, "two"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "From b@example.com Mon Jan  1 10:05:00 2024",
+        "From - Mon Jan 15 10:00:00 2024",
+        "From 1786543210123@xxx Mon Jan 15 10:00:00 +0000 2024",
+        "From b Mon Jan  1 10:05 CET 2024",
+    ],
+)
+def test_message_with_a_dated_line_needs_no_blank_one_before(tmp_path: Path, line: str) -> None:
+    path = written(tmp_path / "a.mbox", f"{line}\nSubject: x\n\none\n{line}\nSubject: y\n\ntwo\n")
+    assert [record.text for record in read(path)] == ["x\n\none", "y\n\ntwo"]
 
 
 def test_hidden_files_of_a_maildir_are_no_messages(tmp_path: Path) -> None:

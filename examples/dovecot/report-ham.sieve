@@ -1,5 +1,9 @@
 require ["vnd.dovecot.pipe", "copy", "imapsieve", "environment", "variables"];
 
+# Spam that is deleted stays spam.
+if environment :matches "imap.mailbox" ["*Trash*", "*Deleted*"] {
+    stop;
+}
 if environment :matches "imap.user" "*" {
     set "user" "${1}";
 }
