@@ -74,12 +74,13 @@ class FeedbackStore:
         max_bytes: size from which on new reports are refused.
 
     Raises:
-        SettingsError: the file can be neither read nor made.
+        SettingsError: the file can be neither written nor made.
     """
 
     def __init__(self, path: Path, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
+        self._turn = asyncio.Lock()
         try:
             self._connection = sqlite3.connect(
                 path, _LOCKED_SECONDS, check_same_thread=False, isolation_level=None
@@ -88,11 +89,29 @@ class FeedbackStore:
             # Each report is on the disk before it is acknowledged.
             self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.execute(_SCHEMA)
+            # Where the table is there, nothing has been written yet, and perhaps nothing may be.
+            self._connection.execute("DELETE FROM feedback WHERE 0")
         except sqlite3.Error as error:
             raise SettingsError(
                 f"feedback_file is {path}: {error}. Give an SQLite file of this service, or a new "
                 "one in a folder that may be written to."
             ) from error
+
+    async def add_in_turn(self, report: Report) -> bool:
+        """``add`` in a thread, one at a time: others, who wait for a locked file, hold none.
+
+        Raises:
+            FeedbackFull, FeedbackBusy: as for ``add``.
+        """
+        try:
+            async with asyncio.timeout(_LOCKED_SECONDS):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise _busy() from None
+        try:
+            return await asyncio.to_thread(self.add, report)
+        finally:
+            self._turn.release()
 
     def add(self, report: Report) -> bool:
         """Appends a report; a source that reports a text again changes its mind.
@@ -216,7 +235,7 @@ async def feedback(
         told = {"message": body, "label": label, "source": source}
     store: FeedbackStore = request.app.state.feedback
     report = await asyncio.to_thread(_report, told)
-    return FeedbackResponse(digest=report.digest, new=await asyncio.to_thread(store.add, report))
+    return FeedbackResponse(digest=report.digest, new=await store.add_in_turn(report))
 
 
 def _report(told: dict[str, Any]) -> Report:

@@ -237,9 +237,11 @@ async def _explain(
 
 def _is_local(request: Request) -> bool:
     try:
-        return request.client is not None and ip_address(request.client.host).is_loopback
+        address = ip_address(request.client.host if request.client else "")
     except ValueError:
         return False
+    # A socket for both kinds of addresses tells the older ones in the form of the newer.
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def is_json(request: Request) -> bool:

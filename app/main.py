@@ -1,6 +1,7 @@
 """create_app: settings in, ASGI application out."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -24,6 +25,9 @@ from app.settings import Settings
 from app.workers import is_orphan, is_worker
 
 _PUBLISH_SECONDS = 1.0
+# For traces and for metrics. OpenTelemetry's own ten, where nobody takes them, are more than a
+# service has to end in.
+_TELEMETRY_SECONDS = "2"
 _DESCRIPTION = "Tells ham from spam with GPT-2. Errors are `application/problem+json`."
 
 
@@ -48,6 +52,8 @@ def create_app(
     Raises:
         KeysError: the file of access keys cannot be used.
     """
+    if settings.telemetry:
+        os.environ.setdefault("OTEL_EXPORTER_OTLP_TIMEOUT", _TELEMETRY_SECONDS)
     keys = AccessKeys(settings.api_keys_file)
     service = Service(settings, exit_process)
 

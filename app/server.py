@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import math
 import signal
 import socket
 import sys
@@ -32,6 +33,8 @@ _SWITCH_SECONDS = 0.0005
 # Objects made and not yet freed until garbage is collected. Requests leave next to none, and at
 # Python's 700 the collector would take 4 % of the time to find that out.
 _GARBAGE_THRESHOLD = 20_000
+# A service manager may signal all of a group, and the parent of workers passes on what it gets.
+_SAME_SIGNAL_SECONDS = 1.0
 # Probes and balancers that come back see 503 before connections are refused.
 _NOTICE_SECONDS = 0.5
 
@@ -46,6 +49,7 @@ class Server(uvicorn.Server):
         self._service: Service = app.state.service
         self._keys: AccessKeys = app.state.keys
         self._tasks: set[asyncio.Task[None]] = set()
+        self._signalled = -math.inf
         config = uvicorn.Config(
             app,
             http=BoundedProtocol,
@@ -76,9 +80,14 @@ class Server(uvicorn.Server):
             _log.info("running on %s (SIGTERM ends it)", url_of(sockets[0]))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Drains and ends at the first signal; ends at once at the second."""
+        """Drains and ends at the first signal; ends at once at the second.
+
+        What a worker gets twice within a second is one signal.
+        """
+        is_same = is_worker() and monotonic() < self._signalled + _SAME_SIGNAL_SECONDS
+        self._signalled = monotonic()
         # Not uvicorn's own handler, which would raise the signal again instead of exit code 0.
-        if self._service.draining:
+        if self._service.draining and not is_same:
             self.should_exit = self.force_exit = True
         self._service.draining = True
         # The signal may come before ``startup``, but not before the loop runs.

@@ -6,9 +6,9 @@ Knows nothing of HTTP or of the model; a wrong value is refused before anything 
 import importlib.util
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 STARTER = Path(__file__).parents[1] / "checkpoints" / "starter"
@@ -17,6 +17,15 @@ STARTER = Path(__file__).parents[1] / "checkpoints" / "starter"
 _PREFIX = "SPAMGATE_"
 # Of the listener (app.spamd), of worker processes (app.workers) and of docker-compose.yml.
 _NOT_OF_SETTINGS = ("SPAMGATE_SPAMD_", "SPAMGATE_WORKER_", "SPAMGATE_SECRETS")
+
+
+def _without_blanks(key: object) -> object:
+    """A key as a request can bring it: what was read from a file may end with a line."""
+    return (key.strip() or None) if isinstance(key, str) else key
+
+
+Key = Annotated[SecretStr | None, BeforeValidator(_without_blanks)]
+"""A key; None where there is none, or nothing but blanks."""
 
 
 class SettingsError(ValueError):
@@ -139,10 +148,10 @@ class Settings(BaseSettings):
         description="file of access keys, one `name key` a line; SIGHUP reads it anew; "
         "without it all may ask",
     )
-    admin_key: SecretStr | None = Field(
+    admin_key: Key = Field(
         None, description="key of POST /admin/reload and /admin/rollback; without it they are off"
     )
-    feedback_key: SecretStr | None = Field(
+    feedback_key: Key = Field(
         None, description="key of POST /feedback; without it and feedback_file it is off"
     )
     feedback_file: Path | None = Field(

@@ -21,7 +21,7 @@ from urllib.parse import urlencode, urlsplit
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.settings import wrong_settings
+from app.settings import Key, wrong_settings
 
 _COMMANDS = ("CHECK", "SYMBOLS", "REPORT", "REPORT_IFSPAM", "HEADERS", "PROCESS", "TELL")
 _MAX_FIELDS = 64
@@ -54,8 +54,8 @@ class SpamdSettings(BaseSettings):
         pattern=r"^https?://(\[[0-9a-fA-F:.]+\]|[^/:\s\[\]]+)(:\d+)?(/\S*)?$",
         description="the service that is asked",
     )
-    key: SecretStr | None = Field(None, description="access key of the service, if it wants one")
-    feedback_key: SecretStr | None = Field(
+    key: Key = Field(None, description="access key of the service, if it wants one")
+    feedback_key: Key = Field(
         None, description="key of POST /feedback, where TELL goes; without it TELL is refused"
     )
     timeout_seconds: float = Field(
@@ -117,6 +117,7 @@ class Spamd:
         self._url = urlsplit(settings.url)
         self._slots = asyncio.Semaphore(settings.max_connections)
         self._threads = ThreadPoolExecutor(settings.max_connections, "ask")
+        self._clients: set[asyncio.Task[None]] = set()
 
     async def start(self) -> asyncio.Server:
         """Opens the port."""
@@ -124,9 +125,17 @@ class Spamd:
             self._serve_client, self._settings.host, self._settings.port
         )
 
+    async def finish(self) -> None:
+        """Waits for the answers under way, no longer than a verdict may take."""
+        if self._clients:
+            await asyncio.wait(self._clients, timeout=self._settings.timeout_seconds + 1)
+
     async def _serve_client(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
+        if task := asyncio.current_task():
+            self._clients.add(task)
+            task.add_done_callback(self._clients.discard)
         with contextlib.suppress(ConnectionError, asyncio.CancelledError):
             async with self._slots:
                 writer.write(await self._answer(reader))
@@ -331,8 +340,9 @@ def mark_message(message: bytes, verdict: Verdict, *, headers_only: bool) -> byt
 
 
 async def serve(settings: SpamdSettings) -> None:
-    """Listens until SIGTERM or SIGINT."""
-    server = await Spamd(settings).start()
+    """Listens until SIGTERM or SIGINT, and answers what came before."""
+    listener = Spamd(settings)
+    server = await listener.start()
     port = server.sockets[0].getsockname()[1]
     print(f"spamgate: spamd protocol on {settings.host}:{port}", file=sys.stderr, flush=True)  # noqa: T201
     ended = asyncio.Event()
@@ -340,6 +350,7 @@ async def serve(settings: SpamdSettings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     await ended.wait()
     server.close()
+    await listener.finish()
 
 
 def main() -> int:

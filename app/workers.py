@@ -99,6 +99,10 @@ class Workers:
             while self._processes:
                 time.sleep(_POLL_SECONDS)
                 self._collect(metrics)
+                if self._stopping_since is not None:
+                    # The workers have it, too. Once they have closed theirs, connections are
+                    # refused; open here, they would be taken by nobody.
+                    listener.close()
             return self._exit_code
 
     def _start(self) -> None:

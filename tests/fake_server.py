@@ -1,6 +1,7 @@
 """An HTTP server on a free loopback port that always gives the same reply."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,8 +11,11 @@ Got = list[tuple[str, dict[str, str], bytes]]
 
 
 @contextmanager
-def server(reply: bytes = b"", *, status: int = 200, missing: int = 0) -> Iterator[tuple[str, Got]]:
-    """A server that always replies this, so many bytes short; its URL, and what it got."""
+def server(
+    reply: bytes = b"", *, status: int = 200, missing: int = 0, seconds: float = 0.0
+) -> Iterator[tuple[str, Got]]:
+    """A server that always replies this, so many bytes short and so late; its URL, and what it
+    got."""
     got: Got = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -19,6 +23,7 @@ def server(reply: bytes = b"", *, status: int = 200, missing: int = 0) -> Iterat
             body = self.rfile.read(int(self.headers["Content-Length"]))
             headers = {name.title(): value for name, value in self.headers.items()}
             got.append((self.path, headers, body))
+            time.sleep(seconds)
             self.send_response(status)
             self.send_header("Content-Length", str(len(reply) + missing))
             self.end_headers()

@@ -143,6 +143,19 @@ def test_a_message_is_checked_and_explained(
     page.close()
 
 
+def test_others_without_a_key_get_a_verdict_alone(browser: Any, address: str) -> None:
+    page = browser.new_page(extra_http_headers={"X-Forwarded-For": "172.18.0.1"})
+    page.goto(f"{address}/")
+    page.fill("#message", SPAM)
+    page.get_by_role("button", name="Check").click()
+    page.locator("#result").wait_for()
+    keep_screenshot(page, "page-without-key")
+    assert "% spam" in page.inner_text("#decision")
+    assert "told to who gives an access key" in page.inner_text("#facts")
+    assert page.inner_text("#text") == ""
+    page.close()
+
+
 def test_no_verdict_stays_that_is_of_another_message(browser: Any, address: str) -> None:
     page, _, _ = open_page(browser, f"{address}/", DESK)
     page.fill("#message", SPAM)

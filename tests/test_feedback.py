@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import app.feedback
 from app.errors import FeedbackBusy, FeedbackFull
 from app.feedback import FeedbackStore, Report, digest_of
+from app.settings import SettingsError
 from model.fold import fold_text
 from tests.conftest import HAM, SPAM
 from tests.serving import serving
@@ -249,6 +251,45 @@ def test_a_locked_file_is_told_as_such(tmp_path: Path, monkeypatch: pytest.Monke
         store.add(report("a", "spam", "joe"))
     assert store.add(report("a", "spam", "joe"))
     store.close()
+
+
+def test_reports_that_wait_for_a_locked_file_hold_no_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app.feedback, "_LOCKED_SECONDS", 1.0)
+    store = FeedbackStore(tmp_path / "f", max_bytes=1 << 20)
+    running, most = [0], [0]
+
+    def add(told: Report) -> bool:
+        running[0] += 1
+        most[0] = max(most[0], running[0])
+        time.sleep(0.3)
+        running[0] -= 1
+        return True
+
+    monkeypatch.setattr(store, "add", add)
+
+    async def scenario() -> list[bool | BaseException]:
+        told = [store.add_in_turn(report(str(n), "spam", "joe")) for n in range(9)]
+        return await asyncio.gather(*told, return_exceptions=True)
+
+    begin = time.monotonic()
+    answers = asyncio.run(scenario())
+    assert time.monotonic() - begin < 2.5
+    assert most == [1]
+    assert 2 <= answers.count(True) <= 4
+    assert all(answer is True or isinstance(answer, FeedbackBusy) for answer in answers)
+    store.close()
+
+
+def test_a_file_that_may_not_be_written_is_refused_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FeedbackStore(tmp_path / "f", max_bytes=1 << 20).close()
+    connection = sqlite3.connect(f"file:{tmp_path / 'f'}?mode=ro", uri=True)
+    monkeypatch.setattr(sqlite3, "connect", lambda *arguments, **values: connection)
+    with pytest.raises(SettingsError, match="readonly"):
+        FeedbackStore(tmp_path / "f", max_bytes=1 << 20)
 
 
 def test_one_source_counts_for_so_many_texts_only(tmp_path: Path) -> None:

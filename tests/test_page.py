@@ -32,6 +32,22 @@ def test_page_is_open_and_its_requests_ask_for_the_key(
     assert asyncio.run(scenario()) == [200, 200, 200, 401, 200]
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("127.0.0.1", 200), ("::1", 200), ("::ffff:127.0.0.1", 200), ("::ffff:172.18.0.1", 401)],
+)
+def test_without_keys_this_machine_alone_is_told_why(
+    save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, host: str, status: int
+) -> None:
+    async def scenario() -> int:
+        async with serving(save_tiny()) as client:
+            monkeypatch.setattr(client._transport, "client", (host, 1))
+            path = "/classify/message?explain=true"
+            return (await client.post(path, content=SPAM_MAIL)).status_code
+
+    assert asyncio.run(scenario()) == status
+
+
 def test_a_text_is_folded_for_its_explanation_beside_the_event_loop(
     save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,6 +50,15 @@ def test_a_reload_by_key_of_one_worker_among_several_is_refused() -> None:
         read_settings(["--admin-key", "a", "--workers", "2"])
 
 
+def test_blanks_around_a_key_are_none_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPAMGATE_ADMIN_KEY", "top secret\n")
+    monkeypatch.setenv("SPAMGATE_FEEDBACK_KEY", " \n")
+    settings = read_settings([])
+    assert settings.admin_key is not None
+    assert settings.admin_key.get_secret_value() == "top secret"
+    assert settings.feedback_key is None
+
+
 def test_variables_that_no_setting_reads_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     read = ("SPAMGATE_PORT", "spamgate_host", "SPAMGATE_SPAMD_PORT", "spamgate_secrets")
     for name in ("SPAMGATE_PROT", "spamgate_hots", *read, "OTHER"):

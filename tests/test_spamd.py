@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+import os
 import re
+import signal
 import socket
+import time
 import zlib
 from contextlib import AbstractContextManager
 from typing import Any
@@ -12,7 +15,7 @@ from urllib.parse import quote
 import pytest
 from pydantic import ValidationError
 
-from app.spamd import Spamd, SpamdSettings, Verdict, main, mark_message
+from app.spamd import Spamd, SpamdSettings, Verdict, main, mark_message, serve
 from tests.fake_server import Got, server
 
 MAIL = b"From: a@example.org\r\nX-Spam-Flag: NO\r\n\tfolded\r\nSubject: x\r\n\r\ntext\r\n"
@@ -247,6 +250,30 @@ def test_client_that_does_not_read_holds_up_nobody_for_long() -> None:
     with service(SPAM) as (url, got):
         assert asyncio.run(scenario(url)) == b"SPAMD/1.5 0 PONG\r\n"
         assert len(got) == 1
+
+
+def test_verdict_under_way_is_given_before_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    async def scenario(url: str) -> tuple[bytes, float]:
+        serving = asyncio.create_task(serve(SpamdSettings(port=0, url=url, timeout_seconds=5)))
+        while "spamd protocol on" not in (told := capsys.readouterr().err):
+            await asyncio.sleep(0.01)
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(told.rsplit(":", 1)[1]))
+        writer.write(command("CHECK"))
+        writer.write_eof()
+        while not got:
+            await asyncio.sleep(0.01)
+        begin = time.monotonic()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await serving  # the process would end now
+        seconds = time.monotonic() - begin
+        reply = await reader.read()
+        writer.close()
+        return reply, seconds
+
+    with server(json.dumps(SPAM).encode(), seconds=1.0) as (url, got):
+        reply, seconds = asyncio.run(scenario(url))
+    assert reply.startswith(b"SPAMD/1.1 0 EX_OK\r\nSpam: True")
+    assert 0.5 < seconds < 4
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """OpenTelemetry: sent where it is wanted, with the caller's trace, and without message text."""
 
+import signal
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +51,21 @@ def test_nothing_is_sent_unasked(
             assert httpx.post(f"{address}/classify", json={"texts": [SPAM]}).status_code == 200
             time.sleep(0.5)
     assert received == []
+
+
+def test_a_receiver_that_does_not_answer_does_not_hold_up_the_end(
+    save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+        with served(save_tiny(), "--telemetry", "true") as (process, address):
+            assert httpx.post(f"{address}/classify", json={"texts": [SPAM]}).status_code == 200
+            begin = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=60)
+            assert process.returncode == 0
+            assert time.monotonic() - begin < 15
 
 
 def test_no_receiver_or_no_sdk_is_told_before_anything_is_loaded(

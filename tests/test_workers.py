@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -44,6 +45,16 @@ def wait_until(is_so: Callable[[], bool]) -> None:
         time.sleep(0.05)  # other processes work on it; there is nothing to wait for
 
 
+def is_cut_off(client: socket.socket) -> bool:
+    """Whether a connection was taken and not answered."""
+    with client:
+        client.settimeout(1)
+        try:
+            return not client.recv(100)
+        except OSError:
+            return True
+
+
 def test_workers_count_together_are_replaced_and_end_together(
     save_tiny: Callable[..., Path],
 ) -> None:
@@ -69,6 +80,36 @@ def test_workers_count_together_are_replaced_and_end_together(
         process.communicate(timeout=60)
         assert process.returncode == 0
         assert not Path(f"/proc/{second}").exists()
+
+
+def test_a_signal_to_the_whole_group_loses_no_request_and_then_nobody_connects(
+    save_tiny: Callable[..., Path], tmp_path: Path
+) -> None:
+    file = tmp_path / "feedback.sqlite"
+    flags = ["--feedback-key", "k", "--feedback-file", str(file), "--drain-seconds", "5"]
+    with served(save_tiny(), "--workers", "2", *flags) as (process, address):
+        wait_until(lambda: metric(address, "ready") == 2)
+        told = {"label": "spam", "text": SPAM}
+        reply = httpx.post(f"{address}/feedback", json=told, headers={"X-API-Key": "k"})
+        assert reply.status_code == 200
+        for pid in workers_of(process.pid):  # as systemd does, which signals all in some order
+            os.kill(pid, signal.SIGTERM)
+        time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        clients, refused = [], 0
+        while process.poll() is None:
+            try:
+                clients.append(socket.create_connection(("127.0.0.1", int(address.split(":")[2]))))
+                clients[-1].sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            except OSError:
+                refused += 1
+            time.sleep(0.02)
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+        assert sum(is_cut_off(client) for client in clients) <= 2  # as the last socket is closed
+        assert refused > 5
+    # Each worker has closed the file.
+    assert [path.name for path in tmp_path.iterdir() if "feedback" in path.name] == [file.name]
 
 
 def test_a_reload_ends_no_worker_that_is_starting(save_tiny: Callable[..., Path]) -> None:
