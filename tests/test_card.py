@@ -12,7 +12,9 @@ from training.corpora import CorpusError
 STARTER = Path(__file__).parents[1] / "checkpoints" / "starter" / "run.json"
 
 
-def card(folder: Path, config: TrainConfig, data_sha256: dict[str, str]) -> str:
+def card(
+    folder: Path, config: TrainConfig, data_sha256: dict[str, str], *, has_table: bool = False
+) -> str:
     cutoffs = ("ham_below", "spam_from", "blocks_0_1_percent", "blocks_1_percent")
     record = RunRecord(
         counts={},
@@ -28,7 +30,7 @@ def card(folder: Path, config: TrainConfig, data_sha256: dict[str, str]) -> str:
         seeds=[],
         is_average=False,
     )
-    write_model_card(folder / "README.md", "mine", config, record)
+    write_model_card(folder / "README.md", "mine", config, record, has_table=has_table)
     return (folder / "README.md").read_text()
 
 
@@ -70,6 +72,15 @@ def test_snapshot_and_split_are_those_of_the_recipe(
     text = card(tmp_path, TrainConfig.model_validate(recipe), {})
     assert said in text
     assert unsaid not in text
+
+
+def test_what_is_read_and_who_takes_it_is_told(tmp_path: Path) -> None:
+    text = card(tmp_path, TrainConfig(), {}, has_table=True)
+    assert "read at each text's last token, and a table of n-grams" in text
+    assert "the service decides by the first two" in text
+    text = card(tmp_path, TrainConfig(read_token="mean"), {})
+    assert "read at the mean of each text's tokens.\n" in text
+    assert "the service does not take this checkpoint" in text
 
 
 def test_every_corpus_is_one_that_the_run_was_made_from() -> None:

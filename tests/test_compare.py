@@ -144,6 +144,18 @@ def test_a_checkpoint_that_has_learnt_from_the_test_part_is_refused(
     assert compare.main([*arguments, str(more)]) == 0
 
 
+def test_a_checkpoint_that_reads_another_token_is_refused(
+    corpus: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, plain = tmp_path / "run", recipe.read_text()
+    flags = ["--data", str(corpus), "--epochs", "1", "--out", str(run)]
+    recipe.write_text(plain + 'padding = "longest"\n')
+    assert finetune.main([str(recipe), *flags]) == 0
+    recipe.write_text(plain)
+    assert compare.main([str(recipe), "--data", str(corpus), "--checkpoint", str(run)]) == 2
+    assert "and by this recipe it would read last" in capsys.readouterr().err
+
+
 def test_foreign_texts_do_not_stand_in_for_the_test_part(
     corpus: Path, recipe: Path, tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ from training.corpora import (
     find_sms_file,
     read_corpora,
     read_jsonl,
+    read_mail_folder,
     read_sms,
     read_sms_as_the_book,
     read_training_only,
@@ -28,6 +29,25 @@ from training.corpora import (
 def test_sms_file_reads_as_its_authors_wrote_it(sms_file: Path) -> None:
     examples = read_sms(sms_file)
     assert (len(examples), sum(e.label for e in examples)) == (5574, 747)
+
+
+def test_quotation_mark_without_its_other_is_told_by_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "sms.txt"
+    path.write_text('ham\tfine\nham\t"open\n' + "ham\tmore of it\n" * 20_000)
+    with pytest.raises(CorpusError, match="a quotation mark without its other"):
+        read_sms_as_the_book(path)
+
+
+def test_folders_of_mail_are_spam_or_ham_by_their_names(tmp_path: Path) -> None:
+    for name in ("Spam", "spam_2", "easy-ham", "HAM"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.txt").write_text(f"Subject: x\n\n{name}\n")
+    found = {e.text.split()[-1]: e.label for e in read_mail_folder(tmp_path)}
+    assert found == {"Spam": 1, "spam_2": 1, "easy-ham": 0, "HAM": 0}
+    (tmp_path / "junk").mkdir()
+    (tmp_path / "junk" / "1.txt").write_text("Subject: x\n\ny\n")
+    with pytest.raises(CorpusError, match="junk holds messages: name it"):
+        read_mail_folder(tmp_path)
 
 
 def test_book_reads_two_rows_less(sms_file: Path) -> None:

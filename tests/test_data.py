@@ -29,7 +29,8 @@ from training.data import (
 
 def test_book_split_is_the_books(sms_file: Path) -> None:
     """1,045 / 149 / 300 texts, the longest training text of 120 tokens."""
-    splits = split_examples(read_sms_as_the_book(sms_file), TrainConfig(selection="book"))
+    config = TrainConfig(selection="book", padding="longest")
+    splits = split_examples(read_sms_as_the_book(sms_file), config)
     assert [len(part) for part in vars(splits).values()] == [1045, 149, 300]
     assert sum(count["spam"] for count in splits.counts().values()) == 747
     assert max(len(tokens) for tokens, _ in tokenize(splits.train, 1024)) == 120

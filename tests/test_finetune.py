@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from model.classifier import Classifier
 from model.gpt2 import PUBLISHED_SIZES, GPT2LMHeadModel, init_weights
 from model.packing import pack
 from tests.tiny_training import TINY_RECIPE
-from training import evaluate, finetune
+from training import compare, evaluate, finetune
 from training.config import TrainConfig, load_config
 from training.corpora import (
     read_sms,
@@ -101,6 +102,35 @@ def test_of_several_seeds_the_best_by_validation_is_kept_and_all_are_told(
     assert weights[0].equal(weights[1])
     assert finetune.main([*arguments, "--out", str(tmp_path / "none"), "--seeds", "0"]) == 2
     assert "--seeds is 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [finetune.main, compare.main])
+def test_seeds_that_read_other_texts_each_are_not_trained_at_once(
+    command: Callable[[list[str]], int],
+    corpus: Path,
+    recipe: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    extra = tmp_path / "extra.jsonl"
+    extra.write_text('{"label": "ham", "text": "something else altogether"}\n' * 8)
+    recipe.write_text(recipe.read_text() + f'replay = ["{extra}"]\n')
+    arguments = [str(recipe), "--data", str(corpus), "--seeds", "2", "--out", str(tmp_path / "run")]
+    assert command(arguments) == 2
+    assert "not 2 seeds at once, but one by one" in capsys.readouterr().err
+
+
+def test_a_base_that_has_learnt_from_the_test_part_is_refused(
+    corpus: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--data", str(corpus), "--epochs", "1", "--out"]
+    assert finetune.main([str(recipe), *flags, str(tmp_path / "one")]) == 0
+    recipe.write_text(recipe.read_text() + "keep_head = true\nsplit_seed = 9\n")
+    flags = ["--base", str(tmp_path / "one"), *flags, str(tmp_path / "two")]
+    assert finetune.main([str(recipe), *flags]) == 2
+    assert "was trained with split_seed = 123 on texts that this" in capsys.readouterr().err
+    recipe.write_text(recipe.read_text().replace("split_seed = 9", "split_seed = 123"))
+    assert finetune.main([str(recipe), *flags]) == 0
 
 
 @pytest.mark.parametrize("trained_already", [True, False])

@@ -46,6 +46,12 @@ def test_losses_are_those_of_the_books_own_loop(
     assert len(ours) == 4
 
 
+def test_validation_loss_that_is_no_number_ends_the_run(corpus: Path, recipe: Path) -> None:
+    config = load_config(recipe, epochs=1, learning_rate=1e20, batch_size=100)  # a single step
+    with pytest.raises(TrainingError, match="the validation loss is nan at step 1: lower"):
+        run.finetune(config, read_sms(corpus), CPU)
+
+
 def test_accumulated_steps_equal_one_larger_batch(corpus: Path, recipe: Path) -> None:
     """Texts of one length, or the mean over a batch would weigh them differently."""
     examples = read_sms(corpus)

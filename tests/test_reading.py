@@ -14,7 +14,7 @@ from model.windows import read_in_windows
 from tests.conftest import AWKWARD_TEXTS, HAM, SPAM
 from training.calibration import calibrate_head, fit_calibration
 from training.config import TrainConfig
-from training.reading import is_served, read_texts, read_worst_windows
+from training.reading import read_texts, read_worst_windows
 
 CPU = torch.device("cpu")
 
@@ -73,5 +73,5 @@ def test_calibration_is_of_verdicts_as_they_are_read(save_tiny: Callable[..., Pa
     "changes", [{"padding": "longest"}, {"read_token": "first"}, {"causal_mask": False}]
 )
 def test_what_the_service_refuses_is_not_read_as_if_served(changes: dict[str, object]) -> None:
-    assert is_served(TrainConfig())
-    assert not is_served(TrainConfig.model_validate(changes))
+    assert TrainConfig().is_served
+    assert not TrainConfig.model_validate(changes).is_served

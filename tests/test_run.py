@@ -11,13 +11,17 @@ import pytest
 import torch
 
 from model.checkpoint import CheckpointError, load_classifier
+from model.classifier import Classifier
 from model.packing import pack
+from model.windows import read_in_windows
 from tests.conftest import tiny_classifier_model
 from tests.tiny_training import TINY_RECIPE
 from training import activations, finetune, run
 from training.calibration import fit_calibration
 from training.config import ConfigError, TrainingError, load_config
 from training.corpora import read_sms
+from training.data import split_examples
+from training.evaluate import measure
 from training.reading import read_texts
 
 CPU = torch.device("cpu")
@@ -171,3 +175,25 @@ def test_figures_are_computed_in_the_trainings_precision(
     monkeypatch.setattr(run, "read_texts", watched)
     run.finetune(load_config(recipe, trained="all", precision=precision), read_sms(corpus), CPU)
     assert seen == [rounds] * 3
+
+
+def test_what_is_measured_is_what_the_service_reads(
+    corpus: Path, recipe: Path, tmp_path: Path
+) -> None:
+    """Kept activations are of texts cut at the context, and the book's are as they came."""
+    lines = corpus.read_text().splitlines()
+    long = [f"{line} fr33 c@$h" + " and so on" * 400 * (n % 7 == 0) for n, line in enumerate(lines)]
+    corpus.write_text("\n".join(long))
+    flags = ["--data", str(corpus), "--epochs", "1", "--out"]
+    for selection in ("all", "book"):
+        extra = f'calibrate = true\ntrained = "head"\nselection = "{selection}"\n'
+        recipe.write_text(TINY_RECIPE.replace("trained", "# trained") + extra)
+        assert finetune.main([str(recipe), *flags, str(tmp_path / selection)]) == 0
+        config = load_config(recipe, epochs=1)
+        served = Classifier.load(tmp_path / selection, "cpu", "float32")
+        told = json.loads((tmp_path / selection / "run.json").read_text())["metrics"]
+        for name, part in vars(split_examples(read_sms(corpus), config)).items():
+            verdicts = read_in_windows(served.predict, [e.text for e in part], 1024)
+            found = [verdict.spam_probability for verdict in verdicts]
+            loss = measure([e.label for e in part], found).loss
+            assert told[name]["loss"] == pytest.approx(loss, abs=1e-4), (selection, name)

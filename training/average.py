@@ -35,7 +35,7 @@ from training.run import measure_model, tokenize_parts
 # Other bases have no mean, and of other splits one run's test texts are another's training texts.
 _SHARED = (
     *("corpora", "data_sha256", *SPLIT_KEYS),
-    *("max_tokens", "read_token", "padding"),
+    *("max_tokens", "read_token", "padding", "causal_mask"),
 )
 
 

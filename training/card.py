@@ -21,7 +21,6 @@ from training.cutoffs import ReliabilityBin, as_reliability_table
 from training.data import Splits
 from training.evaluate import Metrics, as_table
 from training.loop import Outcome
-from training.reading import is_served
 
 # Written for this project: no text of a corpus, so that a checkpoint gives none away. The first
 # two are the sentences of the post that the recipe comes from.
@@ -49,8 +48,14 @@ SPLIT_KEYS = ("selection", "split_seed", "train_fraction", "validation_fraction"
 """Keys of a recipe that decide which texts of its corpora are tested by."""
 
 _SPLITS = {
-    "all": "Equal and nearly equal texts stand in one part.",
+    "all": "Equal and nearly equal texts stand in one part, compared before leet, marks and HTML's "
+    "names of characters are read.",
     "book": "Equal texts may stand in several parts.",
+}
+_READS = {
+    "last": "each text's last token",
+    "first": "each text's first token",
+    "mean": "the mean of each text's tokens",
 }
 _SNAPSHOTS = {"best": "chosen by validation loss", "last": "the last one"}
 
@@ -201,14 +206,24 @@ def _training_only_names(config: TrainConfig) -> set[str]:
     return {Path(path).name for path in (*config.training_only, *config.replay)}
 
 
-def write_model_card(path: Path, name: str, config: TrainConfig, record: RunRecord) -> None:
-    """A model card with the metadata block that hubs read."""
+def write_model_card(
+    path: Path, name: str, config: TrainConfig, record: RunRecord, *, has_table: bool = False
+) -> None:
+    """A model card with the metadata block that hubs read.
+
+    ``has_table``: whether the model has a table of n-grams, of the recipe or of its base.
+    """
     start = "random weights" if config.base == "random" else f"`{config.base}`"
-    reads = "each text's last token" if config.padding == "none" else "the last position, padded"
-    if config.ngrams:
+    reads = _READS[config.read_token]
+    if config.padding != "none":
+        reads += ", with the padding that the training had"
+    if has_table:
         reads += ", and a table of n-grams (`ngrams.safetensors`) has a say"
     cut = f"texts cut after {config.max_tokens} tokens"
-    long = "long texts read in windows" if is_served(config) else cut
+    long = "long texts read in windows" if config.is_served else cut
+    decides = "the service decides by the first two"
+    if not config.is_served:
+        decides = "the service does not take this checkpoint, which it would read otherwise"
     seed = f"training seed {config.seed}"
     chosen = f"the saved snapshot (step {record.best_step}, {_SNAPSHOTS[config.snapshot]})"
     if record.is_average:
@@ -244,7 +259,7 @@ at a threshold of 0.5:
 
 ## Cut-offs and calibration
 
-From the validation part. `run.json` holds them; the service decides by the first two.
+From the validation part. `run.json` holds them; {decides}.
 
 {_cutoffs_table(record.facts["cutoffs"])}
 

@@ -21,13 +21,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model.checkpoint import load_classifier
+from model.checkpoint import ReadToken, load_classifier
 from model.classifier import pick_device
 from model.folders import write_json
 from training.baselines import fit_baselines
 from training.card import check_split
 from training.command import add_device, check_folder, exit_code, portable
-from training.config import ConfigError, TrainConfig, TrainingError, load_config
+from training.config import (
+    ConfigError,
+    TrainConfig,
+    TrainingError,
+    load_config,
+    refuse_seeds,
+)
 from training.corpora import CORPORA, Corpus, Example, Source, read_corpora
 from training.data import (
     Splits,
@@ -37,7 +43,7 @@ from training.data import (
     split_examples,
 )
 from training.evaluate import Metrics, measure
-from training.run import finetune, read_as_trained
+from training.run import finetune, read_as_trained, tokenize_parts
 
 _SHOWN = ("mcc", "f1", "spam_caught", "ham_blocked", "roc_auc", "calibration_error")
 _FOREIGN_TEXTS = 3000
@@ -56,6 +62,7 @@ def compare(
     foreign: Sequence[Example] = (),
 ) -> Results:
     """The recipe over several seeds, tested on its own corpora and on foreign texts."""
+    refuse_seeds(config, len(seeds))
     if not seeds:
         raise TrainingError("no seeds to compare: at least 1 is needed.")
     results: Results = {}
@@ -104,15 +111,24 @@ def judge(
 
     Raises:
         CorpusError: one that was made from these corpora with another split.
+        TrainingError: one that reads another token.
     """
     results: Results = {}
     splits = split_examples(corpus.examples, config)
     tests = _tests(config, splits.test, foreign)
     baselines = fit_baselines(splits.train, config.seed)
+    read_token: ReadToken = config.read_token
+    if config.padding != "none":
+        read_token = tokenize_parts(splits, config)[1]
     exact = config.model_copy(update={"precision": "float32"})
     for place in checkpoints:
         checkpoint = load_classifier(place)
         check_split(checkpoint.run, checkpoint.name, config, corpus.sha256)
+        if (checkpoint.read_token, checkpoint.causal_mask) != (read_token, config.causal_mask):
+            raise TrainingError(
+                f"{checkpoint.name} was trained to read token {checkpoint.read_token}, and by this "
+                f"recipe it would read {read_token}, or with another mask: take its own recipe."
+            )
         model = checkpoint.model.to(device)
         own = partial(read_as_trained, model, splits=splits, config=exact, device=device)
         _judge({OWN: own} | baselines, tests, results, place)

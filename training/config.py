@@ -56,7 +56,8 @@ class TrainConfig(BaseModel):
     selection: Literal["all", "book"] = Field(
         "all",
         description="all: every distinct text, disguised letters made plain, near-duplicates kept "
-        "on one side of the split. book: the book's balanced draw and its split in order.",
+        "on one side of the split. book: the book's balanced draw and its split in order, letters "
+        "made plain where the service takes what comes of it.",
     )
     split_seed: int = Field(
         123, ge=0, lt=1 << 32, description="Of the split; apart from the training's seed."
@@ -241,6 +242,12 @@ class TrainConfig(BaseModel):
     )
 
     @property
+    def is_served(self) -> bool:
+        """Whether the service takes what this recipe makes: texts are read in training as there,
+        with letters made plain and, where they are measured, in windows."""
+        return self.padding == "none" and self.read_token == "last" and self.causal_mask
+
+    @property
     def augments(self) -> bool:
         """Whether training texts change from one reading to the next."""
         return any(getattr(self, name) > 0 for name in _AUGMENTATIONS)
@@ -279,6 +286,19 @@ class TrainConfig(BaseModel):
         if self.base == "random" and self.n_embd % self.n_head:
             raise ValueError("n_head does not divide n_embd")
         return self
+
+
+def refuse_seeds(config: TrainConfig, count: int) -> None:
+    """Refuses several seeds at once where each reads other texts.
+
+    Raises:
+        ConfigError: there is ``replay``, and more than one seed.
+    """
+    if count > 1 and config.replay:
+        raise ConfigError(
+            f"replay deals each seed another part of its files: not {count} seeds at once, but one "
+            "by one, with `training.finetune --seed`."
+        )
 
 
 def load_config(path: Path, **overrides: object) -> TrainConfig:

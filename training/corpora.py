@@ -127,11 +127,17 @@ def read_sms_as_the_book(path: Path) -> list[Example]:
     5,572 rows instead of 5,574; the book's draws are positions in these. Empty rows do not count.
     """
     rows = csv.reader(io.StringIO(read_text(path), newline=""), delimiter="\t")
-    return [
-        _example(row[0], row[1] if len(row) > 1 else "", path, number)
-        for number, row in enumerate(rows, start=1)
-        if row
-    ]
+    try:
+        return [
+            _example(row[0], row[1] if len(row) > 1 else "", path, number)
+            for number, row in enumerate(rows, start=1)
+            if row
+        ]
+    except csv.Error as error:
+        raise CorpusError(
+            f"{path}, up to line {rows.line_num}: a quotation mark without its other. Read as the "
+            "book reads it, one begins a text that goes on to the next."
+        ) from error
 
 
 def read_jsonl(path: Path) -> list[Example]:
@@ -191,21 +197,30 @@ def _rename(text: str) -> str:
 def read_mail_folder(folder: Path) -> list[Example]:
     """Raw messages in subfolders, as the SpamAssassin corpus has them, read as a mail program does.
 
-    Those in subfolders whose name begins with ``spam`` are spam. Messages without any text are left
-    out.
+    Those in subfolders whose name begins with ``spam`` are spam, those with ``ham`` in it ham.
+    Messages without any text are left out.
 
     Raises:
-        CorpusError: no such folder, or no message in it.
+        CorpusError: no such folder, no message in it, or a subfolder of another name.
     """
+    paths = mail_paths(folder)
+    labels = {path.parent: _label_of(path.parent) for path in paths}
     examples = [
-        Example(
-            message_to_text(path.read_bytes()).text,
-            int(path.parent.name.startswith("spam")),
-            "mail",
-        )
-        for path in mail_paths(folder)
+        Example(message_to_text(path.read_bytes()).text, labels[path.parent], "mail")
+        for path in paths
     ]
     return [example for example in examples if example.text]
+
+
+def _label_of(folder: Path) -> int:
+    name = folder.name.lower()
+    if name.startswith("spam"):
+        return 1
+    if "ham" not in name:
+        raise CorpusError(
+            f"{folder} holds messages: name it ham…, or spam… if that is what they are."
+        )
+    return 0
 
 
 def mail_paths(folder: Path) -> list[Path]:

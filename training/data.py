@@ -94,6 +94,8 @@ def split_examples(examples: Sequence[Example], config: TrainConfig) -> Splits:
         raise TrainingError("there are no texts to split: the files of --data are empty.")
     if config.selection == "book":
         splits = book_split(examples, config)
+        if config.is_served:
+            splits = Splits(*(folded(part) for part in vars(splits).values()))
     else:
         splits = cluster_split(examples, config)
     for name, count in splits.counts().items():

@@ -14,10 +14,16 @@ import torch
 
 from model.checkpoint import GoldenMessage, save_classifier, write_golden
 from model.classifier import Classifier, pick_device
-from model.folders import new_folder
-from training.card import GOLDEN_TEXTS, RunRecord, write_model_card, write_run_json
+from model.folders import new_folder, read_json
+from training.card import (
+    GOLDEN_TEXTS,
+    RunRecord,
+    check_split,
+    write_model_card,
+    write_run_json,
+)
 from training.command import add_device, check_new, exit_code
-from training.config import TrainConfig, load_config
+from training.config import TrainConfig, load_config, refuse_seeds
 from training.corpora import CORPORA, read_corpora, sha256_of
 from training.evaluate import as_table
 from training.feedback import read_feedback
@@ -57,7 +63,8 @@ def save_run(out: Path, config: TrainConfig, run: TrainedClassifier, record: Run
         if run.outcome.history.accuracies:
             plot_accuracies(run.outcome.history, folder / "accuracy.png")
         write_run_json(folder / "run.json", config, record)
-        write_model_card(folder / "README.md", out.name, config, record)
+        has_table = run.model.ngrams is not None
+        write_model_card(folder / "README.md", out.name, config, record, has_table=has_table)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -103,7 +110,11 @@ def _run(options: argparse.Namespace) -> int:
 def _train_and_save(
     options: argparse.Namespace, config: TrainConfig, out: Path, device: torch.device
 ) -> int:
+    refuse_seeds(config, options.seeds)
     corpus = read_corpora(options.data, config)
+    base_run = Path(config.base) / "run.json"
+    if base_run.exists():
+        check_split(read_json(base_run), config.base, config, corpus.sha256)
     examples, sources = corpus.examples, corpus.sha256
     if options.feedback:
         feedback = read_feedback(options.feedback)

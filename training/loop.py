@@ -219,11 +219,7 @@ class _Trainer:
             loss = self.training_loss(batch)
             value = sum_over_processes(loss.detach().clone()).item()
             self.passes += 1
-            if not math.isfinite(value):
-                raise TrainingError(
-                    f"the loss is {value} at step {self.passes}: lower learning_rate, or look at "
-                    "the data. Nothing was saved."
-                )
+            self.check(value, "loss")
             (loss / self.config.accumulation_steps).backward()  # type: ignore[no-untyped-call]
             if number % self.config.accumulation_steps == 0 or number == len(self.train_loader):
                 self.step()
@@ -231,6 +227,13 @@ class _Trainer:
             self.bar.set_postfix(loss=f"{value:.3f}", refresh=False)
             if (self.passes - 1) % self.config.eval_every == 0:  # the book's steps 0, 50, ...
                 self.evaluate()
+
+    def check(self, loss: float, name: str) -> None:
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the {name} is {loss} at step {self.passes}: lower learning_rate, or look at "
+                "the data. Nothing was saved."
+            )
 
     def step(self) -> None:
         groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
@@ -255,6 +258,7 @@ class _Trainer:
         validation_loss = float(np.mean(losses[: self.config.eval_batches]))
         weights = [self.weight(batch).item() for _, batch in validation]
         whole = float(np.average(losses, weights=weights))
+        self.check(whole, "validation loss")
         epoch = self.passes / len(self.train_loader)
         self.history.losses.append(
             LossPoint(self.passes, epoch, self.examples_seen, train_loss, validation_loss, whole)

@@ -11,17 +11,11 @@ from model.gpt2 import GPT2ForSequenceClassification
 from model.ngrams import add_ngrams
 from model.packing import pack
 from model.windows import MAX_WINDOWS, encode_windows, read_in_windows
-from training.config import TrainConfig
 
 # Windows computed at once.
 _AT_ONCE = 32
 # After which there is a bar to look at.
 _SECONDS_OF_PATIENCE = 5
-
-
-def is_served(config: TrainConfig) -> bool:
-    """Whether the service takes what this recipe makes, and so reads its texts in windows."""
-    return config.padding == "none" and config.read_token == "last" and config.causal_mask
 
 
 @torch.inference_mode()

@@ -38,7 +38,7 @@ from training.memory import (
     settled_objects,
 )
 from training.ngrams import fit_ngrams
-from training.reading import is_served, read_texts, read_worst_windows
+from training.reading import read_texts, read_worst_windows
 
 # Texts a batch where nothing is learnt and only speed matters.
 _EVALUATION_BATCH = 64
@@ -128,8 +128,7 @@ def measure_model(
 ) -> TrainedClassifier:
     """Makes a trained model the one that will be saved, and measures it on all parts.
 
-    At the recipe's precision; long texts in windows, as the service reads them, where no
-    activations were kept.
+    At the recipe's precision, and as the service reads, if it takes what the recipe makes.
 
     Args:
         model: with its updates merged; rounded and calibrated here, in place.
@@ -143,7 +142,8 @@ def measure_model(
         caches: activations of the parts that the model's frozen blocks gave.
     """
     model.to(device)
-    caches = caches or {}
+    whole = {n: all(len(ids) < config.max_tokens for ids, _ in part) for n, part in parts.items()}
+    caches = {n: c for n, c in (caches or {}).items() if whole[n] or not config.is_served}
     finalize(model, getattr(torch, config.storage_dtype))
     if config.storage_dtype != "float32":
         caches = {}  # the frozen blocks were rounded just now
@@ -178,9 +178,9 @@ def _calibration(
     caches: dict[str, ActivationCache],
 ) -> tuple[float, float]:
     """The temperature and shift for the validation part, read as it is measured."""
-    part = parts["validation"]
-    if not is_served(config) or caches:
-        logits, labels = predict(model, part, config, device, caches.get("validation"))
+    part, cache = parts["validation"], caches.get("validation")
+    if not config.is_served or cache:
+        logits, labels = predict(model, part, config, device, cache)
         return fit_calibration(logits, labels)
     with autocast(config.precision, device):
         texts = [example.text for example in splits.validation]
@@ -199,14 +199,14 @@ def _read_parts(
     """Labels and P(spam) of each part; of a large training part, of a sample."""
     verdicts = {}
     for name, part in parts.items():
-        texts = getattr(splits, name)
-        if name == "train" and not caches:
+        texts, cache = getattr(splits, name), caches.get(name)
+        if name == "train" and not cache:
             part, texts = part[:_TRAINING_SAMPLE], texts[:_TRAINING_SAMPLE]
-        if is_served(config) and not caches:
+        if config.is_served and not cache:
             with autocast(config.precision, device):
                 found = read_texts(model, [example.text for example in texts], device)
         else:
-            logits, _ = predict(model, part, config, device, caches.get(name))
+            logits, _ = predict(model, part, config, device, cache)
             found = logits.softmax(-1)[:, 1].tolist()
         verdicts[name] = [label for _, label in part], found
     return verdicts
@@ -367,7 +367,7 @@ def read_as_trained(
     The model is on ``device``, and reads the recipe's token from here on.
     """
     model.read = config.read_token
-    if is_served(config):
+    if config.is_served:
         return read_texts(model, [example.text for example in texts], device)
     parts, _ = tokenize_parts(replace(splits, test=list(texts)), config)
     logits, _ = predict(model, parts["test"], config, device)
