@@ -59,7 +59,7 @@ _VENDOR = re.compile(r"\A-(?:webkit|moz|ms|o)-")
 _ANYTHING = re.compile(r"all\Z|animation|.*\?")
 _PLAIN = frozenset(
     ("display", "visibility", "opacity", "font-size", "color", "overflow", "position")
-    + ("height", "max-height", "width", "max-width")
+    + ("height", "max-height", "width", "max-width", "unicode-bidi", "direction")
 )
 _UNCLEAR = {
     "paint": re.compile(
@@ -86,9 +86,13 @@ _ZERO_FONT_SHORTHAND = re.compile(
     rf"{_ZERO}(?:{_UNIT}|%)?(?:\s*+/\s*+\d+(?:\.\d+)?(?:{_UNIT}|%)?)?"
     rf"\s++{_FAMILY}(?:\s*+,\s*+{_FAMILY})*+"
 )
-_TRANSPARENT = re.compile(rf"transparent|rgba\((?:\s*+\d{{1,3}}\s*+,){{3}}\s*+{_ZERO}%?\s*+\)")
-_HEX_COLOR = re.compile(r"#(?:([0-9a-f]{3})|([0-9a-f]{6}))")
-_RGB_COLOR = re.compile(r"rgba?\(\s*+(\d{1,3})\s*+,\s*+(\d{1,3})\s*+,\s*+(\d{1,3})\s*+\)")
+# With commas throughout, or without any and a slash before the opacity.
+_CHANNELS = r"rgba?\(\s*+(\d{1,3})(?:\s*+(,)\s*+|\s++)(\d{1,3})(?(2)\s*+,\s*+|\s++)(\d{1,3})\s*+"
+_TRANSPARENT = re.compile(
+    rf"transparent|#[0-9a-f]{{3}}0|#[0-9a-f]{{6}}00|{_CHANNELS}(?(2),|/)\s*+{_ZERO}%?\s*+\)"
+)
+_HEX_COLOR = re.compile(r"#(?:([0-9a-f]{3})f?|([0-9a-f]{6})(?:ff)?)")
+_RGB_COLOR = re.compile(rf"{_CHANNELS}(?:(?(2),|/)\s*+(?:1(?:\.0+)?|100%)\s*+)?\)")
 _NAMED_COLORS = {
     "black": (0, 0, 0), "white": (255, 255, 255), "snow": (255, 250, 250),
     "ivory": (255, 255, 240), "ghostwhite": (248, 248, 255), "whitesmoke": (245, 245, 245),
@@ -288,6 +292,8 @@ def _effect(name: str, value: str) -> Style:
         return _ALL_UNKNOWN
     if not value or _HARMLESS.fullmatch(f"{name}:{value}"):
         return {}
+    if name.startswith(("padding", "min-")) and _ZERO_LENGTH.fullmatch(value):
+        return {}
     if is_vendors or len(value) > _MAX_VALUE_CHARACTERS:
         value = _UNKNOWN
     if name == "font":
@@ -376,5 +382,5 @@ def rgb(color: str) -> tuple[int, int, int] | None:
         digits = match[2] or "".join(2 * digit for digit in match[1])
         return int(digits[:2], 16), int(digits[2:4], 16), int(digits[4:], 16)
     if match := _RGB_COLOR.fullmatch(color):
-        return int(match[1]), int(match[2]), int(match[3])
+        return int(match[1]), int(match[3]), int(match[4])
     return _NAMED_COLORS.get(color)

@@ -12,6 +12,7 @@ import unicodedata
 from html import unescape
 from html.entities import html5
 
+from model.direction import as_shown
 from model.leet import read_leet
 from model.sentences import as_typed
 from model.tokenized import join_marks
@@ -48,8 +49,6 @@ _INVISIBLE = re.compile(
     "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffc\U0001bca0-\U0001bca3"
     "\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
-# Text that is shown from right to left by force, whatever its letters.
-_RIGHT_TO_LEFT = re.compile("\u202e([^\u202c\n]*+)")
 _STRAY_ACCENT = re.compile("[\u0300-\u036f\u0488\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]")
 _MARKS = [mark for mark in map(chr, range(0x300, 0x1FFFF)) if unicodedata.category(mark)[0] == "M"]
 # Marks of any script on a letter that is Latin or looks so; NFKC has joined those of Latin.
@@ -182,8 +181,7 @@ def _is_amount(characters: str) -> bool:
 def _fold_letters(text: str) -> str:
     if text.isascii():
         return _CONTROL.sub("", text)
-    text = _RIGHT_TO_LEFT.sub(lambda match: match[1][::-1], text)
-    text = _INVISIBLE.sub("", text)
+    text = _INVISIBLE.sub("", as_shown(text))
     text = "".join(
         unicodedata.normalize("NFKC", piece)[:_LONGEST_PIECE] for piece in _PIECE.findall(text)
     )

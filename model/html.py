@@ -30,7 +30,15 @@ from model.css import (
     specificity,
     style_rules,
 )
-from model.markup import INLINE, RAW, flatten_markup, simplify_markup
+from model.direction import (
+    END_OF_ISOLATE,
+    END_OF_OVERRIDE,
+    ISOLATE_LEFT_TO_RIGHT,
+    ISOLATE_RIGHT_TO_LEFT,
+    OVERRIDE_RIGHT_TO_LEFT,
+    carry_over_lines,
+)
+from model.markup import INLINE, RAW, flatten_markup, outlook_markup, simplify_markup
 
 # Bounds on the work that one document can ask for. Beyond them all text counts as visible.
 _MAX_STYLESHEET_CHARACTERS = 65_536
@@ -51,6 +59,7 @@ _INDEPENDENT = frozenset(
 )
 # The background of all that is in an element with ``paint``.
 _PAINT = "paint"
+_ISOLATES = {"rtl": ISOLATE_RIGHT_TO_LEFT, "ltr": ISOLATE_LEFT_TO_RIGHT}
 _COLUMNS = frozenset(("col", "colgroup"))
 _ENLARGED = frozenset(("big", "h1", "h2", "h3"))
 _BGCOLORED = _COLUMNS | {"body", "table", "thead", "tbody", "tfoot", "tr", "td", "th", "marquee"}
@@ -76,21 +85,56 @@ def html_to_text(html: str) -> str:
     >>> html_to_text("<p>Vi<b></b>agra<span style='display:none'> dear friend</span>")
     'Viagra'
 
+    What Outlook alone shows follows, where it says more.
+
     Args:
         html: any string without lone surrogates; broken markup is read as browsers do.
     """
+    text = _shown_text(html)
+    if outlook := outlook_markup(html):
+        more = _shown_text(outlook)
+        if not set(more.split()) <= set(text.split()):
+            text += f"\n\n{more}"
+    return text.strip()
+
+
+def _shown_text(html: str) -> str:
     markup, is_costly = simplify_markup(html)
     foreign = _FOREIGN.search(html) if _FOREIGN.search(markup) else None
     tree = None if is_costly else HTMLTree.parse(markup)
     if tree is None or tree.document is None or _has_deep_lists(tree.document):
         tree = HTMLTree.parse(flatten_markup(html))
     elif foreign is None:
-        _remove_hidden(tree.document, _cascade(tree.document, len(html)))
+        styles = _cascade(tree.document, len(html))
+        _remove_hidden(tree.document, styles)
+        _tell_directions(tree, tree.document, styles)
     text = extract_plain_text(tree, preserve_formatting=True, list_bullets=False, form_fields=True)
+    text = carry_over_lines(text)
     if foreign and _FOREIGN_RAW.search(html, foreign.end()):
         # What is markup, what a script, only a browser can tell: all that may be text is.
         text += "\n" + unescape(_TAG.sub("", html[foreign.start() :]))
-    return text.strip()
+    return text
+
+
+def _tell_directions(
+    tree: HTMLTree, document: DocumentNode, styles: dict[ElementNode, Style]
+) -> None:
+    """Marks what is shown from right to left by force, and what in it is not."""
+    overridden = {
+        element: (OVERRIDE_RIGHT_TO_LEFT, END_OF_OVERRIDE)
+        for element, style in styles.items()
+        if style.get("unicode-bidi") in ("bidi-override", "isolate-override")
+        and style.get("direction", element.getattr("dir") or "").lower() == "rtl"
+    }
+    isolated = {
+        element: (_ISOLATES[(element.getattr("dir") or "").lower()], END_OF_ISOLATE)
+        for element in _select(document, "bdo [dir=rtl],bdo [dir=ltr]")
+    }
+    for element, (begin, end) in (isolated | overridden).items():
+        first, nodes = element.first_child, [tree.create_text_node(mark) for mark in (begin, end)]
+        if element.parent is not None and first and nodes[0] and nodes[1]:
+            element.insert_before(nodes[0], first)
+            element.append_child(nodes[1])
 
 
 def _has_deep_lists(document: DocumentNode) -> bool:

@@ -7,6 +7,8 @@ import re
 from collections import Counter
 from html import unescape
 
+from model.direction import END_OF_OVERRIDE, OVERRIDE_LEFT_TO_RIGHT, OVERRIDE_RIGHT_TO_LEFT
+
 # Bounds on what the tree of one document may cost: the elements that are open at its tags, which
 # the parser walks over, and those that tags open once more since they were never closed, 400 bytes
 # each; of these no more than it has characters, as a message may have hundreds of documents.
@@ -33,7 +35,7 @@ _CLOSED_BY_OTHERS = _EMPTY | frozenset(
 # the attributes of one tag, so it gets to see no others.
 _KEPT_ATTRIBUTES = frozenset(
     ("style", "class", "id", "hidden", "color", "bgcolor", "background", "text", "size")
-    + ("alt", "value", "type")
+    + ("alt", "value", "type", "dir")
 )
 # The blanks of HTML; Python knows more.
 _S = r" \t\n\f\r"
@@ -59,8 +61,11 @@ _MARKUP = re.compile(
     r"|<[!?/][^>]*+>?",
     re.ASCII | re.IGNORECASE | re.DOTALL,
 )
-# What is shown the other way round is put so when letters are made plain (fold.py).
-_RIGHT_TO_LEFT, _END_OF_DIRECTION = "\u202e", "\u202c"
+# What Outlook's own condition begins and ends; what holds for all others is no comment to them.
+_CONDITIONAL = re.compile(r"<!--\[if\b([^\]]*+)\]>(.*)<!\[endif\]--!?>\Z", re.I | re.S)
+_OFFICE = re.compile(r"\b(?:mso|vml)\b", re.I)
+_NOT_OFFICE = re.compile(r"\s*!\s*\(?\s*(?:mso|vml)[\s\w.]*\)?\s*", re.I)
+_OFFICE_SETTINGS = re.compile(r"<xml\b.*?(?:</xml\s*>|\Z)", re.I | re.S)
 _LOCAL_SHEET = re.compile(rf"[{_S}]*+(?!(?:https?:)?//)", re.ASCII | re.IGNORECASE)
 
 
@@ -78,6 +83,20 @@ def simplify_markup(html: str) -> tuple[str, bool]:
     for match in _MARKUP.finditer(html):
         nesting.add(match)
     return markup, nesting.steps > _MAX_STEPS or nesting.copies > max_copies
+
+
+def outlook_markup(html: str) -> str:
+    """What Outlook for Windows shows and others take for comments: ``<!--[if mso]>…<![endif]-->``.
+
+    >>> outlook_markup("<p>a<!--[if gte mso 9]><b>c</b><![endif]--><!--[if !mso]>d<![endif]-->")
+    '<b>c</b>'
+    """
+    found = []
+    for match in _MARKUP.finditer(html) if "[if" in html.lower() else ():
+        comment = _CONDITIONAL.match(match[0])
+        if comment and _OFFICE.search(comment[1]) and not _NOT_OFFICE.fullmatch(comment[1]):
+            found.append(_OFFICE_SETTINGS.sub("", comment[2]))
+    return "\n".join(found)
 
 
 def flatten_markup(html: str) -> str:
@@ -168,12 +187,14 @@ def _simplify(markup: re.Match[str]) -> str:
 
 def _simplify_tag(name: str, its_attributes: str) -> str:
     if name.lower() == "/bdo":
-        return f"{_END_OF_DIRECTION}</bdo>"
-    if not its_attributes:
+        return f"{END_OF_OVERRIDE}</bdo>"
+    if not its_attributes and name.lower() != "bdo":
         return f"<{name}>"
     attributes = _attributes(its_attributes)
-    if name.lower() == "bdo" and attributes.get("dir", "").strip().lower() == "rtl":
-        return f"<bdo>{_RIGHT_TO_LEFT}"
+    if name.lower() == "bdo":
+        # What is shown the other way round is put so when letters are made plain (fold.py).
+        is_turned = attributes.get("dir", "").strip().lower() == "rtl"
+        return f"<bdo>{OVERRIDE_RIGHT_TO_LEFT if is_turned else OVERRIDE_LEFT_TO_RIGHT}"
     if name.lower() in ("link", "meta"):
         return _sheet_of(attributes)
     kept = (

@@ -43,6 +43,13 @@ u + #body a{color:inherit} div[style*="margin: 16px 0;"]{margin:0!important} td:
         "seen<i style='opacity:.0%'>x</i>",
         "seen<div style='height:0;overflow:hidden'><p style='position:relative'>x</div>",
         "seen<font color=ffffff>x</font>",
+        "seen<i style='color:#ffff'>x</i>",
+        "seen<i style='color:#1230'>x</i>",
+        "seen<i style='color:#12345600'>x</i>",
+        "seen<i style='color:rgb(255 255 250)'>x</i>",
+        "seen<i style='color:rgba(255, 255, 255, 1.0)'>x</i>",
+        "seen<i style='color:rgb(1 2 3 / 0%)'>x</i>",
+        "seen<div style='max-height:0;overflow:hidden;padding:0;min-height:0px'>x</div>",
     ],
 )
 def test_what_is_hidden_beyond_doubt_is_not_read(html: str) -> None:

@@ -1,7 +1,10 @@
 """What is seen of HTML, and what is not."""
 
+import time
+
 import pytest
 
+from model.direction import carry_over_lines
 from model.fold import fold_text
 from model.html import html_to_text
 
@@ -148,6 +151,42 @@ def test_whatever_may_be_visible_is_read(html: str) -> None:
 def test_text_shown_from_right_to_left_is_read_so(start: str) -> None:
     text = html_to_text(f"<p>get {start}hsac eerf</bdo> now, <bdo dir=ltr>see</bdo>")
     assert fold_text(text, typing=False) == "get free cash now, see"
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<bdo dir=rtl><bdo dir=ltr>win now today</bdo></bdo>",
+        "<bdo dir=rtl><span dir=ltr>win now today</span></bdo>",
+        "<p><span style='unicode-bidi:bidi-override;direction:rtl'>yadot won niw</span></p>",
+        "<style>.a{unicode-bidi:isolate-override}</style><i class=a dir=RTL>yadot won niw</i>",
+        "<bdo dir=rtl>won niw<br>yadot</bdo>",
+    ],
+)
+def test_directions_within_one_another_are_read_as_shown(html: str) -> None:
+    assert fold_text(html_to_text(html), typing=False).split() == ["win", "now", "today"]
+
+
+def test_directions_over_many_lines_are_read_in_time() -> None:
+    for text in ("\u2066" * 50_000 + "\u202e" + "\u2069" * 50_000, "\u202ea\n" * 20_000):
+        begin = time.monotonic()
+        fold_text(carry_over_lines(text))
+        assert time.monotonic() - begin < 5
+
+
+@pytest.mark.parametrize(
+    ("html", "text"),
+    [
+        ("<!--[if mso]><p>Win now</p><![endif]--><!--[if !mso]><!--><p>a</p><!--<![endif]-->", 2),
+        ("<p>a</p><!--[IF (gte mso 9)|(IE)]>Win <b>now</b><![endif]-->", 2),
+        ("<p>a</p><!--[if vml]><v:rect><xml>9</xml><p>Win now</v:rect><![endif]-->", 2),
+        ("<p>a</p><!--[if mso]><table><td>A<![endif]--><!--[if mso]>a</table><![endif]-->", 2),
+        ("<p>a</p><!--[if !mso]>Win<![endif]--><!--[if lt IE 9]>Win<![endif]--><!-- Win -->", 1),
+        ("<p>a b</p><!--[if mso]><v:roundrect>b</v:roundrect><style>x</style><![endif]-->", 1),
+    ],
+)
+def test_what_outlook_alone_shows_is_read_where_it_says_more(html: str, text: int) -> None:
+    assert len(html_to_text(html).split("\n\n")) == text
 
 
 def test_only_ascii_letters_name_an_element() -> None:
