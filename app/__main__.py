@@ -8,6 +8,7 @@ import logging
 import signal
 import sys
 
+from app import take_ctrl_c
 from app.access import KeysError
 from app.logs import configure_logs
 from app.settings import SettingsError, read_settings, unread_variables
@@ -16,6 +17,7 @@ from app.workers import Workers, inherited_socket, listen
 
 def main() -> int:
     """Serves until a signal; returns the exit code."""
+    take_ctrl_c()
     if hasattr(signal, "SIGHUP"):  # what asks for a reload must not end what has yet to load
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

@@ -21,6 +21,7 @@ from typing import Any, get_args
 import torch
 from tqdm import tqdm
 
+from app import take_ctrl_c
 from app.cores import usable_cores
 from app.decision import Cutoffs, score_of
 from app.records import (
@@ -63,6 +64,12 @@ class Scorer:
     max_windows: int
     keep_text: bool
 
+    @property
+    def settings(self) -> str:
+        """A short name for all that results depend on beside model and record."""
+        told = (self.cutoffs, self.weight, self.max_windows, self.classifier.log_odds_shift)
+        return sha256_of(repr(told))[:8]
+
     def score(self, records: Sequence[Record]) -> list[dict[str, Any]]:
         """One result a record, in their order; in the model, texts of like length go together."""
         size = self.classifier.max_tokens
@@ -73,24 +80,31 @@ class Scorer:
             for record, text, prediction in zip(records, texts, predictions, strict=True)
         ]
 
+    @property
+    def _origin(self) -> dict[str, str]:
+        return {"model": self.classifier.name, "settings": self.settings}
+
     def _result(self, record: Record, num_windows: int, prediction: Prediction) -> dict[str, Any]:
         place: dict[str, Any] = {"source": record.source, "position": record.position}
         if record.text is None:
-            return place | {"error": record.problem, "model": self.classifier.name}
-        result = place | {
-            "text_sha256": sha256_of(record.text),
-            "label": prediction.label,
-            "decision": self.cutoffs.decide(prediction.spam_probability),
-            "score": score_of(prediction.spam_probability, self.weight),
-            "probabilities": {
-                "ham": prediction.ham_probability,
-                "spam": prediction.spam_probability,
-            },
-            "tokens": prediction.num_tokens,
-            "windows": num_windows,
-            "truncated": prediction.truncated or record.is_cut,
-            "model": self.classifier.name,
-        }
+            return place | {"error": record.problem} | self._origin
+        result = (
+            place
+            | {
+                "text_sha256": sha256_of(record.text),
+                "label": prediction.label,
+                "decision": self.cutoffs.decide(prediction.spam_probability),
+                "score": score_of(prediction.spam_probability, self.weight),
+                "probabilities": {
+                    "ham": prediction.ham_probability,
+                    "spam": prediction.spam_probability,
+                },
+                "tokens": prediction.num_tokens,
+                "windows": num_windows,
+                "truncated": prediction.truncated or record.is_cut,
+            }
+            | self._origin
+        )
         return result | ({"text": record.text} if self.keep_text else {})
 
 
@@ -122,11 +136,11 @@ class Done:
     text_sha256: str | None
 
 
-def done_before(out: Path, model: str) -> dict[str, Done]:
+def done_before(out: Path, model: str, settings: str) -> dict[str, Done]:
     """How far a run before has come in each file. A half line is cut off.
 
     Raises:
-        BulkError: the file holds something else, or results of another model.
+        BulkError: the file holds something else, or results of another model or other settings.
     """
     done: dict[str, Done] = {}
     end = 0
@@ -139,6 +153,7 @@ def done_before(out: Path, model: str) -> dict[str, Done]:
                 last = Done(int(result["position"]), result.get("text_sha256"))
                 done[result["source"]] = last
                 written_by = result["model"]
+                written_with = result.get("settings", settings)  # older ones do not tell
             except (ValueError, TypeError, KeyError, RecursionError):
                 raise BulkError(
                     f"{out} exists and holds no results of app.bulk. Give another --out."
@@ -147,6 +162,11 @@ def done_before(out: Path, model: str) -> dict[str, Done]:
                 raise BulkError(
                     f"{out} holds results of {written_by}, now {model} is asked. Give another "
                     "--out."
+                )
+            if written_with != settings:
+                raise BulkError(
+                    f"{out} holds results by other cut-offs, or another prior, weight or number of "
+                    "windows. Ask as before, or give another --out."
                 )
             end += len(line)
     os.truncate(out, end)
@@ -198,7 +218,7 @@ def run(sources: Sequence[Source], scorer: Scorer, out: Path, column: str) -> tu
             raise BulkError(f"another run writes to {out}. Wait for it.") from None
         except OSError:
             pass  # a file system that knows no locks
-        done = done_before(out, scorer.classifier.name)
+        done = done_before(out, scorer.classifier.name, scorer.settings)
         total = sum(source.size for source in sources)
         # Without a terminal tqdm would fill a log.
         with tqdm(total=total, unit="B", unit_scale=True, disable=None) as progress:
@@ -254,6 +274,7 @@ def _refuse_other(source: str, is_same: bool) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Scores the files. Returns the exit code."""
+    take_ctrl_c()
     options = _parser().parse_args(arguments)
     files = dict.fromkeys(options.files)  # each once
     try:
@@ -271,7 +292,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\napp.bulk: interrupted. Start again to go on.", file=sys.stderr)  # noqa: T201
         return _INTERRUPTED
-    print(f"{scored} scored, {bad} bad records, results in {options.out}")  # noqa: T201
+    summary = f"{scored} scored, {bad} bad records, results in {options.out}"
+    # Names of files need not be text.
+    print(summary.encode(errors="backslashreplace").decode())  # noqa: T201
     return 0
 
 

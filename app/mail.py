@@ -108,10 +108,17 @@ class MessageResponse(BaseModel):
 
 router = APIRouter()
 
+# Any type but JSON is taken; clients made from the document know the second one.
+MAIL_CONTENT = dict.fromkeys(
+    ("message/rfc822", "application/octet-stream"),
+    {"schema": {"type": "string", "format": "binary"}},
+)
+"""A raw message as a body, for the OpenAPI document."""
+
 _BODY = {
     "required": True,
     "content": {
-        "message/rfc822": {"schema": {"type": "string", "format": "binary"}},
+        **MAIL_CONTENT,
         "application/json": {
             "schema": {
                 "type": "object",

@@ -5,21 +5,24 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import Depends, FastAPI
 from fastapi.security import APIKeyHeader, HTTPBearer
 from fastapi_offline import FastAPIOffline
+from pydantic import SecretStr
 
 from app.access import AccessKeys
 from app.bodies import BodyBudget
-from app.context import RequestContext
+from app.context import PROBES, RequestContext
 from app.feedback import FeedbackStore
 from app.feedback import router as feedback
 from app.front_doors import router as front_doors
 from app.mail import router as mail
 from app.page import router as page
-from app.problems import install_error_handlers
+from app.problems import PROBLEM_SCHEMA, install_error_handlers
 from app.routes import admin, router
+from app.schemas import ProblemResponse
 from app.service import MODEL_FAILED, Service
 from app.settings import Settings
 from app.workers import is_orphan, is_worker
@@ -38,6 +41,20 @@ async def _work_beside_others(service: Service, exit_process: Callable[[int], No
         service.publish_state()
         await asyncio.sleep(_PUBLISH_SECONDS)
     exit_process(MODEL_FAILED)
+
+
+def _complete_document(app: FastAPI) -> None:
+    """Adds what the routes' errors refer to, and takes off keys where none are asked for."""
+    document_of_routes = app.openapi
+
+    def document() -> dict[str, Any]:
+        found = document_of_routes()
+        found["components"]["schemas"][PROBLEM_SCHEMA] = ProblemResponse.model_json_schema()
+        for path in PROBES:
+            found["paths"][path]["get"].pop("security", None)
+        return found
+
+    app.openapi = document  # type: ignore[method-assign]
 
 
 def create_app(
@@ -93,11 +110,21 @@ def create_app(
     for doors in (router, mail, front_doors):
         app.include_router(doors, dependencies=schemes if keys else [])
     app.include_router(page)
+    own_keys: dict[str, SecretStr | None] = {}
     if settings.feedback_key and settings.feedback_file:
+        own_keys["/feedback"] = settings.feedback_key
         app.state.feedback = FeedbackStore(settings.feedback_file, settings.feedback_bytes)
         app.include_router(feedback, dependencies=schemes)
     if settings.admin_key:
+        own_keys["/admin/"] = settings.admin_key
         app.include_router(admin, dependencies=schemes)
     install_error_handlers(app)
-    app.add_middleware(RequestContext, metrics=service.metrics, keys=keys, body_budget=budget)
+    app.add_middleware(
+        RequestContext,
+        metrics=service.metrics,
+        keys=keys,
+        own_keys=own_keys,
+        body_budget=budget,
+    )
+    _complete_document(app)
     return app

@@ -15,6 +15,9 @@ from app.schemas import ProblemResponse
 SCOPE_KEY = "spamgate.context"
 """Where the scope of a request holds its ``Context``."""
 
+PROBLEM_SCHEMA = ProblemResponse.__name__
+"""Under which the OpenAPI document has the form of errors."""
+
 _SHOWN_ERRORS = 3
 _JSON_NAMES = {
     dict: "an object",
@@ -104,7 +107,9 @@ def error_responses(
             ),
             # Not as "model", which FastAPI would list under application/json as well.
             "content": {
-                "application/problem+json": {"schema": ProblemResponse.model_json_schema()}
+                "application/problem+json": {
+                    "schema": {"$ref": f"#/components/schemas/{PROBLEM_SCHEMA}"}
+                }
             },
             "headers": _HEADERS.get(status, {}),
         }

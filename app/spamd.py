@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app import take_ctrl_c
 from app.settings import Key, wrong_settings
 
 _COMMANDS = ("CHECK", "SYMBOLS", "REPORT", "REPORT_IFSPAM", "HEADERS", "PROCESS", "TELL")
@@ -54,6 +55,13 @@ class SpamdSettings(BaseSettings):
         pattern=r"^https?://(\[[0-9a-fA-F:.]+\]|[^/:\s\[\]]+)(:\d+)?(/\S*)?$",
         description="the service that is asked",
     )
+
+    @field_validator("url")
+    @classmethod
+    def _has_a_port(cls, url: str) -> str:
+        urlsplit(url).port  # noqa: B018  # raises
+        return url
+
     key: Key = Field(None, description="access key of the service, if it wants one")
     feedback_key: Key = Field(
         None, description="key of POST /feedback, where TELL goes; without it TELL is refused"
@@ -200,9 +208,9 @@ class Spamd:
 
     def _post(self, path: str, message: bytes, key: SecretStr | None) -> dict[str, Any]:
         seconds = self._settings.timeout_seconds
-        headers = {"Content-Type": "message/rfc822", "X-Timeout-Ms": str(int(1000 * seconds))}
-        if key:
-            headers["Authorization"] = f"Bearer {key.get_secret_value()}"
+        headers = {"Content-Type": b"message/rfc822", "X-Timeout-Ms": b"%d" % (1000 * seconds)}
+        if key:  # in UTF-8, as the service reads it
+            headers["Authorization"] = f"Bearer {key.get_secret_value()}".encode()
         secure = self._url.scheme == "https"
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
         connection = kind(self._url.hostname or "", self._url.port, timeout=seconds)
@@ -355,12 +363,13 @@ async def serve(settings: SpamdSettings) -> None:
 
 def main() -> int:
     """Serves until a signal; returns the exit code."""
+    take_ctrl_c()
     try:
         settings = SpamdSettings(_cli_parse_args=sys.argv[1:])
         asyncio.run(serve(settings))
     except ValidationError as error:
         problem = str(wrong_settings(error, "SPAMGATE_SPAMD_"))
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # a host's name that cannot be one
         problem = str(error)
     else:
         return 0

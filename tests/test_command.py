@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from app import take_ctrl_c
 from model.checkpoint import CheckpointError
 from training.command import check_new, exit_code, portable
 from training.config import TrainingError
@@ -36,9 +37,10 @@ def test_what_ends_a_command_is_one_line_and_an_exit_code(
     assert capsys.readouterr().err.startswith(line)
 
 
-def test_ctrl_c_while_a_command_is_imported_ends_it_without_a_traceback() -> None:
+@pytest.mark.parametrize("command", ["training.evaluate", "app.bulk", "app.spamd", "app"])
+def test_ctrl_c_while_a_command_is_imported_ends_it_without_a_traceback(command: str) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-X", "importtime", "-m", "training.evaluate", "--help"],
+        [sys.executable, "-X", "importtime", "-m", command, "--help"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -46,7 +48,8 @@ def test_ctrl_c_while_a_command_is_imported_ends_it_without_a_traceback() -> Non
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stderr is not None
-    next(line for line in process.stderr if line.endswith("| training\n"))
+    package = command.partition(".")[0]
+    next(line for line in process.stderr if line.endswith(f"| {package}\n"))
     process.send_signal(signal.SIGINT)
     out, told = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGINT
@@ -64,6 +67,12 @@ def test_an_imported_command_takes_ctrl_c_as_python_does() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         assert exit_code("training.x", run) == 0
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        take_ctrl_c()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        take_ctrl_c()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
     assert found == [signal.default_int_handler]

@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import httpx
@@ -248,11 +248,34 @@ def test_a_defect_amid_a_reply_begins_no_other(caplog: pytest.LogCaptureFixture)
         break_off,
         metrics=Metrics(),
         keys=AccessKeys(None),
+        own_keys={},
         body_budget=BodyBudget(Settings()),
     )
     asyncio.run(app(scope, receive, send))
     assert sent == ["http.response.start"]
     assert "defect" in caplog.messages
+
+
+@pytest.mark.parametrize("path", ["/admin/reload", "/feedback", "/classify", "/checkv2"])
+def test_without_a_key_no_body_is_read(
+    save_tiny: Callable[..., Path], tmp_path: Path, path: str
+) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("somebody long-key\n")
+    own = {"admin_key": "a", "feedback_key": "f", "feedback_file": tmp_path / "feedback"}
+
+    async def scenario() -> tuple[int, int]:
+        async def body() -> AsyncIterator[bytes]:
+            for _ in range(9):
+                pieces.append(1)
+                yield b"{" * 100_000
+
+        async with serving(save_tiny(), api_keys_file=keys, **own) as client:
+            reply = await client.post(path, content=body(), headers={"X-API-Key": "other"})
+            return reply.status_code, len(pieces)
+
+    pieces: list[int] = []
+    assert asyncio.run(scenario()) == (401, 0)
 
 
 def test_a_log_line_is_one_json_object() -> None:

@@ -124,6 +124,9 @@ def test_text_stays_when_its_label_is_changed_by_digest(tmp_path: Path) -> None:
         {"label": "ham", "digest": "ab" * 31},
         {"label": "ham", "text": 1},
         {"label": "ham", "text": "x", "source": 1},
+        {"label": "ham", "digest": "ab" * 32, "text": 5},
+        {"label": "ham", "digest": "ab" * 32, "text": {"a": 1}},
+        {"label": "ham", "digest": "ab" * 32, "message": [1]},
         [],
     ],
 )

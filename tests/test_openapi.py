@@ -3,6 +3,8 @@
 Schemathesis makes the requests, within what the document allows and outside of it.
 """
 
+import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -88,6 +90,23 @@ def test_every_reply_is_one_that_the_document_names(address: str) -> None:
             except Unsatisfiable:
                 assert mode is GenerationMode.NEGATIVE  # it takes nothing that could be wrong
     assert requests.get(f"{address}/readyz", timeout=5).status_code == 200
+
+
+def test_forms_are_defined_once_and_keys_asked_for_where_they_count(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("somebody long-key\n")
+    document = create_app(Settings(api_keys_file=keys)).openapi()
+    known = {"#/components/schemas/" + name for name in document["components"]["schemas"]}
+    text = json.dumps(document["paths"])
+    named = set(re.findall(r'"\$ref": "([^"]+)"', text))
+    assert named <= known
+    assert "#/components/schemas/ProblemResponse" in named
+    assert '"ProblemResponse"' not in text  # as the title of one more copy
+    secured = {
+        path for path, of in document["paths"].items() for op in of.values() if op.get("security")
+    }
+    assert secured >= {"/classify", "/checkv2", "/metrics"}
+    assert not secured & {"/livez", "/readyz", "/health"}
 
 
 def test_no_operation_is_tagged_twice() -> None:

@@ -1,6 +1,7 @@
 """One connection, byte by byte: what it may cost, and what uvicorn alone would lose."""
 
 import asyncio
+import json
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -86,7 +87,58 @@ def say(*pieces: bytes) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter]
 def test_what_is_no_body_has_a_bound(pieces: list[bytes]) -> None:
     answer = converse(say(*pieces))
     assert answer.startswith(b"HTTP/1.1 400 ")
-    assert answer.endswith(b"The head of the HTTP request is too long.")
+    assert problem_in(answer) == "The head of the HTTP request is too long."
+
+
+def problem_in(answer: bytes) -> str:
+    """What the reply to a request that is no HTTP says."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    fields = head.lower().split(b"\r\n")
+    assert [field for field in fields if field.startswith(b"connection:")] == [b"connection: close"]
+    assert b"content-type: application/problem+json" in fields
+    problem = json.loads(body)
+    assert (problem["status"], problem["code"]) == (400, "invalid_http")
+    return str(problem["detail"])
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"\0",
+        b"GET /b HTTP/1.1\r\nHo st: x\r\n\r\n",
+        b"POST /b HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+    ],
+    ids=["no request", "a field that is none", "no chunk"],
+)
+@pytest.mark.parametrize("num_whole", [1, 2])
+def test_what_was_whole_is_answered_before_what_is_broken(broken: bytes, num_whole: int) -> None:
+    async def slow(scope, receive, send) -> None:
+        await asyncio.sleep(0.1)
+        await echo(scope, receive, send)
+
+    whole = b"POST /a HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi" * num_whole
+    answer = converse(say(whole + broken, b"GET /c HTTP/1.1\r\n\r\n"), app=slow)
+    *answers, last = answer.split(b"HTTP/1.1 ")[1:]
+    assert [reply.partition(b"\r\n\r\n")[2] for reply in answers] == [b"POST /a hi"] * num_whole
+    assert problem_in(last) == "Invalid HTTP request received."
+
+
+def test_an_answer_before_the_end_of_a_body_arrives() -> None:
+    async def refuse(scope, receive, send) -> None:
+        await send({"type": "http.response.start", "status": 401, "headers": []})
+        await send({"type": "http.response.body", "body": b"no"})
+
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        size = 20 << 20  # more than the kernel takes
+        writer.write(b"POST / HTTP/1.1\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % size)
+        for _ in range(20):
+            writer.write(b"x" * (1 << 20))
+            await writer.drain()
+        return await reader.read()
+
+    answer = converse(client, app=refuse)
+    assert answer.startswith(b"HTTP/1.1 401 ")
+    assert answer.endswith(b"no\r\n0\r\n\r\n") or answer.endswith(b"no")
 
 
 def test_a_body_has_no_bound_here() -> None:

@@ -318,6 +318,12 @@ def test_name_of_a_user_is_passed_on_as_it_came() -> None:
     assert path == f"/feedback?label=ham&source=spamd%3A{quote('jürgen')}"
 
 
+def test_keys_are_sent_as_the_service_reads_them() -> None:
+    with service(SPAM) as (url, got):
+        assert b"EX_OK" in ask(url, command("CHECK"), key="schlüssel")
+    assert got[0][1]["Authorization"].encode("latin-1") == "Bearer schlüssel".encode()
+
+
 def test_settings_come_from_flags(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPAMGATE_SPAMD_PORT", "1783")
     assert SpamdSettings().port == 1783
@@ -326,7 +332,10 @@ def test_settings_come_from_flags(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "setting",
     [
-        *({"url": url} for url in ("127.0.0.1:8000", "http://", "http://a:b", "ftp://a")),
+        *(
+            {"url": url}
+            for url in ("127.0.0.1:8000", "http://", "http://a:b", "ftp://a", "http://a:99999")
+        ),
         *({"timeout_seconds": seconds} for seconds in (0.0005, 3601, float("inf"))),
     ],
 )
