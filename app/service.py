@@ -25,7 +25,7 @@ from model.classifier import Classifier, EncodedText, Prediction
 from model.explain import Influence, cut_spans, influences, without
 from model.fold import fold_text
 from model.mail import MailText, message_to_text
-from model.windows import WindowedText, encode_windows, join_predictions
+from model.windows import WindowedText, encode_windows, join_windows
 
 STARTUP_FAILED = 2
 """Exit code where the checkpoint or the device cannot be used."""
@@ -228,11 +228,7 @@ class Service:
             return [window for text in read for window in text.windows]
 
         engine, of_windows = await self._predict(num_texts, encode, is_short, timeout_seconds)
-        rest = iter(of_windows)
-        predictions = [
-            join_predictions([next(rest) for _ in text.windows], truncated=text.truncated)
-            for text in read
-        ]
+        predictions = join_windows(read, of_windows)
         self.metrics.count_verdicts(predictions)
         windows = [len(text.windows) for text in read]
         return Verdicts(engine.classifier.name, predictions, engine.cutoffs, windows)
@@ -241,13 +237,19 @@ class Service:
         """The beginning of a text as the model reads it, and what its words do to the
         verdict on that. Not counted as verdicts."""
         end = time.monotonic() + timeout_seconds
-        engine = self._ready_engine()
-        folded = (await asyncio.to_thread(fold_text, text))[:EXPLAINED_CHARACTERS]
-        spans = cut_spans(folded, len(engine.classifier.encode(folded).token_ids))
-        variants = [folded, *without(folded, spans)]
-        left = end - time.monotonic()
-        _, predictions = await self._predict(1, lambda c: [*map(c.encode, variants)], False, left)
-        whole, *left_out = [prediction.spam_probability for prediction in predictions]
+        size, most = self._ready_engine().classifier.max_tokens, self.settings.max_windows
+
+        def vary() -> tuple[str, list[tuple[int, int]], list[WindowedText]]:
+            folded = fold_text(text)[:EXPLAINED_CHARACTERS]
+            whole = encode_windows(folded, size, most)
+            spans = cut_spans(folded, sum(len(window.token_ids) for window in whole.windows))
+            varied = [encode_windows(variant, size, most) for variant in without(folded, spans)]
+            return folded, spans, [whole, *varied]
+
+        folded, spans, texts = await asyncio.to_thread(vary)
+        windows = [window for text in texts for window in text.windows]
+        _, of_windows = await self._predict(1, lambda _: windows, False, end - time.monotonic())
+        whole, *left_out = [v.spam_probability for v in join_windows(texts, of_windows)]
         return folded, influences(spans, whole, left_out)
 
     async def _predict(

@@ -238,6 +238,27 @@ def cycle_requests(
         number += 1
 
 
+async def is_answered(target: Target) -> bool:
+    """Whether a reply says how likely something is: a number from 0 to 1 that is neither."""
+    connection = await target.connect()
+    try:
+        async with asyncio.timeout(DRAIN_SECONDS):
+            status = await connection.send(target.request(["Are you there, and is this read?"]))
+        value = json.loads(connection.body) if status == 200 else None
+    except (OSError, ValueError):
+        return False
+    finally:
+        connection.close()
+    return _holds_probability(value)
+
+
+def _holds_probability(value: object) -> bool:
+    if isinstance(value, dict | list):
+        parts = value.values() if isinstance(value, dict) else value
+        return any(map(_holds_probability, parts))
+    return isinstance(value, float) and 0 < value < 1
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("url")
@@ -260,6 +281,8 @@ def main() -> None:
         arguments.texts_per_request,
         (lambda number: f" {number}" if number else "") if arguments.fresh else lambda _: "",
     )
+    if not asyncio.run(is_answered(target)):
+        sys.exit("the reply to a text holds no probability")
     if arguments.rate:
         run = open_loop(target, requests, arguments.rate, arguments.seconds)
     else:

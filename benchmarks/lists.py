@@ -15,7 +15,15 @@ import time
 from pathlib import Path
 
 from benchmarks.environment import describe
-from benchmarks.peers import CLIENT_CORE, OWN, SERVER_CORE, Contender, contenders, load
+from benchmarks.peers import (
+    CLIENT_CORE,
+    OWN,
+    SERVER_CORE,
+    WARM_UP,
+    Contender,
+    contenders,
+    load,
+)
 from benchmarks.server import free_port, started
 
 RESULT = Path(__file__).parent / "results" / "lists.json"
@@ -53,6 +61,7 @@ def measure(contender: Contender, port: int, seconds: float) -> dict[str, object
     singles = ("--rate", str(RATE), "--seconds", str(seconds))
     with started(command, port, health=contender.health) as server:
         url = server.url + contender.path
+        load(contender, url, *WARM_UP)
         alone = load(contender, url, *singles)
         lists = subprocess.Popen(
             [

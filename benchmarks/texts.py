@@ -13,7 +13,7 @@ _WORDS = (
 
 
 def load_texts(path: Path = SMS_FILE) -> tuple[list[str], str]:
-    """Texts in a fixed random order, and what they are.
+    """Texts in a fixed random order, each once, and what they are.
 
     Args:
         path: the SMS Spam Collection: a label, a tab and a text on each line.
@@ -21,8 +21,8 @@ def load_texts(path: Path = SMS_FILE) -> tuple[list[str], str]:
     rng = random.Random(0)
     if path.exists():
         lines = path.read_text(encoding="utf-8").splitlines()
-        texts = [line.partition("\t")[2] for line in lines if "\t" in line]
+        texts = list(dict.fromkeys(line.partition("\t")[2] for line in lines if "\t" in line))
         rng.shuffle(texts)
-        return texts, f"SMS Spam Collection, {len(texts)} texts"
+        return texts, f"SMS Spam Collection, {len(texts)} distinct texts"
     texts = [" ".join(rng.choices(_WORDS, k=rng.randint(3, 30))) for _ in range(5000)]
     return texts, "5000 made-up texts of 3 to 30 words"

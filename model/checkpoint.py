@@ -39,7 +39,7 @@ from model.published import (
     to_published_form,
     write_tensors,
 )
-from model.tokenizer import write_tokenizer_files
+from model.tokenizer import ENDOFTEXT, write_tokenizer_files
 
 ReadToken = Literal["last", "first", "mean"] | int
 """Which token's logits are the verdict: a text's last, its first, the mean of all, or, as a number,
@@ -126,7 +126,12 @@ def load_language_model(source: str | Path) -> GPT2LMHeadModel:
         CheckpointError: as for ``load_classifier``.
     """
     folder = resolve(source)
-    config = gpt2_config(read_json(folder / "config.json"), folder)
+    settings = read_json(folder / "config.json")
+    if not settings.get("tie_word_embeddings", True):
+        raise CheckpointError(
+            f"{folder}: its output layer is not its embeddings; only such models are read here."
+        )
+    config = gpt2_config(settings, folder)
     tensors = read_weights(folder)
     tensors.pop("score.weight", None)
     with undrawn():
@@ -265,6 +270,11 @@ def _check_classifier(settings: dict[str, Any], path: Path) -> None:
         raise CheckpointError(
             f"{path}: id2label is {labels}, a spam classifier has {wanted}. A language model must "
             "be fine-tuned first: python -m training.finetune."
+        )
+    if settings.get("pad_token_id") not in (None, ENDOFTEXT):
+        raise CheckpointError(
+            f"{path}: pad_token_id is {settings['pad_token_id']!r}, which would not be read at a "
+            f"text's end; only {ENDOFTEXT}, which ends none, can be computed here."
         )
     if not isinstance(own, dict):
         raise CheckpointError(

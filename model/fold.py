@@ -120,7 +120,8 @@ def fold_text(text: str, *, typing: bool = True) -> str:
     capitals or small letters throughout gets a capital at each sentence and name
     (``sentences.py``). Never raises.
     """
-    folded = _fold_letters(text)
+    # Clients send either; mail and training texts have line feeds alone.
+    folded = _fold_letters(text.replace("\r\n", "\n").replace("\r", "\n"))
     for _ in range(_PASSES):
         spelled, folded = folded, _FIELD_NAME.sub("", folded)
         folded = _SPELLED_LINK.sub(lambda link: link[0].replace(" ", ""), folded)

@@ -56,16 +56,19 @@ def gpt2_config(settings: dict[str, Any], folder: Path) -> GPT2Config:
         config = GPT2Config(**sizes, **fractions)
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    vocab_file = folder / "vocab.json"
-    try:
-        is_known = not vocab_file.is_file() or is_gpt2_vocab(vocab_file)
-    except OSError as error:
-        raise CheckpointError(f"{vocab_file} cannot be read: {error.strerror}.") from error
-    if config.vocab_size != VOCAB_SIZE or not is_known:
+    files = [folder / name for name in ("vocab.json", "tokenizer.json")]
+    if config.vocab_size != VOCAB_SIZE or not all(map(_is_known, files)):
         raise CheckpointError(
             f"{folder} is not made for GPT-2's own {VOCAB_SIZE} tokens, the only ones known here."
         )
     return config
+
+
+def _is_known(vocab_file: Path) -> bool:
+    try:
+        return not vocab_file.is_file() or is_gpt2_vocab(vocab_file)
+    except OSError as error:
+        raise CheckpointError(f"{vocab_file} cannot be read: {error.strerror}.") from error
 
 
 def _check_variant(
@@ -116,7 +119,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     """All of a network's tensors, in float32, without the prefix that some publishers leave out."""
     index = folder / "model.safetensors.index.json"
     names = ["model.safetensors"]
-    if index.exists():
+    if index.exists() and not (folder / names[0]).exists():  # as transformers has it
         names = _indexed_files(index)
     present = {path.name for path in folder.glob("*.safetensors")}
     tensors: dict[str, Tensor] = {}

@@ -143,13 +143,14 @@ def write_tokenizer_files(folder: Path, max_tokens: int) -> None:
 
 
 def is_gpt2_vocab(vocab_file: Path) -> bool:
-    """Whether a ``vocab.json`` numbers the tokens as GPT-2 does."""
+    """Whether a ``vocab.json`` or ``tokenizer.json`` numbers the tokens as GPT-2 does."""
     content = vocab_file.read_bytes()
     if hashlib.sha256(content).hexdigest() == _VOCAB_SHA256:
         return True
     try:
-        vocab = json.loads(content)
-    except (ValueError, RecursionError):
+        found = json.loads(content)
+        vocab = found["model"]["vocab"] if vocab_file.name == "tokenizer.json" else found
+    except (ValueError, RecursionError, TypeError, KeyError):
         return False
     return bool(vocab == _vocab())
 

@@ -115,8 +115,15 @@ def predict_windowed(
     windows = [window for text in texts for window in text.windows]
     order = sorted(range(len(windows)), key=lambda n: len(windows[n].token_ids))
     found = dict(zip(order, predict([windows[n] for n in order]), strict=True))
-    in_order = (found[n] for n in range(len(windows)))
+    return join_windows(texts, [found[n] for n in range(len(windows))])
+
+
+def join_windows(
+    texts: Sequence[WindowedText], predictions: Sequence[Prediction]
+) -> list[Prediction]:
+    """Verdicts on texts, given those on all of their windows, in order."""
+    rest = iter(predictions)
     return [
-        join_predictions([next(in_order) for _ in text.windows], truncated=text.truncated)
+        join_predictions([next(rest) for _ in text.windows], truncated=text.truncated)
         for text in texts
     ]

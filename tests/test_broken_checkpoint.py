@@ -63,11 +63,18 @@ def _truncate(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
+def _write_index(content: str) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        (folder / "model.safetensors").unlink()  # beside which an index does not count
+        (folder / "model.safetensors.index.json").write_text(content)
+
+    return write
+
+
 def _only_pickled(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
 
-INDEX = "model.safetensors.index.json"
 NOT_FINITE = {"transformer.ln_f.bias": torch.full((32,), float("nan"))}
 INFINITE = {"transformer.ln_f.bias": torch.tensor([-torch.inf] + [0.0] * 31)}
 FP8 = {"transformer.ln_f.bias": torch.zeros(32, dtype=torch.float8_e4m3fn)}
@@ -94,6 +101,9 @@ BROKEN = {
     "other vocabulary": (_edit_config(vocab_size=100), "GPT-2's own 50257 tokens"),
     "foreign vocab.json": (_write("vocab.json", "{}"), "GPT-2's own"),
     "vocab.json far too deep": (_write("vocab.json", "[" * 100_000), "GPT-2's own"),
+    "foreign tokenizer.json": (_write("tokenizer.json", '{"model": {"vocab": {}}}'), "GPT-2's own"),
+    "tokenizer.json of a list": (_write("tokenizer.json", "[]"), "GPT-2's own"),
+    "padding with a word": (_edit_config(pad_token_id=0), "pad_token_id is 0, which would not"),
     "other labels": (_edit_config(id2label={"0": "spam", "1": "ham"}), "id2label"),
     "language model": (_edit_config(id2label=None), "must be fine-tuned first"),
     "missing tensor": (_edit_weights(lambda w: w.pop("score.weight")), "score.weight is missing"),
@@ -111,11 +121,11 @@ BROKEN = {
         r"golden\.json is not a list",
     ),
     "a stray folder": (_make_folder("x.safetensors"), r"x\.safetensors cannot be read"),
-    "index without files": (_write(INDEX, "{}"), "weight_map does not give"),
-    "index a list": (_write(INDEX, '{"weight_map": ["a"]}'), "weight_map does not give"),
-    "index of numbers": (_write(INDEX, '{"weight_map": {"a": 1}}'), "weight_map does not give"),
-    "index leads out": (_write(INDEX, '{"weight_map": {"a": "../x"}}'), "x is missing"),
-    "index of a long name": (_write(INDEX, f'{{"weight_map": {{"a": "{"x" * 999}"}}}}'), "missing"),
+    "index without files": (_write_index("{}"), "weight_map does not give"),
+    "index a list": (_write_index('{"weight_map": ["a"]}'), "weight_map does not give"),
+    "index of numbers": (_write_index('{"weight_map": {"a": 1}}'), "weight_map does not give"),
+    "index leads out": (_write_index('{"weight_map": {"a": "../x"}}'), "x is missing"),
+    "index of a long name": (_write_index(f'{{"weight_map": {{"a": "{"x" * 999}"}}}}'), "missing"),
 }
 BROKEN |= {
     f"{key} {value!r:.20}": (_edit_config(**{key: value}), f"config\\.json: {key} is ")

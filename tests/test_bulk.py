@@ -72,17 +72,6 @@ def test_a_run_goes_on_by_the_settings_that_it_began_with(
     assert results[0]["settings"] == results[1]["settings"]
 
 
-def test_names_of_files_need_not_be_text(
-    save_tiny: Callable[..., Path], tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
-) -> None:
-    path = written(tmp_path / os.fsdecode(b"\xff.txt"), HAM)
-    out = tmp_path / os.fsdecode(b"o\xff.jsonl")
-    assert main([str(path), "--out", str(out), "--checkpoint", str(save_tiny())]) == 0
-    told = capfdbinary.readouterr().out
-    assert told.startswith(b"1 scored")
-    assert told.endswith(b"o\\udcff.jsonl\n")
-
-
 def test_texts_are_scored_in_their_order_whatever_their_length(
     score: Score, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from model.checkpoint import (
     GoldenMessage,
     load_base,
     load_classifier,
+    load_language_model,
     save_classifier,
     save_language_model,
 )
@@ -355,3 +357,22 @@ def test_hub_id_is_downloaded_without_pickles_or_a_clear_error(hub: str, tmp_pat
     assert loaded == "owner/tiny 2"
     for message, source in zip(refused, sources[1:], strict=True):
         assert message.startswith(f"{source} is not a folder here, and the hub did not give it")
+
+
+def test_a_stale_index_beside_whole_weights_is_left_alone(save_tiny: Callable[..., Path]) -> None:
+    folder = save_tiny()
+    before = load_classifier(folder).model.score.weight
+    (folder / "model.safetensors.index.json").write_text(
+        '{"weight_map": {"a": "gone.safetensors"}}'
+    )
+    assert load_classifier(folder).model.score.weight.equal(before)
+
+
+def test_a_language_model_whose_output_layer_is_not_its_embeddings_is_refused(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_base, tmp_path / "untied")
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(settings | {"tie_word_embeddings": False}))
+    with pytest.raises(CheckpointError, match="its output layer is not its embeddings"):
+        load_language_model(folder)

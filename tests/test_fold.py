@@ -16,6 +16,7 @@ from model.fold import fold_text
         ("F\u200bR\u200cE\u2060E", "FREE"),
         ("c\u00adl\u00adi\u00adc\u00adk", "click"),
         ("\u202eeerf\u202c prize", "free prize"),
+        ("one\r\ntwo\rthree\n\rfour", "one\ntwo\nthree\n\nfour"),
         ("\u202e\u202dfree prize", "free prize"),
         ("\u2067\u202e\u2069free (prize)", "free (prize)"),
         ("\u202eezirp eerf\u202c", "free prize"),

@@ -3,7 +3,11 @@
 import asyncio
 from itertools import repeat
 
-from benchmarks.http_load import Outcome, Target, closed_loop
+import pytest
+
+from benchmarks.http_load import Outcome, Target, closed_loop, is_answered
+from benchmarks.texts import load_texts
+from tests.fake_server import server
 
 REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -35,6 +39,28 @@ def test_requests_that_are_never_answered_are_given_up_and_counted() -> None:
     assert outcome.statuses == {200: 3}
     assert outcome.unfinished == 5
     assert 0 < outcome.seconds < 5
+
+
+@pytest.mark.parametrize(
+    ("reply", "status", "expected"),
+    [
+        (b'{"results": [{"probabilities": {"ham": 0.25, "spam": 0.75}}]}', 200, True),
+        (b'[[{"label": "spam", "score": 0.98}]]', 200, True),
+        (b'[[{"label": "spam", "score": 0.98}]]', 503, False),
+        (b'{"error": "the model could not be loaded", "code": 1}', 200, False),
+        (b"ok", 200, False),
+    ],
+)
+def test_a_server_is_measured_if_it_answers_with_a_probability(
+    reply: bytes, status: int, expected: bool
+) -> None:
+    with server(reply, status=status) as (url, _):
+        assert asyncio.run(is_answered(Target(url))) is expected
+
+
+def test_no_text_is_there_twice() -> None:
+    texts, _ = load_texts()
+    assert len(texts) == len(set(texts))
 
 
 def test_percentiles_are_the_least_latency_that_the_share_of_replies_keeps() -> None:

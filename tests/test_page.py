@@ -1,14 +1,19 @@
 """The page at / asks for the key; without one it shows nothing. What it does: test_browser."""
 
 import asyncio
+import itertools
+import math
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from model.classifier import Classifier
 from model.fold import fold_text
+from model.windows import read_in_windows
 from tests.mail_programs import SPAM_MAIL
 from tests.serving import serving
 
@@ -68,6 +73,36 @@ def test_a_text_is_folded_for_its_explanation_beside_the_event_loop(
     asyncio.run(scenario())
     assert threads
     assert threading.main_thread() not in threads
+
+
+def test_the_verdict_that_is_explained_is_the_one_that_is_given(
+    save_tiny: Callable[..., Path],
+) -> None:
+    """Of a text in several windows, too."""
+    folder = save_tiny()
+    text = fold_text("\u5b57\u5178 good " * 300 + "win a prize " * 20)
+    mail = f"Subject: x\nContent-Type: text/plain; charset=utf-8\n\n{text}".encode()
+
+    async def scenario() -> Any:
+        async with serving(folder) as client:
+            path = "/classify/message?explain=true"
+            return (await client.post(path, content=mail)).json()
+
+    result = asyncio.run(scenario())["results"][0]
+    assert result["windows"] > 1
+    spans = result["explanation"]["spans"]
+    whole = "".join(span["text"] for span in spans)
+    ends = list(itertools.accumulate(len(span["text"]) for span in spans))
+    variants = [
+        whole[:end][: -len(s["text"])] + whole[end:] for s, end in zip(spans, ends, strict=True)
+    ]
+    classifier = Classifier.load(folder, "cpu", "float32")
+    verdicts = read_in_windows(classifier.predict, [whole, *variants], classifier.max_tokens)
+    odds = [math.log(v.spam_probability / v.ham_probability) for v in verdicts]
+    assert result["probabilities"]["spam"] == pytest.approx(verdicts[0].spam_probability, abs=1e-5)
+    found = [span["log_odds"] for span in spans]
+    assert found == pytest.approx([odds[0] - other for other in odds[1:]], abs=2e-4)
+    assert any(found[len(found) // 2 :])
 
 
 def test_explaining_counts_as_the_callers_time(

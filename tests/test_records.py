@@ -1,12 +1,15 @@
 """Files of messages, record by record."""
 
 import bz2
+import os
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from app import records
+from app.bulk import main
 from app.records import Record, SourceError, open_source, read_records
 from model.mail import MailText, message_to_text
 from tests.conftest import HAM, SPAM
@@ -157,3 +160,14 @@ def test_format_is_told_by_the_name_in_any_case_or_by_hand(tmp_path: Path) -> No
     assert open_source(written(tmp_path / "a.txt", HAM), "eml", "text").format == "eml"
     with pytest.raises(SourceError, match="Say --format"):
         open_source(tmp_path / "a.txt", "maildir", "text")
+
+
+def test_names_of_files_need_not_be_text(
+    save_tiny: Callable[..., Path], tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    path = written(tmp_path / os.fsdecode(b"\xff.txt"), HAM)
+    out = tmp_path / os.fsdecode(b"o\xff.jsonl")
+    assert main([str(path), "--out", str(out), "--checkpoint", str(save_tiny())]) == 0
+    told = capfdbinary.readouterr().out
+    assert told.startswith(b"1 scored")
+    assert told.endswith(b"o\\udcff.jsonl\n")

@@ -102,5 +102,10 @@ def test_foreign_vocabulary_is_recognised(tmp_path: Path) -> None:
     assert is_gpt2_vocab(path)
     path.write_text(json.dumps(json.loads(path.read_text())))  # the same, spelt otherwise
     assert is_gpt2_vocab(path)
+    whole = tmp_path / "tokenizer.json"
+    whole.write_text(json.dumps({"model": {"vocab": json.loads(path.read_text())}}))
+    assert is_gpt2_vocab(whole)
+    whole.write_text(whole.read_text().replace('"!": 0', '"!": 1'))
+    assert not is_gpt2_vocab(whole)
     (tmp_path / "vocab.json").write_text('{"a": 0}')
     assert not is_gpt2_vocab(tmp_path / "vocab.json")
