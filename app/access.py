@@ -77,13 +77,13 @@ def _read(path: Path) -> set[bytes]:
     return hashes
 
 
-def admit_with(request: Request, key: SecretStr | None, name: str) -> None:
-    """Lets a request with this one key through; none at all where there is no key.
+def admit_with(request: Request, key: SecretStr, name: str) -> None:
+    """Lets a request with this one key through.
 
     Raises:
         AccessDenied: another key came, or none; says that the ``name`` key is wanted.
     """
-    wanted = _hash(key.get_secret_value()) if key else b""
+    wanted = _hash(key.get_secret_value())
     # In constant time.
     if not sum(secrets.compare_digest(given, wanted) for given in _given_keys(request)):
         raise AccessDenied(f"Send the {name} key: Authorization: Bearer KEY, or X-API-Key.")

@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
@@ -64,7 +65,7 @@ class Scorer:
     max_windows: int
     keep_text: bool
 
-    @property
+    @cached_property
     def settings(self) -> str:
         """A short name for all that results depend on beside model and record."""
         told = (self.cutoffs, self.weight, self.max_windows, self.classifier.log_odds_shift)
@@ -80,31 +81,25 @@ class Scorer:
             for record, text, prediction in zip(records, texts, predictions, strict=True)
         ]
 
-    @property
-    def _origin(self) -> dict[str, str]:
-        return {"model": self.classifier.name, "settings": self.settings}
-
     def _result(self, record: Record, num_windows: int, prediction: Prediction) -> dict[str, Any]:
         place: dict[str, Any] = {"source": record.source, "position": record.position}
+        origin = {"model": self.classifier.name, "settings": self.settings}
         if record.text is None:
-            return place | {"error": record.problem} | self._origin
-        result = (
-            place
-            | {
-                "text_sha256": sha256_of(record.text),
-                "label": prediction.label,
-                "decision": self.cutoffs.decide(prediction.spam_probability),
-                "score": score_of(prediction.spam_probability, self.weight),
-                "probabilities": {
-                    "ham": prediction.ham_probability,
-                    "spam": prediction.spam_probability,
-                },
-                "tokens": prediction.num_tokens,
-                "windows": num_windows,
-                "truncated": prediction.truncated or record.is_cut,
-            }
-            | self._origin
-        )
+            return place | {"error": record.problem, **origin}
+        result = place | {
+            "text_sha256": sha256_of(record.text),
+            "label": prediction.label,
+            "decision": self.cutoffs.decide(prediction.spam_probability),
+            "score": score_of(prediction.spam_probability, self.weight),
+            "probabilities": {
+                "ham": prediction.ham_probability,
+                "spam": prediction.spam_probability,
+            },
+            "tokens": prediction.num_tokens,
+            "windows": num_windows,
+            "truncated": prediction.truncated or record.is_cut,
+            **origin,
+        }
         return result | ({"text": record.text} if self.keep_text else {})
 
 

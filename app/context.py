@@ -29,7 +29,7 @@ PROBES = ("/livez", "/readyz", "/health")
 _DOCS = ("/docs", "/openapi.json", "/static-offline-docs/")
 """Open without a key: a browser brings one only once the page has asked for it."""
 
-OWN_KEYS = ("/admin/", "/feedback")
+_OWN_KEYS = ("/admin/", "/feedback")
 """Paths that ask for a key of their own instead of an access key."""
 
 _REQUEST_ID = re.compile(r"[\w.:+/=-]{1,128}", re.ASCII)
@@ -66,7 +66,7 @@ class RequestContext:
         *,
         metrics: Metrics,
         keys: AccessKeys,
-        own_keys: dict[str, SecretStr | None],
+        own_keys: dict[str, SecretStr],
         body_budget: BodyBudget,
     ) -> None:
         self._app = app
@@ -119,7 +119,7 @@ class RequestContext:
 
     def _admit(self, request: Request, path: str) -> None:
         """Before anything of the body is read: that is what others could fill the memory with."""
-        for prefix in OWN_KEYS:
+        for prefix in _OWN_KEYS:
             if path.startswith(prefix):
                 if prefix in self._own_keys:  # else there is nothing at this path
                     admit_with(request, self._own_keys[prefix], prefix.strip("/"))

@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -43,6 +44,25 @@ async def _work_beside_others(service: Service, exit_process: Callable[[int], No
     exit_process(MODEL_FAILED)
 
 
+@asynccontextmanager
+async def _lifespan(
+    service: Service, exit_process: Callable[[int], None], app: FastAPI
+) -> AsyncIterator[None]:
+    # In the background: probes are answered while the model is loaded.
+    tasks = [asyncio.create_task(service.load())]
+    if is_worker():
+        # Another worker may have a model already, so none takes a connection without.
+        await tasks[0]
+        tasks.append(asyncio.create_task(_work_beside_others(service, exit_process)))
+    app.state.loading = tasks[0]
+    yield
+    for task in tasks:
+        task.cancel()
+    await service.close()
+    if hasattr(app.state, "feedback"):
+        app.state.feedback.close()
+
+
 def _complete_document(app: FastAPI) -> None:
     """Adds what the routes' errors refer to, and takes off keys where none are asked for."""
     document_of_routes = app.openapi
@@ -74,28 +94,12 @@ def create_app(
     keys = AccessKeys(settings.api_keys_file)
     service = Service(settings, exit_process)
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        # In the background: probes are answered while the model is loaded.
-        tasks = [asyncio.create_task(service.load())]
-        if is_worker():
-            # Another worker may have a model already, so none takes a connection without.
-            await tasks[0]
-            tasks.append(asyncio.create_task(_work_beside_others(service, exit_process)))
-        app.state.loading = tasks[0]
-        yield
-        for task in tasks:
-            task.cancel()
-        await service.close()
-        if hasattr(app.state, "feedback"):
-            app.state.feedback.close()
-
     app: FastAPI = FastAPIOffline(
         title="spamgate",
         version=version("spamgate"),
         description=_DESCRIPTION,
         redoc_url=None,
-        lifespan=lifespan,
+        lifespan=partial(_lifespan, service, exit_process),
         # Its logs would repeat what exceptions say.
         telemetry={"logs": False, "auto_configure": settings.telemetry},
     )
@@ -110,7 +114,7 @@ def create_app(
     for doors in (router, mail, front_doors):
         app.include_router(doors, dependencies=schemes if keys else [])
     app.include_router(page)
-    own_keys: dict[str, SecretStr | None] = {}
+    own_keys: dict[str, SecretStr] = {}
     if settings.feedback_key and settings.feedback_file:
         own_keys["/feedback"] = settings.feedback_key
         app.state.feedback = FeedbackStore(settings.feedback_file, settings.feedback_bytes)

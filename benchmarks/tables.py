@@ -64,17 +64,23 @@ def render() -> str:
         "| texts | system | F1 | ROC AUC |",
         "|---|---|---|---|",
     ]
-    for texts, systems in without["mean_and_deviation"].items():
-        for system, metrics in systems.items():
-            cells = [f"{metrics[name][0]:.4f}" for name in ("f1", "roc_auc")]
-            lines.append(f"| {texts} | {system} | {' | '.join(cells)} |")
-    lines += [
+    lines += _without(without)
+    lines += _judges(_read("judges")) + _robustness(robustness)
+    return "\n".join(lines) + "\n"
+
+
+def _without(without: dict[str, Any]) -> list[str]:
+    lines = [
+        f"| {texts} | {system} | {metrics['f1'][0]:.4f} | {metrics['roc_auc'][0]:.4f} |"
+        for texts, systems in without["mean_and_deviation"].items()
+        for system, metrics in systems.items()
+    ]
+    return [
+        *lines,
         "",
         "Networks of an earlier run, tables and regressions fitted anew; judged before HTML's "
         "names of characters were read.",
     ]
-    lines += _judges(_read("judges")) + _robustness(robustness)
-    return "\n".join(lines) + "\n"
 
 
 def _peers(peers: dict[str, Any]) -> list[str]:

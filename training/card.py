@@ -209,16 +209,8 @@ def _training_only_names(config: TrainConfig) -> set[str]:
 def write_model_card(
     path: Path, name: str, config: TrainConfig, record: RunRecord, *, has_table: bool = False
 ) -> None:
-    """A model card with the metadata block that hubs read.
-
-    ``has_table``: whether the model has a table of n-grams, of the recipe or of its base.
-    """
+    """A model card with the metadata block that hubs read; ``has_table``: the model has n-grams."""
     start = "random weights" if config.base == "random" else f"`{config.base}`"
-    reads = _READS[config.read_token]
-    if config.padding != "none":
-        reads += ", with the padding that the training had"
-    if has_table:
-        reads += ", and a table of n-grams (`ngrams.safetensors`) has a say"
     cut = f"texts cut after {config.max_tokens} tokens"
     long = "long texts read in windows" if config.is_served else cut
     decides = "the service decides by the first two"
@@ -239,7 +231,7 @@ tags: [spam, gpt2]
 # {name}
 
 GPT-2 that tells ham (0) from spam (1), made by `python -m training.finetune` of spamgate from
-{start}; trained part: {config.trained}; the verdict is read at {reads}.
+{start}; trained part: {config.trained}; the verdict is read at {_reading(config, has_table)}.
 
 ## Data
 
@@ -273,6 +265,12 @@ were not in training. `run.json` holds recipe, versions, hashes, curves.
 """,
         encoding="utf-8",
     )
+
+
+def _reading(config: TrainConfig, has_table: bool) -> str:
+    padded = ", with the padding that the training had" if config.padding != "none" else ""
+    table = ", and a table of n-grams (`ngrams.safetensors`) has a say" if has_table else ""
+    return _READS[config.read_token] + padded + table
 
 
 def _data_list(config: TrainConfig, record: RunRecord) -> str:
