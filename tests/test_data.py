@@ -189,3 +189,13 @@ def test_training_loader_shuffles_and_leaves_out_the_small_batch() -> None:
     batches = list(make_loader(examples, 8))
     assert [len(batch.labels) for batch in batches] == [8, 8, 4]
     assert torch.cat([batch.packed.input_ids for batch in batches]).tolist() == list(range(20))
+
+
+def test_the_books_texts_are_folded_where_the_service_takes_the_recipe() -> None:
+    texts = [Example(f"fr33 c@$h {n} [email protected]", n % 2, "sms") for n in range(60)]
+    for padding, first in (("none", "Free"), ("longest", "fr33")):
+        config = TrainConfig.model_validate({"selection": "book", "padding": padding})
+        parts = vars(split_examples(texts, config)).values()
+        assert {e.text.split()[0].capitalize() for part in parts for e in part} == {
+            first.capitalize()
+        }
