@@ -1,13 +1,15 @@
 """Request bodies: read with a limit, and decoded so that no message content is ever an error.
 
 Mail filters post what they received: bytes that are not UTF-8 inside JSON strings, NUL, half
-surrogates, any content type or none, gzip. Only a body that is not JSON, or too large, is refused.
+surrogates, any content type or none, gzip, zstd. Only a body that is not JSON, or too large, is
+refused.
 """
 
 import json
+import sys
 import zlib
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
@@ -16,9 +18,33 @@ from app.errors import BodyTooLarge, MalformedBody, QueueFull, UnknownEncoding
 from app.problems import SCOPE_KEY
 from app.settings import Settings
 
+if sys.version_info >= (3, 14):
+    from compression import zstd as zstd
+else:
+    from backports import zstd as zstd
+
 _FREE_BYTES = 65_536
 
+# What a zstd frame may ask to be kept in memory: the least that every decoder takes (RFC 9659).
+_ZSTD_WINDOW_LOG = 23
 NOT_AS_ENCODED = "The body is not what its Content-Encoding says."
+NOT_INFLATED = (zlib.error, zstd.ZstdError)
+"""What an ``Inflater`` raises on a body that is not what its Content-Encoding says."""
+
+
+class Inflater(Protocol):
+    """What inflates one packed piece, part by part; see ``zlib.decompressobj``."""
+
+    @property
+    def eof(self) -> bool:
+        """Whether its end has come."""
+
+    @property
+    def unused_data(self) -> bytes:
+        """What came behind its end."""
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes:
+        """At most so many bytes of what this part adds; not to be called behind the end."""
 
 
 class BodyBudget:
@@ -100,7 +126,7 @@ class _LenientRequest(Request):
         Raises:
             BodyTooLarge: more than ``max_body_bytes``, packed or inflated; the rest is not read.
             QueueFull: too much is held already.
-            UnknownEncoding: packed neither by gzip nor by deflate.
+            UnknownEncoding: packed neither by gzip nor by deflate nor by zstd.
             MalformedBody: not what its Content-Encoding says.
         """
         if not hasattr(self, "_body"):
@@ -143,7 +169,7 @@ class _LenientRequest(Request):
             return body
         try:
             inflated = inflater.decompress(body, self._max_bytes + 1)
-        except zlib.error:
+        except NOT_INFLATED:
             raise MalformedBody(NOT_AS_ENCODED) from None
         if len(inflated) > self._max_bytes:
             raise self._too_large(f"more than {self._max_bytes} bytes after inflating")
@@ -161,18 +187,22 @@ class _LenientRequest(Request):
         )
 
 
-def inflater_for(request: Request) -> "zlib._Decompress | None":
+def inflater_for(request: Request) -> Inflater | None:
     """What inflates the body of a request; None where it is not packed.
 
     Raises:
-        UnknownEncoding: packed neither by gzip nor by deflate.
+        UnknownEncoding: packed neither by gzip nor by deflate nor by zstd.
     """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding in ("identity", ""):
-        return None
-    if encoding not in ("gzip", "x-gzip", "deflate"):
-        raise UnknownEncoding("Content-Encoding may be gzip, deflate or identity.")
-    return zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # takes both headers
+    match encoding:
+        case "identity" | "":
+            return None
+        case "gzip" | "x-gzip" | "deflate":
+            return zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # takes both headers
+        case "zstd":  # of rspamc
+            limit = {int(zstd.DecompressionParameter.window_log_max): _ZSTD_WINDOW_LOG}
+            return zstd.ZstdDecompressor(options=limit)
+    raise UnknownEncoding("Content-Encoding may be gzip, deflate, zstd or identity.")
 
 
 def _malformed(reason: str) -> MalformedBody:

@@ -2,7 +2,6 @@
 
 import binascii
 import time
-import zlib
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Annotated, Any, Literal
@@ -10,7 +9,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
-from app.bodies import NOT_AS_ENCODED, BodyBudget, inflater_for, read_json
+from app.bodies import NOT_AS_ENCODED, NOT_INFLATED, BodyBudget, inflater_for, read_json
 from app.decision import Cutoffs, Decision, score_of
 from app.errors import AccessDenied, MalformedBody
 from app.problems import SCOPE_KEY
@@ -264,7 +263,7 @@ async def read_message(request: Request) -> tuple[bytes, bool]:
 
     Raises:
         QueueFull: too much is held already.
-        UnknownEncoding: packed neither by gzip nor by deflate.
+        UnknownEncoding: packed neither by gzip nor by deflate nor by zstd.
         MalformedBody: not what its Content-Encoding says.
     """
     inflater = inflater_for(request)
@@ -274,10 +273,12 @@ async def read_message(request: Request) -> tuple[bytes, bool]:
     async for chunk in request.stream():
         # The rest of what is too long, or follows the packed message, is taken from the line and
         # dropped: zlib would gather it.
-        if not is_cut:
+        if inflater and inflater.eof:
+            is_cut |= bool(chunk)
+        elif not is_cut:
             try:
                 piece = inflater.decompress(chunk, most + 1 - len(body)) if inflater else chunk
-            except zlib.error:
+            except NOT_INFLATED:
                 raise MalformedBody(NOT_AS_ENCODED) from None
             budget.hold(request, len(piece))
             body += piece

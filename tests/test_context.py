@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
 from app.access import AccessKeys, KeysError
-from app.bodies import BodyBudget
+from app.bodies import BodyBudget, zstd
 from app.context import RequestContext
 from app.errors import AccessDenied
 from app.logs import JSONFormatter
@@ -27,6 +27,8 @@ from tests.fake_model import FakeModel
 from tests.serving import make_settings, replace_model, running, serving
 
 BODY = json.dumps({"texts": [SPAM, HAM, SPAM]}).encode()
+# Its frames ask whoever unpacks them for 128 MiB.
+WIDE = zstd.ZstdCompressor(options={int(zstd.CompressionParameter.window_log): 27})
 
 
 def ask(
@@ -66,6 +68,12 @@ def test_a_usable_request_id_comes_back_and_others_are_replaced(
         ("gzip", gzip.compress(BODY, mtime=0)[:-20], 400),
         ("gzip", gzip.compress(BODY, mtime=0) + gzip.compress(b" ", mtime=0), 400),
         ("gzip", gzip.compress(b" " * 50_000_000, mtime=0), 413),
+        ("zstd", zstd.compress(BODY), 200),
+        ("zstd", BODY, 400),
+        ("zstd", zstd.compress(BODY)[:-5], 400),
+        ("zstd", zstd.compress(BODY) + zstd.compress(b" "), 400),
+        ("zstd", zstd.compress(b" " * 50_000_000), 413),
+        ("zstd", WIDE.compress(BODY) + WIDE.flush(), 400),
         ("br", BODY, 415),
     ],
 )

@@ -16,7 +16,7 @@ import pytest
 from starlette.requests import Request
 
 from app import service
-from app.bodies import BodyBudget
+from app.bodies import BodyBudget, zstd
 from app.context import Context
 from app.mail import read_message
 from app.problems import SCOPE_KEY
@@ -30,6 +30,7 @@ from tests.serving import serving
 
 MAIL = f"Subject: Hello\r\nContent-Type: text/plain\r\n\r\n{SPAM}\r\n".encode()
 RFC822 = {"content-type": "message/rfc822"}
+PACKED_BY: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "zstd": zstd.compress}
 
 
 async def post(
@@ -168,47 +169,50 @@ def test_cut_offs_and_weight_may_come_with_the_call(save_tiny: Callable[..., Pat
     assert decision("weight=2")["score"] == pytest.approx(2 * (2 * spam - 1), abs=1e-3)
 
 
-def test_packed_and_oversized_messages_are_read(save_tiny: Callable[..., Path]) -> None:
-    folder = save_tiny()
-    packed = ask(folder, "/classify/message", gzip.compress(MAIL), **{"content-encoding": "gzip"})
+@pytest.mark.parametrize("encoding", PACKED_BY)
+def test_packed_and_oversized_messages_are_read(
+    save_tiny: Callable[..., Path], encoding: str
+) -> None:
+    folder, pack, headers = save_tiny(), PACKED_BY[encoding], {"content-encoding": encoding}
+    packed = ask(folder, "/classify/message", pack(MAIL), **headers)
     assert packed == ask(folder, "/classify/message", MAIL)
     [result] = ask(folder, "/classify/message", MAIL + b"x" * 300_000)["results"]
     assert result["truncated"]
-    bomb = gzip.compress(MAIL + b" " * 50_000_000)
-    [result] = ask(folder, "/classify/message", bomb, **{"content-encoding": "gzip"})["results"]
+    bomb = pack(MAIL + b" " * 50_000_000)
+    [result] = ask(folder, "/classify/message", bomb, **headers)["results"]
     assert result["truncated"]
 
 
-@pytest.mark.parametrize(
-    "packed",
-    [
-        gzip.compress(MAIL, mtime=0)[:-9],
-        gzip.compress(MAIL[:30], mtime=0) + gzip.compress(MAIL[30:], mtime=0),
-        gzip.compress(MAIL, mtime=0) + b"more",
-        b"",
-    ],
-    ids=["broken off", "two pieces", "junk behind", "empty"],
-)
+@pytest.mark.parametrize("encoding", PACKED_BY)
+@pytest.mark.parametrize("case", ["broken off", "two pieces", "junk behind", "empty"])
 def test_what_is_not_read_of_a_packed_message_is_told(
-    save_tiny: Callable[..., Path], packed: bytes
+    save_tiny: Callable[..., Path], case: str, encoding: str
 ) -> None:
-    headers = {"content-encoding": "gzip"}
+    pack = PACKED_BY[encoding]
+    packed = {
+        "broken off": pack(MAIL)[:-9],
+        "two pieces": pack(MAIL[:30]) + pack(MAIL[30:]),
+        "junk behind": pack(MAIL) + b"more",
+        "empty": b"",
+    }[case]
+    headers = {"content-encoding": encoding}
     [result] = ask(save_tiny(), "/classify/message", packed, **headers)["results"]
     assert result["truncated"]
 
 
-def test_what_follows_a_packed_message_is_not_gathered() -> None:
+@pytest.mark.parametrize("encoding", PACKED_BY)
+def test_what_follows_a_packed_message_is_not_gathered(encoding: str) -> None:
     chunk = b"x" * 65_536
 
     async def read() -> tuple[bytes, bool]:
-        bodies = iter([gzip.compress(MAIL, mtime=0), *[chunk] * 300])
+        bodies = iter([PACKED_BY[encoding](MAIL), *[chunk] * 300])
         state = SimpleNamespace(
             service=SimpleNamespace(settings=Settings()), body_budget=BodyBudget(Settings())
         )
         scope = {
             SCOPE_KEY: Context("id"),
             "type": "http",
-            "headers": [(b"content-encoding", b"gzip")],
+            "headers": [(b"content-encoding", encoding.encode())],
             "app": SimpleNamespace(state=state),
         }
 

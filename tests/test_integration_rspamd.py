@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import tempfile
 import time
 import urllib.request
@@ -181,3 +182,11 @@ def test_mail_passes_through_the_gpt_plugin_when_the_service_is_down() -> None:
     with rspamd(free_port(), plugin=True) as port:
         symbols = scan(port, SPAM_MAIL)["symbols"]
         assert not [name for name in symbols if re.match("GPT_", name)]
+
+
+def test_rspamc_takes_the_service_for_an_rspamd(service: int) -> None:
+    require("rspamc")
+    for mail, action in ((SPAM_MAIL, "add header"), (HAM_MAIL, "no action")):
+        command = ["rspamc", "-h", f"127.0.0.1:{service}", "symbols"]
+        done = subprocess.run(command, input=mail, capture_output=True, timeout=30, check=True)
+        assert f"Action: {action}" in done.stdout.decode()
