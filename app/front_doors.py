@@ -88,10 +88,12 @@ async def check(
 ) -> dict[str, Any]:
     """Score, required score and action; one symbol. Headers that tell of the envelope are not
     looked at."""
+    begin = time.monotonic()
     raw, _ = await read_message(request)
     [verdict] = await classify_mails(request, service, [raw], timeout_ms=timeout_ms)
     return {
         "is_skipped": False,
+        "time_real": round(time.monotonic() - begin, 6),
         "score": verdict.score,
         "required_score": verdict.required_score,
         "action": _ACTIONS[verdict.decision],

@@ -336,6 +336,7 @@ def test_checkv2_answers_like_rspamd(save_tiny: Callable[..., Path]) -> None:
     assert reply["required_score"] == pytest.approx(6)
     assert (reply["action"] == "add header") == (reply["score"] >= reply["required_score"])
     assert reply["symbols"]["SPAMGATE"]["score"] == reply["score"]
+    assert 0 < reply["time_real"] < 60  # seconds
     # What the sender called so goes.
     assert list(reply["milter"]["remove_headers"]) == list(reply["milter"]["add_headers"])
 
