@@ -19,6 +19,13 @@ PACKAGES = (
     "httptools",
     "pydantic",
 )
+# Flags of x86 processors, the best one for matrix products first.
+_EXTENSIONS = {
+    "amx_bf16": "AMX",
+    "avx512_bf16": "AVX512-BF16",
+    "avx512f": "AVX512",
+    "avx2": "AVX2",
+}
 
 
 def describe(module: str, gpu: str = "no GPU used") -> dict[str, object]:
@@ -26,7 +33,7 @@ def describe(module: str, gpu: str = "no GPU used") -> dict[str, object]:
     return {
         "command": shlex.join(["python", "-m", module, *sys.argv[1:]]),
         "commit": commit(),
-        "hardware": f"{_processor()}, {os.cpu_count()} cores, {_memory_gib()} GiB, {gpu}",
+        "hardware": f"{processor()}, {os.cpu_count()} cores, {_memory_gib()} GiB, {gpu}",
         "python": platform.python_version(),
         "system": platform.platform(terse=True),
         "versions": {name: version(name) for name in PACKAGES},
@@ -54,10 +61,14 @@ def resident_mib(pid: int) -> float:
     return round(int(kib) / 1024, 1)
 
 
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Its name, and the best of its extensions for matrix products, where the system tells."""
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    parts = (line.partition(":") for line in lines)
+    fields = {name.strip(): value.strip() for name, _, value in parts}  # those of the last core
+    flags = fields.get("flags", "").split()
+    extension = next((f" with {name}" for flag, name in _EXTENSIONS.items() if flag in flags), "")
+    return fields.get("model name", platform.machine()) + extension
 
 
 def _memory_gib() -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.environment import commit
+from benchmarks.environment import commit, processor
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
@@ -29,3 +29,22 @@ def test_the_commit_is_recorded_and_whether_the_code_is_another(tmp_path: Path) 
     assert commit(tmp_path) == head
     code.write_text("after")
     assert commit(tmp_path) == f"{head}+"
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ("fpu avx2 avx512f avx512_bf16", "Any CPU with AVX512-BF16"),
+        ("avx2 avx512f", "Any CPU with AVX512"),
+        ("fpu avx2", "Any CPU with AVX2"),
+        ("fpu", "Any CPU"),
+    ],
+)
+def test_the_processor_is_told_with_what_makes_it_fast(
+    tmp_path: Path, flags: str, told: str
+) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    core = f"processor\t: 0\nmodel name\t: Any CPU\nflags\t\t: {flags}\nbugs\t: a: b\n\n"
+    cpuinfo.write_text(core * 2)
+    assert processor(cpuinfo) == told
+    assert processor(tmp_path / "none")
