@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 
 from app.bodies import NOT_AS_ENCODED, NOT_INFLATED, BodyBudget, inflater_for, read_json
@@ -153,6 +154,7 @@ async def classify_message(
 ) -> MessageResponse:
     """The verdict on one message, or on a JSON list of messages in base64. No content is an error:
     what cannot be decoded is read as well as it can be, what is too long is cut."""
+    _check_cutoffs(ham_below, spam_from)
     if is_json(request):
         raws, is_cut = _messages_in(await read_json(request)), False
     else:
@@ -176,6 +178,13 @@ async def classify_message(
         left = timeout_seconds - (time.monotonic() - begin)
         results[0].explanation = await _explain(request, service, verdicts[0].mail, left)
     return MessageResponse(model=verdicts[0].model, results=results)
+
+
+def _check_cutoffs(ham_below: float | None, spam_from: float | None) -> None:
+    """Refuses two that a caller has mistaken for each other."""
+    if ham_below is not None and spam_from is not None and ham_below > spam_from:
+        wrong = {"loc": ("query", "ham_below"), "msg": "It is above spam_from", "input": ham_below}
+        raise RequestValidationError([wrong])
 
 
 async def classify_mails(

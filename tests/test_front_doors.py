@@ -167,6 +167,9 @@ def test_cut_offs_and_weight_may_come_with_the_call(save_tiny: Callable[..., Pat
     assert decision(f"ham_below={spam + 0.01}&spam_from=1")["decision"] == "ham"
     assert decision("ham_below=0&spam_from=1")["decision"] == "unsure"
     assert decision("weight=2")["score"] == pytest.approx(2 * (2 * spam - 1), abs=1e-3)
+    answer = asyncio.run(post(folder, "/classify/message?ham_below=0.9&spam_from=0.1", MAIL))
+    assert answer.status_code == 422
+    assert "ham_below: It is above spam_from" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("encoding", PACKED_BY)
