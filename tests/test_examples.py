@@ -64,6 +64,26 @@ def test_spam_is_told_and_without_a_verdict_messages_pass(
     assert say(f"http://127.0.0.1:{free_port()}", tmp_path) == "pass"
 
 
+@pytest.mark.parametrize("key", [None, "secret"])
+def test_sieve_asks_with_an_access_key_where_there_is_one(tmp_path: Path, key: str | None) -> None:
+    if not shutil.which("curl"):
+        pytest.skip("curl is not installed")
+    header = tmp_path / "header"
+    if key:
+        header.write_text(f"X-API-Key: {key}\n")
+    text = (EXAMPLES / "dovecot" / "spamgate-check").read_text(encoding="utf-8")
+    with server(SPAM_REPLY.replace(b": ", b":")) as (url, got):
+        text = text.replace("/etc/dovecot/spamgate-header", str(header)).replace(URL, url)
+        shell = ["sh", "-c", text, "spamgate-check", "-o", "what a script says"]
+        assert subprocess.run(shell, input=b"Subject: x\n\ny\n", check=False).returncode == 0
+    [(path, headers, body)] = got
+    assert (path, headers.get("X-Api-Key"), body) == (
+        "/classify/message",
+        key,
+        b"Subject: x\n\ny\n",
+    )
+
+
 def test_name_of_a_user_cannot_change_what_is_reported(tmp_path: Path) -> None:
     if not shutil.which("curl"):
         pytest.skip("curl is not installed")

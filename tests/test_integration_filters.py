@@ -216,7 +216,6 @@ def test_spam_that_is_deleted_stays_spam() -> None:
             "namespace inbox {\n  inbox = yes\n  separator = /\n"
             "  mailbox Junk {\n    auto = create\n  }\n"
             "  mailbox Trash {\n    auto = create\n  }\n}\n"
-            "protocol imap {\n  mail_plugins {\n    imap_sieve = yes\n  }\n}\n"
             + configured.replace("/usr/local/lib/dovecot/sieve", name)
         )
         wanted = ["APPEND INBOX {3+}\r\nA: ", "APPEND INBOX {3+}\r\nB: ", "SELECT INBOX"]

@@ -79,6 +79,18 @@ def test_mail_is_marked(tmp_path: Path, decision: str) -> None:
     assert [body for _, _, body in got] == [expected] * 2
 
 
+@pytest.mark.parametrize("key", [None, "secret"])
+def test_access_key_comes_from_the_environment(
+    tmp_path: Path, key: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SPAMGATE_KEY", raising=False)
+    if key:
+        monkeypatch.setenv("SPAMGATE_KEY", key)
+    with service("ham") as (url, got):
+        talk(url, tmp_path)
+    assert [headers.get("X-Api-Key") for _, headers, _ in got] == [key]
+
+
 def test_marks_that_a_message_brings_along_are_taken_out(tmp_path: Path) -> None:
     more = (("x-spamgate", "ham 0.0001"), ("X-Other", "X-Spamgate: ham"), ("X-Spamgate", "ham"))
     removed = [struct.pack("!cI", b"m", n) + b"X-Spamgate\0\0" for n in (2, 1)]

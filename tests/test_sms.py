@@ -63,6 +63,19 @@ def test_message_is_handed_on_without_a_verdict(tmp_path: Path, reply: bytes, mi
     assert [body for _, _, body in handed_on] == [SPAM.encode()]
 
 
+@pytest.mark.parametrize("key", [None, "secret"])
+def test_access_key_comes_from_the_environment(
+    tmp_path: Path, key: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SPAMGATE_KEY", raising=False)
+    if key:
+        monkeypatch.setenv("SPAMGATE_KEY", key)
+    with server() as (target, handed_on), server(HAM_REPLY) as (spamgate, asked):
+        send(tmp_path, spamgate, target, HAM.encode())
+    assert [headers.get("X-Api-Key") for _, headers, _ in asked] == [key]
+    assert "X-Api-Key" not in handed_on[0][1]
+
+
 def test_kannel_learns_that_the_target_did_not_take_a_message(tmp_path: Path) -> None:
     with server(HAM_REPLY) as (spamgate, _):
         with server(status=500) as (target, _):

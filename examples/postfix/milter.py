@@ -4,20 +4,21 @@ import argparse
 import asyncio
 import functools
 import json
+import os
 import re
 import struct
 import sys
 from urllib.request import Request, urlopen
 
 Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
-ADD_AND_CHANGE_HEADERS = 0x11
+ACCESS_KEY = {"X-API-Key": os.environ["SPAMGATE_KEY"]} if "SPAMGATE_KEY" in os.environ else {}
 # Not wanted: connect, HELO, MAIL, RCPT, unknown, DATA. Not answered: fields, their end, body.
 PROTOCOL = 0x01 | 0x02 | 0x04 | 0x08 | 0x100 | 0x200 | 0x80 | 0x40000 | 0x80000
 
 
 def ask(url: str, message: bytes) -> tuple[str, float] | None:
     """Decision and probability of spam; None where there is no answer in time."""
-    headers = {"Content-Type": "message/rfc822", "X-Timeout-Ms": "4000"}
+    headers = {"Content-Type": "message/rfc822", "X-Timeout-Ms": "4000"} | ACCESS_KEY
     try:
         with urlopen(Request(f"{url}/classify/message", message, headers), timeout=4) as reply:
             result = json.load(reply)["results"][0]
@@ -50,7 +51,7 @@ async def serve(url: str, reject: bool, reader: Reader, writer: Writer) -> None:
         content = await reader.readexactly(length)
         command, data = content[:1], content[1:]
         if command == b"O":
-            writer.write(packet(b"O", struct.pack("!III", 6, ADD_AND_CHANGE_HEADERS, PROTOCOL)))
+            writer.write(packet(b"O", struct.pack("!III", 6, 0x11, PROTOCOL)))  # adds and changes
         elif command == b"L":
             name, value = data.split(b"\0")[:2]
             fields += name + b": " + value.replace(b"\n", b"\r\n") + b"\r\n"
@@ -72,8 +73,7 @@ async def main() -> None:
     parser.add_argument("--reject", action="store_true", help="refuse spam")
     arguments = parser.parse_args()
     handler = functools.partial(serve, arguments.spamgate, arguments.reject)
-    server = await asyncio.start_server(handler, "127.0.0.1", arguments.port)
-    await server.serve_forever()
+    await (await asyncio.start_server(handler, "127.0.0.1", arguments.port)).serve_forever()
 
 
 if __name__ == "__main__":

@@ -2,18 +2,21 @@
 
 import argparse
 import json
+import os
 import sys
 from email.message import Message
 from http.client import HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.request import Request, urlopen
 
+ACCESS_KEY = {"X-API-Key": os.environ["SPAMGATE_KEY"]} if "SPAMGATE_KEY" in os.environ else {}
+
 
 def is_spam(url: str, message: bytes, charset: str, threshold: float) -> bool:
     """The verdict on a message; False where there is none in time."""
     try:
         body = json.dumps({"texts": [message.decode(charset, "replace")]}).encode()
-        with urlopen(Request(f"{url}/classify", body), timeout=2) as reply:
+        with urlopen(Request(f"{url}/classify", body, ACCESS_KEY), timeout=2) as reply:
             result = json.load(reply)["results"][0]
         return bool(result["probabilities"]["spam"] >= threshold)
     except Exception as error:  # whatever goes wrong here, no message may be lost by it
