@@ -218,8 +218,8 @@ _BODY = {
 )
 async def feedback(
     request: Request,
-    label: Annotated[str | None, Query(description="With a raw message.")] = None,
-    source: Annotated[str | None, Query(description="With a raw message.")] = None,
+    label: Annotated[str | None, Query(description="ham or spam, of a raw message.")] = None,
+    source: Annotated[str | None, Query(description="Who says so, of a raw message.")] = None,
 ) -> FeedbackResponse:
     """Keeps a label for a later training run; the model of the moment does not change."""
     if is_json(request):

@@ -115,6 +115,10 @@ MAIL_CONTENT = dict.fromkeys(
 )
 """A raw message as a body, for the OpenAPI document."""
 
+_HAM_BELOW = "P(spam) below which the decision is ham; the checkpoint's where none is given."
+_SPAM_FROM = "P(spam) from which on the decision is spam; the checkpoint's where none is given."
+_WEIGHT = "The score is weight * (2 * P(spam) - 1); SPAMGATE_SCORE_WEIGHT where none is given."
+
 _BODY = {
     "required": True,
     "content": {
@@ -147,13 +151,13 @@ async def classify_message(
     request: Request,
     service: TheService,
     timeout_ms: TimeoutMs = None,
-    ham_below: Annotated[float | None, Query(ge=0, le=1, description="Cut-off.")] = None,
-    spam_from: Annotated[float | None, Query(ge=0, le=1, description="Cut-off.")] = None,
-    weight: Annotated[float | None, Query(gt=0, le=1000, description="Of the score.")] = None,
+    ham_below: Annotated[float | None, Query(ge=0, le=1, description=_HAM_BELOW)] = None,
+    spam_from: Annotated[float | None, Query(ge=0, le=1, description=_SPAM_FROM)] = None,
+    weight: Annotated[float | None, Query(gt=0, le=1000, description=_WEIGHT)] = None,
     explain: Annotated[bool, Query(description="Say which words moved the verdict.")] = False,
 ) -> MessageResponse:
-    """The verdict on one message, or on a JSON list of messages in base64. No content is an error:
-    what cannot be decoded is read as well as it can be, what is too long is cut."""
+    """The verdict on one message, or on a JSON list of messages in base64. There is one whatever a
+    message holds: what cannot be decoded is read as well as it can be, what is too long is cut."""
     _check_cutoffs(ham_below, spam_from)
     if is_json(request):
         raws, is_cut = _messages_in(await read_json(request)), False

@@ -216,7 +216,7 @@ def _check_telemetry() -> None:
         raise SettingsError(
             "wrong settings: telemetry is on, and OpenTelemetry's SDK is not installed. Run "
             "`.venv/bin/python -m pip install -c constraints.txt -e '.[serve,otel]'` or, for an "
-            "image, `EXTRA=otel docker compose build`."
+            "image, `EXTRA=otel docker compose build spamgate` (or `spamgate-cpu`)."
         )
     endpoints = [
         value

@@ -151,7 +151,7 @@ def test_others_without_a_key_get_a_verdict_alone(browser: Any, address: str) ->
     page.locator("#result").wait_for()
     keep_screenshot(page, "page-without-key")
     assert "% spam" in page.inner_text("#decision")
-    assert "not told without an access key" in page.inner_text("#facts")
+    assert "or with an access key" in page.inner_text("#facts")
     assert not page.locator("#explained").is_visible()
     page.close()
 

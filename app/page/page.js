@@ -39,7 +39,7 @@ function show(model, result) {
   const text = byId("text");
   text.replaceChildren();
   const explanation = result.explanation;
-  if (!explanation) fact("Why", "not told without an access key");
+  if (!explanation) fact("Why", "told on the service's own machine, or with an access key");
   byId("explained").hidden = !explanation;
   const spans = explanation ? explanation.spans : [];
   const largest = Math.max(0.5, ...spans.map((span) => Math.abs(span.log_odds)));
