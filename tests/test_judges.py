@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import judges
-from benchmarks.filters import CONTENDERS, Contender, Filter
+from benchmarks.filters import CONTENDERS, Contender, Filter, Rspamd
 from benchmarks.judges import (
     Form,
     Message,
@@ -25,6 +25,7 @@ from benchmarks.judges import (
 from model.classifier import Classifier
 from model.mail import message_to_text
 from tests.conftest import HAM, SPAM
+from tests.fake_server import server
 from tests.mail_programs import require
 from tests.tiny_training import synthetic_lines
 from training.corpora import mail_paths, read_mail_folder, sha256_of
@@ -121,6 +122,18 @@ def test_far_scores_stay_in_order() -> None:
     messages = [Message(Path(score), 1) for score in ("-200", "0", "2", "150", "151")]
     found = judges.filter_scores("ranking", Ranking(), messages)
     assert found == sorted(set(found))
+
+
+def test_rspamd_learns_what_it_is_sure_of_too(tmp_path: Path) -> None:
+    message = tmp_path / "0.eml"
+    message.write_bytes(b"Subject: prize\n\nx\n")
+    with server(b'{"score": 7.5}') as (url, got):
+        port = int(url.rpartition(":")[2])
+        rspamd = Rspamd(port, port)
+        rspamd.learn([message], 1)
+        assert rspamd.score(message) == 7.5
+    asked = [(path, headers.get("Learn-Type")) for path, headers, _ in got]
+    assert asked == [("/learnspam", "bulk"), ("/checkv2", None)]
 
 
 @pytest.mark.parametrize("learns", [True, False])
