@@ -64,7 +64,7 @@ _MARKUP = re.compile(
 # What Outlook's own condition begins and ends; what holds for all others is no comment to them.
 _CONDITIONAL = re.compile(r"<!--\[if\b([^\]]*+)\]>(.*)<!\[endif\]--!?>\Z", re.I | re.S)
 _OFFICE = re.compile(r"\b(?:mso|vml)\b", re.I)
-_NOT_OFFICE = re.compile(r"\s*!\s*\(?\s*(?:mso|vml)[\s\w.]*\)?\s*", re.I)
+_NOT_OFFICE = re.compile(r"\s*+!\s*+(?:\(\s*+)?(?:mso|vml)[\s\w.]*+(?:\)\s*+)?", re.I)
 _OFFICE_SETTINGS = re.compile(r"<xml\b.*?(?:</xml\s*>|\Z)", re.I | re.S)
 _LOCAL_SHEET = re.compile(rf"[{_S}]*+(?!(?:https?:)?//)", re.ASCII | re.IGNORECASE)
 

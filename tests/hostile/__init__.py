@@ -118,6 +118,10 @@ def _costly_html() -> dict[str, bytes]:
         "open angle brackets": html("<" * 500_000 + SPAM),
         "unclosed comment": html(f"{SPAM}<!-- {'x' * 100_000}"),
         "100,000 comments": html("<!-- -->" * 100_000 + SPAM),
+        "Outlook's condition of blanks": html(
+            f"<!--[if !{' ' * 30_000}x mso]>a<![endif]--><!--[if !mso{' ' * 60_000}&]>b<![endif]-->"
+            f"{SPAM}"
+        ),
         "unclosed script": html(f"{SPAM}<script>{HAM * 1000}"),
         "100,000 attributes": html(
             "<p " + " ".join(f"a{n}=1" for n in range(100_000)) + f">{SPAM}"
