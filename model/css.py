@@ -14,10 +14,11 @@ Style = dict[str, str]
 """Properties that matter here and their values, both in lower case.
 
 ``font`` is put down as ``font-size``, ``background-color`` as ``background``: the later of the two
-holds. A picture in the background is ``background-image``, whatever the rest says. Three keys are
+holds. A picture in the background is ``background-image``, whatever the rest says. Seven keys are
 no properties and stand for many: with ``paint`` the letters or what lies behind them, down to the
-last child, look otherwise than their colours say; with ``room`` a box without height may have
-some; with ``scale`` it may be magnified.
+last child, look otherwise than their colours say; with ``room`` a box without height may have some;
+with ``scale`` it may be magnified; with ``place`` it may lie over others, with ``float`` outside of
+what is around it, with ``spill`` its text beside it; with ``line`` something is drawn around it.
 """
 
 COLOR_PROPERTIES = frozenset(("color", "background", "background-image", "paint"))
@@ -68,8 +69,18 @@ _UNCLEAR = {
     ),
     "overflow": re.compile(r"overflow-(?:x|y|block|inline)\Z"),
     "room": re.compile(r"min-|padding|(?:box-)?flex|(?:max-)?(?:block|inline)-size"),
-    "scale": re.compile(r"transform|scale|zoom|text-size-adjust"),
+    "scale": re.compile(r"transform|scale|zoom|(?:text-|font-)?size-adjust"),
+    "place": re.compile(
+        r"margin|(?:top|right|bottom|left)\Z|inset|transform|translate|rotate|offset|grid-|"
+        r"box-shadow"
+    ),
+    "float": re.compile(r"float\Z"),
+    "spill": re.compile(r"text-indent|table-layout|line-height"),
+    "line": re.compile(r"border|outline"),
 }
+# Margins that move nothing into what is around, and lines no lower than their letters.
+_PLAIN_MARGIN = re.compile(r"[^-(?]*")
+_LOW_LINE = re.compile(r"0*(?:\.\d+)?(?:[a-z]+|%)?|\d(?:\.\d+)?(?:px|pt)|\d\d?(?:\.\d+)?%")
 _HARMLESS = re.compile(r"text-size-adjust:(?:100%|auto|none)")
 _PICTURE = re.compile(r"url\(|gradient|image|cross-fade|element\(|paint\(")
 _NONE = ("none", "transparent", "inherit", "initial")
@@ -86,23 +97,9 @@ _ZERO_FONT_SHORTHAND = re.compile(
     rf"{_ZERO}(?:{_UNIT}|%)?(?:\s*+/\s*+\d+(?:\.\d+)?(?:{_UNIT}|%)?)?"
     rf"\s++{_FAMILY}(?:\s*+,\s*+{_FAMILY})*+"
 )
-# With commas throughout, or without any and a slash before the opacity.
-_CHANNELS = r"rgba?\(\s*+(\d{1,3})(?:\s*+(,)\s*+|\s++)(\d{1,3})(?(2)\s*+,\s*+|\s++)(\d{1,3})\s*+"
-_TRANSPARENT = re.compile(
-    rf"transparent|#[0-9a-f]{{3}}0|#[0-9a-f]{{6}}00|{_CHANNELS}(?(2),|/)\s*+{_ZERO}%?\s*+\)"
-)
-_HEX_COLOR = re.compile(r"#(?:([0-9a-f]{3})f?|([0-9a-f]{6})(?:ff)?)")
-_RGB_COLOR = re.compile(rf"{_CHANNELS}(?:(?(2),|/)\s*+(?:1(?:\.0+)?|100%)\s*+)?\)")
-_NAMED_COLORS = {
-    "black": (0, 0, 0), "white": (255, 255, 255), "snow": (255, 250, 250),
-    "ivory": (255, 255, 240), "ghostwhite": (248, 248, 255), "whitesmoke": (245, 245, 245),
-    "red": (255, 0, 0), "lime": (0, 255, 0), "blue": (0, 0, 255), "yellow": (255, 255, 0),
-    "aqua": (0, 255, 255), "fuchsia": (255, 0, 255), "gray": (128, 128, 128),
-    "silver": (192, 192, 192), "maroon": (128, 0, 0), "green": (0, 128, 0), "navy": (0, 0, 128),
-    "olive": (128, 128, 0), "purple": (128, 0, 128), "teal": (0, 128, 128),
-}  # fmt: skip
 
 _SIDES = ("height", "max-height", "width", "max-width")
+_EDGES = ("top", "right", "bottom", "left", "inset")
 _CLIPPING_DISPLAYS = ("block", "inline-block", "flow-root", "flex", "grid")
 
 _ALL_UNKNOWN: Style = dict.fromkeys((*_PLAIN, *COLOR_PROPERTIES, *_UNCLEAR), _UNKNOWN)
@@ -231,9 +228,10 @@ def _rules(block: _Block) -> list[Rule]:
         return []
     prelude = block.prelude
     if prelude.startswith("@"):
-        # Inside a rule its declarations are those of the rule; else they are a font's or a page's.
+        # Inside a rule its declarations are those of the rule; else they are a page's or a font's,
+        # which may be any size.
         if not block.is_in_rule:
-            return []
+            return [Rule("*", {"scale": _UNKNOWN}, Rank.UNCERTAIN)] if "scale" in normal else []
         prelude = "?"
     selectors = [selector.strip() for selector in _ARGUMENTS.sub(":", prelude).split(",")]
     is_valid = all(_VALID_SELECTOR.fullmatch(selector) for selector in selectors)
@@ -292,12 +290,14 @@ def _effect(name: str, value: str) -> Style:
         return _ALL_UNKNOWN
     if not value or _HARMLESS.fullmatch(f"{name}:{value}"):
         return {}
-    if name.startswith(("padding", "min-")) and _ZERO_LENGTH.fullmatch(value):
+    if _is_without_effect(name, value):
         return {}
     if is_vendors or len(value) > _MAX_VALUE_CHARACTERS:
         value = _UNKNOWN
     if name == "font":
-        return {"font-size": "0" if _ZERO_FONT_SHORTHAND.fullmatch(value) else "medium"}
+        size = {"font-size": "0" if _ZERO_FONT_SHORTHAND.fullmatch(value) else "medium"}
+        low = _LOW_LINE.fullmatch(value.partition("/")[2].strip().partition(" ")[0] or "normal")
+        return size | ({"spill": _UNKNOWN} if low else {})
     if name.startswith("background"):
         return _background(name, value)
     if name in _PLAIN:
@@ -307,6 +307,16 @@ def _effect(name: str, value: str) -> Style:
         for key, pattern in _UNCLEAR.items()
         if pattern.match(name) and value != "none"
     }
+
+
+def _is_without_effect(name: str, value: str) -> bool:
+    """Whether a declaration that may move something leaves it where it is."""
+    if name.startswith("margin"):
+        return _PLAIN_MARGIN.fullmatch(value) is not None
+    if name == "line-height":
+        return _LOW_LINE.fullmatch(value) is None
+    is_length = name.startswith(("padding", "min-", "text-indent", "border", *_EDGES))
+    return is_length and _ZERO_LENGTH.fullmatch(value) is not None
 
 
 def _background(name: str, value: str) -> Style:
@@ -343,6 +353,27 @@ def clips(style: Style) -> bool:
     )
 
 
+def is_positioned(style: Style) -> bool:
+    """Whether an element takes no room, and need not keep within the one around it."""
+    return style.get("position", "static") not in ("static", "relative", "sticky")
+
+
+def is_low(style: Style) -> bool:
+    """Whether what is in an element may lie over what comes after it."""
+    sides = _SIDES if style.get("display", "block").startswith("inline") else _SIDES[:2]
+    return "spill" in style or _is_sized(style, sides)
+
+
+def spills(style: Style) -> bool:
+    """Whether what is in an element may lie beside its box, on what is behind that."""
+    return "spill" in style or _is_sized(style, _SIDES)
+
+
+def _is_sized(style: Style, sides: tuple[str, ...]) -> bool:
+    is_told = any(style.get(side, "auto") not in ("auto", "none", "100%") for side in sides)
+    return is_told and style.get("overflow") != "hidden"
+
+
 def is_zero_font(style: Style) -> bool:
     """Whether text set directly in such an element has no size."""
     return _matches(_ZERO_FONT, style, "font-size")
@@ -360,27 +391,3 @@ def is_relative_font(style: Style) -> bool:
 
 def _matches(pattern: re.Pattern[str], style: Style, name: str) -> bool:
     return pattern.fullmatch(style.get(name, "")) is not None
-
-
-def is_transparent(color: str) -> bool:
-    """Whether text in this colour leaves no mark."""
-    return _TRANSPARENT.fullmatch(color) is not None
-
-
-def attribute_color(value: str) -> str:
-    """The colour that a ``color`` or ``bgcolor`` attribute means, in CSS."""
-    value = value.strip(" \t\n\f\r").lower()
-    if not value.isascii():
-        return _UNKNOWN
-    color = value if value in _NAMED_COLORS or value[:1] == "#" else f"#{value}"
-    return color if len(color) != 4 or value[:1] == "#" else _UNKNOWN
-
-
-def rgb(color: str) -> tuple[int, int, int] | None:
-    """Red, green, blue, 0 to 255; None for what is no plain colour known here."""
-    if match := _HEX_COLOR.fullmatch(color):
-        digits = match[2] or "".join(2 * digit for digit in match[1])
-        return int(digits[:2], 16), int(digits[2:4], 16), int(digits[4:], 16)
-    if match := _RGB_COLOR.fullmatch(color):
-        return int(match[1]), int(match[3]), int(match[4])
-    return _NAMED_COLORS.get(color)

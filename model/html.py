@@ -12,22 +12,23 @@ from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.html import DocumentNode, ElementNode, HTMLTree, Node, NodeType
 from resiliparse.parse.html.exception import CSSParserException
 
+from model.colors import attribute_color, is_same_color
 from model.css import (
     COLOR_PROPERTIES,
     Rank,
     Rule,
     Style,
-    attribute_color,
     clips,
     has_box,
     hides,
+    is_low,
+    is_positioned,
     is_relative_font,
     is_tiny_font,
-    is_transparent,
     is_zero_font,
     parse_style,
-    rgb,
     specificity,
+    spills,
     style_rules,
 )
 from model.direction import (
@@ -49,8 +50,6 @@ _MAX_STYLED = 5_000
 _MAX_LISTS = 32
 
 _STYLED = "[style],[hidden],[color],[bgcolor],[background],[text]"
-# Colours closer than this in each channel cannot be told apart.
-_SAME_COLOR = 16
 # Elements that without height show nothing; others ignore it or may be larger than told.
 _BLOCKS = frozenset(("div", "p", "center", "section", "article", "header", "footer", "main"))
 # Elements with colours and a size of letters of their own; tables, where no doctype is given.
@@ -223,13 +222,11 @@ def _hints(element: ElementNode) -> Style:
 
 def _remove_hidden(document: DocumentNode, styles: dict[ElementNode, Style]) -> None:
     """Takes out elements that are not displayed, and text too small or pale to be seen."""
-    open_blocks = _with_positioned(document, styles)
+    positioned = [element for element, style in styles.items() if is_positioned(style)]
+    # What is around that need not keep within them.
+    open_blocks = _around(positioned + _select(document, "dialog"))
     is_scaled = any("scale" in style for style in styles.values())
-    is_colored = any(
-        element.tag in _COLUMNS and not style.keys().isdisjoint(COLOR_PROPERTIES)
-        for element, style in styles.items()
-    )
-    known_colors: dict[ElementNode, tuple[str, str, str]] = {}
+    colors = _Colors(document, styles)
     for element, style in styles.items():
         is_clipped = element.tag in _BLOCKS and element not in open_blocks and clips(style)
         if is_clipped or hides(style):
@@ -238,21 +235,14 @@ def _remove_hidden(document: DocumentNode, styles: dict[ElementNode, Style]) -> 
             _blank(element, "font-size", styles)
         elif style.get("visibility") in ("hidden", "collapse"):
             _blank(element, "visibility", styles)
-        elif not (is_colored or style.keys().isdisjoint(COLOR_PROPERTIES)) and _is_same_color(
-            *_colors(element, styles, known_colors)
-        ):
-            _blank(element, "color", styles)
+        elif not style.keys().isdisjoint(COLOR_PROPERTIES) and colors.are_same(element):
+            _blank(element, "color", styles, colors)
 
 
-def _with_positioned(document: DocumentNode, styles: dict[ElementNode, Style]) -> set[ElementNode]:
-    """The elements around what need not keep within them."""
-    positioned = [
-        element
-        for element, style in styles.items()
-        if style.get("position", "static") not in ("static", "relative", "sticky")
-    ]
+def _around(elements: list[ElementNode]) -> set[ElementNode]:
+    """All that these elements are in."""
     around: set[ElementNode] = set()
-    for element in positioned + _select(document, "dialog"):
+    for element in elements:
         ancestor = element.parent_element
         while ancestor is not None and ancestor not in around:
             around.add(ancestor)
@@ -260,7 +250,12 @@ def _with_positioned(document: DocumentNode, styles: dict[ElementNode, Style]) -
     return around
 
 
-def _blank(element: ElementNode, inherited: str, styles: dict[ElementNode, Style]) -> None:
+def _blank(
+    element: ElementNode,
+    inherited: str,
+    styles: dict[ElementNode, Style],
+    colors: "_Colors | None" = None,
+) -> None:
     """Empties the text below an element down to where a child sets the property anew.
 
     Such a child is looked at by itself, so that no text is walked over more than once for each of
@@ -277,7 +272,8 @@ def _blank(element: ElementNode, inherited: str, styles: dict[ElementNode, Style
                 style = styles.get(child, {})
                 is_enlarged = is_tiny and (child.tag in _ENLARGED or "font-size" in style)
                 is_block = is_line and (child.tag not in INLINE or "display" in style)
-                if not (is_enlarged or is_block or _sets(child, style, inherited)):
+                is_seen = colors is not None and not colors.are_same(child)
+                if not (is_enlarged or is_block or is_seen or _sets(child, style, inherited)):
                     stack.append(child)
 
 
@@ -297,42 +293,83 @@ def _sets(element: ElementNode, style: Style, inherited: str) -> bool:
     return element.hasattr("size") or is_zero_font(style) or not is_relative_font(style)
 
 
-def _is_same_color(text: str, background: str) -> bool:
-    """Whether such text cannot be told from its background; False where it is not known."""
-    text_rgb, background_rgb = rgb(text), rgb(background)
-    if background_rgb is None:
-        return False
-    if text_rgb is None:
-        return is_transparent(text)
-    return all(abs(a - b) < _SAME_COLOR for a, b in zip(text_rgb, background_rgb, strict=True))
+class _Colors:
+    """The colours of text and of what lies behind it, inherited where not set."""
+
+    def __init__(self, document: DocumentNode, styles: dict[ElementNode, Style]) -> None:
+        self._styles = styles
+        # Of elements, and as a third what is behind the elements in each.
+        self._known: dict[ElementNode, tuple[str, str, str]] = {}
+        # The background of the document, and whether anything in it has another one.
+        self._page, self._is_painted = "white", False
+        for root in _select(document, "html,body"):
+            self._page = self.of(root)[1]
+        self._known.clear()
+        painted = [element for element, style in styles.items() if self._paints(style)]
+        painted += _select(document, "img")
+        self._is_painted = bool(painted)
+        # Whether something painted may lie behind text that is not in it.
+        self._is_overlaid = (
+            any(e.tag in _COLUMNS and not COLOR_PROPERTIES.isdisjoint(s) for e, s in styles.items())
+            or any("place" in s or is_positioned(s) for s in map(self._style, painted))
+            or any(self._may_overlay(element) for element in _around(painted))
+        )
+
+    def of(self, element: ElementNode) -> tuple[str, str]:
+        """Of the text that stands directly in an element, and of its background."""
+        path: list[ElementNode] = []
+        ancestor: ElementNode | None = element
+        while ancestor is not None and ancestor not in self._known:
+            path.append(ancestor)
+            ancestor = ancestor.parent_element
+        text, _, behind = ("black", "", "white") if ancestor is None else self._known[ancestor]
+        for descendant in reversed(path):
+            style = self._style(descendant)
+            if descendant.tag in _INDEPENDENT:
+                text = text if text == "black" else "unknown"
+            if (own := style.get("color", "inherit")) != "inherit":
+                text = own
+            if self._is_painted and behind != _PAINT and _strays(descendant, style):
+                behind = "unknown"
+            background = _background(descendant, style, behind)
+            if background != _PAINT and self._spills(descendant, style, background):
+                background = "unknown"
+            is_passed = background == _PAINT or _is_solid(descendant, style)
+            behind = background if is_passed else "unknown"
+            self._known[descendant] = (text, background, behind)
+        return self._known[element][:2]
+
+    def are_same(self, element: ElementNode) -> bool:
+        """Whether text directly in an element cannot be told from what is behind it."""
+        return not self._is_overlaid and is_same_color(*self.of(element))
+
+    def _style(self, element: ElementNode) -> Style:
+        return self._styles.get(element, {})
+
+    def _paints(self, style: Style) -> bool:
+        own = style.get("background", "none")
+        is_plain = own in ("transparent", "inherit", "none", "initial")
+        is_plain = is_plain or is_same_color(own, self._page)
+        return not (is_plain and style.keys().isdisjoint(("paint", "line", "background-image")))
+
+    def _may_overlay(self, element: ElementNode) -> bool:
+        """Whether what is in an element may lie over text that is not."""
+        style = self._style(element)
+        is_low_block = element.tag not in _BGCOLORED and is_low(style)
+        return is_low_block or "place" in style or is_positioned(style)
+
+    def _spills(self, element: ElementNode, style: Style, background: str) -> bool:
+        """Whether text in an element may lie on another background than the element's."""
+        if element.tag in ("html", "body") or is_same_color(background, self._page):
+            return False
+        is_sized = spills(style) and ("spill" in style or element.tag not in _BGCOLORED)
+        return is_sized or element.tag == "caption"
 
 
-def _colors(
-    element: ElementNode,
-    styles: dict[ElementNode, Style],
-    known: dict[ElementNode, tuple[str, str, str]],
-) -> tuple[str, str]:
-    """The colours of text and background in CSS, inherited where not set.
-
-    ``known`` has them for elements and, as a third, the background of the elements in each.
-    """
-    path: list[ElementNode] = []
-    ancestor: ElementNode | None = element
-    while ancestor is not None and ancestor not in known:
-        path.append(ancestor)
-        ancestor = ancestor.parent_element
-    text, _, behind = known[ancestor] if ancestor is not None else ("black", "", "white")
-    for descendant in reversed(path):
-        style = styles.get(descendant, {})
-        if descendant.tag in _INDEPENDENT:
-            text = text if text == "black" else "unknown"
-        if (own := style.get("color", "inherit")) != "inherit":
-            text = own
-        background = _background(descendant, style, behind)
-        is_passed = background == _PAINT or _is_solid(descendant, style)
-        behind = background if is_passed else "unknown"
-        known[descendant] = (text, background, behind)
-    return known[element][:2]
+def _strays(element: ElementNode, style: Style) -> bool:
+    """Whether an element may lie elsewhere than in the box of the element around it."""
+    is_aligned = element.tag == "table" and element.hasattr("align")
+    return is_aligned or not style.keys().isdisjoint(("place", "float")) or is_positioned(style)
 
 
 def _background(element: ElementNode, style: Style, behind: str) -> str:

@@ -35,7 +35,7 @@ _CLOSED_BY_OTHERS = _EMPTY | frozenset(
 # the attributes of one tag, so it gets to see no others.
 _KEPT_ATTRIBUTES = frozenset(
     ("style", "class", "id", "hidden", "color", "bgcolor", "background", "text", "size")
-    + ("alt", "value", "type", "dir")
+    + ("alt", "value", "type", "dir", "align")
 )
 # The blanks of HTML; Python knows more.
 _S = r" \t\n\f\r"

@@ -147,6 +147,50 @@ def test_whatever_may_be_visible_is_read(html: str) -> None:
     assert "seen" in html_to_text(html)
 
 
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<div style='background:#000;height:0'>seen</div>",
+        "<div style='background:#000;height:1px;line-height:40px'>seen</div>",
+        "<div style='background:#000;width:0'>seen</div>",
+        "<div style='background:#000;line-height:0'>seen</div>",
+        "<div style='background:#000;font:20px/0 a'>seen</div>",
+        "<div style='background:#000;width:20px;text-indent:40px'>seen</div>",
+        "<div style='background:#000'><div style='float:left'>seen</div></div>",
+        "<div style='background:#000'><table align=left><tr><td>seen</table></div>",
+        "<div style='background:#000'><div style='position:relative;top:20px'>seen</div></div>",
+        "<div style='background:#000'><div style='position:absolute'>seen</div></div>",
+        "<div style='background:#000'><div style='transform:translateY(20px)'>seen</div></div>",
+        "<table bgcolor=#000000><caption>seen</caption><tr><td></table>",
+        "<p style='background:#000'></p><p style='color:#fff;margin-top:-40px'>seen</p>",
+        "<p style='position:absolute;background:#000'></p><p style='color:#fff'>seen</p>",
+        "<p style='height:0'><b style='background:#000'></b></p><p style='color:#fff'>seen</p>",
+        "<p style='box-shadow:0 20px 0 40px #000'></p><p style='color:#fff'>seen</p>",
+        "<p style='border:40px solid #000;margin:0 0 -40px'></p><p style='color:#fff'>seen</p>",
+        "<img src=x style='position:absolute'><p style='color:#fff'>seen</p>",
+        "<i style='font-size:1px;font-size-adjust:12'>seen</i>",
+        "<style>@font-face{size-adjust:3000%}</style><i style='font-size:1px'>seen</i>",
+    ],
+)
+def test_text_that_may_lie_elsewhere_than_its_background_is_read(html: str) -> None:
+    assert html_to_text(html) == "seen"
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<div style='color:#fff;float:left'>x</div>seen",
+        "<div style='color:#fff;height:1px;margin:-20px'>x</div>seen",
+        "<div style='max-width:600px;background:#fafafa'><i style='color:#fff'>x</i>seen</div>",
+        "<body bgcolor=black text=white><p style='width:9px;color:#000'>x</p>seen",
+        "<table style='background:#000;width:9px'><tr><td>x</table>seen",
+        "<div style='background:#000;height:9px;overflow:hidden'>x</div>seen",
+    ],
+)
+def test_text_as_pale_as_all_that_may_be_behind_it_is_not_read(html: str) -> None:
+    assert html_to_text(html) == "seen"
+
+
 @pytest.mark.parametrize("start", ["<bdo dir=rtl>", "<BDO class=a dir=' RTL '>"])
 def test_text_shown_from_right_to_left_is_read_so(start: str) -> None:
     text = html_to_text(f"<p>get {start}hsac eerf</bdo> now, <bdo dir=ltr>see</bdo>")
