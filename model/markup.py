@@ -5,6 +5,7 @@ Knows how browsers split a document into tags, nothing of what they show.
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from html import unescape
 
 from model.direction import END_OF_OVERRIDE, OVERRIDE_LEFT_TO_RIGHT, OVERRIDE_RIGHT_TO_LEFT
@@ -35,7 +36,7 @@ _CLOSED_BY_OTHERS = _EMPTY | frozenset(
 # the attributes of one tag, so it gets to see no others.
 _KEPT_ATTRIBUTES = frozenset(
     ("style", "class", "id", "hidden", "color", "bgcolor", "background", "text", "size")
-    + ("alt", "value", "type", "dir", "align")
+    + ("alt", "value", "type", "dir", "align", "placeholder")
 )
 # The blanks of HTML; Python knows more.
 _S = r" \t\n\f\r"
@@ -97,6 +98,20 @@ def outlook_markup(html: str) -> str:
         if comment and _OFFICE.search(comment[1]) and not _NOT_OFFICE.fullmatch(comment[1]):
             found.append(_OFFICE_SETTINGS.sub("", comment[2]))
     return "\n".join(found)
+
+
+def elements(html: str) -> Iterator[tuple[str, dict[str, str], str]]:
+    """Each start tag's name in small letters and its attributes, and what is in an element that
+    holds no markup.
+
+    >>> list(elements("<P ID=a>x<title>y</title>"))
+    [('p', {'id': 'a'}, ''), ('title', {}, 'y')]
+    """
+    for match in _MARKUP.finditer(html):
+        if raw := match["raw"]:
+            yield raw.lower(), _attributes(match["raw_attributes"]), match["content"]
+        elif match["end"] and not match["name"].startswith("/"):
+            yield match["name"].lower(), _attributes(match["attributes"]), ""
 
 
 def flatten_markup(html: str) -> str:
@@ -179,6 +194,8 @@ def _simplify(markup: re.Match[str]) -> str:
         raw = raw.lower()
         if raw == "style" and not _is_plain_sheet(markup["raw_attributes"]):
             return f"<style class=uncertain>{markup['content']}"
+        if raw == "textarea" and not markup["content"].strip():
+            return f"<textarea>{_attributes(markup['raw_attributes']).get('placeholder', '')}"
         is_needed = raw in ("style", "textarea", "xmp")
         return f"<{raw}>{markup['content']}" if is_needed else f"<{raw}>"
     # Browsers drop a tag that the end of the document cuts off.
@@ -197,12 +214,23 @@ def _simplify_tag(name: str, its_attributes: str) -> str:
         return f"<bdo>{OVERRIDE_RIGHT_TO_LEFT if is_turned else OVERRIDE_LEFT_TO_RIGHT}"
     if name.lower() in ("link", "meta"):
         return _sheet_of(attributes)
+    name = _shown_input(name, attributes)
     kept = (
         f' {key}="{value.replace(chr(34), "&quot;")}"'
         for key, value in attributes.items()
         if key in _KEPT_ATTRIBUTES
     )
     return f"<{name}{''.join(kept)}>"
+
+
+def _shown_input(name: str, attributes: dict[str, str]) -> str:
+    """The name of the tag as which what is drawn is read; changes attributes to fit."""
+    if name.lower() != "input":
+        return name
+    kind = attributes.get("type", "").strip().lower()
+    if kind == "reset" and " " in attributes.get("value", ""):  # others say "Reset", whatever for
+        attributes["type"] = "button"
+    return "img" if kind == "image" and "alt" in attributes else name
 
 
 def _attributes(markup: str) -> dict[str, str]:

@@ -191,6 +191,48 @@ def test_text_as_pale_as_all_that_may_be_behind_it_is_not_read(html: str) -> Non
     assert html_to_text(html) == "seen"
 
 
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<style>.a:before{content:'more'}</style><p class=a>seen",
+        '<style>.a::after { /* } */ content : "mo" "re" }</style><p class=a>seen',
+        "<style>.a:before{content:'m\\6f re'}</style><p class=a>seen",
+        "<style>.a:before{content:attr(title)}</style><p class=a title=more>seen",
+        "<p style=\"display:list-item;list-style:'more' inside\">seen",
+        "<style>@counter-style a{system:fixed;symbols:'more'}</style><p>seen",
+        "<p>seen</p><title style='display:block'>more</title>",
+        "<p>seen</p><script type=a style='Display: block'>more</script>",
+        "<style>noframes{display:block}</style><p>seen</p><noframes>more</noframes>",
+        "<style>.a{color:red;display:block}</style><p>seen</p><title class=a>more</title>",
+        "<p>seen<select><optgroup label=more></select>",
+        "<p>seen<select><option label=more></select>",
+    ],
+)
+def test_text_that_no_element_holds_is_read_behind_all_other(html: str) -> None:
+    assert html_to_text(html) == "seen\n\nmore"
+
+
+@pytest.mark.parametrize(
+    ("html", "expected"),
+    [
+        ("<input placeholder=seen>", "[ seen ]"),
+        ("<textarea placeholder=seen></textarea>", "[ seen ]"),
+        ("<input type=reset value='seen now'>", "[ seen now ]"),
+        ("<input type=image alt=seen>", "seen"),
+        ("<div style='display:inline'>se</div><div style='display:inline'>en</div>", "seen"),
+        ("<style>p{display:contents}</style><p>se<b>e</b></p><p>n</p>", "seen"),
+        ("<span style='display:block'>seen</span><a style='display:block'>now</a>", "seen\n\nnow"),
+        (
+            "seen<style>i:before{content:'\\2192'}</style><style>a{align-content:center}</style>",
+            "seen",
+        ),
+        ("<title>not shown</title>seen<style>p{display:block}</style>", "seen"),
+    ],
+)
+def test_text_is_read_as_it_is_drawn(html: str, expected: str) -> None:
+    assert html_to_text(html) == expected
+
+
 @pytest.mark.parametrize("start", ["<bdo dir=rtl>", "<BDO class=a dir=' RTL '>"])
 def test_text_shown_from_right_to_left_is_read_so(start: str) -> None:
     text = html_to_text(f"<p>get {start}hsac eerf</bdo> now, <bdo dir=ltr>see</bdo>")

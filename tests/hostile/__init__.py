@@ -118,6 +118,9 @@ def _costly_html() -> dict[str, bytes]:
         "open angle brackets": html("<" * 500_000 + SPAM),
         "unclosed comment": html(f"{SPAM}<!-- {'x' * 100_000}"),
         "100,000 comments": html("<!-- -->" * 100_000 + SPAM),
+        "strings of CSS": html(
+            f"<style>{'p{content:attr(title)}' * 20_000}</style>{'<p title=abc>' * 20_000}{SPAM}"
+        ),
         "Outlook's condition of blanks": html(
             f"<!--[if !{' ' * 30_000}x mso]>a<![endif]--><!--[if !mso{' ' * 60_000}&]>b<![endif]-->"
             f"{SPAM}"
