@@ -17,16 +17,25 @@ _META_CHARSET = re.compile(rb"charset\s*=\s*[\"']?([\w-]{1,40})", re.I)
 # Decoders of Python's own that no mail declares honestly, and that are slow on long input.
 _NOT_CHARSETS = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined"})
 # Seven-bit charsets: bytes below 128 that are not ASCII, and what begins them.
-_SEVEN_BIT = {
-    "utf-7": b"+", "hz": b"~", "iso2022_jp": b"\33", "iso2022_jp_2": b"\33", "iso2022_kr": b"\33",
-}  # fmt: skip
+_SEVEN_BIT = {"utf-7": b"+", "hz": b"~", "iso2022_kr": b"\33"} | dict.fromkeys(
+    ("iso2022_jp", *(f"iso2022_jp_{variant}" for variant in ("1", "2", "3", "2004", "ext"))), b"\33"
+)
 # What browsers read under the names of Python's narrower codecs: with what Windows added to them.
 _WINDOWS = {
     "shift_jis": "cp932", "euc_kr": "cp949", "gb2312": "gb18030", "gbk": "gb18030", "big5": "cp950",
+    "iso8859-11": "cp874",
 }  # fmt: skip
+# What goes by the same label: Hong Kong's characters, and Thai with control characters, which
+# browsers show for bytes that Windows gave no character.
+_SAME_LABEL = {"cp950": "big5hkscs", "cp874": "iso8859-11"}
 # Characters of ISO-2022-JP behind what says of which set they are, up to the end of the line.
 _JAPANESE_RUN = re.compile("\x1b(\\$[@B]|\\([BIJ])([^\x1b\n]*+)")
 _PAIR = re.compile("([!-~])([!-~])")
+# Where pairs begin, and a run that holds more than pairs.
+_PAIRS_BEGIN = re.compile(rb"\x1b\$[@B]")
+_NOT_PAIRS = re.compile(rb"\x1b\$[@B](?:[!-~]{2})*+[^\x1b\r\n]")
+# Of EUC-JP: narrow katakana, JIS X 0212, a pair with the eighth bits set, anything else.
+_EUC_JP = re.compile("\x8e[\xa1-\xdf]|\x8f[\xa1-\xfe]{2}|([\xa1-\xfe])([\xa1-\xfe])|[\x80-\xff]")
 _HALF_WIDTH = {code: code + 0xFF40 for code in range(0x21, 0x60)}
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -38,7 +47,8 @@ _BELIEVED_SHARE = 20
 def decode_bytes(data: bytes, declared: str, *, is_html: bool = False) -> tuple[str, str]:
     """Text, and the charset in Python's spelling that it was decoded by.
 
-    In this order: a byte order mark, plain ASCII, the declared charset as browsers understand it,
+    In this order: a byte order mark, ISO-2022-JP by its escapes unless a charset beyond ASCII and
+    Latin-1 is declared, plain ASCII, the declared charset as browsers understand it,
     UTF-8, the declared one with some errors, the likeliest by detection. UTF-8 goes before a
     declared ASCII or Latin-1: text that is valid as UTF-8 by chance is hardly ever met.
 
@@ -57,6 +67,8 @@ def decode_bytes(data: bytes, declared: str, *, is_html: bool = False) -> tuple[
     codec = _codec(declared)
     if codec is None and is_html and (match := _META_CHARSET.search(data, 0, 1024)):
         codec = _codec(match[1].decode("ascii"))
+    if codec in (None, "cp1252") and _is_japanese(data):
+        codec = "iso2022_jp"
     if codec not in _SEVEN_BIT and data.isascii() and b"\0" not in data:
         return data.decode("ascii"), "ascii"
     if codec == "utf-16-le" and data[::2].count(0) > data[1::2].count(0):
@@ -73,8 +85,7 @@ def _decode_eight_bit(data: bytes, codec: str | None) -> tuple[str, str]:
     ):
         return text, codec
     order = ("utf-8", codec) if codec in (None, "cp1252") else (codec, "utf-8")
-    # Hong Kong's characters; both call themselves Big5.
-    for candidate in (*order, "big5hkscs") if codec == "cp950" else order:
+    for candidate in (*order, _SAME_LABEL.get(codec or "")):
         if candidate and (text := _decode_strictly(data, candidate)) is not None:
             return text, candidate
     if codec is not None and (text := _decode_mostly(data, codec)) is not None:
@@ -83,6 +94,11 @@ def _decode_eight_bit(data: bytes, codec: str | None) -> tuple[str, str]:
     if likeliest.startswith("utf-16") or (likeliest == "utf-8" and not _is_damaged_utf8(data)):
         likeliest = "cp1252"
     return _decode(data, likeliest), likeliest
+
+
+def _is_japanese(data: bytes) -> bool:
+    """Whether this is ISO-2022-JP, whatever it is called; ASCII is cp1252 to browsers, too."""
+    return data.isascii() and bool(_PAIRS_BEGIN.search(data)) and not _NOT_PAIRS.search(data)
 
 
 def _is_damaged_utf8(data: bytes) -> bool:
@@ -124,8 +140,10 @@ def _decode_mostly(data: bytes, name: str) -> str | None:
 
 def _decode(data: bytes, name: str) -> str:
     text = data.decode(name, "replace")
-    if name == "iso2022_jp" and "\ufffd" in text:
+    if name.startswith("iso2022_jp") and "\ufffd" in text:
         text = _JAPANESE_RUN.sub(_read_japanese, data.decode("ascii", "replace"))
+    if name == "euc_jp" and "\ufffd" in text:
+        text = _EUC_JP.sub(_read_euc_jp, data.decode("latin-1"))
     return _SURROGATE.sub("\ufffd", text)
 
 
@@ -136,9 +154,19 @@ def _read_japanese(run: re.Match[str]) -> str:
     return _PAIR.sub(_read_pair, run[2]) if run[1][0] == "$" else run[2]
 
 
+def _read_euc_jp(character: re.Match[str]) -> str:
+    """EUC-JP as Windows writes it."""
+    if character[1]:
+        return _read_pair(character)
+    return character[0].encode("latin-1").decode("euc_jp", "replace")
+
+
 def _read_pair(pair: re.Match[str]) -> str:
-    """Two bytes of JIS X 0208, or of what is beside it, by way of Shift JIS."""
-    row, cell = ord(pair[1]) - 0x21, ord(pair[2]) - 0x21
+    """Two bytes of JIS X 0208, or of what is beside it, by way of Shift JIS.
+
+    Their eighth bits do not count.
+    """
+    row, cell = ((ord(byte) & 0x7F) - 0x21 for byte in pair.groups())
     lead = (row >> 1) + (0x81 if row < 0x3E else 0xC1)
     trail = cell + 0x9F if row & 1 else cell + 0x40 + (cell >= 0x3F)
-    return bytes((lead, trail)).decode("cp932", "replace")
+    return bytes((lead, trail)).decode("cp932", "replace")[:1]  # one for what is none, too

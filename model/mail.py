@@ -48,11 +48,12 @@ _PLAIN = {"text/plain"}
 _MARKUP = frozenset({"text/html", "text/enriched", "text/richtext"})
 _ENRICHED_PARAMETER = re.compile(r"<param>[^<]*+</param>", re.IGNORECASE)
 _SIGNED = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})
+# In these, a line goes on behind "\n ", and "\\" stands before commas (RFC 5545, 6350).
+_FOLDED = frozenset({"text/calendar", "text/vcard", "text/x-vcard", "text/directory"})
+_FOLD = re.compile(rb"\r?\n[ \t]")  # even between the bytes of one character
+_ESCAPED = re.compile(r"\\([nN,;\\])")
 # Text that most programs show in a form of its own or as a file; all other kinds as plain text.
-_FOR_PROGRAMS = frozenset(
-    f"text/{name}"
-    for name in "calendar vcard x-vcard directory rtf rfc822-headers x-amp-html".split()
-)
+_FOR_PROGRAMS = _FOLDED | {"text/rtf", "text/rfc822-headers", "text/x-amp-html"}
 _MESSAGES = frozenset({"message/rfc822", "message/global", "message/news"})
 _GUESSED_BOUNDARY = re.compile(rb"\n--(?!-*+\s)(\S[^\n]{0,199})\n[ \t\n]*+Content-", re.IGNORECASE)
 _MAX_GUESSED_BYTES = 64 << 10
@@ -141,6 +142,10 @@ class _Part:
         return self.depth > 0 and disposition.startswith(b"attachment")
 
     @property
+    def is_message(self) -> bool:
+        return content_type(self.fields.get(b"content-type", b""))[0] in _MESSAGES
+
+    @property
     def content(self) -> bytes:
         """The body without its transfer encoding."""
         return decode_transfer(self.body, self.fields.get(b"content-transfer-encoding", b""))
@@ -163,8 +168,8 @@ def message_to_text(raw: bytes) -> MailText:
 
     Of alternatives the HTML counts if it has ten words, else the plain text; so does the last one,
     which is what most programs show, if it says more. Parts of a mixed message follow one another.
-    Attached text and a message inside the message are read only if there is no other text; what an
-    S/MIME signature encloses is read.
+    What is attached, and the message that a report is about, are read only if there is no other
+    text; other messages inside the message are, and what an S/MIME signature encloses.
 
     Args:
         raw: any bytes; as a rule a message, with or without an mbox ``From `` line.
@@ -255,14 +260,15 @@ def _displayed(part: _Part, budget: _Budget, *, open_all: bool) -> list[_Text]:
             num_roots = _put_root_first(children, parameters.get("start", ""))
             # The last alternative is the likeliest to be shown: it must not find the budget spent.
             order = -1 if kind == "multipart/alternative" else 1
+            is_report = kind == "multipart/report"
             shown = [
                 _displayed(child, budget, open_all=open_all)
                 for child in children[::order]
-                if open_all or not child.is_attachment
+                if open_all or not (child.is_attachment or (is_report and child.is_message))
             ][::order]
             return _choose(shown, kind, num_roots)
         kind = "text/plain"
-    if kind in _SIGNED or (kind in _MESSAGES and open_all):
+    if kind in _SIGNED or kind in _MESSAGES:
         entity = signed_content(part.content) if kind in _SIGNED else part.content
         inner = _parse_part(_unix_lines(entity), part.depth + 1, budget)
         return _displayed(inner, budget, open_all=open_all) if entity else []
@@ -355,10 +361,13 @@ def _boundary_lines(body: bytes, delimiter: bytes, budget: _Budget) -> Iterator[
 def _read_text(part: _Part, kind: str, parameters: dict[str, str], budget: _Budget) -> _Text:
     is_html = kind in _MARKUP
     data = budget.take(part.content)
+    data = _FOLD.sub(b"", data) if kind in _FOLDED else data
     declared = parameters.get("charset", "").strip().split(" ")[0]
     text, charset = decode_bytes(data, declared, is_html=is_html)
     if is_html:
         text = html_to_text(_ENRICHED_PARAMETER.sub("", text) if kind != "text/html" else text)
+    elif kind in _FOLDED:
+        text = _ESCAPED.sub(lambda escaped: escaped[1].replace("n", "\n").replace("N", "\n"), text)
     elif parameters.get("format", "").lower() == "flowed":
         text = _unflow(text, delete_space=parameters.get("delsp", "").lower() == "yes")
     return _Text(kind, charset, _tidy(text))

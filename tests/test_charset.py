@@ -59,15 +59,50 @@ def test_a_stray_character_does_not_hide_a_seven_bit_charset(
     [
         ("iso-2022-jp", b'\x1b$B-!-j\x1b(B 1\x1b$B-"$G$9\n-\x1b(B', "①㈱ 1②です\n-"),
         ("iso-2022-jp", b"\x1b$B-!!V\x1b(I6<^\x1b(B ok", "①「ｶｼﾞ ok"),
+        (
+            "euc-jp",
+            b"\xad\xa1\xad\xea\xa4\xb3\x8e\xb6\x8e\xde\x8f\xb0\xa1 \xad\xb7\xa4\xf3",
+            "①㈱こｶﾞ丂 Ⅲん",
+        ),
+        ("euc-jp", b"\xad\xa1" + 30 * b"\xa4\xb3" + b"\xfe\xa1\x8e", f"①{30 * 'こ'}\ufffd\ufffd"),
         ("shift_jis", "①㈱テスト②Ⅲ".encode("cp932"), "①㈱テスト②Ⅲ"),
         ("ks_c_5601-1987", "됬습니다 햏".encode("cp949"), "됬습니다 햏"),
         ("big5", "恭喜中獎 €500 碁".encode("cp950"), "恭喜中獎 €500 碁"),
         ("big5", "恭喜嘅".encode("big5hkscs"), "恭喜嘅"),
         ("gb2312", "镕 €".encode("gb18030"), "镕 €"),
+        ("windows-874", "“สวัสดี” €5… it’s".encode("cp874"), "“สวัสดี” €5… it’s"),
+        ("tis-620", "it’s “ดี”".encode("cp874"), "it’s “ดี”"),
+        ("tis-620", b"v\x81i\x81a", "v\x81i\x81a"),  # as in browsers
     ],
 )
 def test_what_windows_added_to_a_charset_is_read(label: str, data: bytes, text: str) -> None:
     assert decode_bytes(data, label)[0] == text
+
+
+@pytest.mark.parametrize("label", "1 2 3 2004 ext ms".split())
+def test_all_kinds_of_iso_2022_jp_are_read(label: str) -> None:
+    data = b"\x1b$B$3$s$K$A$O\x1b(B \x1b$B-!-j\x1b(B"
+    assert decode_bytes(data, f"iso-2022-jp-{label}")[0] == "こんにちは ①㈱"
+
+
+@pytest.mark.parametrize("label", ["", "us-ascii", "cp50220", "cp50221", "x-unknown"])
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"Hi \x1b$B$3$s$K$A$O\x1b(B \x1b$B-!-j", "Hi こんにちは ①㈱"),
+        (b"\x1b$@$3$s\r\n\x1b(I6^\x1b(J!", "こん\r\nｶﾞ!"),
+        # Whoever shows that does not show Chinese characters.
+        (b"\x1b$B$3$s\x1b(B \x1b$Bcash prize", "\x1b$B$3$s\x1b(B \x1b$Bcash prize"),
+        (b"\x1b$Bcas\x1b(B", "\x1b$Bcas\x1b(B"),
+    ],
+)
+def test_iso_2022_jp_is_known_by_its_pairs(label: str, data: bytes, text: str) -> None:
+    assert decode_bytes(data, label)[0] == text
+
+
+def test_iso_2022_jp_is_not_looked_for_under_another_charset_s_label() -> None:
+    for label in ("utf-8", "koi8-r"):
+        assert decode_bytes(b"\x1b$B$3$s\x1b(B", label)[0] == "\x1b$B$3$s\x1b(B"
 
 
 @pytest.mark.parametrize(

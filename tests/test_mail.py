@@ -185,6 +185,20 @@ def test_text_for_programs_is_read_only_if_there_is_nothing_else() -> None:
     assert read(multipart("mixed", event)) == "SUMMARY:Win"
 
 
+@pytest.mark.parametrize("kind", ["calendar", "vcard", "directory"])
+def test_folded_lines_are_joined_and_escapes_taken_away(kind: str) -> None:
+    """RFC 5545, 3.1 and 3.3.11; RFC 6350, 3.2 and 3.4. A fold may cut a character in two."""
+    text = (
+        b"SUMMARY:You have won\\, click\\; the prize rig\r\n ht now \xe2\r\n\t\x82\xac5\\nC:\\\\new"
+    )
+    read_as = "SUMMARY:You have won, click; the prize right now €5\nC:\\new"
+    assert read(mail(text, f"Content-Type: text/{kind}; charset=utf-8")) == read_as
+    coded = base64.encodebytes(text)
+    fields = f"Content-Type: text/{kind}", "Content-Transfer-Encoding: base64"
+    assert read(mail(coded, *fields)) == read_as
+    assert read(mail(b"a\\, b\r\n c")) == "a\\, b\nc"
+
+
 def test_plain_is_read_where_the_html_says_little() -> None:
     assert read(multipart("alternative", plain("the text"), html("<img src=x>"))) == "the text"
     assert read(multipart("alternative", html("<p>a few words</p>"))) == "a few words"
@@ -223,10 +237,15 @@ def test_attached_text_is_read_only_if_there_is_nothing_else() -> None:
     assert read(multipart("mixed", attached)) == "attached"
 
 
-def test_nested_message_is_read_only_if_there_is_nothing_else() -> None:
-    forwarded = "Content-Type: message/rfc822\r\n\r\nSubject: inner\r\n\r\ninner text"
-    assert read(multipart("mixed", plain("see below"), forwarded)) == "see below"
-    assert read(multipart("mixed", plain(" "), forwarded)) == "inner text"
+def test_nested_message_is_read_unless_it_is_attached_or_reported() -> None:
+    message = "Content-Type: message/rfc822\r\n{}\r\nSubject: inner\r\n\r\ninner text"
+    forwarded = message.format("")
+    attached = message.format("Content-Disposition: attachment\r\n")
+    assert read(multipart("mixed", plain("see below"), forwarded)) == "see below\n\ninner text"
+    assert read(multipart("mixed", plain("see below"), attached)) == "see below"
+    assert read(multipart("report", plain("not delivered"), forwarded)) == "not delivered"
+    for kind, inner in (("mixed", forwarded), ("mixed", attached), ("report", forwarded)):
+        assert read(multipart(kind, plain(" "), inner)) == "inner text"
     digest = multipart("digest", "\r\nSubject: inner\r\n\r\ninner text")
     assert read(digest) == "inner text"
 
