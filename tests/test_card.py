@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from training.card import RunRecord, check_data, write_model_card
+from training.card import RunRecord, check_data, read_base_run, write_model_card
 from training.config import TrainConfig
 from training.corpora import CorpusError
 
@@ -89,3 +89,15 @@ def test_every_corpus_is_one_that_the_run_was_made_from() -> None:
     check_data(run, "run", config, {"renamed": "1" * 64, "invented.jsonl": "3" * 64})
     with pytest.raises(CorpusError, match=r"made from one .*given: one .*, two \(SHA-256 3333"):
         check_data(run, "run", config, {"one": "1" * 64, "two": "3" * 64})
+
+
+def test_the_run_of_a_base_is_read_where_its_weights_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run.json").write_text('{"best_step": 5}')
+    monkeypatch.setattr("training.card.resolve", lambda place: tmp_path)  # as of a hub
+    assert read_base_run(TrainConfig(base="someone/classifier")) == {"best_step": 5}
+    assert read_base_run(TrainConfig(base="someone/classifier", random_weights=True)) is None
+    assert read_base_run(TrainConfig(base="random")) is None
+    (tmp_path / "run.json").unlink()
+    assert read_base_run(TrainConfig(base="someone/gpt2")) is None

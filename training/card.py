@@ -1,10 +1,11 @@
 """What is written beside the weights: run.json, the model card, and the golden messages' texts.
 
-And the recipe that an earlier run wrote there, read again.
+And what an earlier run wrote there, read again: its recipe, and what it has learnt from.
 """
 
 import dataclasses
 import platform
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -14,9 +15,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from model.checkpoint import CheckpointError
-from model.folders import write_json
+from model.folders import read_json, write_json
+from model.hub import resolve
 from training.config import TrainConfig
-from training.corpora import CorpusError
+from training.corpora import CorpusError, Source, sha256_of
 from training.cutoffs import ReliabilityBin, as_reliability_table
 from training.data import Splits
 from training.evaluate import Metrics, as_table
@@ -118,6 +120,27 @@ def write_run_json(path: Path, config: TrainConfig, record: RunRecord) -> None:
     write_json(path, facts | fields.pop("facts") | fields)
 
 
+def read_run(place: str) -> dict[str, Any] | None:
+    """The run.json of a checkpoint, a folder or hub id; None where there is none.
+
+    Raises:
+        CheckpointError: no such checkpoint, or a file that is not a JSON object.
+    """
+    path = resolve(place) / "run.json"
+    return read_json(path) if path.exists() else None
+
+
+def read_base_run(config: TrainConfig) -> dict[str, Any] | None:
+    """The run.json of the recipe's base; None where there is none, or no weight of it is kept.
+
+    Raises:
+        CheckpointError: as for ``read_run``.
+    """
+    if config.base == "random" or config.random_weights:
+        return None
+    return read_run(config.base)
+
+
 def recorded_recipe(run: dict[str, Any] | None, name: str) -> TrainConfig:
     """The recipe in a checkpoint's run.json.
 
@@ -184,6 +207,26 @@ def check_split(
             raise CorpusError(
                 f"{name} was trained with {key} = {recipe[key]!r} on texts that this recipe, with "
                 f"{wanted!r}, tests by: take a recipe of the same split."
+            )
+
+
+def check_foreign(run: dict[str, Any] | None, name: str, sources: Iterable[Source]) -> None:
+    """Refuses foreign texts that a run was made from: it has learnt their labels.
+
+    Args:
+        run: its run.json, None where there is none.
+        name: the checkpoint's.
+        sources: where the foreign texts are.
+
+    Raises:
+        CorpusError: such a source.
+    """
+    known = (run or {}).get("data_sha256") or {}
+    for source in sources:
+        if sha256_of(source.path) in known.values():
+            raise CorpusError(
+                f"{name} was trained on {source.path}, which so is not foreign to it: leave that "
+                "out, or give a corpus that it has never read."
             )
 
 

@@ -2,10 +2,11 @@
 
 Every system is judged on the same texts: the recipe's test part, by corpus, and with --foreign
 corpora of which it was trained on nothing; texts of theirs that nearly equal one of the recipe's
-corpora are left out. With --leave-out each corpus in turn is not trained on,
-and its test part is judged. From random weights each seed draws a split of its own; a base was kept
-from the recipe's own split alone, so there the seed is only the training's. With --checkpoint
-nothing is trained: those that it names are judged, on the split that the recipe draws.
+corpora are left out. With --leave-out each corpus in turn is not trained on, and its test part is
+judged; the recipe's base is then none that has learnt labels. From random weights each seed draws a
+split of its own; a base was kept from the recipe's own split alone, so there the seed is only the
+training's. With --checkpoint nothing is trained: those that it names are judged, on the split that
+the recipe draws. What a checkpoint or base has learnt from, by its run.json, is refused.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from model.checkpoint import ReadToken, load_classifier
 from model.classifier import pick_device
 from model.folders import write_json
 from training.baselines import fit_baselines
-from training.card import check_split
+from training.card import check_foreign, check_split, read_base_run, read_run
 from training.command import add_device, check_folder, exit_code, portable
 from training.config import (
     ConfigError,
@@ -34,7 +35,7 @@ from training.config import (
     load_config,
     refuse_seeds,
 )
-from training.corpora import CORPORA, Corpus, Example, Source, read_corpora
+from training.corpora import CORPORA, Example, Source, read_corpora
 from training.data import (
     Splits,
     drop_duplicates,
@@ -103,18 +104,17 @@ def leave_out(
 def judge(
     checkpoints: Sequence[str],
     config: TrainConfig,
-    corpus: Corpus,
+    examples: Sequence[Example],
     device: torch.device,
     foreign: Sequence[Example] = (),
 ) -> Results:
     """Finished classifiers of this recipe on the recipe's test part and on foreign texts.
 
     Raises:
-        CorpusError: one that was made from these corpora with another split.
         TrainingError: one that reads another token.
     """
     results: Results = {}
-    splits = split_examples(corpus.examples, config)
+    splits = split_examples(examples, config)
     tests = _tests(config, splits.test, foreign)
     baselines = fit_baselines(splits.train, config.seed)
     read_token: ReadToken = config.read_token
@@ -123,7 +123,6 @@ def judge(
     exact = config.model_copy(update={"precision": "float32"})
     for place in checkpoints:
         checkpoint = load_classifier(place)
-        check_split(checkpoint.run, checkpoint.name, config, corpus.sha256)
         if (checkpoint.read_token, checkpoint.causal_mask) != (read_token, config.causal_mask):
             raise TrainingError(
                 f"{checkpoint.name} was trained to read token {checkpoint.read_token}, and by this "
@@ -289,8 +288,9 @@ def _run(options: argparse.Namespace) -> int:
     device = pick_device(options.device)
     corpus = read_corpora(options.data, config)
     foreign = read_foreign(options.foreign, options.sample, corpus.examples)
+    _check_unread(options, config, corpus.sha256)
     if options.checkpoint:
-        results = judge(options.checkpoint, config, corpus, device, foreign)
+        results = judge(options.checkpoint, config, corpus.examples, device, foreign)
     elif options.leave_out:
         results = leave_out(config, corpus.examples, device, foreign)
     else:
@@ -301,6 +301,27 @@ def _run(options: argparse.Namespace) -> int:
     if options.out:
         write_json(options.out, _as_json(options, config, summary, results, corpus.sha256))
     return 0
+
+
+def _check_unread(options: argparse.Namespace, config: TrainConfig, sha256: dict[str, str]) -> None:
+    """Refuses texts to judge by that what is judged, or the base it comes from, has learnt from.
+
+    Raises:
+        TrainingError: such texts.
+    """
+    if options.checkpoint:
+        runs = {place: read_run(place) for place in options.checkpoint}
+    else:
+        runs = {config.base: read_base_run(config)}
+        learnt = (runs[config.base] or {}).get("data_sha256")
+        if options.leave_out and (config.keep_head or learnt):
+            raise TrainingError(
+                f"{config.base} is a classifier, which may have learnt the labels that --leave-out "
+                "leaves out: take a recipe whose base is a language model, or random."
+            )
+    for name, run in runs.items():
+        check_split(run, name, config, sha256)
+        check_foreign(run, name, map(Source.labelled, options.foreign))
 
 
 def _command(options: argparse.Namespace) -> str:
