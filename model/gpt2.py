@@ -270,7 +270,10 @@ class GPT2ForSequenceClassification(nn.Module):
 
 
 def init_weights(model: nn.Module, config: GPT2Config) -> None:
-    """Draws GPT-2's starting weights in place, from torch's global generator."""
+    """Draws GPT-2's starting weights in place, from torch's global generator.
+
+    LayerNorms begin with scale 1 and shift 0, for which nothing is drawn.
+    """
     residual_std = config.initializer_range / math.sqrt(2 * config.n_layer)
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear | nn.Embedding):
@@ -279,6 +282,8 @@ def init_weights(model: nn.Module, config: GPT2Config) -> None:
             nn.init.normal_(module.weight, std=std)
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
+        if isinstance(module, nn.LayerNorm):
+            module.reset_parameters()
 
 
 @torch.no_grad()

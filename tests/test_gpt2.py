@@ -232,6 +232,16 @@ def test_new_weights_are_drawn_as_those_of_gpt2() -> None:
             assert parameter.std().item() == pytest.approx(expected, rel=0.25), name
 
 
+def test_new_weights_keep_nothing_of_those_before() -> None:
+    models = tiny_classifier_model(head_bias=True), GPT2ForSequenceClassification(TINY, True)
+    for model in models:  # the one has norms of its own, the other none yet
+        torch.manual_seed(0)
+        init_weights(model, TINY)
+    first, second = (model.state_dict() for model in models)
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+
+
 def test_every_size_is_at_least_one() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         GPT2Config(n_layer=0)
