@@ -1,14 +1,18 @@
 """Splits that do not leak, and batches."""
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scipy.sparse.csgraph import connected_components
+from sklearn.feature_extraction.text import CountVectorizer
 
 from model import fold
 from model.tokenizer import ENDOFTEXT
+from training import data
 from training.config import TrainConfig, TrainingError
 from training.corpora import (
     Example,
@@ -52,6 +56,47 @@ def test_near_duplicates_share_a_cluster() -> None:
     assert clusters[0] == clusters[1]
     assert clusters[3::2] == clusters[4::2]
     assert len(set(clusters)) == 5
+
+
+@pytest.mark.parametrize("pairs_at_once", [1, 500, 1 << 21])
+def test_clusters_are_those_of_all_pairs_at_once(
+    pairs_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    words = np.array([f"w{number}" for number in range(30)])
+    texts = [" ".join(rng.choice(words, 8)) for _ in range(60)]
+    for _ in range(240):  # with one word changed at its end, again and again
+        source = texts[rng.integers(len(texts))].split()
+        texts.append(" ".join([*source[rng.integers(2) :], rng.choice(words)]))
+    vectorizer = CountVectorizer(analyzer=data._word_triples, binary=True, dtype=np.int32)
+    matrix = vectorizer.fit_transform(texts).toarray()
+    shared, sizes = matrix @ matrix.T, matrix.sum(1)
+    near = shared >= data.NEAR_DUPLICATE * (sizes[:, None] + sizes - shared)
+    expected = connected_components(near, directed=False)[1]
+    monkeypatch.setattr(data, "_PAIRS_AT_ONCE", pairs_at_once)
+    clusters = near_duplicate_clusters(texts)
+    assert clusters.dtype == np.int32
+    assert clusters.tolist() == expected.tolist()
+    assert 20 < len(set(expected.tolist())) < 200
+
+
+@pytest.mark.parametrize("words", [20, 0])  # texts that share a footer, and that are all alike
+def test_a_phrase_in_all_texts_does_not_make_memory_of_all_pairs(
+    words: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data, "_PAIRS_AT_ONCE", 1 << 16)
+    texts = [
+        " ".join(f"{number}x{place}" for place in range(words)) + " leave this list here"
+        for number in range(2000)
+    ]
+    tracemalloc.start()
+    try:
+        clusters = near_duplicate_clusters(texts)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(set(clusters.tolist())) == (2000 if words else 1)
+    assert peak < 25_000_000  # at once, four million pairs take 160
 
 
 def test_equal_texts_are_kept_once() -> None:

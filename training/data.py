@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.feature_extraction.text import CountVectorizer
 from torch import Tensor
@@ -26,6 +27,8 @@ from training.corpora import Example
 
 # Two texts are near-duplicates where their sets of word triples overlap (Jaccard) by this much.
 NEAR_DUPLICATE = 0.6
+# Pairs of texts with a triple in common that are looked at at once: some 100 MB.
+_PAIRS_AT_ONCE = 1 << 21
 
 TokenizedExample = tuple[list[int], int]
 """Token ids and label."""
@@ -180,16 +183,28 @@ def drop_duplicates(examples: Sequence[Example]) -> list[Example]:
 
 
 def near_duplicate_clusters(texts: Sequence[str]) -> NDArray[np.int32]:
-    """A cluster number for each text; near-duplicates, also of near-duplicates, share theirs."""
+    """A cluster number for each text; near-duplicates, also of near-duplicates, share theirs.
+
+    Numbers are in the order of the clusters' first texts. The work grows with the pairs of texts
+    that have a triple in common, the memory does not: a footer makes pairs of all texts.
+    """
     triples = CountVectorizer(analyzer=_word_triples, binary=True, dtype=np.int32)
     matrix = triples.fit_transform(texts)  # (texts, triples)
-    shared = (matrix @ matrix.T).tocoo()
+    transposed = matrix.T.tocsr()
     sizes = np.asarray(matrix.sum(axis=1)).ravel()
-    union = sizes[shared.row] + sizes[shared.col] - shared.data
-    shared.data = (shared.data >= NEAR_DUPLICATE * union).astype(np.int8)
-    shared.eliminate_zeros()
-    numbers: NDArray[np.int32] = connected_components(shared, directed=False)[1]
-    return numbers
+    num_texts = np.asarray(matrix.sum(axis=0)).ravel()  # of each triple
+    num_pairs = np.minimum(matrix @ num_texts, len(texts))  # of each text, at most
+    blocks = np.cumsum(num_pairs) // _PAIRS_AT_ONCE
+    starts = np.flatnonzero(np.diff(blocks, prepend=-1)).tolist()
+    clusters = np.arange(len(texts), dtype=np.int32)
+    for start, end in zip(starts, [*starts[1:], len(texts)], strict=True):
+        shared = (matrix[start:end] @ transposed).tocoo()
+        rows, columns = shared.row + start, shared.col
+        near = shared.data >= NEAR_DUPLICATE * (sizes[rows] + sizes[columns] - shared.data)
+        pairs = clusters[rows[near]], clusters[columns[near]]
+        graph = coo_array((np.ones(len(pairs[0]), np.int8), pairs), shape=(len(texts),) * 2)
+        clusters = connected_components(graph, directed=False)[1][clusters]
+    return clusters
 
 
 def tokenize(examples: Sequence[Example], max_tokens: int) -> list[TokenizedExample]:
