@@ -59,6 +59,18 @@ def test_rows_in_use_alone_learn_what_all_rows_learn(changes: dict[str, object])
     assert 0.9 < moved < 0.9999
 
 
+def test_no_buffer_holds_the_whole_embeddings() -> None:
+    """A running average copies every buffer at every step."""
+    model = tiny_classifier_model()
+    before = model.transformer.wte.weight.detach().clone()
+    learn_embeddings_in_use(model, [1, 2])
+    assert [name for name, _ in model.named_buffers()] == ["transformer.wte.row_of_token"]
+    assert [name for name in model.state_dict() if "wte" in name] == ["transformer.wte.weight"]
+    twin = copy.deepcopy(model)
+    make_embeddings_whole(twin)
+    assert torch.equal(twin.transformer.wte.weight, before)
+
+
 def test_frozen_embeddings_stay_as_they_are() -> None:
     model = tiny_classifier_model()
     freeze(model, TrainConfig(trained="last_block"))

@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from training.output_layer import (
     SampledSoftmax,
@@ -42,6 +43,14 @@ def test_chunked_loss_is_close_under_bfloat16_autocast() -> None:
     assert rounded.dtype == gradient.dtype == torch.float32
     torch.testing.assert_close(rounded, exact, atol=0.02, rtol=0)
     assert F.cosine_similarity(gradient.flatten(), exact_gradient.flatten(), dim=0) > 0.999
+
+
+def test_without_a_gradient_only_the_loss_is_computed() -> None:
+    hidden, weight, targets = output_layer_inputs()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        loss = chunked_cross_entropy(hidden, weight, targets)
+    assert counter.get_total_flops() == 2 * len(hidden) * weight.numel()  # of the logits
+    torch.testing.assert_close(loss, chunked_cross_entropy(hidden, weight, targets).detach())
 
 
 def test_sampled_softmax_of_all_tokens_is_exact() -> None:

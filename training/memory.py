@@ -82,7 +82,6 @@ class EmbeddingsInUse(nn.Module):
     """
 
     row_of_token: Tensor
-    start: Tensor
 
     def __init__(self, embeddings: nn.Embedding, tokens: Iterable[int]) -> None:
         """Takes the embeddings over; ``tokens`` are all that ``forward`` will ever be given."""
@@ -93,7 +92,7 @@ class EmbeddingsInUse(nn.Module):
         row_of_token[used] = torch.arange(len(used), device=weight.device)
         self.weight = nn.Parameter(torch.cat([weight[used], torch.ones_like(weight[:1])]))
         self.register_buffer("row_of_token", row_of_token, persistent=False)
-        self.register_buffer("start", weight, persistent=False)
+        self.start = weight  # (V, C), no buffer: a running average copies those at every step
 
     def forward(self, token_ids: Tensor) -> Tensor:
         """Maps (T,) to (T, C)."""
@@ -102,7 +101,7 @@ class EmbeddingsInUse(nn.Module):
     def whole(self) -> nn.Embedding:
         """All rows: those in use as learnt, the others as the optimizer would have left them."""
         learnt = self.weight.detach()
-        weight = learnt[-1] * self.start
+        weight = learnt[-1] * self.start.to(learnt.device)
         used = self.row_of_token >= 0
         weight[used] = learnt[self.row_of_token[used]]
         return nn.Embedding(len(weight), weight.shape[1], _weight=weight)

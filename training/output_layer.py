@@ -23,7 +23,7 @@ def chunked_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Te
     """The exact mean cross-entropy, a few hundred rows of logits at a time.
 
     The gradient is computed together with the loss, while a chunk's logits are there, so nothing is
-    computed twice.
+    computed twice; under ``torch.no_grad`` the loss alone is.
 
     Args:
         hidden: (T, C), what the output layer reads.
@@ -33,6 +33,8 @@ def chunked_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Te
     Returns:
         float32 scalar, in nats.
     """
+    if not torch.is_grad_enabled():  # in the function it never is
+        hidden, weight = hidden.detach(), weight.detach()
     loss: Tensor = _ChunkedCrossEntropy.apply(hidden, weight, targets)  # type: ignore[no-untyped-call]
     return loss
 
