@@ -93,6 +93,42 @@ def test_runs_that_have_no_average_are_refused(
     assert not (tmp_path / "average").exists()
 
 
+def test_a_run_that_does_not_say_what_an_average_tells_is_refused_before_the_work(
+    corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    one = run(tmp_path, corpus, "one", 1)
+    whole = json.loads((one / "run.json").read_text())
+    monkeypatch.setattr(average, "read_corpora", None)
+    arguments = [str(one), str(one), "--data", str(corpus), "--out", str(tmp_path / "average")]
+    wrong: list[dict[str, object]] = [
+        {"best_step": None},
+        {"training_seconds": "long"},
+        {"metrics": {"test": {}}},
+        {"metrics": []},
+        {"is_average": True, "seeds": 5},
+    ]
+    for changes in wrong:
+        (one / "run.json").write_text(json.dumps(whole | changes))
+        assert average.main(arguments) == 2
+        assert "the run.json of one is not of this version" in capsys.readouterr().err
+    del whole["best_step"]
+    (one / "run.json").write_text(json.dumps(whole))
+    assert average.main(arguments) == 2
+    assert "of this version of training.finetune: 'best_step'" in capsys.readouterr().err
+
+
+def test_one_base_may_be_written_with_a_slash_or_without(corpus: Path, tmp_path: Path) -> None:
+    first = load_classifier(run(tmp_path, corpus, "first", 1))
+    assert first.run
+    recipes = [first.run["recipe"] | {"base": base} for base in ("runs/base", "runs/base/")]
+    average.average_runs(
+        [dataclasses.replace(first, run=first.run | {"recipe": recipe}) for recipe in recipes]
+    )
+
+
 def test_an_average_is_read_where_its_runs_are(corpus: Path, tmp_path: Path) -> None:
     one = run(tmp_path, corpus, "one", 1, TINY_RECIPE + 'read_token = "mean"\n')
     out = tmp_path / "average"

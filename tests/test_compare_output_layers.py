@@ -51,7 +51,10 @@ def test_a_process_that_was_ended_is_a_clear_error(
 
 
 def test_command_writes_figures_and_refuses_bad_input(
-    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     corpus = tmp_path / "sms"
     corpus.write_text("\n".join(synthetic_lines(120)) + "\n")
@@ -61,6 +64,10 @@ def test_command_writes_figures_and_refuses_bad_input(
     assert main([*arguments, "--layers", "unigram:64", "--out", str(out)]) == 0
     assert "| unigram:64 | " in capsys.readouterr().out
     assert [row["output_layer"] for row in json.loads(out.read_text())["rows"]] == ["unigram:64"]
+    with monkeypatch.context() as patch:
+        patch.setattr(compare_output_layers, "read_sources", None)  # refused before the work
+        assert main([*arguments, "--out", str(corpus / "out.json")]) == 2
+    assert "cannot read or write" in capsys.readouterr().err
     for layer in ("bigram", "unigram:0", "unigram:many"):
         assert main([*arguments, "--layers", layer]) == 2
         assert "is no output layer" in capsys.readouterr().err

@@ -102,7 +102,8 @@ def test_larger_sizes_come_from_their_own_bases(tiny_base: Path) -> None:
     assert row_config(xl, str(tiny_base), 1).base == str(tiny_base)
     sibling = tiny_base.with_name("base-xl")
     sibling.mkdir()
-    assert row_config(xl, str(tiny_base), 1).base == str(sibling)
+    for written in (str(tiny_base), f"{tiny_base}/"):
+        assert row_config(xl, written, 1).base == str(sibling)
 
 
 def test_rows_are_named_by_number() -> None:

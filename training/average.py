@@ -51,11 +51,11 @@ def average_runs(
         raise CheckpointError("an average takes at least two runs.")
     recipes = [recorded_recipe(checkpoint.run, checkpoint.name) for checkpoint in checkpoints]
     names = {Path(checkpoint.name).name for checkpoint in checkpoints}
-    bases = sorted({recipe.base for recipe in recipes if Path(recipe.base).name not in names})
+    bases = sorted({base for r in recipes if (base := Path(r.base)).name not in names})
     if len(bases) > 1:
         raise CheckpointError(
-            f"the runs have the bases {', '.join(bases)}: only runs from one base, or one run and "
-            "what started from it, can be averaged."
+            f"the runs have the bases {', '.join(map(str, bases))}: only runs from one base, or "
+            "one run and what started from it, can be averaged."
         )
     for checkpoint, recipe in zip(checkpoints, recipes, strict=True):
         for key in _SHARED:
@@ -107,6 +107,8 @@ def _run(options: argparse.Namespace) -> int:
     check_new(options.out)
     checkpoints = [load_classifier(run) for run in options.runs]
     config, model = average_runs(checkpoints)
+    for checkpoint in checkpoints:
+        _check_record(checkpoint)
     corpus = read_corpora(options.data, config)
     for checkpoint in checkpoints:
         check_data(checkpoint.run, checkpoint.name, config, corpus.sha256)
@@ -125,6 +127,22 @@ def _run(options: argparse.Namespace) -> int:
     print(as_table(run.metrics))
     print(f"average of {len(checkpoints)} runs, saved to {options.out}")
     return 0
+
+
+def _check_record(checkpoint: Checkpoint) -> None:
+    """Refuses a run whose run.json lacks what an average tells of it, before the work.
+
+    Raises:
+        CheckpointError: such a run.
+    """
+    try:
+        _outcome([checkpoint])
+        _told([checkpoint])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"the run.json of {checkpoint.name} is not of this version of training.finetune: "
+            f"{error}."
+        ) from error
 
 
 def _outcome(checkpoints: Sequence[Checkpoint]) -> Outcome:

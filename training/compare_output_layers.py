@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from model.folders import write_json
-from training.command import add_sources, exit_code
+from training.command import add_sources, check_folder, exit_code
 from training.config import ConfigError, TrainingError, read_recipe
 from training.corpora import KINDS, Source
 from training.documents import TextSplit, batches, read_sources
@@ -113,6 +113,8 @@ def _run(options: argparse.Namespace) -> int:
     config = read_recipe(options.recipe, PretrainConfig, steps=options.steps)
     for layer in options.layers:
         with_layer(layer, config)  # found wrong now rather than after the others
+    if options.out:
+        check_folder(options.out)
     sources = [Source.parse(text) for text in options.data]
     texts = read_sources(sources, config.split_seed, config.n_positions)
     rows = []

@@ -96,6 +96,7 @@ def row_config(row: Row, base: str, seed: int, **changes: object) -> TrainConfig
     A hub id, or a folder with larger ones beside it (``gpt2``, ``gpt2-medium``, ...), is taken by
     size; any other folder serves every row as it is.
     """
+    base = Path(base).as_posix()  # without the slash that a shell's completion adds
     sized = base + row.size
     if Path(base).is_dir() and not Path(sized).is_dir():
         sized = base

@@ -25,7 +25,7 @@ from model.gpt2 import LABELS
 from model.hub import resolve
 from training.baselines import fit_baselines
 from training.card import other_data, recorded_recipe
-from training.command import add_device, add_run_data, exit_code
+from training.command import add_device, add_run_data, check_folder, exit_code
 from training.config import TrainConfig
 from training.corpora import CORPORA, read_corpora
 from training.data import Splits, split_examples
@@ -226,10 +226,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    out: Path = options.out or options.run / "report.html"
+    folder = resolve(options.run)
+    out: Path = options.out or folder / "report.html"
     if out.exists() and not out.is_file():  # a folder, or a device, which a rename would replace
         raise CheckpointError(f"{out} is not a file: give another --out.")
-    run = load_run(resolve(options.run), options.data, pick_device(options.device))
+    check_folder(out)
+    run = load_run(folder, options.data, pick_device(options.device))
     page = render(run, show_texts=options.show_texts)
     partial = out.with_name(f".{out.name}.partial")
     # A lone surrogate has no place in UTF-8; the page shows a question mark.
