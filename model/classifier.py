@@ -200,7 +200,8 @@ class Classifier:
         if self.spam_prior is None:
             raise CheckpointError(
                 f"{self.name}: run.json has no spam_prior between 0 and 1, the share of spam that "
-                "its verdicts assume, so its verdicts cannot be moved to another share."
+                "its verdicts assume, so they cannot be moved to another share: train it with "
+                "calibrate = true, or leave the share as it is."
             )
         self.log_odds_shift += _logit(spam_prior) - _logit(self.spam_prior)
         self.spam_prior = spam_prior

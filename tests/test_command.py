@@ -11,7 +11,7 @@ import pytest
 
 from app import take_ctrl_c
 from model.checkpoint import CheckpointError
-from training.command import check_new, exit_code, portable
+from training.command import CtrlC, check_new, exit_code, portable
 from training.config import TrainingError
 
 STORIES = {
@@ -76,6 +76,29 @@ def test_an_imported_command_takes_ctrl_c_as_python_does() -> None:
     finally:
         signal.signal(signal.SIGINT, before)
     assert found == [signal.default_int_handler]
+
+
+def test_ctrl_c_ends_a_training_and_only_the_second_time_what_comes_after_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with CtrlC() as ctrl_c:
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+            assert not ctrl_c.was_noted
+            signal.raise_signal(signal.SIGINT)  # who presses twice keeps the run
+            assert ctrl_c.was_noted
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+        assert capsys.readouterr().out.count("the run is being measured and saved") == 1
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with CtrlC() as ctrl_c:
+            signal.raise_signal(signal.SIGINT)
+        assert not ctrl_c.was_noted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_new_place_is_free_and_takes_files(tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 import dataclasses
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ from model.classifier import Classifier
 from model.gpt2 import PUBLISHED_SIZES, GPT2LMHeadModel, init_weights
 from model.packing import pack
 from tests.tiny_training import TINY_RECIPE
-from training import compare, evaluate, finetune
+from training import compare, evaluate, finetune, loop, run
 from training.config import TrainConfig, load_config
 from training.corpora import (
     read_sms,
@@ -226,6 +228,15 @@ def test_a_place_that_takes_no_run_is_found_before_the_training(
     assert "cannot read or write" in capsys.readouterr().err
 
 
+@pytest.fixture
+def ctrl_c_counts() -> Iterator[None]:
+    """A test run that was started in the background ignores Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c_counts")
 def test_ctrl_c_keeps_the_best_snapshot_and_says_where(
     corpus: Path,
     recipe: Path,
@@ -239,17 +250,73 @@ def test_ctrl_c_keeps_the_best_snapshot_and_says_where(
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr("training.loop.tqdm.write", write)
-    # A test run started in the background ignores Ctrl-C.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     out = tmp_path / "run"
     arguments = [str(recipe), "--data", str(corpus), "--out", str(out), "--epochs", "100000"]
-    try:
-        assert finetune.main(arguments) == 130
-    finally:
-        signal.signal(signal.SIGINT, before)
+    assert finetune.main(arguments) == 130
     assert f"saved to {out} (interrupted)" in capsys.readouterr().out
     Classifier.load(out, "cpu")
     assert json.loads((out / "run.json").read_text())["interrupted"] is True
+
+
+def press(times: int, work: Callable[..., Any]) -> Callable[..., Any]:
+    """This work, with Ctrl-C pressed so many times before it is done for the first time."""
+    pressed = [signal.SIGINT] * times
+
+    def done(*arguments: object, **options: object) -> Any:
+        while pressed:
+            signal.raise_signal(pressed.pop())
+        return work(*arguments, **options)
+
+    return done
+
+
+@pytest.mark.usefixtures("ctrl_c_counts")
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [(run, "fit_ngrams"), (run, "fit_calibration"), (run, "measure"), (finetune, "write_golden")],
+)
+def test_ctrl_c_after_the_training_keeps_the_run_and_starts_no_other(
+    module: ModuleType,
+    name: str,
+    corpus: Path,
+    recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    recipe.write_text(TINY_RECIPE + "calibrate = true\nngrams = 0.1\n")
+    monkeypatch.setattr(module, name, press(1, getattr(module, name)))
+    out = tmp_path / "run"
+    arguments = [str(recipe), "--data", str(corpus), "--epochs", "1", "--out", str(out)]
+    assert finetune.main([*arguments, "--seeds", "3" if module is run else "1"]) == 130
+    printed = capsys.readouterr().out
+    assert "the run is being measured and saved" in printed
+    assert f"saved to {out} (interrupted)" in printed
+    facts = json.loads((out / "run.json").read_text())
+    assert len(facts["seeds"]) == 1
+    assert facts["interrupted"] is False  # it was trained to the end
+    Classifier.load(out, "cpu")
+
+
+@pytest.mark.usefixtures("ctrl_c_counts")
+def test_ctrl_c_twice_after_the_training_ends_it(
+    corpus: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "measure", press(2, evaluate.measure))
+    arguments = [str(recipe), "--data", str(corpus), "--epochs", "1"]
+    assert finetune.main([*arguments, "--out", str(tmp_path / "run")]) == 130
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("ctrl_c_counts")
+def test_ctrl_c_in_the_training_and_after_it_keeps_the_run(
+    corpus: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop._Trainer, "print_accuracies", press(1, lambda *_: None))
+    monkeypatch.setattr(loop.Snapshot, "restore", press(1, loop.Snapshot.restore))
+    arguments = [str(recipe), "--data", str(corpus), "--epochs", "1"]
+    assert finetune.main([*arguments, "--out", str(tmp_path / "run")]) == 130
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["interrupted"] is True
 
 
 @pytest.mark.slow

@@ -111,6 +111,34 @@ def test_calibrated_run_tells_its_temperature_and_shift(
     assert calibrated.metrics["validation"].loss < plain.metrics["validation"].loss
 
 
+@pytest.mark.parametrize(
+    ("extra", "is_known"),
+    [
+        ("", True),
+        ("spam_weight = 8.0\n", False),
+        ("spam_weight = 8.0\ncalibrate = true\n", True),
+        ('training_only = ["FILE"]\n', False),
+        ('replay = ["FILE"]\nreplay_parts = 1\n', False),
+        ('replay = ["FILE"]\nreplay_parts = 1\ncalibrate = true\n', True),
+    ],
+)
+def test_the_share_of_spam_is_told_only_where_verdicts_assume_it(
+    corpus: Path, recipe: Path, tmp_path: Path, extra: str, is_known: bool
+) -> None:
+    file = tmp_path / "extra.jsonl"
+    file.write_text(
+        "".join(f'{{"label": "spam", "text": "offer {n} of the day"}}\n' for n in range(8))
+    )
+    recipe.write_text(TINY_RECIPE + extra.replace("FILE", str(file)))
+    out = tmp_path / "run"
+    arguments = [str(recipe), "--data", str(corpus), "--epochs", "1", "--out", str(out)]
+    assert finetune.main(arguments) == 0
+    told = json.loads((out / "run.json").read_text())
+    of = told["counts"]["validation"]
+    share = of["spam"] / (of["ham"] + of["spam"])
+    assert told.get("spam_prior") == (share if is_known else None)
+
+
 def test_a_classifier_learns_on_with_its_head_where_the_recipe_says_so(
     save_tiny: Callable[..., Path], recipe: Path, tiny_base: Path
 ) -> None:

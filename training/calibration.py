@@ -7,6 +7,7 @@ Calibration of Modern Neural Networks", 2017.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,8 @@ from torch import Tensor
 
 from model.gpt2 import GPT2ForSequenceClassification
 from model.ngrams import NgramTable
+from training.config import TrainConfig
+from training.corpora import Example
 
 # Numbers outside these ranges say more about a tiny validation set than about the model.
 _MOST_LOG_TEMPERATURE = math.log(10.0)
@@ -50,6 +53,22 @@ def fit_calibration(
     bounds = [(-bound, bound) for bound in (_MOST_LOG_TEMPERATURE, _MOST_SHIFT)]
     log_temperature, shift = minimize(loss, (0.0, 0.0), bounds=bounds, method="Powell").x
     return math.exp(log_temperature), float(shift)
+
+
+def assumed_spam_prior(config: TrainConfig, validation: Sequence[Example]) -> dict[str, float]:
+    """The share of spam that a run's verdicts assume, as ``spam_prior``; nothing if not known.
+
+    It is that of the validation part if they were calibrated on it, or learnt from texts of the
+    same share, each of the same weight.
+
+    Args:
+        config: the recipe.
+        validation: the validation part.
+    """
+    is_like_training = config.spam_weight == 1 and not (config.training_only or config.replay)
+    if not (config.calibrate or is_like_training):
+        return {}
+    return {"spam_prior": sum(example.label for example in validation) / len(validation)}
 
 
 def calibrated(logits: Tensor, temperature: float, shift: float) -> Tensor:

@@ -1,5 +1,5 @@
 """What commands of training share: how they are told device and sources, where results go, and
-how they end.
+how they end, or go on in spite of Ctrl-C.
 
 And how a path is written down in what they record.
 """
@@ -69,6 +69,46 @@ def check_folder(out: Path) -> None:
 def portable(path: str | Path) -> str:
     """The last part of an absolute path, all else as it is: for a command that is written down."""
     return Path(path).name if Path(path).is_absolute() else str(path)
+
+
+class CtrlC:
+    """Lets Ctrl-C end a training, but not lose it while it is measured and saved.
+
+    In a ``with`` block it raises KeyboardInterrupt during training. After that it is noted once,
+    and raises again from the second time on. Where Ctrl-C is ignored, it stays so.
+
+    Attributes:
+        is_training: whether it raises.
+        was_noted: whether it came after a training.
+    """
+
+    def __init__(self) -> None:
+        self.is_training = True
+        self.was_noted = False
+        self._before = signal.getsignal(signal.SIGINT)
+
+    def __enter__(self) -> "CtrlC":
+        if self._before is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, self._take)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def begin_training(self) -> None:
+        """From here on there is nothing to lose."""
+        self.is_training = True
+
+    def end_training(self) -> None:
+        """From here on there is."""
+        self.is_training = False
+
+    def _take(self, *_: object) -> None:
+        if self.is_training or self.was_noted:
+            self.is_training = False  # who presses twice does not mean what comes after it
+            raise KeyboardInterrupt
+        self.was_noted = True
+        print("interrupted: the run is being measured and saved; Ctrl-C once more drops it")
 
 
 def exit_code(module: str, run: Callable[[], int]) -> int:

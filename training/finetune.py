@@ -14,15 +14,16 @@ import torch
 
 from model.checkpoint import GoldenMessage, save_classifier, write_golden
 from model.classifier import Classifier, pick_device
-from model.folders import new_folder, read_json
+from model.folders import new_folder
 from training.card import (
     GOLDEN_TEXTS,
     RunRecord,
     check_split,
+    read_base_run,
     write_model_card,
     write_run_json,
 )
-from training.command import add_device, check_new, exit_code
+from training.command import CtrlC, add_device, check_new, exit_code
 from training.config import TrainConfig, load_config, refuse_seeds
 from training.corpora import CORPORA, read_corpora, sha256_of
 from training.evaluate import as_table
@@ -112,20 +113,19 @@ def _train_and_save(
 ) -> int:
     refuse_seeds(config, options.seeds)
     corpus = read_corpora(options.data, config)
-    base_run = Path(config.base) / "run.json"
-    if base_run.exists():
-        check_split(read_json(base_run), config.base, config, corpus.sha256)
+    check_split(read_base_run(config), config.base, config, corpus.sha256)
     examples, sources = corpus.examples, corpus.sha256
     if options.feedback:
         feedback = read_feedback(options.feedback)
         print(feedback.summary())
         examples = [*examples, *feedback.examples]
         sources[options.feedback.name] = sha256_of(options.feedback)
-    config, run, seeds = finetune_seeds(config, options.seeds, examples, device)
-    told = [vars(result) for result in seeds]
-    record = RunRecord.of(run.splits, run.outcome, run.metrics, run.facts, sources, told)
-    if is_first():
-        save_run(out, config, run, record)
+    with CtrlC() as ctrl_c:
+        config, run, seeds = finetune_seeds(config, options.seeds, examples, device, ctrl_c)
+        told = [vars(result) for result in seeds]
+        record = RunRecord.of(run.splits, run.outcome, run.metrics, run.facts, sources, told)
+        if is_first():
+            save_run(out, config, run, record)
     if options.seeds > 1:
         print(f"{as_seeds_table(seeds)}\nkept seed {config.seed}, by validation loss")
     print(as_table(run.metrics))
@@ -134,7 +134,7 @@ def _train_and_save(
         f"{run.outcome.snapshot.validation_loss:.4f}; {run.outcome.seconds:.0f} s, "
         f"{run.outcome.examples_per_second:.0f} examples/s"
     )
-    interrupted = seeds[-1].interrupted or len(seeds) < options.seeds
+    interrupted = ctrl_c.was_noted or seeds[-1].interrupted or len(seeds) < options.seeds
     print(f"saved to {out}" + (" (interrupted)" if interrupted else ""))
     return 130 if interrupted else 0
 

@@ -1,6 +1,6 @@
 """One training run: examples in, a measured classifier out. Knows no file but the base's."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -13,18 +13,11 @@ from model.ngrams import NgramTable, add_ngrams
 from training.activations import ActivationCache, cache_activations
 from training.augment import Augmenter
 from training.bag_of_words import BagOfWords
-from training.calibration import calibrate_head, fit_calibration
+from training.calibration import assumed_spam_prior, calibrate_head, fit_calibration
 from training.config import TrainConfig, TrainingError
 from training.corpora import Example
 from training.cutoffs import decision_facts
-from training.data import (
-    Splits,
-    TokenizedExample,
-    make_loader,
-    pad_to,
-    split_examples,
-    tokenize,
-)
+from training.data import Splits, TokenizedExample, make_loader, pad_to, split_examples, tokenize
 from training.distillation import Distillation
 from training.evaluate import Metrics, measure
 from training.features import Lessons
@@ -57,7 +50,8 @@ class TrainedClassifier:
         outcome: how the training went.
         metrics: its figures on each part, on the test part of each corpus too where there are
             several, and on a sample of the training part where that is large.
-        facts: cut-offs and reliability, both from the validation part, and the share of spam.
+        facts: cut-offs and reliability, both from the validation part, and the share of spam that
+            the verdicts assume, where it is known.
         temperature: what its logits were divided by; 1 without calibration.
         shift: what was added to the logit of spam then; 0 without.
         trained_parameters: how many parameters learnt.
@@ -75,7 +69,10 @@ class TrainedClassifier:
 
 
 def finetune(
-    config: TrainConfig, examples: Sequence[Example], device: torch.device
+    config: TrainConfig,
+    examples: Sequence[Example],
+    device: torch.device,
+    on_trained: Callable[[], None] = lambda: None,
 ) -> TrainedClassifier:
     """Splits, trains, and measures the best snapshot.
 
@@ -83,6 +80,7 @@ def finetune(
         config: the recipe.
         examples: all labelled texts.
         device: where to compute.
+        on_trained: called when the training has ended, before anything is measured.
 
     Raises:
         TrainingError: too few texts, a loss that is not finite.
@@ -107,6 +105,7 @@ def finetune(
     with settled_objects():
         caches = _cache_activations(model, parts, config, device)
         outcome = _train(model, splits, parts, caches, config, device)
+        on_trained()
     merge_lora(model)
     make_embeddings_whole(model)
     model.ngrams = _make_ngrams(config, splits)
@@ -155,7 +154,7 @@ def measure_model(
     verdicts = _read_parts(model, splits, parts, config, device, caches)
     verdicts |= _by_corpus(splits.test, *verdicts["test"])
     facts = decision_facts(*verdicts["validation"])
-    facts["spam_prior"] = _share_of_spam(splits.validation)
+    facts |= assumed_spam_prior(config, splits.validation)
     return TrainedClassifier(
         model.cpu(),
         read_token,
@@ -229,10 +228,6 @@ def _by_corpus(
         for source, own in sorted(places.items())
         if {labels[i] for i in own} == {0, 1}
     }
-
-
-def _share_of_spam(examples: Sequence[Example]) -> float:
-    return sum(example.label for example in examples) / len(examples)
 
 
 def make_model(config: TrainConfig) -> GPT2ForSequenceClassification:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from training.command import CtrlC
 from training.config import TrainConfig, TrainingError
 from training.corpora import Example
 from training.run import TrainedClassifier, finetune
@@ -27,8 +28,11 @@ def finetune_seeds(
     count: int,
     examples: Sequence[Example],
     device: torch.device,
+    ctrl_c: CtrlC,
 ) -> tuple[TrainConfig, TrainedClassifier, list[SeedResult]]:
     """Trains with ``count`` seeds from the recipe's on; Ctrl-C ends with those that were reached.
+
+    A seed that has been trained is measured even so, unless Ctrl-C comes once more.
 
     Returns:
         The recipe and the run of the lowest validation loss, and what every seed led to.
@@ -41,7 +45,8 @@ def finetune_seeds(
     for seed in range(config.seed, config.seed + count):
         own = config.model_copy(update={"seed": seed})
         try:
-            run = finetune(own, examples, device)
+            ctrl_c.begin_training()
+            run = finetune(own, examples, device, ctrl_c.end_training)
         except KeyboardInterrupt:  # there is nothing of this seed yet
             if best is None:
                 raise
@@ -59,7 +64,7 @@ def finetune_seeds(
         )
         if best is None or snapshot.validation_loss < best[1].outcome.snapshot.validation_loss:
             best = own, run
-        if run.outcome.interrupted:
+        if run.outcome.interrupted or ctrl_c.was_noted:
             break
     if best is None:
         raise TrainingError(f"--seeds is {count}: at least 1 is needed.")
