@@ -77,6 +77,23 @@ class _Job:
             self.future.set_result(None)
 
 
+def keys_of(texts: Sequence[EncodedText]) -> list[bytes]:
+    """A key for each text, equal for those that must have the same prediction.
+
+    Runs in any thread. Of many long texts it takes long, so not in the event loop.
+    """
+    keys = []
+    whole, digest = None, b""
+    for text in texts:
+        if text.whole is not whole:  # one list, that all windows of a text share
+            whole = text.whole
+            digest = blake2b(array("H", whole).tobytes()).digest() if whole else b""
+        # GPT-2's ids fit into 16 bits. Of a window, all that is read of its text has a say.
+        cut = b"+" if text.truncated else b""
+        keys.append(array("H", text.token_ids).tobytes() + cut + digest)
+    return keys
+
+
 class DrainRate:
     """Seconds the model takes for a token, over the last batches, larger ones counting for more."""
 
@@ -134,9 +151,14 @@ class DynamicBatcher:
         self._watch = self._loop.create_task(self._watch_thread())
 
     async def submit(
-        self, texts: Sequence[EncodedText], timeout_seconds: float
+        self, texts: Sequence[EncodedText], keys: Sequence[bytes], timeout_seconds: float
     ) -> list[Prediction]:
         """Predictions in the order of the texts, which may be computed in several batches.
+
+        Args:
+            texts: any number.
+            keys: as ``keys_of`` gives them.
+            timeout_seconds: how long the caller waits.
 
         Raises:
             QueueFull: too much waits already.
@@ -149,7 +171,7 @@ class DynamicBatcher:
             raise DeadlineExpired(READING_TOOK_ALL)
         deadline = monotonic() + timeout_seconds
         job = _Job([None] * len(texts), self._loop.create_future())
-        self._admit(job, texts, deadline)
+        self._admit(job, texts, keys, deadline)
         try:
             if job.missing:
                 async with asyncio.timeout(timeout_seconds):
@@ -193,11 +215,12 @@ class DynamicBatcher:
         self.queue.close()
         await self._thread.join(timeout_seconds)
 
-    def _admit(self, job: _Job, texts: Sequence[EncodedText], deadline: float) -> None:
+    def _admit(
+        self, job: _Job, texts: Sequence[EncodedText], keys: Sequence[bytes], deadline: float
+    ) -> None:
         new: dict[bytes, QueueEntry] = {}
         wanted: list[tuple[int, QueueEntry]] = []
-        for index, text in enumerate(texts):
-            key = _key(text)
+        for index, (text, key) in enumerate(zip(texts, keys, strict=True)):
             if (prediction := self._cache.get(key)) is not None:
                 job.results[index] = prediction
                 continue
@@ -318,10 +341,3 @@ class DynamicBatcher:
     def _is_late(self, seconds: float, factor: float) -> bool:
         expected = self._rate.seconds_for(sum(entry.num_tokens for entry in self._thread.batch))
         return self._thread.busy_seconds > seconds + factor * expected
-
-
-def _key(text: EncodedText) -> bytes:
-    # GPT-2's ids fit into 16 bits.
-    key = array("H", text.token_ids).tobytes() + (b"+" if text.truncated else b"")
-    # Of a window, all that is read of its text has a say.
-    return key + blake2b(array("H", text.whole).tobytes()).digest() if text.whole else key

@@ -98,10 +98,15 @@ class TokenQueue:
         self._changed = threading.Condition()
         self._closed = False
 
-    def put(self, entries: list[QueueEntry]) -> None:
-        """Adds all entries of a request or none: the bound is checked and counted in one step.
+    def has_room(self, tokens: int, num_texts: int = 1) -> bool:
+        """Whether a request with so many tokens and texts would be admitted now.
 
         An empty queue takes anything, so that no request is too large for every hour.
+        """
+        return not self.tokens or self.tokens + tokens <= bound_of(self.max_tokens, num_texts)
+
+    def put(self, entries: list[QueueEntry]) -> None:
+        """Adds all entries of a request or none: the bound is checked and counted in one step.
 
         Raises:
             QueueFull: they would bring the queue over its bound.
@@ -111,8 +116,8 @@ class TokenQueue:
         with self._changed:
             if self._closed:
                 raise NotReady("The model was replaced just now. Try again.", retry_after_seconds=1)
-            most = bound_of(self.max_tokens, len(entries))
-            if self.tokens and self.tokens + tokens > most:
+            if not self.has_room(tokens, len(entries)):
+                most = bound_of(self.max_tokens, len(entries))
                 raise QueueFull(
                     f"{self.tokens} tokens wait for the model and {tokens} came; at most "
                     f"{most} may wait. Try again later, or elsewhere."

@@ -9,12 +9,13 @@ import gc
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
 
-from app.batcher import READING_TOOK_ALL, DynamicBatcher, Limits
+from app.batcher import READING_TOOK_ALL, DynamicBatcher, Limits, keys_of
 from app.cores import usable_cores
 from app.decision import Cutoffs
 from app.errors import DeadlineExpired, NotReady, QueueFull, ReloadFailed, TooManyTexts
@@ -41,6 +42,8 @@ _BATCH_SECONDS = 0.1
 _CLOSE_SECONDS = 5.0
 EXPLAINED_CHARACTERS = 4_000
 """How much of a text is explained."""
+
+_Encode = Callable[[str], WindowedText]
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,8 @@ class Service:
         self._started = time.monotonic()
         self._pending_texts = 0
         self._switching = asyncio.Lock()
+        # Else a few long lists would keep all threads from the messages that come one by one.
+        self._list_reader = ThreadPoolExecutor(1, "lists")
 
     @property
     def uptime_seconds(self) -> float:
@@ -112,8 +117,9 @@ class Service:
             return "the model is being loaded"
         if self.draining:
             return "the service is ending"
-        queue = self.engine.batcher.queue
-        if queue.tokens >= queue.max_tokens:
+        is_full = self._pending_texts >= self.settings.max_pending_texts
+        # What lists leave to single texts has to take one that the model reads at once.
+        if is_full or not self.engine.batcher.queue.has_room(self.engine.classifier.max_tokens):
             return "the queue is full"
         return self.engine.batcher.problem
 
@@ -139,11 +145,10 @@ class Service:
         Raises:
             ReloadFailed: it cannot be used, and the model so far stays.
         """
+        checkpoint = checkpoint or self.settings.checkpoint
         async with self._switching:
             try:
-                classifier = await asyncio.to_thread(
-                    _load, self.settings, checkpoint or self.settings.checkpoint
-                )
+                classifier = await asyncio.to_thread(_load, self.settings, checkpoint)
             except Exception as error:
                 _log.error("reload failed", extra={"reason": _one_line(error)})
                 raise ReloadFailed(f"{_one_line(error)} The model so far stays in use.") from error
@@ -174,6 +179,7 @@ class Service:
     async def close(self) -> None:
         """Answers what waits, then ends the model thread."""
         self.draining = True
+        self._list_reader.shutdown(wait=False, cancel_futures=True)
         if self.engine:
             await self.engine.batcher.close(_CLOSE_SECONDS)
 
@@ -190,7 +196,11 @@ class Service:
             ServiceError: one of its kinds; the content of the texts is never a reason.
         """
         is_short = sum(map(len, texts)) <= _INLINE_CHARACTERS
-        return await self._classify(len(texts), lambda: texts, is_short, timeout_seconds)
+        verdicts = await self._predict(
+            len(texts), lambda encode: map(encode, texts), is_short, timeout_seconds
+        )
+        self.metrics.count_verdicts(verdicts.predictions)
+        return verdicts
 
     async def classify_messages(
         self, raws: Sequence[bytes], timeout_seconds: float | None = None
@@ -201,85 +211,75 @@ class Service:
         """
         mails: list[MailText] = []
 
-        def decode() -> Iterator[str]:
+        def decode(encode: _Encode) -> Iterator[WindowedText]:
             for raw in raws:
                 mails.append(message_to_text(raw))
-                yield mails[-1].text
+                yield encode(mails[-1].text)
 
-        verdicts = await self._classify(len(raws), decode, False, timeout_seconds)
+        verdicts = await self._predict(len(raws), decode, False, timeout_seconds)
+        self.metrics.count_verdicts(verdicts.predictions)
         return mails, verdicts
-
-    async def _classify(
-        self,
-        num_texts: int,
-        texts: Callable[[], Iterable[str]],
-        is_short: bool,
-        timeout_seconds: float | None,
-    ) -> Verdicts:
-        read: list[WindowedText] = []
-        end = time.monotonic() + (timeout_seconds or self.settings.timeout_seconds)
-
-        def encode(classifier: Classifier) -> list[EncodedText]:
-            most = self.settings.max_windows
-            for text in texts():
-                read.append(encode_windows(text, classifier.max_tokens, most))
-                if time.monotonic() > end:  # nobody waits for the others
-                    raise TimeoutError
-            return [window for text in read for window in text.windows]
-
-        engine, of_windows = await self._predict(num_texts, encode, is_short, timeout_seconds)
-        predictions = join_windows(read, of_windows)
-        self.metrics.count_verdicts(predictions)
-        windows = [len(text.windows) for text in read]
-        return Verdicts(engine.classifier.name, predictions, engine.cutoffs, windows)
 
     async def explain(self, text: str, timeout_seconds: float) -> tuple[str, list[Influence]]:
         """The beginning of a text as the model reads it, and what its words do to the
         verdict on that. Not counted as verdicts."""
-        end = time.monotonic() + timeout_seconds
-        size, most = self._ready_engine().classifier.max_tokens, self.settings.max_windows
+        folded, spans = "", []
 
-        def vary() -> tuple[str, list[tuple[int, int]], list[WindowedText]]:
+        def vary(encode: _Encode) -> Iterator[WindowedText]:
+            nonlocal folded, spans
             folded = fold_text(text)[:EXPLAINED_CHARACTERS]
-            whole = encode_windows(folded, size, most)
+            whole = encode(folded)
+            yield whole
             spans = cut_spans(folded, sum(len(window.token_ids) for window in whole.windows))
-            varied = [encode_windows(variant, size, most) for variant in without(folded, spans)]
-            return folded, spans, [whole, *varied]
+            yield from map(encode, without(folded, spans))
 
-        folded, spans, texts = await asyncio.to_thread(vary)
-        windows = [window for text in texts for window in text.windows]
-        _, of_windows = await self._predict(1, lambda _: windows, False, end - time.monotonic())
-        whole, *left_out = [v.spam_probability for v in join_windows(texts, of_windows)]
+        verdicts = await self._predict(1, vary, False, timeout_seconds)
+        whole, *left_out = [verdict.spam_probability for verdict in verdicts.predictions]
         return folded, influences(spans, whole, left_out)
 
     async def _predict(
         self,
         num_texts: int,
-        encode: Callable[[Classifier], list[EncodedText]],
+        encode_all: Callable[[_Encode], Iterator[WindowedText]],
         is_short: bool,
         timeout_seconds: float | None,
-    ) -> tuple[Engine, list[Prediction]]:
+    ) -> Verdicts:
         self._check(num_texts)
         timeout_seconds = timeout_seconds or self.settings.timeout_seconds
         begin = time.monotonic()
         engine = self._ready_engine()
+
+        def read() -> tuple[list[WindowedText], list[EncodedText], list[bytes]]:
+            texts = []
+            size, most = engine.classifier.max_tokens, self.settings.max_windows
+            for text in encode_all(lambda text: encode_windows(text, size, most)):
+                texts.append(text)
+                if time.monotonic() > begin + timeout_seconds:  # nobody waits for the others
+                    raise TimeoutError
+            windows = [window for text in texts for window in text.windows]
+            return texts, windows, keys_of(windows)
+
         self._pending_texts += num_texts
         engine.pending_texts += num_texts
         try:
             if is_short:
-                encoded = encode(engine.classifier)
+                texts, windows, keys = read()
             else:
+                threads = self._list_reader if num_texts > 1 else None  # the loop's own
                 async with asyncio.timeout(timeout_seconds):
-                    encoded = await asyncio.to_thread(encode, engine.classifier)
+                    reading = asyncio.get_running_loop().run_in_executor(threads, read)
+                    texts, windows, keys = await reading
             elapsed = time.monotonic() - begin
             self.metrics.count_tokenizing(elapsed)
-            predictions = await engine.batcher.submit(encoded, timeout_seconds - elapsed)
+            of_windows = await engine.batcher.submit(windows, keys, timeout_seconds - elapsed)
         except TimeoutError:  # the thread ends by itself; one that has not begun never will
             raise DeadlineExpired(READING_TOOK_ALL) from None
         finally:
             self._pending_texts -= num_texts
             engine.pending_texts -= num_texts
-        return engine, predictions
+        predictions = join_windows(texts, of_windows)
+        counts = [len(text.windows) for text in texts]
+        return Verdicts(engine.classifier.name, predictions, engine.cutoffs, counts)
 
     def render_metrics(self) -> bytes:
         """The metrics in the text format of Prometheus."""

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from app.batcher import DynamicBatcher, Limits
+from app.batcher import DynamicBatcher, Limits, keys_of
 from model.classifier import EncodedText, Prediction
 from tests.fake_model import FakeModel, encoded
 
@@ -35,7 +35,7 @@ dies = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadException
 def submit(
     batcher: DynamicBatcher, *texts: EncodedText, timeout: float = PATIENT
 ) -> asyncio.Task[list[Prediction]]:
-    return asyncio.create_task(batcher.submit(texts, timeout))
+    return asyncio.create_task(batcher.submit(texts, keys_of(texts), timeout))
 
 
 def answers(predictions: list[Prediction]) -> list[float]:

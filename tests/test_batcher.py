@@ -1,10 +1,12 @@
 """Batches across requests: sharing, admission, deadlines, cancelling."""
 
 import asyncio
+from hashlib import blake2b
+from typing import Any
 
 import pytest
 
-from app.batcher import DrainRate, DynamicBatcher, Limits
+from app.batcher import DrainRate, DynamicBatcher, Limits, keys_of
 from app.errors import DeadlineExpired, QueueFull, WouldExpire
 from model.classifier import EncodedText
 from tests.batching import answers, batching, occupied, run, submit
@@ -106,6 +108,25 @@ def test_a_window_is_cached_with_the_text_that_it_is_of() -> None:
         assert len(model.batches) == 3
 
     run(scenario)
+
+
+def test_the_text_of_all_its_windows_is_hashed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[bytes] = []
+
+    def hash_and_tell(content: bytes) -> Any:
+        hashed.append(content)
+        return blake2b(content)
+
+    monkeypatch.setattr("app.batcher.blake2b", hash_and_tell)
+    windows = [
+        EncodedText([token], truncated=False, whole=whole)
+        for whole in ([7, 8, 9], [7, 8, 10])
+        for token in (7, 8)
+    ]
+    assert len({*keys_of(windows), *keys_of([encoded(7), encoded(8)])}) == 6
+    assert len(hashed) == 2
+    again = [EncodedText([7], truncated=False, whole=[7, 8, 9])]  # another list
+    assert keys_of(again) == keys_of(windows)[:1]
 
 
 def test_a_caller_that_leaves_frees_its_place_but_not_that_of_others() -> None:

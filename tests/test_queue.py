@@ -35,6 +35,16 @@ def test_a_batch_never_exceeds_the_token_budget_but_for_a_single_text() -> None:
     assert (waiting.tokens, waiting.texts) == (0, 0)
 
 
+def test_room_is_what_would_be_admitted_now() -> None:
+    waiting = queue()
+    assert waiting.has_room(10_001)  # an empty queue takes anything
+    waiting.put([entry(8_000)])
+    assert waiting.has_room(2_000)
+    assert not waiting.has_room(2_001)
+    assert waiting.has_room(750, num_texts=2)
+    assert not waiting.has_room(751, num_texts=2)
+
+
 def test_short_texts_overtake_a_giant_but_not_for_ever() -> None:
     giant = entry(1024, arrival=0)
     soon = entry(20, arrival=0.9 * PATIENCE_SECONDS)

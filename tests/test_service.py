@@ -1,0 +1,209 @@
+"""The service: who reads what in which thread, when it is full, and what belongs to one model."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from app import service
+from app.batcher import keys_of
+from app.errors import DeadlineExpired
+from app.main import create_app
+from model.checkpoint import save_classifier
+from model.classifier import EncodedText
+from model.gpt2 import GPT2Config
+from model.windows import WindowedText, encode_windows
+from tests.batching import until
+from tests.conftest import tiny_classifier_model
+from tests.fake_model import FakeModel
+from tests.serving import make_settings, post, replace_model, running, serving
+
+LONG = "long " * 1_000
+"""More than is read in the event loop."""
+
+
+class SlowReader:
+    """Reads texts once it is let; those that begin with ``held``, or all."""
+
+    def __init__(self, held: str = "") -> None:
+        self.reading = threading.Event()
+        self.go_on = threading.Event()
+        self._held = held
+
+    def __call__(self, text: str, *arguments: Any) -> WindowedText:
+        if text.startswith(self._held):
+            self.reading.set()
+            assert self.go_on.wait(30)
+        return encode_windows(text, *arguments)
+
+
+def test_lists_do_not_keep_single_messages_from_being_read(
+    save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with serving(folder) as client:
+            asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+            lists = [post(client, f"list {n} {LONG}", "of two") for n in range(3)]
+            await until(slow.reading.is_set)
+            headers = {"X-Timeout-Ms": "5000"}
+            for path in ("/classify/message", "/checkv2"):
+                reply = await client.post(path, content=b"Subject: x\n\nhi", headers=headers)
+                assert reply.status_code == 200
+            assert not any(task.done() for task in lists)
+            slow.go_on.set()
+            assert [(await task).status_code for task in lists] == [200] * 3
+
+    slow = SlowReader("list")
+    folder = save_tiny()
+    monkeypatch.setattr(service, "encode_windows", slow)
+    asyncio.run(scenario())
+
+
+def test_lists_that_nobody_has_begun_to_read_are_refused_at_the_end(
+    save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        app = create_app(make_settings(folder))
+        async with running(app) as client:
+            begun = post(client, f"begun {LONG}", "of two")
+            await until(slow.reading.is_set)
+            threads = [t for t in threading.enumerate() if t.name.startswith("lists")]
+            waiting = post(client, f"waiting {LONG}", "of two")
+            await until(lambda: app.state.service._pending_texts == 4)
+            await app.state.service.close()
+            slow.go_on.set()
+            for reply in (await waiting, await begun):
+                assert (reply.status_code, reply.json()["code"]) == (503, "not_ready")
+            for thread in threads:
+                await asyncio.to_thread(thread.join, 5)
+            assert [thread.is_alive() for thread in threads] == [False]
+
+    slow = SlowReader()
+    folder = save_tiny()
+    monkeypatch.setattr(service, "encode_windows", slow)
+    asyncio.run(scenario())
+
+
+def test_keys_of_long_texts_are_made_where_these_are_read(
+    save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+
+    def keys(texts: list[EncodedText]) -> list[bytes]:
+        threads.append(threading.current_thread())
+        return keys_of(texts)
+
+    async def scenario() -> None:
+        async with serving(save_tiny()) as client:
+            for texts in ([LONG], [LONG, "of two"]):
+                assert (await post(client, *texts)).status_code == 200
+
+    monkeypatch.setattr(service, "keys_of", keys)
+    asyncio.run(scenario())
+    assert len(threads) == 2
+    assert threading.main_thread() not in threads
+
+
+async def assert_full(client: httpx.AsyncClient, text: str) -> None:
+    """Asserts that a text is refused, and that the service does not ask for any."""
+    reply = await post(client, text)
+    assert (reply.status_code, reply.json()["code"]) == (429, "queue_full")
+    for path in ("/readyz", "/health"):
+        health = await client.get(path)
+        assert (health.status_code, health.json()["reason"]) == (503, "the queue is full")
+    assert "\nspamgate_ready 0.0\n" in (await client.get("/metrics")).text
+
+
+def test_it_is_not_ready_where_as_many_texts_wait_as_may(save_tiny: Callable[..., Path]) -> None:
+    async def scenario() -> None:
+        app = create_app(make_settings(save_tiny(), max_pending_texts=4))
+        async with running(app) as client:
+            model = FakeModel(held=True)
+            replace_model(app, model)
+            tasks = [post(client, f"text {n}") for n in range(3)]
+            await until(lambda: app.state.service._pending_texts == 3)
+            assert app.state.service.problem != "the queue is full"
+            tasks.append(post(client, "the fourth"))
+            await until(lambda: app.state.service._pending_texts == 4)
+            await assert_full(client, "one more")
+            model.release_all()
+            assert {(await task).status_code for task in tasks} == {200}
+            assert (await client.get("/readyz")).status_code == 200
+
+    asyncio.run(scenario())
+
+
+def test_it_is_not_ready_where_a_text_that_the_model_reads_at_once_finds_no_room(
+    save_tiny: Callable[..., Path],
+) -> None:
+    async def scenario() -> None:
+        app = create_app(make_settings(save_tiny(), max_queue_tokens=4096))
+        async with running(app) as client:
+            model, queue = FakeModel(held=True), app.state.service.engine.batcher.queue
+            replace_model(app, model)
+            tasks = [post(client, "first")]
+            await model.until_started()
+            tasks += [post(client, f"text {n} " + "word " * 700) for n in range(4)]
+            await until(lambda: queue.texts == 4)
+            assert app.state.service.problem != "the queue is full"
+            tasks.append(post(client, "the fifth " + "word " * 700))
+            await until(lambda: queue.texts == 5)
+            await assert_full(client, "one more " + "word " * 1_000)
+            model.release_all()
+            assert {(await task).status_code for task in tasks} == {200}
+
+    asyncio.run(scenario())
+
+
+def test_an_explanation_is_of_one_model_though_another_comes(
+    save_tiny: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of which the contexts differ: windows for the one are too long for the other."""
+
+    async def scenario() -> None:
+        app = create_app(make_settings(folder))
+        async with running(app):
+            of_two = app.state.service
+            monkeypatch.setattr(service, "encode_windows", slow)
+            explaining = asyncio.create_task(of_two.explain("word " * 700, 20.0))
+            await until(slow.reading.is_set)
+            assert of_two._pending_texts == 1
+            before = of_two.engine
+            reload = asyncio.create_task(of_two.reload(str(short)))
+            await until(lambda: of_two.engine is not before)
+            slow.go_on.set()
+            text, influences = await explaining
+            assert text[influences[-1].start : influences[-1].end].startswith("word")
+            assert (await reload).startswith("short@")
+
+    slow = SlowReader()
+    folder, short = save_tiny(), tmp_path / "short"
+    short.mkdir()
+    config = GPT2Config(n_layer=2, n_head=4, n_embd=32, n_positions=64)
+    save_classifier(short, tiny_classifier_model(config=config), read_token="last")
+    asyncio.run(scenario())
+
+
+def test_an_explanation_for_which_no_thread_is_free_ends_in_time(
+    save_tiny: Callable[..., Path],
+) -> None:
+    async def scenario() -> None:
+        app = create_app(make_settings(folder))
+        async with running(app):
+            asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+            go_on = threading.Event()
+            busy = asyncio.create_task(asyncio.to_thread(go_on.wait, 30))
+            await asyncio.sleep(0)
+            explaining = app.state.service.explain("hello there", 0.05)
+            with pytest.raises(DeadlineExpired, match="Reading it took all"):
+                await asyncio.wait_for(explaining, 5)
+            go_on.set()
+            await busy
+
+    folder = save_tiny()
+    asyncio.run(scenario())
