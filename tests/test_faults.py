@@ -5,6 +5,7 @@ import gzip
 import json
 import re
 import threading
+import tracemalloc
 from collections.abc import Callable, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,11 @@ def test_bodies_beyond_the_bytes_that_are_held_are_refused(save_tiny: Callable[.
     async def scenario() -> None:
         # Room for two of the largest, of each of which 65,536 do not count.
         settings = make_settings(
-            save_tiny(), max_pending_bytes=1024, max_body_bytes=100_000, timeout_seconds=60
+            save_tiny(),
+            max_pending_bytes=1024,
+            max_body_bytes=100_000,
+            max_texts=1,
+            timeout_seconds=60,
         )
         app = create_app(settings)
         async with running(app) as client:
@@ -107,6 +112,61 @@ def test_bodies_beyond_the_bytes_that_are_held_are_refused(save_tiny: Callable[.
             assert (await client.post("/classify", content=large)).status_code == 200
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["{}", "[]", "[0]", '{"": 0}', '{"":{}}', "[[[[[]]]]]", '"ab"', '"éé"', '"😀b"', "1.5", "9999"],
+)
+def test_the_values_of_a_body_count_with_the_memory_that_they_take(
+    save_tiny: Callable[..., Path], value: str
+) -> None:
+    async def scenario() -> int:
+        app = create_app(make_settings(save_tiny()))
+        async with running(app) as client:
+            model, first = await held(app, client)
+            packed, headers = gzip.compress(body), {"Content-Encoding": "gzip"}
+            large = asyncio.create_task(client.post("/classify", content=packed, headers=headers))
+            while app.state.service._pending_texts < 2:
+                await asyncio.sleep(0.01)
+            num_bytes: int = app.state.body_budget._held_bytes
+            model.release_all()
+            assert {(await task).status_code for task in (first, large)} == {200}
+            assert app.state.body_budget._held_bytes == 0
+            return num_bytes
+
+    body = f'{{"texts": ["a"], "x": [{",".join([value] * 15_000)}]}}'.encode()
+    tracemalloc.start()
+    parsed = json.loads(body)
+    memory, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(parsed["x"]) == 15_000
+    assert asyncio.run(scenario()) + 65_536 >= memory
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ('{"texts": ["a"], "x": [' + "{}," * 50_100 + "0]}", 413),
+        ('{"texts": ["a"], "x": [' + '"",' * 100_100 + "0]}", 413),
+        ('{"texts": ["a' + r"\\" + '"], "x": [' + "{}," * 50_100 + "0]}", 413),
+        ('{"texts": ["' + "{,:[" * 30_000 + '"]}', 200),
+        (json.dumps({"texts": ['"{"' * 60_000, "\\" * 99_999 + "{,:[" * 30_000, '\\"']}), 200),
+    ],
+    ids=["objects", "texts", "behind an escape", "marks in a text", "escapes in a text"],
+)
+def test_no_more_values_are_read_than_any_request_needs(
+    save_tiny: Callable[..., Path], body: str, status: int
+) -> None:
+    async def scenario() -> httpx.Response:
+        app = create_app(make_settings(save_tiny(), max_texts=10))
+        async with running(app) as client:
+            replace_model(app, FakeModel())
+            return await client.post("/classify", content=body)
+
+    reply = asyncio.run(scenario())
+    assert reply.status_code == status
+    assert status == 200 or "more than 100010 brackets" in reply.json()["detail"]
 
 
 def test_deadlines_are_kept_whatever_the_model_does(save_tiny: Callable[..., Path]) -> None:
