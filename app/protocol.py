@@ -19,22 +19,37 @@ _LINGER_SECONDS = 2.0
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Closes a connection whose head grows too long, or on which a request stops arriving for
-    ``timeout_keep_alive`` seconds; declines upgrades."""
+    """Closes a connection whose head grows too long, or on which for ``timeout_keep_alive`` seconds
+    nothing comes of a request, or nothing of an answer is taken; declines upgrades."""
 
-    _refusal = ""  # why no more is read, once what came before is answered
+    # Why no more is read; sent once what came before is answered.
+    _refusal: ProblemResponse | None = None
+    _unwritten_task: asyncio.TimerHandle | None = None
     _is_lingering = False
     _unread_bytes = 0  # of head, chunk lines or trailers since the last piece that was whole
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Waits for a request, and not for ever."""
         super().connection_made(transport)
+        # Of any byte that the client does not take, not only of those beyond 64 KiB, we are told.
+        transport.set_write_buffer_limits(high=0)
         self._wait_for_more()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Waits no more."""
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
+        self._unset_unwritten_task()
+
+    def pause_writing(self) -> None:
+        """The client takes no more for now."""
+        super().pause_writing()
+        self._wait_until_written()
+
+    def resume_writing(self) -> None:
+        """The client has taken all there was."""
+        super().resume_writing()
+        self._unset_unwritten_task()
 
     def data_received(self, data: bytes) -> None:
         """Reads what came."""
@@ -93,13 +108,33 @@ class BoundedProtocol(HttpToolsProtocol):
         is_last = not self.pipeline
         super().on_response_complete()
         if self._refusal and is_last and not self.transport.is_closing():
-            self._answer_refused()
+            self._answer_refused(self._refusal)
 
     def _wait_for_more(self) -> None:
         self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
         )
+
+    def _wait_until_written(self) -> None:
+        self._unset_unwritten_task()
+        size = self.transport.get_write_buffer_size()
+        self._unwritten_task = self.loop.call_later(
+            self.timeout_keep_alive, self._end_unless_written, size
+        )
+
+    def _end_unless_written(self, size_before: int) -> None:
+        """Ends the connection where the client has taken nothing of so many bytes; to close it
+        would wait until they are written."""
+        if self.transport.get_write_buffer_size() < size_before:
+            self._wait_until_written()
+        else:
+            self.transport.abort()
+
+    def _unset_unwritten_task(self) -> None:
+        if self._unwritten_task is not None:
+            self._unwritten_task.cancel()
+            self._unwritten_task = None
 
     def _leave_out_keep_alive(self) -> None:
         # Uvicorn says "close" beside what it was told to say always.
@@ -121,25 +156,26 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _refuse(self, reason: str) -> None:
         """Ends the connection with 400, behind the answers to requests that were whole."""
-        self.logger.warning(reason)
-        self._refusal = reason
-        if self.pipeline and self.cycle.more_body:
-            self.pipeline.popleft()  # the one that is broken
-        elif self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
-            self._answer_refused()
-
-    def _answer_refused(self) -> None:
-        problem = ProblemResponse(
+        problem = self._refusal = ProblemResponse(
             title="The request is not as HTTP has it",
             status=400,
-            detail=self._refusal,
+            detail=reason,
             code="invalid_http",
             request_id=f"{random.getrandbits(64):016x}",
         )
+        told = {"request_id": problem.request_id, "status": problem.status, "outcome": problem.code}
+        self.logger.warning(reason, extra=told)
+        if self.pipeline and self.cycle.more_body:
+            self.pipeline.popleft()  # the one that is broken
+        elif self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
+            self._answer_refused(problem)
+
+    def _answer_refused(self, problem: ProblemResponse) -> None:
         body = problem.model_dump_json(exclude_none=True).encode()
         head = (
             b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\n"
-            b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+            b"content-length: %d\r\nx-request-id: %b\r\nconnection: close\r\n\r\n"
+            % (len(body), problem.request_id.encode())
         )
         self.transport.write(head + body)
         self.linger()

@@ -98,6 +98,7 @@ def problem_in(answer: bytes) -> str:
     assert b"content-type: application/problem+json" in fields
     problem = json.loads(body)
     assert (problem["status"], problem["code"]) == (400, "invalid_http")
+    assert b"x-request-id: " + problem["request_id"].encode() in fields
     return str(problem["detail"])
 
 
@@ -171,6 +172,51 @@ def test_an_answer_may_take_longer_than_a_client_may_be_silent() -> None:
     assert converse(say(request), wait_seconds=0.2, app=slow).endswith(b"\r\n\r\nPOST /a hi")
 
 
+async def reply_large(scope, receive, send) -> None:
+    """More than the kernel takes."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"x" * (16 << 20)})
+
+
+async def reply_until_full(scope, receive, send) -> None:
+    """All that the kernel takes, and up to a kilobyte more."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    while not send.__self__.transport.get_write_buffer_size():
+        await send({"type": "http.response.body", "body": b"x" * 1024, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+REPLY_END = b"x\r\n0\r\n\r\n"
+LAST_GET = b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize("request_head", [LAST_GET, b"GET / HTTP/1.1\r\n\r\n"])
+@pytest.mark.parametrize("app", [reply_large, reply_until_full])
+def test_a_client_that_stops_reading_is_left(
+    app: Callable[..., Awaitable[None]], request_head: bytes
+) -> None:
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        writer.write(request_head)
+        await asyncio.sleep(1)
+        return await reader.read()
+
+    answer = converse(client, wait_seconds=0.2, app=app)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert not answer.endswith(REPLY_END)
+
+
+def test_a_client_that_reads_slowly_gets_all() -> None:
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        writer.write(LAST_GET)
+        answer = bytearray()
+        while piece := await reader.read(1 << 16):
+            answer += piece
+            await asyncio.sleep(0.005)
+        return bytes(answer)
+
+    assert converse(client, wait_seconds=0.3, app=reply_large).endswith(REPLY_END)
+
+
 @pytest.mark.parametrize(
     ("framing", "body"),
     [(b"Content-Length: 2", b"hi"), (b"Transfer-Encoding: chunked", b"2\r\nhi\r\n0\r\n\r\n")],
@@ -195,6 +241,10 @@ def test_a_tunnel_is_refused(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         answer = converse(say(b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n"))
     assert answer.startswith(b"HTTP/1.1 400 ")
+    [logged] = [vars(record) for record in caplog.records]
+    assert problem_in(answer) == logged["message"]
+    assert logged["request_id"].encode() in answer
+    assert (logged["status"], logged["outcome"]) == (400, "invalid_http")
 
 
 @pytest.mark.parametrize(
