@@ -330,13 +330,10 @@ def _make_scorer(options: argparse.Namespace) -> Scorer:
     if settings.spam_prior is not None:
         classifier.assume_spam_prior(settings.spam_prior)
     known = Cutoffs.of(classifier)
-    ham_below, spam_from = options.ham_below, options.spam_from
-    if ham_below is not None and spam_from is not None and ham_below > spam_from:
-        raise BulkError(f"--ham-below {ham_below} is above --spam-from {spam_from}.")
-    cutoffs = Cutoffs(
-        known.ham_below if ham_below is None else ham_below,
-        known.spam_from if spam_from is None else spam_from,
-    )
+    try:
+        cutoffs = known.override(options.ham_below, options.spam_from)
+    except ValueError as error:
+        raise BulkError(f"--ham-below and --spam-from: {error}.") from error
     weight, max_windows = settings.score_weight, settings.max_windows
     return Scorer(classifier, cutoffs, weight, max_windows, options.keep_text)
 

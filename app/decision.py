@@ -50,6 +50,19 @@ class Cutoffs:
             return cls(_shifted(ham_below, shift), _shifted(spam_from, shift))
         return cls(ham_below, spam_from)
 
+    def override(self, ham_below: float | None, spam_from: float | None) -> "Cutoffs":
+        """The cut-offs that a caller tells, and these where none is told.
+
+        Raises:
+            ValueError: both are told, and mistaken for each other.
+        """
+        if ham_below is not None and spam_from is not None and ham_below > spam_from:
+            raise ValueError(f"ham_below, {ham_below}, must not be above spam_from, {spam_from}")
+        return Cutoffs(
+            self.ham_below if ham_below is None else ham_below,
+            self.spam_from if spam_from is None else spam_from,
+        )
+
     def decide(self, spam_probability: float) -> Decision:
         """The decision on a probability of spam."""
         if spam_probability >= self.spam_from:

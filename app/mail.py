@@ -158,7 +158,7 @@ async def classify_message(
 ) -> MessageResponse:
     """The verdict on one message, or on a JSON list of messages in base64. There is one whatever a
     message holds: what cannot be decoded is read as well as it can be, what is too long is cut."""
-    _check_cutoffs(ham_below, spam_from)
+    _refuse_mistaken(ham_below, spam_from)
     if is_json(request):
         raws, is_cut = _messages_in(await read_json(request)), False
     else:
@@ -184,11 +184,14 @@ async def classify_message(
     return MessageResponse(model=verdicts[0].model, results=results)
 
 
-def _check_cutoffs(ham_below: float | None, spam_from: float | None) -> None:
-    """Refuses two that a caller has mistaken for each other."""
-    if ham_below is not None and spam_from is not None and ham_below > spam_from:
+def _refuse_mistaken(ham_below: float | None, spam_from: float | None) -> None:
+    """Refuses two that a caller has mistaken for each other, before anything is computed: whatever
+    those of the checkpoint are."""
+    try:
+        Cutoffs(0, 1).override(ham_below, spam_from)
+    except ValueError:
         wrong = {"loc": ("query", "ham_below"), "msg": "It is above spam_from", "input": ham_below}
-        raise RequestValidationError([wrong])
+        raise RequestValidationError([wrong]) from None
 
 
 async def classify_mails(
@@ -201,14 +204,16 @@ async def classify_mails(
     spam_from: float | None = None,
     weight: float | None = None,
 ) -> list[MailVerdict]:
-    """Verdicts on raw messages; the settings and the checkpoint say what the caller does not."""
+    """Verdicts on raw messages; the settings and the checkpoint say what the caller does not.
+
+    Raises:
+        ValueError: of ``Cutoffs.override``, after all is computed.
+        ServiceError: as for ``Service.classify_messages``.
+    """
     request.scope[SCOPE_KEY].num_texts = len(raws)
     async with ended_by_disconnect(request):
         mails, verdicts = await service.classify_messages(raws, timeout_ms and timeout_ms / 1000)
-    cutoffs = Cutoffs(
-        verdicts.cutoffs.ham_below if ham_below is None else ham_below,
-        verdicts.cutoffs.spam_from if spam_from is None else spam_from,
-    )
+    cutoffs = verdicts.cutoffs.override(ham_below, spam_from)
     return _decide(mails, verdicts, cutoffs, weight or service.settings.score_weight)
 
 

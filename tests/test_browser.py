@@ -43,9 +43,11 @@ def served(**settings: Any) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
         thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +143,20 @@ def test_a_message_is_checked_and_explained(
     assert complaints == []
     assert all(url.startswith((address, "data:")) for url in requested), requested
     page.close()
+
+
+def test_the_page_sends_keys_of_any_letters(browser: Any, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("people grüß-ключ\n", encoding="utf-8")
+    with served(api_keys_file=keys) as url:
+        page, _, _ = open_page(browser, f"{url}/", DESK)
+        page.fill("#message", SPAM)
+        page.get_by_text("Access key").click()
+        page.fill("#key", "grüß-ключ")
+        page.get_by_role("button", name="Check").click()
+        page.locator("#result").wait_for()
+        assert page.locator("#text span").count() > 5
+        page.close()
 
 
 def test_others_without_a_key_get_a_verdict_alone(browser: Any, address: str) -> None:

@@ -101,6 +101,8 @@ def test_with_keys_all_but_probes_and_pages_is_closed(
                 ("Authorization", "bearer other"),
                 ("Authorization", "Bearer  other "),
                 ("X-API-Key", "schlüssel"),
+                ("X-API-Key", "\t voilà "),  # 0xA0 and 0x85 are blanks in Latin-1
+                ("Authorization", "Bearer мех"),
             ):
                 known = {name.encode(): key.encode()}
                 reply = await client.post("/classify", content=BODY, headers=known)
@@ -112,7 +114,8 @@ def test_with_keys_all_but_probes_and_pages_is_closed(
                 assert (await client.get(path)).status_code == 200
 
     keys = tmp_path / "keys"
-    keys.write_text("# filters\nrspamd s3cret\n\nexim other\nsieve schlüssel\n", encoding="utf-8")
+    lines = ["# filters", "rspamd s3cret", "", "exim other", "a schlüssel", "b voilà", "c мех", ""]
+    keys.write_text("\n".join(lines), encoding="utf-8")
     folder = save_tiny()
     asyncio.run(scenario())
 

@@ -48,6 +48,16 @@ def test_cutoffs_bound_the_unsure() -> None:
     assert list(map(cutoffs.decide, probabilities)) == ["ham"] * 2 + ["unsure"] * 2 + ["spam"] * 2
 
 
+def test_cutoffs_that_a_caller_tells_take_the_place_of_others() -> None:
+    cutoffs = Cutoffs(0.3, 0.9)
+    assert cutoffs.override(None, None) == cutoffs
+    assert cutoffs.override(0, None) == Cutoffs(0, 0.9)
+    assert cutoffs.override(0.95, None) == Cutoffs(0.95, 0.9)
+    assert cutoffs.override(0.5, 0.5) == Cutoffs(0.5, 0.5)
+    with pytest.raises(ValueError, match=r"0\.6, must not be above spam_from, 0\.5"):
+        cutoffs.override(0.6, 0.5)
+
+
 def test_score_goes_from_minus_to_plus_the_weight() -> None:
     assert [score_of(p, 5.0) for p in (0, 0.5, 0.9, 1)] == [-5, 0, 4, 5]
 

@@ -62,7 +62,8 @@ async function check(event) {
   byId("result").hidden = true;
   const headers = { "Content-Type": "message/rfc822" };
   const key = byId("key").value;
-  if (key) headers["X-API-Key"] = key;
+  // Fetch takes a character for each byte, and the service the bytes for UTF-8.
+  if (key) headers["X-API-Key"] = String.fromCharCode(...new TextEncoder().encode(key));
   const request = { method: "POST", headers, body: file || message.value };
   try {
     let reply = await fetch("classify/message?explain=true", request);
