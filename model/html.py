@@ -92,6 +92,8 @@ def _shown_text(html: str) -> str:
         tree = HTMLTree.parse(flatten_markup(html))
     elif foreign is None:
         styles = _cascade(tree.document, len(html))
+        if any(hides(styles.get(root, {})) for root in select(tree.document, "html,body")):
+            return ""
         _remove_hidden(tree.document, styles)
         _tell_directions(tree, tree.document, styles)
         _tell_lines(tree, styles)
@@ -228,7 +230,9 @@ def _remove_hidden(document: DocumentNode, styles: dict[ElementNode, Style]) -> 
     for element, style in styles.items():
         is_clipped = element.tag in BLOCKS and element not in open_blocks and clips(style)
         if is_clipped or hides(style):
-            element.decompose()
+            # Not decomposed: what lies in it is looked at later, in memory that others would have.
+            if element.parent is not None:
+                element.parent.remove_child(element)
         elif is_zero_font(style) or (is_tiny_font(style) and not is_scaled):
             _blank(element, "font-size", styles)
         elif style.get("visibility") in ("hidden", "collapse"):

@@ -1,5 +1,6 @@
 """What is seen of HTML, and what is not."""
 
+import random
 import time
 
 import pytest
@@ -231,6 +232,33 @@ def test_text_that_no_element_holds_is_read_behind_all_other(html: str) -> None:
 )
 def test_text_is_read_as_it_is_drawn(html: str, expected: str) -> None:
     assert html_to_text(html) == expected
+
+
+@pytest.mark.parametrize("root", ["html style='display:none'", "body hidden", "html hidden"])
+def test_nothing_of_a_hidden_document_is_read(root: str) -> None:
+    html = f"<{root}><i style='unicode-bidi:bidi-override;direction:rtl'>x</i><img src=x alt=x>"
+    assert html_to_text(html) == ""
+
+
+def test_any_nesting_of_what_hides_moves_and_turns_text_is_read() -> None:
+    """What the library does with a tree that it is told to change ends in no panic."""
+    rng = random.Random(0)
+    for _ in range(3000):
+        html_to_text("".join(_random_markup(rng) for _ in range(rng.randrange(1, 40))))
+
+
+def _random_markup(rng: random.Random) -> str:
+    tag = rng.choice("html body div p span a b table tr td caption title script bdo select".split())
+    style = ";".join(rng.choice(_STYLES) for _ in range(2))
+    starts = [f"<{tag}>", f'<{tag} style="{style}">', f"<{tag} hidden dir=rtl bgcolor=black>"]
+    return rng.choice([*starts, f"</{tag}>", "seen ", "<style>p{display:inline}</style>"])
+
+
+_STYLES = (
+    "display:none|display:inline|display:block|color:#fff|background:#000|float:left|height:0|"
+    "position:absolute|overflow:hidden|font-size:0|visibility:hidden|content:'a'|opacity:0|"
+    "unicode-bidi:bidi-override;direction:rtl"
+).split("|")
 
 
 @pytest.mark.parametrize("start", ["<bdo dir=rtl>", "<BDO class=a dir=' RTL '>"])
