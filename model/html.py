@@ -85,6 +85,16 @@ def html_to_text(html: str) -> str:
 
 
 def _shown_text(html: str) -> str:
+    try:
+        return _laid_out_text(html)
+    except BaseException as error:
+        # What the library raises where it finds a fault in itself is no Exception.
+        if type(error).__name__ != "PanicException":
+            raise
+        return unescape(_TAG.sub(" ", flatten_markup(html)))
+
+
+def _laid_out_text(html: str) -> str:
     markup, is_costly = simplify_markup(html)
     foreign = _FOREIGN.search(html) if _FOREIGN.search(markup) else None
     tree = None if is_costly else HTMLTree.parse(markup)

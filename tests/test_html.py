@@ -247,6 +247,19 @@ def test_any_nesting_of_what_hides_moves_and_turns_text_is_read() -> None:
         html_to_text("".join(_random_markup(rng) for _ in range(rng.randrange(1, 40))))
 
 
+def test_what_the_library_fails_at_is_read_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class PanicException(BaseException):
+        """As Rust's libraries raise it."""
+
+    def fail(*_: object, **__: object) -> str:
+        raise PanicException
+
+    monkeypatch.setattr("model.html.extract_plain_text", fail)
+    assert (
+        html_to_text("<p>seen &amp;<b style='color:red'>read</b><script>x</script>") == "seen &read"
+    )
+
+
 def _random_markup(rng: random.Random) -> str:
     tag = rng.choice("html body div p span a b table tr td caption title script bdo select".split())
     style = ";".join(rng.choice(_STYLES) for _ in range(2))
