@@ -119,9 +119,9 @@ def _judges(judges: dict[str, Any]) -> list[str]:
         "Its verdicts on mail beside those of the filters that people run, each at its own "
         "threshold, none with a network to ask: MCC, spam caught, ham blocked, ROC AUC. Those with "
         f"Bayes, and bogofilter, were given {learnt['ham']} ham and {learnt['spam']} spam of the "
-        "same archive to learn (rspamd passes over spam that it is sure of already). *mail*: the "
-        "test part's messages as they came, with header fields that in this archive tell much and "
-        "that the starter does not read; *text alone* and Enron-Spam: all under the same few "
+        "same archive to learn. *mail*: the test part's messages as they came, with header fields "
+        "that in this archive tell much and that the starter does not read; *text alone* and "
+        "Enron-Spam: all under the same few "
         f"fields (`{judges['command']}`, commit {judges['commit'][:7]}):",
         "",
         f"| filter | {' | '.join(sets)} |",
