@@ -4,6 +4,8 @@ Where something else than what an element stands in may be behind its text, noth
 nothing hidden.
 """
 
+from functools import cached_property
+
 from resiliparse.parse.html import DocumentNode, ElementNode
 from resiliparse.parse.html.exception import CSSParserException
 
@@ -16,8 +18,11 @@ BLOCKS = frozenset(("div", "p", "center", "section", "article", "header", "foote
 INDEPENDENT = frozenset(
     ("mark", "button", "input", "select", "option", "textarea", "dialog", "table")
 )
+# Elements whose text or background may differ from what is around without any style.
+_WITH_COLORS = INDEPENDENT | {"caption"}
 # The background of all that is in an element with ``paint``.
 _PAINT = "paint"
+_ROOTS = ("html", "body")
 _COLUMNS = frozenset(("col", "colgroup"))
 BGCOLORED = _COLUMNS | {"body", "table", "thead", "tbody", "tfoot", "tr", "td", "th", "marquee"}
 # Elements whose background lies behind all that is in them, and ones that are part of a line.
@@ -31,22 +36,33 @@ class Colors:
     """
 
     def __init__(self, document: DocumentNode, styles: dict[ElementNode, Style]) -> None:
+        self._document = document
         self._styles = styles
         # Of elements, and as a third what is behind the elements in each.
         self._known: dict[ElementNode, tuple[str, str, str]] = {}
-        # The background of the document, and whether anything in it has another one.
-        self._page, self._is_painted = "white", False
-        for root in select(document, "html,body"):
-            self._page = self.of(root)[1]
-        self._known.clear()
-        painted = [element for element, style in styles.items() if self._paints(style)]
-        painted += select(document, "img")
-        self._is_painted = bool(painted)
-        # Whether something painted may lie behind text that is not in it.
-        self._is_overlaid = (
-            any(e.tag in _COLUMNS and not COLOR_PROPERTIES.isdisjoint(s) for e, s in styles.items())
-            or any("place" in s or is_positioned(s) for s in map(self._style, painted))
-            or any(self._may_overlay(element) for element in around_all(painted))
+
+    @cached_property
+    def _page(self) -> str:
+        """The background of the document."""
+        roots = select(self._document, "html,body")
+        return self.of(roots[-1])[1] if roots else "white"
+
+    @cached_property
+    def _painted(self) -> list[ElementNode]:
+        """What has another background, or something drawn in it."""
+        painted = [element for element, style in self._styles.items() if self._paints(style)]
+        return painted + select(self._document, "img")
+
+    @cached_property
+    def _is_overlaid(self) -> bool:
+        """Whether something painted may lie behind text that is not in it."""
+        return (
+            any(
+                element.tag in _COLUMNS and not COLOR_PROPERTIES.isdisjoint(style)
+                for element, style in self._styles.items()
+            )
+            or any("place" in s or is_positioned(s) for s in map(self._style, self._painted))
+            or any(self._may_overlay(element) for element in around_all(self._painted))
         )
 
     def of(self, element: ElementNode) -> tuple[str, str]:
@@ -58,15 +74,18 @@ class Colors:
             ancestor = ancestor.parent_element
         text, _, behind = ("black", "", "white") if ancestor is None else self._known[ancestor]
         for descendant in reversed(path):
-            style = self._style(descendant)
-            if descendant.tag in INDEPENDENT:
+            style, tag = self._style(descendant), descendant.tag
+            if not style and tag not in _WITH_COLORS:
+                self._known[descendant] = (text, behind, behind)
+                continue
+            if tag in INDEPENDENT:
                 text = text if text == "black" else "unknown"
             if (own := style.get("color", "inherit")) != "inherit":
                 text = own
-            if self._is_painted and behind != _PAINT and _strays(descendant, style):
+            if behind != _PAINT and _strays(descendant, style) and self._painted:
                 behind = "unknown"
             background = _background(descendant, style, behind)
-            if background != _PAINT and self._spills(descendant, style, background):
+            if background != _PAINT and self._spills(tag, style, background):
                 background = "unknown"
             is_passed = background == _PAINT or is_solid(descendant, style)
             behind = background if is_passed else "unknown"
@@ -75,7 +94,7 @@ class Colors:
 
     def are_same(self, element: ElementNode) -> bool:
         """Whether text directly in an element cannot be told from what is behind it."""
-        return not self._is_overlaid and is_same_color(*self.of(element))
+        return is_same_color(*self.of(element)) and not self._is_overlaid
 
     def _style(self, element: ElementNode) -> Style:
         return self._styles.get(element, {})
@@ -92,18 +111,21 @@ class Colors:
         is_low_block = element.tag not in BGCOLORED and is_low(style)
         return is_low_block or "place" in style or is_positioned(style)
 
-    def _spills(self, element: ElementNode, style: Style, background: str) -> bool:
+    def _spills(self, tag: str | None, style: Style, background: str) -> bool:
         """Whether text in an element may lie on another background than the element's."""
-        if element.tag in ("html", "body") or is_same_color(background, self._page):
-            return False
-        is_sized = spills(style) and ("spill" in style or element.tag not in BGCOLORED)
-        return is_sized or element.tag == "caption"
+        if tag != "caption":
+            is_sized = spills(style) and ("spill" in style or tag not in BGCOLORED)
+            if not is_sized or tag in _ROOTS:
+                return False
+        return not is_same_color(background, self._page)
 
 
 def _strays(element: ElementNode, style: Style) -> bool:
     """Whether an element may lie elsewhere than in the box of the element around it."""
-    is_aligned = element.tag == "table" and element.hasattr("align")
-    return is_aligned or not style.keys().isdisjoint(("place", "float")) or is_positioned(style)
+    if element.tag == "table" and element.hasattr("align"):
+        return True
+    is_moved = not style.keys().isdisjoint(("place", "float")) or is_positioned(style)
+    return is_moved and element.tag not in _ROOTS
 
 
 def around_all(elements: list[ElementNode]) -> set[ElementNode]:

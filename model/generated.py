@@ -1,11 +1,15 @@
 """Text that HTML shows though no element holds it: strings of CSS, labels, titles on display."""
 
 import re
+from html import unescape
 
-from model.markup import elements
+from model.markup import attributes_of, elements
 
 # Elements that are not shown unless a style says so.
 _UNSHOWN = frozenset(("title", "script", "style", "noembed", "noframes"))
+# Without any of these nothing is generated; the last ones may spell the others.
+_SIGNS = ("<style", "<opt", "list-style", "display", "\\", "&#", "&hyphen", "&dash", "&bsol")
+_LOOKED_AT = _UNSHOWN | {"option", "optgroup"}
 _STRING = r"\"(?:[^\"\\]|\\.)*+\"|'(?:[^'\\]|\\.)*+'"
 _GENERATING = re.compile(
     r"(?:content|list-style(?:-type)?|quotes|symbols|prefix|suffix)\s*+:"
@@ -15,6 +19,8 @@ _GENERATING = re.compile(
 _PIECE = re.compile(rf"({_STRING})|attr\(\s*+([\w-]++)", re.IGNORECASE | re.DOTALL)
 _COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)", re.DOTALL)
 _ESCAPE = re.compile(r"\\(?:([0-9a-f]{1,6})\s?|(.))", re.IGNORECASE | re.DOTALL)
+# An escaped letter, which may stand in the name of a property.
+_LETTER = re.compile(r"\\(?:0{0,4}([46][1-9a-f]|[57][0-9a])\s?|([g-z]))", re.IGNORECASE)
 _DISPLAYED = re.compile(r"display\s*+:(?!\s*+none)", re.IGNORECASE)
 _WORD = re.compile(r"[\w-]++|\*")
 
@@ -25,11 +31,16 @@ def generated_text(html: str) -> str:
     >>> generated_text("<style>p:before{content:'\\42uy' attr(id)}</style><p id=now>")
     'Buy\nnow'
     """
+    lower = html.lower()
+    if not any(sign in lower for sign in _SIGNS):
+        return ""
     sheets: list[str] = []
     unshown: list[tuple[set[str], str, str]] = []  # names in selectors, own style, content
-    attributes: dict[str, list[str]] = {}
     found: list[str] = []
-    for tag, own, content in elements(html):
+    for tag, markup, content in elements(html):
+        if tag not in _LOOKED_AT and "style" not in markup.lower():
+            continue
+        own = {name: unescape(value) for name, value in attributes_of(markup).items()}
         style = own.get("style", "")
         sheets += [style, content if tag == "style" else ""]
         if tag in _UNSHOWN and content.strip():
@@ -37,9 +48,7 @@ def generated_text(html: str) -> str:
             unshown.append((names, style, content))
         elif tag in ("option", "optgroup"):
             found.append(own.get("label", ""))
-        for name, value in own.items():
-            attributes.setdefault(name, []).append(value)
-    css = _COMMENT.sub(" ", "\n".join(filter(None, sheets)))
+    css = _COMMENT.sub(" ", _LETTER.sub(_unescape, "\n".join(filter(None, sheets))))
     displayed: set[str] = set()
     for rule in css.split("}"):
         *_, selectors, declarations = ("", *rule.split("{"))
@@ -50,13 +59,15 @@ def generated_text(html: str) -> str:
         for names, style, content in unshown
         if _DISPLAYED.search(style) or not displayed.isdisjoint(names)
     ]
-    named: dict[str, None] = {}
+    named: set[str] = set()
     for declaration in _GENERATING.finditer(css):
         pieces = _PIECE.findall(declaration[1])
         found.append("".join(_ESCAPE.sub(_unescape, string[1:-1]) for string, _ in pieces))
-        named.update((name.lower(), None) for _, name in pieces)
+        named.update(name.lower() for _, name in pieces if name)
     # Each attribute's values once: all of them for all declarations would have no bound.
-    found += [value for name in named for value in attributes.get(name, ())]
+    for _, markup, _ in elements(html) if named else ():
+        own = attributes_of(markup)
+        found += [unescape(value) for name, value in own.items() if name in named]
     return "\n".join(text for text in found if any(map(str.isalnum, text)))
 
 

@@ -139,8 +139,8 @@ def _tell_directions(
 def _tell_lines(tree: HTMLTree, styles: dict[ElementNode, Style]) -> None:
     """Parts what is displayed on lines of its own, and joins what is not, whatever its tag says."""
     for element, style in styles.items():
-        display, parent = style.get("display", ""), element.parent
-        if parent is None or element.tag in INDEPENDENT:
+        display = style.get("display", "none")
+        if display == "none" or (parent := element.parent) is None:
             continue
         if element.tag in BLOCKS and display in ("inline", "contents"):
             for child in element.child_nodes.values():
@@ -273,7 +273,8 @@ def _blank(
                 style = styles.get(child, {})
                 is_enlarged = is_tiny and (child.tag in _ENLARGED or "font-size" in style)
                 is_block = is_line and (child.tag not in INLINE or "display" in style)
-                is_seen = colors is not None and not colors.are_same(child)
+                may_differ = style or child.tag in ("caption", "table")
+                is_seen = colors is not None and may_differ and not colors.are_same(child)
                 if not (is_enlarged or is_block or is_seen or _sets(child, style, inherited)):
                     stack.append(child)
 

@@ -100,18 +100,18 @@ def outlook_markup(html: str) -> str:
     return "\n".join(found)
 
 
-def elements(html: str) -> Iterator[tuple[str, dict[str, str], str]]:
-    """Each start tag's name in small letters and its attributes, and what is in an element that
-    holds no markup.
+def elements(html: str) -> Iterator[tuple[str, str, str]]:
+    """Each start tag's name in small letters and its attributes, as they are written, and what is
+    in an element that holds no markup.
 
     >>> list(elements("<P ID=a>x<title>y</title>"))
-    [('p', {'id': 'a'}, ''), ('title', {}, 'y')]
+    [('p', ' ID=a', ''), ('title', '', 'y')]
     """
     for match in _MARKUP.finditer(html):
         if raw := match["raw"]:
-            yield raw.lower(), _attributes(match["raw_attributes"]), match["content"]
-        elif match["end"] and not match["name"].startswith("/"):
-            yield match["name"].lower(), _attributes(match["attributes"]), ""
+            yield raw.lower(), match["raw_attributes"], match["content"]
+        elif match["end"] and match["name"][0] != "/":
+            yield match["name"].lower(), match["attributes"], ""
 
 
 def flatten_markup(html: str) -> str:
@@ -195,7 +195,7 @@ def _simplify(markup: re.Match[str]) -> str:
         if raw == "style" and not _is_plain_sheet(markup["raw_attributes"]):
             return f"<style class=uncertain>{markup['content']}"
         if raw == "textarea" and not markup["content"].strip():
-            return f"<textarea>{_attributes(markup['raw_attributes']).get('placeholder', '')}"
+            return f"<textarea>{attributes_of(markup['raw_attributes']).get('placeholder', '')}"
         is_needed = raw in ("style", "textarea", "xmp")
         return f"<{raw}>{markup['content']}" if is_needed else f"<{raw}>"
     # Browsers drop a tag that the end of the document cuts off.
@@ -207,7 +207,7 @@ def _simplify_tag(name: str, its_attributes: str) -> str:
         return f"{END_OF_OVERRIDE}</bdo>"
     if not its_attributes and name.lower() != "bdo":
         return f"<{name}>"
-    attributes = _attributes(its_attributes)
+    attributes = attributes_of(its_attributes)
     if name.lower() == "bdo":
         # What is shown the other way round is put so when letters are made plain (fold.py).
         is_turned = attributes.get("dir", "").strip().lower() == "rtl"
@@ -233,8 +233,11 @@ def _shown_input(name: str, attributes: dict[str, str]) -> str:
     return "img" if kind == "image" and "alt" in attributes else name
 
 
-def _attributes(markup: str) -> dict[str, str]:
-    """Of doubled ones the first, as browsers do."""
+def attributes_of(markup: str) -> dict[str, str]:
+    """A tag's attributes by their names in small letters, names of characters in the values left.
+
+    Of doubled ones the first, as browsers do.
+    """
     attributes: dict[str, str] = {}
     for name, value in _ATTRIBUTES.findall(markup):
         value = value.strip(value[0]) if value[:1] in ("'", '"') else value
@@ -244,7 +247,7 @@ def _attributes(markup: str) -> dict[str, str]:
 
 def _is_plain_sheet(markup: str) -> bool:
     """Whether the attributes of a ``<style>`` leave no doubt that it holds."""
-    attributes = _attributes(markup)
+    attributes = attributes_of(markup)
     return (
         attributes.get("media", "all").lower() in ("all", "screen", "")
         and attributes.get("type", "text/css").lower() in ("text/css", "")

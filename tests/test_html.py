@@ -202,6 +202,8 @@ def test_text_as_pale_as_all_that_may_be_behind_it_is_not_read(html: str) -> Non
         "<p style=\"display:list-item;list-style:'more' inside\">seen",
         "<style>@counter-style a{system:fixed;symbols:'more'}</style><p>seen",
         "<p>seen</p><title style='display:block'>more</title>",
+        '<p style="display:list-item;list&#45;style:&quot;more&quot; inside">seen',
+        "<style>.a:before{c\\6fntent:'more'}</style><p class=a>seen",
         "<p>seen</p><script type=a style='Display: block'>more</script>",
         "<style>noframes{display:block}</style><p>seen</p><noframes>more</noframes>",
         "<style>.a{color:red;display:block}</style><p>seen</p><title class=a>more</title>",
