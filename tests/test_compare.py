@@ -144,6 +144,16 @@ def test_a_checkpoint_that_has_learnt_from_the_test_part_is_refused(
     assert compare.main([*arguments, str(more)]) == 0
 
 
+@pytest.fixture
+def learnt(corpus: Path, recipe: Path, tmp_path: Path) -> Path:
+    """A classifier that the recipe made of the corpus."""
+    run = tmp_path / "learnt"
+    assert (
+        finetune.main([str(recipe), "--data", str(corpus), "--epochs", "1", "--out", str(run)]) == 0
+    )
+    return run
+
+
 def started_from(base: Path, recipe: Path, extra: str = "") -> Path:
     """The recipe of a second training, which starts from what a first one made."""
     path = recipe.with_name("second.toml")
@@ -154,40 +164,38 @@ def started_from(base: Path, recipe: Path, extra: str = "") -> Path:
 def test_a_base_that_has_learnt_from_the_test_part_is_refused(
     corpus: Path,
     recipe: Path,
-    tmp_path: Path,
+    learnt: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    base, data = tmp_path / "base", ["--data", str(corpus)]
-    assert finetune.main([str(recipe), *data, "--epochs", "1", "--out", str(base)]) == 0
+    data = ["--data", str(corpus)]
     monkeypatch.setattr(compare, "compare", lambda *_: {})
-    assert compare.main([str(started_from(base, recipe)), *data]) == 0
-    assert compare.main([str(started_from(base, recipe, "split_seed = 9\n")), *data]) == 2
-    assert "base was trained with split_seed = 123 on texts that" in capsys.readouterr().err
-    drawn_anew = started_from(base, recipe, "split_seed = 9\nrandom_weights = true\n")
+    assert compare.main([str(started_from(learnt, recipe)), *data]) == 0
+    assert compare.main([str(started_from(learnt, recipe, "split_seed = 9\n")), *data]) == 2
+    assert "learnt was trained with split_seed = 123 on texts that" in capsys.readouterr().err
+    drawn_anew = started_from(learnt, recipe, "split_seed = 9\nrandom_weights = true\n")
     assert compare.main([str(drawn_anew), *data]) == 0
 
 
 def test_foreign_texts_that_a_checkpoint_or_a_base_has_learnt_are_refused(
-    corpus: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    corpus: Path, recipe: Path, learnt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run, data = tmp_path / "run", ["--data", str(corpus)]
-    assert finetune.main([str(recipe), *data, "--epochs", "1", "--out", str(run)]) == 0
+    data = ["--data", str(corpus)]
     comments, mails = tmp_path / "comments.jsonl", tmp_path / "mails"
     rows = [{"label": label, "text": f"some {label} to read"} for label in ("ham", "spam")]
     comments.write_text("\n".join(map(json.dumps, rows)))
     for row in rows:
         (mails / row["label"]).mkdir(parents=True)
         (mails / row["label"] / "1.txt").write_text(f"Subject: mail\n\n{row['text']}\n")
-    facts = json.loads((run / "run.json").read_text())
+    facts = json.loads((learnt / "run.json").read_text())
     facts["data_sha256"] |= {place.name: sha256_of(place) for place in (comments, mails)}
-    (run / "run.json").write_text(json.dumps(facts))
-    judged = [str(recipe), *data, "--checkpoint", str(run)]
-    trained = [str(started_from(run, recipe)), *data, "--seeds", "1"]
+    (learnt / "run.json").write_text(json.dumps(facts))
+    judged = [str(recipe), *data, "--checkpoint", str(learnt)]
+    trained = [str(started_from(learnt, recipe)), *data, "--seeds", "1"]
     for arguments in (judged, trained):
         for place in (f"jsonl={comments}", f"mail={mails}"):
             assert compare.main([*arguments, "--foreign", place]) == 2
-            message = f"run was trained on {place.partition('=')[2]}, which so is not foreign"
+            message = f"learnt was trained on {place.partition('=')[2]}, which so is not foreign"
             assert message in capsys.readouterr().err
     comments.write_text(comments.read_text() + "\n")  # another file, as far as anyone knows
     assert compare.main([*judged, "--foreign", f"jsonl={comments}"]) == 0
@@ -196,19 +204,18 @@ def test_foreign_texts_that_a_checkpoint_or_a_base_has_learnt_are_refused(
 def test_what_has_learnt_labels_is_no_base_to_leave_them_out_of(
     corpus: Path,
     recipe: Path,
-    tmp_path: Path,
+    learnt: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    base, data = tmp_path / "base", ["--data", str(corpus)]
-    assert finetune.main([str(recipe), *data, "--epochs", "1", "--out", str(base)]) == 0
+    data = ["--data", str(corpus)]
     monkeypatch.setattr(compare, "leave_out", lambda *_: {})
-    assert compare.main([str(started_from(base, recipe)), *data, "--leave-out"]) == 2
-    assert "base is a classifier, which may have learnt the labels" in capsys.readouterr().err
-    (base / "run.json").unlink()
-    kept = started_from(base, recipe, "keep_head = true\n")
+    assert compare.main([str(started_from(learnt, recipe)), *data, "--leave-out"]) == 2
+    assert "learnt is a classifier, which may have learnt the labels" in capsys.readouterr().err
+    (learnt / "run.json").unlink()
+    kept = started_from(learnt, recipe, "keep_head = true\n")
     assert compare.main([str(kept), *data, "--leave-out"]) == 2
-    assert "base is a classifier, which may have learnt the labels" in capsys.readouterr().err
+    assert "learnt is a classifier, which may have learnt the labels" in capsys.readouterr().err
 
 
 def test_the_base_that_ships_is_one_to_leave_corpora_out_of(
