@@ -234,7 +234,7 @@ class Service:
             yield from map(encode, without(folded, spans))
 
         verdicts = await self._predict(1, vary, False, timeout_seconds)
-        whole, *left_out = [verdict.spam_probability for verdict in verdicts.predictions]
+        whole, *left_out = verdicts.predictions
         return folded, influences(spans, whole, left_out)
 
     async def _predict(

@@ -23,7 +23,7 @@ from benchmarks.texts import load_texts
 
 _OPEN_LOOP_CONNECTIONS = 1024
 DRAIN_SECONDS = 60.0
-"""How long the replies under way at the end of a closed loop are waited for."""
+"""How long the replies under way at the end are waited for."""
 
 
 class Connection(asyncio.Protocol):
@@ -122,7 +122,7 @@ class Outcome:
     Attributes:
         statuses: status -> number of replies.
         latencies: seconds of each 200.
-        seconds: from the start to the last reply.
+        seconds: from the start to the last reply, and at least as long as requests were sent.
         unfinished: requests given up, with no reply.
     """
 
@@ -183,22 +183,36 @@ async def closed_loop(
         finally:
             connection.close()
 
-    tasks = [asyncio.create_task(client()) for _ in range(clients)]
-    done, late = await asyncio.wait(tasks, timeout=seconds + drain_seconds)
+    tasks = {asyncio.create_task(client()) for _ in range(clients)}
+    outcome.unfinished = await _give_up_after(seconds + drain_seconds, tasks)
+    outcome.seconds = max(outcome.seconds, seconds)
+    return outcome
+
+
+async def _give_up_after(seconds: float, tasks: set[asyncio.Task[None]]) -> int:
+    """Waits for the tasks, so long at most; how many of them were cancelled then."""
+    if not tasks:  # a load of no time
+        return 0
+    done, late = await asyncio.wait(tasks, timeout=seconds)
     for task in late:
         task.cancel()
     await asyncio.gather(*late, return_exceptions=True)
     for task in done:
         task.result()
-    outcome.unfinished = len(late)
-    outcome.seconds = outcome.seconds or time.perf_counter() - start
-    return outcome
+    return len(late)
 
 
 async def open_loop(
-    target: Target, requests: Iterator[bytes], rate: float, seconds: float
+    target: Target,
+    requests: Iterator[bytes],
+    rate: float,
+    seconds: float,
+    drain_seconds: float = DRAIN_SECONDS,
 ) -> Outcome:
-    """Requests at Poisson times, ``rate`` a second on average; each on a free connection."""
+    """Requests at Poisson times, ``rate`` a second on average; each on a free connection.
+
+    What is not answered ``drain_seconds`` after the last was sent is given up.
+    """
     outcome = Outcome()
     rng = random.Random(0)
     idle: list[Connection] = []
@@ -209,8 +223,13 @@ async def open_loop(
             connection = idle.pop() if idle else await target.connect()
             if not connection.usable:
                 connection = await target.connect()
-            status = await connection.send(next(requests))
+            try:
+                status = await connection.send(next(requests))
+            except asyncio.CancelledError:
+                connection.close()
+                raise
             outcome.add(status, time.perf_counter() - planned)
+            outcome.seconds = time.perf_counter() - start
             idle.append(connection)
 
     start = planned = time.perf_counter()
@@ -219,8 +238,8 @@ async def open_loop(
         planned += rng.expovariate(rate)
         await asyncio.sleep(max(0.0, planned - time.perf_counter()))
         tasks.add(asyncio.create_task(one(planned)))
-    await asyncio.gather(*tasks)
-    outcome.seconds = time.perf_counter() - start
+    outcome.unfinished = await _give_up_after(drain_seconds, tasks)
+    outcome.seconds = max(outcome.seconds, seconds)
     for connection in idle:
         connection.close()
     return outcome
@@ -268,7 +287,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, help="open loop: requests a second")
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument(
-        "--drain-seconds", type=float, default=DRAIN_SECONDS, help="closed loop: for late replies"
+        "--drain-seconds", type=float, default=DRAIN_SECONDS, help="at the end, for late replies"
     )
     parser.add_argument("--texts-per-request", type=int, default=1)
     parser.add_argument("--fresh", action="store_true", help="never send a text a second time")
@@ -283,12 +302,11 @@ def main() -> None:
     )
     if not asyncio.run(is_answered(target)):
         sys.exit("the reply to a text holds no probability")
+    durations = arguments.seconds, arguments.drain_seconds
     if arguments.rate:
-        run = open_loop(target, requests, arguments.rate, arguments.seconds)
+        run = open_loop(target, requests, arguments.rate, *durations)
     else:
-        run = closed_loop(
-            target, requests, arguments.clients, arguments.seconds, arguments.drain_seconds
-        )
+        run = closed_loop(target, requests, arguments.clients, *durations)
     outcome = asyncio.run(run)
     result = {
         "clients": None if arguments.rate else arguments.clients,

@@ -314,13 +314,14 @@ def load(contender: Contender, url: str, *flags: str) -> dict:
 
 
 def peer_versions(python: str) -> dict:
-    """Versions in the peers' environment."""
+    """Versions of what is installed in the peers' environment."""
     code = (
-        "import json, importlib.metadata as m; print(json.dumps({n: m.version(n) for n in "
-        "('infinity-emb', 'litserve', 'bentoml', 'ray', 'transformers', 'torch', 'fastapi')}))"
+        "import json, importlib.metadata as m; print(json.dumps("
+        "{d.name.lower().replace('_', '-'): d.version for d in m.distributions()}))"
     )
-    versions: dict = json.loads(subprocess.check_output([python, "-c", code], text=True))
-    return versions
+    found: dict = json.loads(subprocess.check_output([python, "-c", code], text=True))
+    wanted = ("infinity-emb", "litserve", "bentoml", "ray", "transformers", "torch", "fastapi")
+    return {name: found[name] for name in wanted if name in found}
 
 
 if __name__ == "__main__":

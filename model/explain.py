@@ -9,11 +9,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from model.classifier import Prediction
+
 MAX_SPANS = 48
 MAX_TOKENS = 12_288
 
 _WORD = re.compile(r"\S+\s*")
-_BOUND = 1e-9
+# For log(0); float32 tells probabilities down to 1e-38 from 0, but from 1 none above 1 - 6e-8.
+_LEAST = 1e-30
 
 
 @dataclass(frozen=True)
@@ -51,21 +54,21 @@ def without(text: str, spans: Sequence[tuple[int, int]]) -> list[str]:
 
 
 def influences(
-    spans: Sequence[tuple[int, int]], whole: float, left_out: Sequence[float]
+    spans: Sequence[tuple[int, int]], whole: Prediction, left_out: Sequence[Prediction]
 ) -> list[Influence]:
     """The influence of each span.
 
     Args:
         spans: as ``cut_spans`` gave them.
-        whole: P(spam) of the whole text.
-        left_out: P(spam) of the text without each span.
+        whole: the verdict on the whole text.
+        left_out: those on the text without each span.
     """
     return [
-        Influence(start, end, round(_log_odds(whole) - _log_odds(probability), 4))
-        for (start, end), probability in zip(spans, left_out, strict=True)
+        Influence(start, end, round(_log_odds(whole) - _log_odds(verdict), 4))
+        for (start, end), verdict in zip(spans, left_out, strict=True)
     ]
 
 
-def _log_odds(probability: float) -> float:
-    bounded = min(max(probability, _BOUND), 1 - _BOUND)
-    return math.log(bounded / (1 - bounded))
+def _log_odds(verdict: Prediction) -> float:
+    spam, ham = (max(p, _LEAST) for p in (verdict.spam_probability, verdict.ham_probability))
+    return math.log(spam) - math.log(ham)

@@ -80,7 +80,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, batch: PackedBatch, last_only: bool) -> Tensor:
         """Maps (R, C) to (R, C), or to (S, C) for the last tokens alone."""
         if last_only:
-            attended = self.attend_last(x[: batch.num_tokens], batch)
+            attended = self.attend_last(x, batch)
             attended = pad_rows(attended, batch.num_last_rows)
         else:
             attended = pad_rows(self.attend(x, batch), len(x))
@@ -99,6 +99,7 @@ class Attention(nn.Module):
         q_weight, k_weight, v_weight = torch.split(self.c_attn.weight, C)
         q_bias, k_bias, v_bias = torch.split(self.c_attn.bias, C)
         last = pad_rows(x[batch.last_rows], batch.num_last_rows)
+        x = x[: batch.num_tokens]
         q = F.linear(last, q_weight, q_bias).view(-1, H, C // H)
         if x.is_cuda:
             k, v = F.linear(x, k_weight, k_bias), F.linear(x, v_weight, v_bias)

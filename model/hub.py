@@ -7,6 +7,8 @@ from model.folders import CheckpointError
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _HUB_FILES = ["*.safetensors", "*.json", "merges.txt"]
+# Which match in folders, too: other formats of the weights, and a training's earlier ones.
+_IN_FOLDERS = "*/*"
 
 
 def resolve(source: str | Path) -> Path:
@@ -36,7 +38,11 @@ def resolve(source: str | Path) -> Path:
             "is needed: run scripts/setup train"
         ) from error
     try:
-        return Path(huggingface_hub.snapshot_download(str(source), allow_patterns=_HUB_FILES))
+        return Path(
+            huggingface_hub.snapshot_download(
+                str(source), allow_patterns=_HUB_FILES, ignore_patterns=_IN_FOLDERS
+            )
+        )
     except Exception as error:  # a cut connection is of its HTTP client's own class
         reason = (str(error) or repr(error)).splitlines()[0]
         raise CheckpointError(

@@ -9,7 +9,7 @@ dynamic layers, the other way, are deprecated and scale the whole batch alike.
 import torch
 from torch import Tensor, nn
 
-from model.gpt2 import Attention, Block, GPT2ForSequenceClassification
+from model.gpt2 import Attention, Block, GPT2ForSequenceClassification, pad_rows
 from model.packing import PackedBatch, packed_attention
 
 _LEVELS = 127
@@ -81,8 +81,9 @@ class Int8Attention(Attention):
 
     def attend_last(self, x: Tensor, batch: PackedBatch) -> Tensor:
         """As in ``Attention``."""
-        k, v = self._kv(x).chunk(2, dim=-1)
-        return self._heads(self._q(x[batch.last_rows]), k, v, batch)
+        k, v = self._kv(x)[: batch.num_tokens].chunk(2, dim=-1)
+        last = pad_rows(x[batch.last_rows], batch.num_last_rows)
+        return self._heads(self._q(last)[: batch.num_texts], k, v, batch)
 
     def _heads(self, q: Tensor, k: Tensor, v: Tensor, batch: PackedBatch) -> Tensor:
         dtype = torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32

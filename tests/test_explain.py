@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.classifier import Classifier
+from model.classifier import Classifier, Prediction
 from model.explain import MAX_SPANS, MAX_TOKENS, cut_spans, influences, without
 from tests.conftest import SPAM
 
@@ -35,16 +35,28 @@ def test_influence_is_the_difference_that_a_span_makes(save_tiny: Callable[..., 
     classifier = Classifier.load(save_tiny(), device="cpu")
     spans = cut_spans(SPAM, 20)
     whole, *rest = classifier.classify([SPAM, *without(SPAM, spans)])
-    found = influences(spans, whole.spam_probability, [p.spam_probability for p in rest])
+    found = influences(spans, whole, rest)
     assert [(influence.start, influence.end) for influence in found] == spans
     assert any(influence.log_odds for influence in found)
 
 
+def verdict(ham: float, spam: float) -> Prediction:
+    return Prediction(ham, spam, num_tokens=1, truncated=False)
+
+
 def test_signs() -> None:
-    for_spam, for_ham, neutral = influences([(0, 1)] * 3, 0.5, [0.1, 0.9, 0.5])
+    others = [verdict(0.9, 0.1), verdict(0.1, 0.9), verdict(0.5, 0.5)]
+    for_spam, for_ham, neutral = influences([(0, 1)] * 3, verdict(0.5, 0.5), others)
     assert for_spam.log_odds == pytest.approx(2.1972)
     assert for_ham.log_odds == pytest.approx(-2.1972)
     assert neutral.log_odds == 0
-    [rare, sure] = influences([(0, 1)] * 2, 0.5, [0.001, 1.0])
+    others = [verdict(0.999, 0.001), verdict(0.0, 1.0)]
+    [rare, sure] = influences([(0, 1)] * 2, verdict(0.5, 0.5), others)
     assert rare.log_odds == pytest.approx(6.9068)
-    assert sure.log_odds == pytest.approx(-20.7233)
+    assert sure.log_odds == pytest.approx(-69.0776)
+
+
+def test_a_sure_verdict_is_explained_as_well() -> None:
+    """In float32 P(spam) is 1 long before P(ham) is 0."""
+    [found] = influences([(0, 1)], verdict(1e-12, 1.0), [verdict(1e-10, 1.0)])
+    assert found.log_odds == pytest.approx(4.6052)

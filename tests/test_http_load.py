@@ -1,18 +1,22 @@
 """The load generator ends in time, whatever the server does."""
 
 import asyncio
+from collections.abc import Awaitable, Callable, Iterator
 from itertools import repeat
 
 import pytest
 
-from benchmarks.http_load import Outcome, Target, closed_loop, is_answered
+from benchmarks.http_load import Outcome, Target, closed_loop, is_answered, open_loop
 from benchmarks.texts import load_texts
 from tests.fake_server import server
 
 REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
-async def loaded(answered: int, clients: int) -> Outcome:
+Load = Callable[[Target, Iterator[bytes]], Awaitable[Outcome]]
+
+
+async def loaded(load: Load, answered: int) -> Outcome:
     """The outcome of a load on a server that answers so many requests and hangs on the rest."""
     left = answered
 
@@ -31,14 +35,29 @@ async def loaded(answered: int, clients: int) -> Outcome:
         port = server.sockets[0].getsockname()[1]
         target = Target(f"http://127.0.0.1:{port}/")
         request = target.request(["text"])
-        return await closed_loop(target, repeat(request), clients, seconds=0.2, drain_seconds=0.3)
+        return await asyncio.wait_for(load(target, repeat(request)), 20)
 
 
-def test_requests_that_are_never_answered_are_given_up_and_counted() -> None:
-    outcome = asyncio.run(loaded(answered=3, clients=5))
+def closed(target: Target, requests: Iterator[bytes]) -> Awaitable[Outcome]:
+    return closed_loop(target, requests, clients=5, seconds=0.2, drain_seconds=0.3)
+
+
+def opened(target: Target, requests: Iterator[bytes]) -> Awaitable[Outcome]:
+    return open_loop(target, requests, rate=100, seconds=0.2, drain_seconds=0.3)
+
+
+@pytest.mark.parametrize("load", [closed, opened])
+def test_requests_that_are_never_answered_are_given_up_and_counted(load: Load) -> None:
+    outcome = asyncio.run(loaded(load, answered=3))
     assert outcome.statuses == {200: 3}
-    assert outcome.unfinished == 5
+    assert outcome.unfinished == 5 if load is closed else outcome.unfinished > 5
     assert 0 < outcome.seconds < 5
+
+
+@pytest.mark.parametrize("load", [closed, opened])
+def test_a_server_that_stalls_has_no_higher_rate_for_it(load: Load) -> None:
+    """Three replies in a moment, then none to the end of the load."""
+    assert asyncio.run(loaded(load, answered=3)).seconds >= 0.2
 
 
 @pytest.mark.parametrize(

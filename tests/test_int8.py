@@ -9,7 +9,7 @@ import torch
 from model import classifier, int8
 from model.classifier import Classifier
 from model.gpt2 import GPT2Config
-from model.packing import pack
+from model.packing import pack, round_up
 from model.tokenizer import encode
 from tests.conftest import AWKWARD_TEXTS, tiny_classifier_model
 
@@ -52,6 +52,26 @@ def test_a_text_gets_the_same_answer_alone_and_in_any_batch() -> None:
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
     torch.testing.assert_close(together, reversed_, atol=1e-5, rtol=0)
     assert 0 < (together - exact).abs().max() < 0.1
+
+
+def test_every_product_has_a_number_of_rows_that_comes_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """oneDNN keeps a kernel for each that it meets."""
+    rows: list[int] = []
+    product = int8.Int8Linear.forward
+
+    def forward(self: int8.Int8Linear, x: torch.Tensor) -> torch.Tensor:
+        rows.append(len(x))
+        return product(self, x)
+
+    monkeypatch.setattr(int8.Int8Linear, "forward", forward)
+    model = tiny_classifier_model()
+    int8.quantize(model)
+    with torch.inference_mode():
+        logits = model(pack([[7] * length for length in range(1, 12)]))  # 66 tokens
+        assert set(rows) == {round_up(66), round_up(11)} == {72, 16}
+    assert logits.shape == (11, 2)
 
 
 def test_the_fastest_format_is_one_that_keeps_the_golden_answers(

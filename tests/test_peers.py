@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,8 @@ def test_the_command_is_recorded_as_it_was_given_but_for_paths(
         *("FOLDER", "--peers-python", "VENV/bin/python", "--clients", "1", "64"),
         *("--seconds", "2", "--drain-seconds", "4", "--only", "fastapi + pipeline"),
     ]
+
+
+def test_a_peer_that_is_not_installed_costs_no_measurement() -> None:
+    """The tests' own environment has torch, and not all peers."""
+    assert peers.peer_versions(sys.executable)["torch"] == version("torch")
