@@ -13,7 +13,7 @@
       InferenceFailed      the model could not compute this text
       ReloadFailed         the new checkpoint is not fit; the old one goes on
       FeedbackFull         there is no room for more labels
-      FeedbackBusy         another program holds the file of labels
+      FeedbackBusy         another program holds the file of labels, or its disk fails
       ClientGone           nobody waits for the answer
 
 No message here ever holds text that a client sent.
@@ -85,7 +85,7 @@ class FeedbackFull(ServiceError):
 
 
 class FeedbackBusy(ServiceError):
-    """Another program holds the file of feedback."""
+    """Another program holds the file of feedback, or its disk fails."""
 
 
 class ClientGone(ServiceError):

@@ -7,6 +7,7 @@ durably, and ``training.feedback`` reads them. Reports can poison a model, so ea
 import asyncio
 import binascii
 import hashlib
+import logging
 import sqlite3
 import threading
 import time
@@ -38,6 +39,8 @@ from model.mail import MAX_CHARACTERS, head_and_tail, message_to_text
 
 MAX_SOURCE_CHARACTERS = 100
 MAX_TEXT_CHARACTERS = 20_000
+
+_log = logging.getLogger("spamgate")
 
 # Less than clients wait for an answer (app.spamd: 4 s).
 _LOCKED_SECONDS = 2.0
@@ -119,8 +122,22 @@ class FeedbackStore:
 
         Raises:
             FeedbackFull: there is no room.
-            FeedbackBusy: another program has locked the file for seconds.
+            FeedbackBusy: another program has locked the file for seconds, or the disk fails.
         """
+        try:
+            return self._add(report)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                raise FeedbackFull("The disk of the file of feedback is full.") from error
+            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                raise _busy() from error
+            # Its words are about the file alone: "disk I/O error" where a quota is used up, too.
+            _log.error("feedback not kept", extra={"reason": str(error)})
+            raise FeedbackBusy(
+                f"The file of feedback cannot be written ({error}). See to its disk and its quota."
+            ) from error
+
+    def _add(self, report: Report) -> bool:
         with self._alone(), closing(self._connection.cursor()) as cursor:
             known = cursor.execute(
                 "SELECT label, text IS NOT NULL FROM feedback WHERE digest = ? AND source = ?",
@@ -136,19 +153,12 @@ class FeedbackStore:
                     f"{self._max_bytes} are kept. After a training run stop the service, move the "
                     "file away and start it again."
                 )
-            try:
-                cursor.execute(
-                    "INSERT INTO feedback VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
-                    "label = excluded.label, received = excluded.received, "
-                    "text = coalesce(feedback.text, excluded.text)",
-                    (report.digest, report.source, report.label, report.text, time.time()),
-                )
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
-                    raise FeedbackFull("The disk of the file of feedback is full.") from error
-                if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
-                    raise _busy() from error
-                raise
+            cursor.execute(
+                "INSERT INTO feedback VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+                "label = excluded.label, received = excluded.received, "
+                "text = coalesce(feedback.text, excluded.text)",
+                (report.digest, report.source, report.label, report.text, time.time()),
+            )
         return True
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 """Every Prometheus metric, declared once; all series are there, at zero, from the start.
 
-No label and no value ever holds text of a message.
+No label and no value ever holds text of a message. Where texts wait, are cached or go through the
+model, each window of a long one counts.
 """
 
 import os
@@ -33,8 +34,12 @@ class Metrics:
         self._texts = self._counter("texts", "Texts with a verdict", "label")
         self._truncated = self._counter("truncated_texts", "Texts whose end was not read")
         self._tokens = self._counter("tokens", "Tokens that went through the model")
-        self._cache_hits = self._counter("cache_hits", "Texts answered from the cache")
-        self._coalesced = self._counter("coalesced_texts", "Texts that joined an equal one")
+        self._cache_hits = self._counter(
+            "cache_hits", "Texts, or windows of them, answered from the cache"
+        )
+        self._coalesced = self._counter(
+            "coalesced_texts", "Texts, or windows of them, that joined an equal one"
+        )
         self._failed_texts = self._counter("failed_texts", "Texts the model failed on")
         self._restarts = self._counter("model_thread_restarts", "Model threads replaced")
         self._request_seconds = self._histogram("request_seconds", "Whole request", _SECONDS)

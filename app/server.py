@@ -5,6 +5,7 @@ import contextlib
 import gc
 import logging
 import math
+import os
 import signal
 import socket
 import sys
@@ -79,6 +80,15 @@ class Server(uvicorn.Server):
         if sockets and not is_worker():
             _log.info("running on %s (SIGTERM ends it)", url_of(sockets[0]))
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ends what is under way; with the process, where a checkpoint is still being loaded."""
+        is_loading = self._service.switching.locked()
+        await super().shutdown(sockets)
+        if is_loading:
+            # Python would wait for the thread that loads, however long: it may be a download.
+            logging.shutdown()
+            os._exit(self.exit_code)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drains and ends at the first signal; ends at once at the second.
 
@@ -104,9 +114,12 @@ class Server(uvicorn.Server):
 
     async def _drain(self) -> None:
         end = monotonic() + self._drain_seconds
-        # Kept connections would hold clients to an instance that refuses them. Uvicorn makes its
-        # own list of these once a second.
-        self.config.encoded_headers = [(b"connection", b"close")]
+        # Kept connections would hold clients to an instance that refuses them, and a request that
+        # comes as one is closed would be lost. Uvicorn makes its list of these once a second.
+        closes = (b"connection", b"close")
+        self.config.encoded_headers = [closes]
+        said = self.server_state.default_headers
+        self.server_state.default_headers = [h for h in said if h[0] != closes[0]] + [closes]
         await asyncio.sleep(_NOTICE_SECONDS)
         await self._service.drain()
         # The rest is for replies on their way and for bodies that come slowly.

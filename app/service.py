@@ -99,7 +99,7 @@ class Service:
         self._exit_process = exit_process
         self._started = time.monotonic()
         self._pending_texts = 0
-        self._switching = asyncio.Lock()
+        self.switching = asyncio.Lock()  # held while a checkpoint is loaded
         # Else a few long lists would keep all threads from the messages that come one by one.
         self._list_reader = ThreadPoolExecutor(1, "lists")
 
@@ -125,7 +125,7 @@ class Service:
 
     async def load(self) -> None:
         """Loads and proves the checkpoint; ends the process where that fails."""
-        async with self._switching:  # a reload asked for meanwhile comes after it
+        async with self.switching:  # a reload asked for meanwhile comes after it
             try:
                 classifier = await asyncio.to_thread(_load, self.settings, self.settings.checkpoint)
                 self._switch(classifier)
@@ -146,7 +146,7 @@ class Service:
             ReloadFailed: it cannot be used, and the model so far stays.
         """
         checkpoint = checkpoint or self.settings.checkpoint
-        async with self._switching:
+        async with self.switching:
             try:
                 classifier = await asyncio.to_thread(_load, self.settings, checkpoint)
             except Exception as error:
@@ -164,7 +164,7 @@ class Service:
         Raises:
             ReloadFailed: there was no model before.
         """
-        async with self._switching:
+        async with self.switching:
             if self._previous is None:
                 raise ReloadFailed("There is no model to go back to: none has been replaced yet.")
             classifier = self._previous
@@ -248,14 +248,15 @@ class Service:
         timeout_seconds = timeout_seconds or self.settings.timeout_seconds
         begin = time.monotonic()
         engine = self._ready_engine()
+        is_awaited = True
 
         def read() -> tuple[list[WindowedText], list[EncodedText], list[bytes]]:
             texts = []
             size, most = engine.classifier.max_tokens, self.settings.max_windows
             for text in encode_all(lambda text: encode_windows(text, size, most)):
                 texts.append(text)
-                if time.monotonic() > begin + timeout_seconds:  # nobody waits for the others
-                    raise TimeoutError
+                if not is_awaited or time.monotonic() > begin + timeout_seconds:
+                    raise TimeoutError  # nobody waits for the others
             windows = [window for text in texts for window in text.windows]
             return texts, windows, keys_of(windows)
 
@@ -275,6 +276,7 @@ class Service:
         except TimeoutError:  # the thread ends by itself; one that has not begun never will
             raise DeadlineExpired(READING_TOOK_ALL) from None
         finally:
+            is_awaited = False
             self._pending_texts -= num_texts
             engine.pending_texts -= num_texts
         predictions = join_windows(texts, of_windows)
@@ -318,7 +320,7 @@ class Service:
         old = self.engine
         self._switch(classifier)
         if old:
-            self._previous = old.classifier
+            self._previous = old.classifier if self.settings.admin_key else None  # to roll back
             # What it has accepted, it still answers; some of that is being read.
             await self._wait_while(lambda: old.pending_texts > 0)
             await old.batcher.close(self.settings.drain_seconds)
@@ -347,8 +349,8 @@ class Service:
         self.engine = Engine(classifier, batcher, Cutoffs.of(classifier))
         device, dtype = str(classifier.device), classifier.dtype_name
         self.metrics.set_model(classifier.name, device, dtype)
-        extra = {"model": classifier.name, "device": device, "dtype": dtype}
-        _log.info("model in use", extra=extra)
+        told = {"model": classifier.name, "device": device, "dtype": dtype}
+        _log.info("model in use", extra=told)
 
     def _fail(self, reason: str, exit_code: int) -> None:
         self.failure = reason
@@ -364,9 +366,8 @@ def _load(settings: Settings, checkpoint: str) -> Classifier:
         classifier = Classifier.load_fastest(checkpoint, settings.device)
     else:
         classifier = Classifier.load(checkpoint, settings.device, settings.dtype)
-    classifier.max_batch_tokens = settings.max_batch_tokens or _tokens_in(
-        classifier, _BATCH_SECONDS
-    )
+    batch_tokens = settings.max_batch_tokens or _tokens_in(classifier, _BATCH_SECONDS)
+    classifier.max_batch_tokens = batch_tokens
     if settings.spam_prior is not None:
         classifier.assume_spam_prior(settings.spam_prior)
     Cutoffs.of(classifier)  # what cannot be used is refused now, not at the first request
@@ -390,8 +391,7 @@ def _tokens_in(classifier: Classifier, seconds: float) -> int:
     classifier.predict(texts)  # warms up
     begin = time.perf_counter()
     classifier.predict(texts)
-    read = sum(len(text.token_ids) for text in texts)
-    tokens = read * seconds / (time.perf_counter() - begin)
+    tokens = sum(len(t.token_ids) for t in texts) * seconds / (time.perf_counter() - begin)
     return int(min(max(tokens, 512), 16384))
 
 

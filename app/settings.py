@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     )
     port: int = Field(8000, ge=0, le=65535, description="TCP port; 0 takes any free one")
     checkpoint: str = Field(
-        str(STARTER), description="folder of the classifier, or its id on a model hub"
+        str(STARTER), min_length=1, description="folder of the classifier, or its id on a model hub"
     )
     device: str = Field(
         "auto", description="auto (CUDA where there is one, else the CPU), cpu, cuda or cuda:N"

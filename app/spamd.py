@@ -116,6 +116,13 @@ class Verdict:
     required_score: float
     symbols: list[str]
 
+    @property
+    def points(self) -> tuple[float, float]:
+        """Score and required score to one digit. What is no spam stays below, where both round to
+        the same: Exim goes by the numbers alone."""
+        score, required = round(self.score, 1), round(self.required_score, 1)
+        return score if self.is_spam else min(score, required - 0.1), required
+
 
 class Spamd:
     """The listener. ``serve`` runs until it is cancelled."""
@@ -296,8 +303,8 @@ def _inflate(packed: bytes, is_cut: bool, most: int) -> tuple[bytes, bool]:
 def format_reply(request: Request, verdict: Verdict) -> bytes:
     """The reply as the version of the client expects it; as SpamAssassin 4.0's spamd words it."""
     yes, no = ("Yes", "No") if request.command == "REPORT_IFSPAM" else ("True", "False")
-    spam = f"Spam: {yes if verdict.is_spam else no} ; {verdict.score:.1f} / "
-    spam += f"{verdict.required_score:.1f}\r\n"
+    score, required = verdict.points
+    spam = f"Spam: {yes if verdict.is_spam else no} ; {score:.1f} / {required:.1f}\r\n"
     if request.command == "CHECK":
         return f"SPAMD/1.1 0 EX_OK\r\n{spam}\r\n".encode()
     body = _reply_body(request, verdict)
@@ -320,10 +327,9 @@ def _reply_body(request: Request, verdict: Verdict) -> bytes:
         return mark_message(request.message, verdict, headers_only=request.command == "HEADERS")
     if request.command == "REPORT_IFSPAM" and not verdict.is_spam:
         return b""
-    return (
-        f"spamgate: {verdict.score:.1f} of {verdict.required_score:.1f} points"
-        f"{', spam' if verdict.is_spam else ''}\n"
-    ).encode()
+    score, required = verdict.points
+    spam = ", spam" if verdict.is_spam else ""
+    return f"spamgate: {score:.1f} of {required:.1f} points{spam}\n".encode()
 
 
 def mark_message(message: bytes, verdict: Verdict, *, headers_only: bool) -> bytes:
@@ -337,10 +343,10 @@ def mark_message(message: bytes, verdict: Verdict, *, headers_only: bool) -> byt
     head = _MARK.sub(b"", head)
     answer = "Yes" if verdict.is_spam else "No"
     tests = ",".join(verdict.symbols) if verdict.is_spam else "none"
+    score, required = verdict.points
     fields = [
         f"X-Spam-Flag: {answer.upper()}",
-        f"X-Spam-Status: {answer}, score={verdict.score:.1f} "
-        f"required={verdict.required_score:.1f} tests={tests}",
+        f"X-Spam-Status: {answer}, score={score:.1f} required={required:.1f} tests={tests}",
     ]
     line_end = "\r\n" if b"\r\n" in message[:end] else "\n"
     marks = "".join(field + line_end for field in fields).encode()

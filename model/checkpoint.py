@@ -102,7 +102,7 @@ def load_classifier(source: str | Path) -> Checkpoint:
     return Checkpoint(
         model=model.eval(),
         name=folder.resolve().name if folder == Path(source) else str(source),
-        sha256=_hash_files(folder),
+        sha256=hash_files(folder),
         read_token=own.get("read_token", "last"),
         causal_mask=own.get("causal_mask", True),
         golden=_read_golden(folder / "golden.json"),
@@ -283,7 +283,12 @@ def _check_classifier(settings: dict[str, Any], path: Path) -> None:
         )
 
 
-def _hash_files(folder: Path) -> str:
+def hash_files(folder: Path) -> str:
+    """``sha256`` of the checkpoint in a folder.
+
+    Raises:
+        CheckpointError: a file that cannot be read.
+    """
     digest = hashlib.sha256()
     for path in [*sorted(folder.glob("*.safetensors")), folder / "config.json"]:
         try:

@@ -137,6 +137,19 @@ def test_an_average_is_read_where_its_runs_are(corpus: Path, tmp_path: Path) -> 
     assert mean == pytest.approx(own, abs=1e-6)
 
 
+def test_the_share_of_spam_is_told_only_where_all_runs_assume_it(
+    corpus: Path, tmp_path: Path
+) -> None:
+    plain = run(tmp_path, corpus, "plain", 1)
+    other = run(tmp_path, corpus, "other", 2)
+    weighted = run(tmp_path, corpus, "weighted", 1, TINY_RECIPE + "spam_weight = 8.0\n")
+    for number, (second, is_known) in enumerate(((other, True), (weighted, False))):
+        out = tmp_path / f"average{number}"
+        arguments = [str(plain), str(second), "--data", str(corpus), "--out", str(out)]
+        assert average.main(arguments) == 0
+        assert ("spam_prior" in json.loads((out / "run.json").read_text())) is is_known
+
+
 def test_an_average_is_measured_in_float32(corpus: Path, tmp_path: Path) -> None:
     recipe = TINY_RECIPE.replace('precision = "float32"', 'precision = "bfloat16"')
     one = run(tmp_path, corpus, "one", 1, recipe)

@@ -1,13 +1,13 @@
 """The docs page and the page at / in a real browser: they work, and ask nothing elsewhere."""
 
 import asyncio
+import contextlib
 import os
 import re
 import shutil
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ PHONE, DESK = (375, 700), (1200, 1600)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a chromium on the PATH")
 
 
-@contextmanager
+@contextlib.contextmanager
 def served(**settings: Any) -> Iterator[str]:
     """The address of a service in a thread of this process: a browser needs a socket, not a
     process."""
@@ -183,3 +183,77 @@ def test_no_verdict_stays_that_is_of_another_message(browser: Any, address: str)
     page.locator("#problem").wait_for()
     assert not page.locator("#result").is_visible()
     page.close()
+
+
+def test_a_check_ends_the_one_before_it(browser: Any, address: str) -> None:
+    from playwright.sync_api import expect
+
+    page, _, _ = open_page(browser, f"{address}/", DESK)
+    page.evaluate("""() => {
+        const ask = window.fetch;
+        window.asked = [];
+        window.fetch = (url, request) => (asked.push(request), ask(url, request));
+    }""")
+    # Else its answer, when it came, would stand below the second message.
+    page.route("**/classify/message*", lambda route: None)
+    page.fill("#message", "First")
+    page.get_by_role("button", name="Check").click()
+    page.unroute("**/classify/message*")
+    page.fill("#message", "Second")
+    page.get_by_role("button", name="Check").click()
+    expect(page.locator("#text")).to_have_text("Second")
+    assert page.evaluate("asked.map((request) => request.signal?.aborted)") == [True, False]
+    assert not page.locator("#problem").is_visible()
+    page.close()
+
+
+def test_the_same_file_can_be_opened_again(browser: Any, address: str, tmp_path: Path) -> None:
+    eml = tmp_path / "winner.eml"
+    eml.write_bytes(SPAM_MAIL)
+    page, _, _ = open_page(browser, f"{address}/", DESK)
+    page.set_input_files("#file", eml)
+    page.fill("#message", "typed")
+    assert page.inner_text("#name") == ""
+    page.set_input_files("#file", eml)
+    assert page.inner_text("#name") == "winner.eml"
+    page.close()
+
+
+@pytest.mark.parametrize(("kind", "is_taken"), [("file", True), ("text", False)])
+def test_files_alone_are_taken_from_what_is_dropped(
+    browser: Any, address: str, kind: str, is_taken: bool
+) -> None:
+    page, _, _ = open_page(browser, f"{address}/", DESK)
+    drop = """(kind) => {
+        const dataTransfer = new DataTransfer();
+        if (kind === "file") dataTransfer.items.add(new File(["x"], "x.eml"));
+        else dataTransfer.setData("text/plain", "x");
+        const told = { dataTransfer, bubbles: true, cancelable: true };
+        return ["dragenter", "dragover", "drop"].map(
+            (type) => !document.getElementById("message").dispatchEvent(new DragEvent(type, told)));
+    }"""
+    assert page.evaluate(drop, kind) == [is_taken] * 3
+    assert page.inner_text("#name") == ("x.eml" if is_taken else "")
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_problems_can_be_read_on_either_ground(browser: Any, address: str, scheme: str) -> None:
+    page, _, _ = open_page(browser, f"{address}/", DESK)
+    page.emulate_media(color_scheme=scheme)
+    # What the canvas is painted with has no name of its own in styles.
+    page.evaluate("document.body.style.backgroundColor = 'Canvas'")
+    colors = [
+        page.evaluate(f"getComputedStyle(document.querySelector('{element}')).{name}")
+        for element, name in (("#problem", "color"), ("body", "backgroundColor"))
+    ]
+    lighter, darker = sorted((_luminance(color) for color in colors), reverse=True)
+    assert (lighter + 0.05) / (darker + 0.05) >= 4.5  # WCAG's AA
+    page.close()
+
+
+def _luminance(color: str) -> float:
+    """Of a colour as browsers compute it, by WCAG."""
+    shares = [int(number) / 255 for number in re.findall(r"\d+", color)[:3]]
+    linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in shares]
+    return sum(weight * x for weight, x in zip((0.2126, 0.7152, 0.0722), linear, strict=True))

@@ -11,7 +11,7 @@ import pytest
 
 from app import take_ctrl_c
 from model.checkpoint import CheckpointError
-from training.command import CtrlC, check_new, exit_code, portable
+from training.command import CtrlC, check_folder, check_new, exit_code, portable
 from training.config import TrainingError
 
 STORIES = {
@@ -109,6 +109,8 @@ def test_a_new_place_is_free_and_takes_files(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
         check_new(tmp_path / "file" / "run")
+    with pytest.raises(CheckpointError, match="runs is a folder"):
+        check_folder(tmp_path / "runs")
     if Path("/proc").is_dir():
         with pytest.raises(OSError, match="/proc"):
             check_new(Path("/proc/run"))

@@ -277,6 +277,8 @@ def test_what_gives_no_figures_is_refused_before_the_training(
         assert message in capsys.readouterr().err
     assert compare.main([*arguments, "--out", str(foreign / "compare.json")]) == 2
     assert "cannot read or write" in capsys.readouterr().err
+    assert compare.main([*arguments, "--out", str(tmp_path)]) == 2
+    assert "is a folder, where a file is to be written" in capsys.readouterr().err
 
 
 def test_ctrl_c_in_a_training_ends_the_comparison(

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import zipfile
 from functools import partial
@@ -117,8 +118,14 @@ def test_two_corpora_of_one_name_are_refused(tmp_path: Path) -> None:
         path = tmp_path / folder / "texts.jsonl"
         path.write_text('{"label": "spam", "text": "win"}\n')
         places.append(f"jsonl={path}")
-    with pytest.raises(CorpusError, match="two corpora are named texts.jsonl"):
+    with pytest.raises(CorpusError, match="two corpora are named texts"):
         read_corpora(places, TrainConfig(corpora=("jsonl",)))
+    (tmp_path / "messages").write_text("ham\thello\n")
+    path.rename(tmp_path / "sms.jsonl")  # figures of both would be those of "sms"
+    for places in (["sms=messages", "jsonl=sms.jsonl"], ["jsonl=sms.jsonl", "sms=messages"]):
+        given = [place.replace("=", f"={tmp_path}/") for place in places]
+        with pytest.raises(CorpusError, match="two corpora are named sms"):
+            read_corpora(given, TrainConfig(corpora=("sms", "jsonl")))
 
 
 def test_missing_and_altered_files_are_clear_errors(tmp_path: Path, corpus: Path) -> None:
@@ -135,6 +142,18 @@ def test_a_message_in_another_group_is_another_corpus(tmp_path: Path) -> None:
     (tmp_path / "ham" / "1.txt").write_text("hello")
     before = sha256_of(tmp_path)
     (tmp_path / "ham" / "1.txt").rename(tmp_path / "spam" / "1.txt")
+    assert sha256_of(tmp_path) != before
+
+
+def test_a_name_that_is_not_utf8_is_a_part_of_the_corpus(tmp_path: Path) -> None:
+    (tmp_path / "ham").mkdir()
+    odd = os.path.join(os.fsencode(tmp_path), b"ham", b"caf\xe9.txt")
+    try:
+        Path(os.fsdecode(odd)).write_text("hello")
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 alone")
+    before = sha256_of(tmp_path)
+    os.rename(odd, odd.replace(b"\xe9", b"\xe8"))
     assert sha256_of(tmp_path) != before
 
 
@@ -169,6 +188,43 @@ def test_download_tries_each_url_and_checks_the_inner_file(
     found.unlink()
     with pytest.raises(CorpusError, match="could not be downloaded.*--data"):
         find_sms_file(None, urls, "")
+
+
+@pytest.mark.parametrize("answer", ["cut", "no HTTP", "damaged"])
+def test_a_download_that_breaks_off_goes_on_with_the_next_url(
+    answer: str, tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpora, "_CACHE", tmp_path / "cache")
+    with zipfile.ZipFile(tmp_path / "sms.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(corpus, "SMSSpamCollection")
+    damaged = bytearray((tmp_path / "sms.zip").read_bytes())
+    damaged[60:200] = bytes(140)
+
+    class Breaking(QuietHandler):
+        def do_GET(self) -> None:
+            if self.path != "/broken":
+                super().do_GET()
+            elif answer == "no HTTP":
+                self.wfile.write(b"nothing\r\n\r\n")
+            else:
+                self.send_response(200)
+                if answer == "cut":
+                    self.send_header("Transfer-Encoding", "chunked")
+                self.end_headers()
+                self.wfile.write(b"ffff\r\nPK" if answer == "cut" else damaged)
+
+    Breaking.protocol_version = "HTTP/1.1" if answer == "cut" else "HTTP/1.0"
+    handler = partial(Breaking, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        site = f"http://127.0.0.1:{server.server_port}"
+        try:
+            found = find_sms_file(None, [f"{site}/broken", f"{site}/sms.zip"], "")
+        finally:
+            server.shutdown()
+            thread.join()
+    assert found.read_bytes() == corpus.read_bytes()
 
 
 def test_replay_is_dealt_among_seeds(corpus: Path, tmp_path: Path) -> None:

@@ -201,3 +201,14 @@ def test_evaluate_prints_figures_and_refuses_bad_input(
     assert "no checkpoint folder" in capsys.readouterr().err
     assert evaluate.main([str(folder), "--data", f"text={corpus}"]) == 2
     assert "has no labels: KIND is one of sms, jsonl, mail" in capsys.readouterr().err
+    assert evaluate.main([str(folder), "--data", f"csv={corpus}"]) == 2
+    assert "KIND one of sms, jsonl, mail." in capsys.readouterr().err
+
+
+def test_texts_of_one_class_are_refused_before_they_are_read(
+    tmp_path: Path, save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ham = tmp_path / "ham.jsonl"
+    ham.write_text('{"label": "ham", "text": "hello"}\n')
+    monkeypatch.setattr(evaluate, "spam_probabilities", None)
+    assert evaluate.main([str(save_tiny()), "--data", f"jsonl={ham}"]) == 2

@@ -32,23 +32,26 @@ def say_with_curl(url: str, folder: Path) -> str:
     return subprocess.run(shell, cwd=folder, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
-def say_with_jasmin(url: str, folder: Path) -> str:
+def say_with_jasmin(url: str, folder: Path, field: str = "short_message") -> str:
     """Whether the interceptor script of examples/sms holds an SMS back."""
     text = (EXAMPLES / "sms" / "README.md").read_text(encoding="utf-8")
     script = textwrap.dedent(text[text.index("    import json") :])
     coding = "DataCoding[scheme: DEFAULT, schemeData: UCS2]"
-    pdu = SimpleNamespace(
-        params={"short_message": "чек".encode("utf-16-be"), "data_coding": coding}
-    )
+    pdu = SimpleNamespace(params={field: "чек".encode("utf-16-be"), "data_coding": coding})
     names: dict[str, object] = {"routable": SimpleNamespace(pdu=pdu)}
     exec(script.replace(URL, url), names)
     return "spam" if names["smpp_status"] else "pass"
 
 
-def test_jasmin_sends_what_a_message_says(tmp_path: Path) -> None:
+@pytest.mark.parametrize("field", ["short_message", "message_payload"])
+def test_jasmin_sends_what_a_message_says(tmp_path: Path, field: str) -> None:
     with server(SPAM_REPLY) as (url, got):
-        say_with_jasmin(url, tmp_path)
+        assert say_with_jasmin(url, tmp_path, field) == "spam"
     assert json.loads(got[0][2]) == {"texts": ["чек"]}
+
+
+def test_jasmin_lets_a_message_without_a_text_pass(tmp_path: Path) -> None:
+    assert say_with_jasmin(URL, tmp_path, "other") == "pass"
 
 
 @pytest.mark.parametrize("say", [say_with_curl, say_with_jasmin])

@@ -88,6 +88,16 @@ def test_interrupted_table_goes_on_where_it_stopped(
     assert "| 1 | the chapter |" in (out / "results.md").read_text()
 
 
+def test_a_place_that_takes_no_results_is_found_before_the_training(
+    corpus: Path, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(experiments, "finetune", None)
+    (tmp_path / "results.json").mkdir()
+    assert run("1", corpus, tiny_base, tmp_path, seeds=1) == 2
+    if Path("/proc").is_dir():
+        assert run("1", corpus, tiny_base, Path("/proc"), seeds=1) == 2
+
+
 def test_a_table_without_seeds_is_refused(
     corpus: Path, tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
+from model.checkpoint import CheckpointError
 from model.packing import pack
 from model.tokenizer import ENDOFTEXT, encode, token_bytes
 from tests.tiny_training import synthetic_lines
@@ -267,6 +268,16 @@ def test_a_distilling_run_learns_and_resumes_with_its_pupil(tmp_path: Path) -> N
         if number >= 20:
             resumed.step(batch)
     assert resumed.held_back_lessons() == pytest.approx(after, rel=1e-4)
+    every = every_window(texts)
+    path = tmp_path / "fewer.safetensors"
+    save_lessons(
+        path, every, [(np.array([0], np.int16), np.ones((1, 1), np.float16))] * len(every), 1
+    )
+    with pytest.raises(CheckpointError, match="of another --teacher"):
+        Pretrainer(config, texts, CPU, Lessons(path)).restore(tmp_path / "half")
+    (tmp_path / "half" / "state.json").write_bytes(b"\xff")
+    with pytest.raises(CheckpointError, match="is not JSON"):
+        resumed.restore(tmp_path / "half")
 
 
 def features_batches(config: PretrainConfig, texts: TextSplit) -> list[list[Window]]:

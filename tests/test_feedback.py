@@ -76,6 +76,7 @@ def test_texts_messages_and_digests_are_kept(
         (f"Hello\n\n{SPAM}", 1),
     }
     assert kept.textless == 1
+    assert kept.summary() == "feedback: 2 texts; left out 1 of which nobody sent the text"
 
 
 def test_raw_message_is_told_with_a_query(save_tiny: Callable[..., Path], tmp_path: Path) -> None:
@@ -238,6 +239,17 @@ def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
     store._connection.execute("PRAGMA max_page_count = 5")  # as a disk without room answers
     with pytest.raises(FeedbackFull, match="disk"):
         store.add(report("a" * 20_000, "spam", "joe", "x" * 20_000))
+    store.close()
+
+
+def test_a_disk_that_fails_is_told_as_such(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = FeedbackStore(tmp_path / "f", max_bytes=1 << 20)
+    store._connection.execute("PRAGMA query_only = ON")  # as a disk that is read-only now answers
+    with pytest.raises(FeedbackBusy, match="cannot be written .*readonly"):
+        store.add(report("a", "spam", "joe"))
+    assert "feedback not kept" in caplog.messages
     store.close()
 
 

@@ -190,6 +190,14 @@ def test_head_alone_leaves_the_base_as_it_was(
     from model.checkpoint import load_base
 
     assert base.equal(load_base(tiny_base).wte.weight)
+    again = tmp_path / "again"
+    recipe.write_text(f'base = "{out}"\ntrained = "head"\nprecision = "float32"\n')
+    arguments = [str(recipe), "--data", str(corpus), "--out", str(again), "--epochs", "1"]
+    assert finetune.main([*arguments, "--device", "cpu"]) == 0
+    facts = json.loads((again / "run.json").read_text())
+    assert facts["base_sha256"] == load_classifier(out).sha256
+    assert facts["teacher_sha256"] is None
+    assert (facts["device"], facts["precision"], facts["processes"]) == ("cpu", "float32", 1)
 
 
 @pytest.mark.parametrize(

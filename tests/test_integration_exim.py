@@ -1,5 +1,6 @@
 """Exim (Debian: exim4-daemon-heavy) and spamc, the real ones, by the spamd protocol."""
 
+import json
 import subprocess
 import tempfile
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fake_server import server
 from tests.mail_programs import (
     HAM_MAIL,
     SPAM_MAIL,
@@ -66,6 +68,14 @@ def exim(port: int, message: bytes) -> str:
 def test_exim_refuses_spam_and_takes_ham(spamd_port: int) -> None:
     assert exim(spamd_port, SPAM_MAIL).startswith("550 ")
     assert exim(spamd_port, HAM_MAIL).startswith("250 ")
+
+
+def test_exim_takes_what_rounds_up_to_the_cut_off(folder: Path) -> None:
+    answer = {"action": "no action", "score": 4.3622, "required_score": 4.4002, "symbols": {}}
+    with server(json.dumps(answer).encode()) as (url, _):
+        service_port = int(url.rpartition(":")[2])
+        with spamd(service_port, folder / "spamd-almost.log") as port:
+            assert exim(port, SPAM_MAIL).startswith("250 ")
 
 
 def test_exim_takes_mail_when_the_listener_is_down() -> None:

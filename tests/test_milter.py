@@ -1,16 +1,18 @@
 """The milter of examples/postfix, spoken to as an MTA speaks to it."""
 
+import contextlib
 import json
 import socket
 import struct
 import sys
+import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from tests.fake_server import Got, server
-from tests.mail_programs import free_port, process
+from tests.mail_programs import free_port, process, stuck_service
 
 MILTER = Path(__file__).parents[1] / "examples" / "postfix" / "milter.py"
 FIELDS = {"From": "a@example.org", "Subject": " x\n\tfolded"}
@@ -109,6 +111,62 @@ def test_spam_is_refused_where_it_is_asked_for(tmp_path: Path) -> None:
 def test_mail_passes_without_a_whole_answer(tmp_path: Path) -> None:
     with service("spam", missing=5) as (url, _):
         assert talk(url, tmp_path, "--reject") == [[b"a"]]
+
+
+def negotiated(port: int) -> socket.socket:
+    """A session that has told its first field."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=30)
+    connection.sendall(packet(b"O", struct.pack("!III", 6, 0x1FF, 0x1FFFFF)))
+    assert read_packet(connection)[0] == b"O"
+    connection.sendall(packet(b"L", _field("Subject", "x")))
+    return connection
+
+
+def test_mail_passes_in_time_however_many_wait(tmp_path: Path) -> None:
+    port, log = free_port(), tmp_path / "milter.log"
+    with stuck_service() as stuck, contextlib.ExitStack() as stack:
+        command = [
+            sys.executable,
+            MILTER,
+            "--port",
+            port,
+            "--spamgate",
+            f"http://127.0.0.1:{stuck}",
+        ]
+        stack.enter_context(process(command, log, port=port))
+        # More than the threads that Python takes for such waits.
+        connections = [stack.enter_context(negotiated(port)) for _ in range(64)]
+        begin = time.monotonic()
+        for connection in connections:
+            connection.sendall(packet(b"E"))
+        assert [read_packet(connection) for connection in connections] == [(b"a", b"")] * 64
+        assert time.monotonic() - begin < 7.5
+
+
+def test_no_more_of_a_long_mail_is_held_than_the_service_reads(tmp_path: Path) -> None:
+    port, piece = free_port(), packet(b"B", b"x" * 65_535)
+    with service("ham") as (url, got), contextlib.ExitStack() as stack:
+        command = [sys.executable, MILTER, "--port", port, "--spamgate", url]
+        stack.enter_context(process(command, tmp_path / "milter.log", port=port))
+        connection = stack.enter_context(negotiated(port))
+        for _ in range(200):
+            connection.sendall(piece)
+        connection.sendall(packet(b"E"))
+        assert read_packet(connection)[0] == b"h"
+    assert len(got[0][2]) == len(b"Subject: x\r\n\r\n") + (8 << 20)
+
+
+def test_client_that_goes_leaves_no_traceback(tmp_path: Path) -> None:
+    port, log = free_port(), tmp_path / "milter.log"
+    with service("ham") as (url, _):
+        command = [sys.executable, MILTER, "--port", port, "--spamgate", url]
+        with process(command, log, port=port):
+            for rest in (b"", b"\0\0", b"\0\0\0\x09Bhalf"):
+                with negotiated(port) as connection:
+                    connection.sendall(rest)
+                    connection.shutdown(socket.SHUT_WR)
+                    assert connection.recv(1) == b""
+    assert log.read_text() == ""
 
 
 def test_mail_passes_without_a_verdict(tmp_path: Path) -> None:

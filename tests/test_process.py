@@ -86,6 +86,24 @@ def test_a_started_service_answers_and_ends_at_sigterm(save_tiny: Callable[..., 
         assert process.returncode == 0
 
 
+def test_at_sigterm_a_checkpoint_that_is_being_loaded_is_not_waited_for() -> None:
+    code = (
+        "import sys, threading; from app import service; from app.__main__ import main\n"
+        "service._load = lambda *arguments: threading.Event().wait(600)\n"
+        "sys.exit(main())"
+    )
+    command = [sys.executable, "-c", code, "--port", "0"]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    try:
+        read_address(process)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+        assert process.returncode == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_keys_are_read_anew_at_a_reload_and_stay_where_they_cannot_be(
     save_tiny: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -177,6 +195,18 @@ def test_the_time_to_drain_is_given_once(
     monkeypatch.setattr(server._service, "drain", drain)
     asyncio.run(server._drain())
     assert server.config.timeout_graceful_shutdown == 5
+
+
+def test_who_drains_says_at_once_that_connections_end(
+    save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only once uvicorn makes its list anew: a request on a kept connection would be lost."""
+    server = Server(make_settings(save_tiny(), drain_seconds=0))
+    date = (b"date", b"today")
+    server.server_state.default_headers = [date, (b"connection", b"keep-alive")]
+    monkeypatch.setattr("app.server._NOTICE_SECONDS", 0)
+    asyncio.run(server._drain())
+    assert server.server_state.default_headers == [date, (b"connection", b"close")]
     assert server.config.encoded_headers == [(b"connection", b"close")]
 
 
@@ -199,6 +229,7 @@ def test_a_signal_before_the_service_has_started_ends_it(save_tiny: Callable[...
         (["--device", "cuda:7"], "device 'cuda:7' is not there"),
         (["--port", "70000"], "port is '70000'"),
         (["--host", ""], "host is ''"),
+        (["--checkpoint", ""], "checkpoint is ''"),
         (["--host", "no-such-host.invalid"], "cannot listen on no-such-host.invalid:0"),
         (["--drain-seconds", "inf"], "drain_seconds is 'inf'"),
         (["--feedback-key", "k", "--feedback-file", "no/such/f"], "feedback_file is no/such/f"),

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from app import service
+from app.errors import ReloadFailed
+from app.main import create_app
 from app.settings import Settings
 from model.classifier import Classifier
 from model.windows import WindowedText, encode_windows
-from tests.serving import make_settings, post, serving
+from tests.serving import make_settings, post, running, serving
 
 
 def test_switching_checkpoints_under_load_fails_no_request(save_tiny: Callable[..., Path]) -> None:
@@ -123,6 +125,19 @@ def test_a_new_checkpoint_with_wrong_golden_answers_is_not_switched_to(
 
     folder, other = save_tiny("tiny"), save_tiny("other", seed=1)
     shutil.copy(folder / "golden.json", other / "golden.json")
+    asyncio.run(scenario())
+
+
+def test_no_model_is_kept_to_go_back_to_where_nobody_can_ask_for_it(
+    save_tiny: Callable[..., Path],
+) -> None:
+    async def scenario() -> None:
+        app = create_app(make_settings(save_tiny()))
+        async with running(app):
+            await app.state.service.reload()
+            with pytest.raises(ReloadFailed, match="no model to go back to"):
+                await app.state.service.roll_back()
+
     asyncio.run(scenario())
 
 

@@ -27,6 +27,33 @@ def test_no_script_runs_what_names_the_path_of_the_environment() -> None:
         assert set(run) <= {"python"}, script.name
 
 
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_build_that_was_stopped_goes_on_and_one_that_fails_says_where(
+    code: int, tmp_path: Path
+) -> None:
+    """Every program of the checkout is one that notes what it is told."""
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    fails = f"case $* in *training.pretrain*language.toml*) exit {code};; esac"
+    program = f'#!/bin/sh\necho "$@" >>told\n{fails}\n'
+    for name in ("scripts/setup", ".venv/bin/python"):
+        (tmp_path / name).write_text(program)
+        (tmp_path / name).chmod(0o755)
+    script = shutil.copy(SCRIPTS / "build-starter", tmp_path / "scripts")
+    (tmp_path / "out" / "language.unfinished" / "step-0000350").mkdir(parents=True)
+    done = subprocess.run([script, "data", "out"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == code
+    assert done.stderr == (
+        code and "build-starter: not finished; the newest of out/*.log says why\n" or ""
+    )
+    pretrainings = [
+        line for line in (tmp_path / "told").read_text().splitlines() if "training.pretrain" in line
+    ]
+    assert [line.endswith(" --resume") for line in pretrainings] == (
+        [True] if code else [True, False]
+    )
+
+
 @pytest.mark.parametrize("command", [["test"], ["build-starter", "data", "out"]])
 def test_ctrl_c_ends_what_runs_in_the_background_too(command: list[str], tmp_path: Path) -> None:
     """Every program of the checkout is one that tells its start, then holds a pipe open."""

@@ -89,6 +89,31 @@ def test_lists_that_nobody_has_begun_to_read_are_refused_at_the_end(
     asyncio.run(scenario())
 
 
+def test_a_list_whose_client_has_gone_is_read_no_further(
+    save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def read_slowly(text: str, *arguments: Any) -> WindowedText:
+        read.append(text[:4])
+        return slow(text, *arguments)
+
+    async def scenario() -> None:
+        async with running(create_app(make_settings(folder))) as client:
+            gone = post(client, LONG, *["more"] * 50)
+            await until(slow.reading.is_set)
+            gone.cancel()
+            await asyncio.wait([gone])
+            slow.go_on.set()
+            assert (await post(client, f"next {LONG}", "of two")).status_code == 200
+        assert "more" not in read
+
+    slow = SlowReader()
+    folder = save_tiny()
+    monkeypatch.setattr(service, "encode_windows", read_slowly)
+    asyncio.run(scenario())
+
+
 def test_keys_of_long_texts_are_made_where_these_are_read(
     save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

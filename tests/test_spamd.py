@@ -85,6 +85,16 @@ def test_check_tells_spam_from_ham() -> None:
         assert b"Spam: False ; -4.0 / 3.0\r\n" in ask(url, command("CHECK"))
 
 
+def test_points_are_below_the_required_ones_where_no_spam_rounds_up_to_them() -> None:
+    almost = HAM | {"score": 4.3622, "required_score": 4.4002}
+    with service(almost) as (url, _):
+        assert b"Spam: False ; 4.3 / 4.4\r\n" in ask(url, command("CHECK"))
+        assert b"4.3 of 4.4 points" in ask(url, command("REPORT"))
+        assert b"score=4.3 required=4.4" in ask(url, command("PROCESS"))
+    with service(almost | SPAM | {"score": 4.4002, "required_score": 4.4002}) as (url, _):
+        assert b"Spam: True ; 4.4 / 4.4\r\n" in ask(url, command("CHECK"))
+
+
 def test_message_without_a_stated_length_ends_with_the_stream() -> None:
     with service(SPAM) as (url, got):
         ask(url, b"CHECK SPAMC/1.2\r\n\r\n" + MAIL)

@@ -120,8 +120,11 @@ def _run(options: argparse.Namespace) -> int:
     run = measure_model(model, read_token, splits, parts, outcome, exact, device)
     outcome.snapshot.validation_loss = run.metrics["validation"].loss
     told = _told(checkpoints)
+    facts = run.facts
+    if not config.calibrate and not all("spam_prior" in (c.run or {}) for c in checkpoints):
+        facts = {key: fact for key, fact in facts.items() if key != "spam_prior"}
     record = RunRecord.of(
-        run.splits, outcome, run.metrics, run.facts, corpus.sha256, told, is_average=True
+        run.splits, outcome, run.metrics, facts, corpus.sha256, told, is_average=True
     )
     save_run(options.out, config, run, record)
     print(as_table(run.metrics))

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
-from training.baselines import make_features
+from training.baselines import fit_features
 from training.corpora import Example
 
 # Each text is judged by the regression that was fitted without its fifth.
@@ -35,8 +35,8 @@ class BagOfWords:
             examples: the training part.
             seed: draws the parts.
         """
-        self._features = make_features(_FEWEST_TEXTS)
-        matrix = self._features.fit_transform([example.text for example in examples])
+        texts = [example.text for example in examples]
+        self._features, matrix = fit_features(texts, _FEWEST_TEXTS)
         labels = np.array([example.label for example in examples])
         self._part = np.random.default_rng(seed).integers(_FOLDS, size=len(labels))
         self._models = [

@@ -5,12 +5,16 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import FeatureUnion, make_union
 from sklearn.svm import LinearSVC
 
+from training.config import TrainingError
 from training.corpora import Example
+
+_WORDS = "tfidfvectorizer-1"  # as make_union names the first
 
 
 def fit_baselines(
@@ -25,8 +29,7 @@ def fit_baselines(
         "TF-IDF + linear SVM": LinearSVC(random_state=seed),
         "TF-IDF + logistic regression": LogisticRegression(C=10, max_iter=1000),
     }
-    features = make_features()
-    matrix = features.fit_transform([e.text for e in train])
+    features, matrix = fit_features([e.text for e in train])
     labels = [e.label for e in train]
     return {
         name: partial(_probabilities, features, model.fit(matrix, labels))
@@ -34,12 +37,35 @@ def fit_baselines(
     }
 
 
-def make_features(fewest_texts: int = 1) -> FeatureUnion:
+def fit_features(texts: Sequence[str], fewest_texts: int = 1) -> tuple[FeatureUnion, csr_matrix]:
     """TF-IDF of words and pairs of them and of their stretches of 2 to 5 characters.
 
     Args:
+        texts: the training part. Where they have no words in common, as of emoji alone, stretches
+            are all there is.
         fewest_texts: features of fewer training texts are left out.
+
+    Returns:
+        What makes the features, and those of the texts.
+
+    Raises:
+        TrainingError: there are no features at all.
     """
+    features = _make_features(fewest_texts)
+    try:
+        return features, features.fit_transform(texts)
+    except ValueError:
+        features.set_params(**{_WORDS: "drop"})
+    try:
+        return features, features.fit_transform(texts)
+    except ValueError as error:
+        raise TrainingError(
+            f"a bag of words finds nothing to count in the {len(texts)} training texts: there are "
+            "too few, or they are blank."
+        ) from error
+
+
+def _make_features(fewest_texts: int) -> FeatureUnion:
     return make_union(
         TfidfVectorizer(
             analyzer="word", ngram_range=(1, 2), sublinear_tf=True, min_df=fewest_texts

@@ -12,9 +12,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 
-from model.checkpoint import CheckpointError
+from model.checkpoint import CheckpointError, hash_files
 from model.folders import read_json, write_json
 from model.hub import resolve
 from training.config import TrainConfig
@@ -22,7 +23,8 @@ from training.corpora import CorpusError, Source, sha256_of
 from training.cutoffs import ReliabilityBin, as_reliability_table
 from training.data import Splits
 from training.evaluate import Metrics, as_table
-from training.loop import Outcome
+from training.loop import Outcome, chosen_precision
+from training.parallel import num_processes
 
 # Written for this project: no text of a corpus, so that a checkpoint gives none away. The first
 # two are the sentences of the post that the recipe comes from.
@@ -118,6 +120,26 @@ def write_run_json(path: Path, config: TrainConfig, record: RunRecord) -> None:
     }
     fields = dataclasses.asdict(record)
     write_json(path, facts | fields.pop("facts") | fields)
+
+
+def circumstances(config: TrainConfig, device: torch.device) -> dict[str, object]:
+    """What a recipe leaves open: which files its names stood for, and what computed.
+
+    Returns:
+        ``base_sha256`` (as ``Checkpoint.sha256``) and ``teacher_sha256``, None where there is
+        none; ``device``, ``precision`` and ``processes``.
+
+    Raises:
+        CheckpointError: as for ``read_run``.
+    """
+    has_base = config.base != "random"
+    return {
+        "base_sha256": hash_files(resolve(config.base)) if has_base else None,
+        "teacher_sha256": sha256_of(Path(config.teacher)) if config.teacher else None,
+        "device": str(device),
+        "precision": chosen_precision(config.precision, device),
+        "processes": num_processes(),
+    }
 
 
 def read_run(place: str) -> dict[str, Any] | None:

@@ -60,8 +60,11 @@ def check_folder(out: Path) -> None:
     """Makes the folder that a result will stand in, and tries whether it takes files.
 
     Raises:
+        CheckpointError: a folder is there in the result's place.
         OSError: no such folder can be made, or nothing be written to it.
     """
+    if out.is_dir():
+        raise CheckpointError(f"{out} is a folder, where a file is to be written: give its name.")
     out.parent.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=out.parent).close()
 

@@ -324,8 +324,11 @@ def read_recipe(path: Path, schema: type[_Recipe], **overrides: object) -> _Reci
     try:
         return schema.model_validate(values)
     except ValidationError as error:
+        # What does not fit together is of no one key.
         problems = "; ".join(
             f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})"
+            if e["loc"]
+            else e["msg"].removeprefix("Value error, ")
             for e in error.errors()
         )
         known = ", ".join(schema.model_fields)

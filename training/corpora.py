@@ -11,8 +11,9 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from http.client import HTTPException
 from pathlib import Path
 
 from model.gpt2 import LABELS
@@ -22,6 +23,7 @@ from training.config import TrainConfig, TrainingError
 SMS_FILE = "SMSSpamCollection"
 _CACHE = Path.home() / ".cache" / "spamgate"
 _MAX_DOWNLOAD_BYTES = 64 << 20
+_DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
 _EXAMPLE_NAME = re.compile(r"([\w-]+)\.example(\.\w+|\b)")
 _DEAL_SEED = 5  # the same for all runs, so that their parts are different ones
 _ENDINGS = ("com", "com", "com", "net", "org", "co.uk", "info", "biz", "in", "io")
@@ -58,9 +60,13 @@ class Source:
         Raises:
             CorpusError: not of that form.
         """
+        return cls._of_kind(text, KINDS)
+
+    @classmethod
+    def _of_kind(cls, text: str, kinds: Iterable[str]) -> "Source":
         kind, _, path = text.partition("=")
-        if kind not in KINDS or not path:
-            raise CorpusError(f"{text!r} is not KIND=PATH with KIND one of {', '.join(KINDS)}.")
+        if kind not in kinds or not path:
+            raise CorpusError(f"{text!r} is not KIND=PATH with KIND one of {', '.join(kinds)}.")
         folder = Path(path)
         return cls(kind, folder / SMS_FILE if kind == "sms" and folder.is_dir() else folder)
 
@@ -71,10 +77,9 @@ class Source:
         Raises:
             CorpusError: not of that form, or a kind without labels.
         """
-        source = cls.parse(text if "=" in text else f"sms={text}")
-        if source.kind not in CORPORA:
+        if text.startswith("text="):
             raise CorpusError(f"{text!r} has no labels: KIND is one of {', '.join(CORPORA)}.")
-        return source
+        return cls._of_kind(text if "=" in text else f"sms={text}", CORPORA)
 
     @property
     def name(self) -> str:
@@ -274,13 +279,19 @@ def read_corpora(places: Sequence[str], config: TrainConfig) -> Corpus:
     wanted: list[tuple[str, Path | None]] = [(s.kind, s.path) for s in sources]
     examples: list[Example] = []
     sha256: dict[str, str] = {}
+    kinds: dict[str, str] = {}  # of the names by which figures are told
     for kind, path in wanted or [("sms", None)]:
         if path is None or kind == "sms":
             path = find_sms_file(path, config.data_urls, config.data_sha256)
             read = read_sms_as_the_book if config.selection == "book" else read_sms
-            examples += read(path)
+            new = read(path)
         else:
-            examples += CORPORA[kind](path)
+            new = CORPORA[kind](path)
+        for name in {example.source for example in new}:
+            if "jsonl" in (kind, kinds.get(name)) and name in kinds:
+                raise _same_name(name)
+            kinds[name] = kind
+        examples += new
         _note(sha256, path)
     for path in map(Path, config.training_only):
         examples += read_training_only(path)
@@ -302,10 +313,12 @@ def _read_replay(config: TrainConfig) -> list[Example]:
 
 def _note(sha256: dict[str, str], path: Path) -> None:
     if path.name in sha256:
-        raise CorpusError(
-            f"two corpora are named {path.name}, and figures are told by name: rename one."
-        )
+        raise _same_name(path.name)
     sha256[path.name] = sha256_of(path)
+
+
+def _same_name(name: str) -> CorpusError:
+    return CorpusError(f"two corpora are named {name}, and figures are told by name: rename one.")
 
 
 def read_text(path: Path) -> str:
@@ -334,7 +347,8 @@ def sha256_of(path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     files = sorted(file for file in path.rglob("*") if file.is_file())
     lines = (f"{sha256_of(file)}  {file.relative_to(path).as_posix()}\n" for file in files)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    # A name that is not UTF-8 counts with its own bytes.
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _example(label: str, text: str, path: Path, number: int) -> Example:
@@ -354,7 +368,7 @@ def _download(path: Path, urls: Sequence[str], sha256: str) -> None:
             with urllib.request.urlopen(url, timeout=60) as response:
                 archive = response.read(_MAX_DOWNLOAD_BYTES)
             content = zipfile.ZipFile(io.BytesIO(archive)).read(SMS_FILE)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, HTTPException, ValueError, KeyError, *_DAMAGED_ZIP) as error:
             failures.append(f"{url}: {error}")
             continue
         _check_sha256(content, sha256, url)

@@ -143,14 +143,18 @@ def measure_with_intervals(
     return Measured(measure(labels, spam_probabilities, balanced=balanced), low, high)
 
 
+def _check_classes(labels: Sequence[int]) -> None:
+    if len(set(labels)) != 2:
+        raise TrainingError("metrics need ham and spam among the texts, one of them is absent.")
+
+
 def _as_arrays(
     labels: Sequence[int], spam_probabilities: Sequence[float]
 ) -> tuple[NDArray[np.int64], _Floats]:
     """Both as arrays, in falling order of probability."""
     truth = np.asarray(labels, dtype=np.int64)
     scores = np.asarray(spam_probabilities, dtype=np.float64)
-    if len(set(truth.tolist())) != 2:
-        raise TrainingError("metrics need ham and spam among the texts, one of them is absent.")
+    _check_classes(labels)
     order = np.argsort(-scores, kind="stable")
     return truth[order], scores[order]
 
@@ -325,6 +329,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     source = Source.labelled(options.data)
     examples = CORPORA[source.kind](source.path)
+    labels = [e.label for e in examples]
+    _check_classes(labels)
     classifier = Classifier.load(options.checkpoint, options.device, "float32")
     if sha256_of(source.path) in ((classifier.run or {}).get("data_sha256") or {}).values():
         print(
@@ -332,7 +338,6 @@ def _run(options: argparse.Namespace) -> int:
             "its README.md tells its figures on those that it has not seen.",
             file=sys.stderr,
         )
-    labels = [e.label for e in examples]
     probabilities = spam_probabilities(classifier, examples)
     natural = measure_with_intervals(labels, probabilities)
     balanced = measure_with_intervals(labels, probabilities, balanced=True)

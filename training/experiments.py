@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from model.classifier import pick_device
-from training.command import add_device, exit_code
+from training.command import add_device, check_folder, exit_code
 from training.config import ConfigError, TrainConfig, load_config
 from training.corpora import Example, find_sms_file, read_sms_as_the_book
 from training.memory import peak_memory_bytes, reset_peak_memory
@@ -198,6 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     rows = parse_rows(options.rows)
+    check_folder(options.out / "results.json")
     results = Results.open(options.out / "results.json")
     try:
         _run_missing(rows, results, options)

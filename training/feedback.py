@@ -36,6 +36,8 @@ class Feedback:
         line = f"feedback: {len(self.examples)} texts"
         if self.conflicting:
             line += f"; left out {len(self.conflicting)} that sources disagree about"
+        if self.textless:
+            line += f"; left out {self.textless} of which nobody sent the text"
         for source, number in self.capped.items():
             line += f"; left out {number} of {source!r}, which told more than its share"
         return line

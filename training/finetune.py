@@ -19,6 +19,7 @@ from training.card import (
     GOLDEN_TEXTS,
     RunRecord,
     check_split,
+    circumstances,
     read_base_run,
     write_model_card,
     write_run_json,
@@ -120,10 +121,11 @@ def _train_and_save(
         print(feedback.summary())
         examples = [*examples, *feedback.examples]
         sources[options.feedback.name] = sha256_of(options.feedback)
+    how = circumstances(config, device)
     with CtrlC() as ctrl_c:
         config, run, seeds = finetune_seeds(config, options.seeds, examples, device, ctrl_c)
         told = [vars(result) for result in seeds]
-        record = RunRecord.of(run.splits, run.outcome, run.metrics, run.facts, sources, told)
+        record = RunRecord.of(run.splits, run.outcome, run.metrics, run.facts | how, sources, told)
         if is_first():
             save_run(out, config, run, record)
     if options.seeds > 1:

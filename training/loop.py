@@ -120,9 +120,16 @@ def train(
 
 def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[object]:
     """The forward pass's number format: bfloat16 where the recipe and the processor say so."""
-    if precision == "bfloat16" or (precision == "auto" and bf16.is_native(device)):
+    if chosen_precision(precision, device) == "bfloat16":
         return torch.autocast(device.type, torch.bfloat16)
     return contextlib.nullcontext()
+
+
+def chosen_precision(precision: str, device: torch.device) -> str:
+    """``float32`` or ``bfloat16``: what a recipe's precision comes to on this device."""
+    if precision != "auto":
+        return precision
+    return "bfloat16" if bf16.is_native(device) else "float32"
 
 
 class _Trainer:

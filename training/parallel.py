@@ -50,6 +50,11 @@ def is_first() -> bool:
     return not dist.is_initialized() or dist.get_rank() == 0
 
 
+def num_processes() -> int:
+    """How many share the work."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
 def check_batch_size(batch_size: int) -> None:
     """Raises:
     TrainingError: a process would be without a text.

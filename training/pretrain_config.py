@@ -17,7 +17,8 @@ class PretrainConfig(BaseModel):
         123,
         ge=0,
         lt=1 << 32,
-        description="As in the fine-tuning recipe, so that its test texts stay unread.",
+        description="As in the fine-tuning recipe, so that its test texts stay unread; they do "
+        "where that keeps the default selection and fractions.",
     )
 
     base: str = Field(

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import math
 import shutil
 import signal
@@ -22,7 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from model.checkpoint import CheckpointError, load_language_model, save_language_model
-from model.folders import new_folder, write_json
+from model.folders import new_folder, read_json, write_json
 from model.gpt2 import GPT2Config, GPT2LMHeadModel, init_weights
 from model.packing import PackedBatch, pack
 from model.published import write_tensors
@@ -278,10 +277,10 @@ class Pretrainer:
         """Goes back to where ``save`` was called.
 
         Raises:
-            CheckpointError: files missing or damaged, or of another recipe or other texts.
+            CheckpointError: files missing or damaged, or of another recipe, texts or teacher.
         """
         try:
-            state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+            state = read_json(folder / "state.json")
             tensors = load_file(folder / "optimizer.safetensors")
             if state["recipe"] != self.config.model_dump(mode="json"):
                 raise CheckpointError(
@@ -294,6 +293,8 @@ class Pretrainer:
             self._adopt(load_language_model(folder), self.pupil)
             if self.pupil:
                 own = {name: tensors[f"pupil.{name}"] for name, _ in self.pupil.named_parameters()}
+                if own["weight"].shape != self.pupil.weight.shape:
+                    raise CheckpointError(f"{folder} learnt of another --teacher: give that.")
                 self.pupil.load_state_dict(own)
             for name, parameter in self._named_parameters():
                 optimizer = self._optimizer_of(parameter)
@@ -304,7 +305,7 @@ class Pretrainer:
                 }
             self.steps_done, self.seconds = state["steps_done"], state["seconds"]
             self.history = [LanguagePoint(**point) for point in state["history"]]
-        except (OSError, KeyError, TypeError, json.JSONDecodeError, SafetensorError) as error:
+        except (OSError, KeyError, TypeError, SafetensorError) as error:
             raise CheckpointError(f"cannot go on from {folder}: {error!r}.") from error
 
     @property

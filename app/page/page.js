@@ -4,6 +4,8 @@ const byId = (id) => document.getElementById(id);
 const message = byId("message");
 // The bytes of an opened file; what is typed afterwards replaces them.
 let file = null;
+// Of the check under way; another one ends it.
+let underway = new AbortController();
 
 function choose(chosen) {
   file = chosen;
@@ -58,13 +60,16 @@ function show(model, result) {
 
 async function check(event) {
   event.preventDefault();
+  underway.abort();
+  underway = new AbortController();
+  const { signal } = underway;
   problem("");
   byId("result").hidden = true;
   const headers = { "Content-Type": "message/rfc822" };
   const key = byId("key").value;
   // Fetch takes a character for each byte, and the service the bytes for UTF-8.
   if (key) headers["X-API-Key"] = String.fromCharCode(...new TextEncoder().encode(key));
-  const request = { method: "POST", headers, body: file || message.value };
+  const request = { method: "POST", headers, body: file || message.value, signal };
   try {
     let reply = await fetch("classify/message?explain=true", request);
     // Without a key others than this machine get verdicts alone.
@@ -73,21 +78,29 @@ async function check(event) {
     if (reply.ok) show(answer.model, answer.results[0]);
     else problem(answer.detail || answer.title);
   } catch {
-    problem("The service does not answer.");
+    if (!signal.aborted) problem("The service does not answer.");
   }
 }
 
 byId("form").addEventListener("submit", check);
-byId("file").addEventListener("change", (event) => choose(event.target.files[0] || null));
+byId("file").addEventListener("change", (event) => {
+  choose(event.target.files[0] || null);
+  // Else the same file, opened once more, would be no change.
+  event.target.value = "";
+});
 message.addEventListener("input", () => choose(null));
+// Text is dropped where the browser drops it.
+const hasFiles = (event) => event.dataTransfer.types.includes("Files");
 for (const type of ["dragenter", "dragover"]) {
   document.addEventListener(type, (event) => {
+    if (!hasFiles(event)) return;
     event.preventDefault();
     document.body.classList.add("dropping");
   });
 }
 document.addEventListener("dragleave", () => document.body.classList.remove("dropping"));
 document.addEventListener("drop", (event) => {
+  if (!hasFiles(event)) return;
   event.preventDefault();
   document.body.classList.remove("dropping");
   if (event.dataTransfer.files.length) choose(event.dataTransfer.files[0]);

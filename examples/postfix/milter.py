@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import functools
 import json
 import os
@@ -16,16 +17,12 @@ ACCESS_KEY = {"X-API-Key": os.environ["SPAMGATE_KEY"]} if "SPAMGATE_KEY" in os.e
 PROTOCOL = 0x01 | 0x02 | 0x04 | 0x08 | 0x100 | 0x200 | 0x80 | 0x40000 | 0x80000
 
 
-def ask(url: str, message: bytes) -> tuple[str, float] | None:
-    """Decision and probability of spam; None where there is no answer in time."""
+def ask(url: str, message: bytes) -> tuple[str, float]:
+    """Decision and probability of spam."""
     headers = {"Content-Type": "message/rfc822", "X-Timeout-Ms": "4000"} | ACCESS_KEY
-    try:
-        with urlopen(Request(f"{url}/classify/message", message, headers), timeout=4) as reply:
-            result = json.load(reply)["results"][0]
-        return result["decision"], result["probabilities"]["spam"]
-    except Exception as error:  # whatever goes wrong here, no mail may be held up by it
-        print(f"no verdict: {type(error).__name__}", file=sys.stderr, flush=True)
-        return None
+    with urlopen(Request(f"{url}/classify/message", message, headers), timeout=4) as reply:
+        result = json.load(reply)["results"][0]
+    return result["decision"], result["probabilities"]["spam"]
 
 
 def packet(command: bytes, data: bytes = b"") -> bytes:
@@ -34,7 +31,12 @@ def packet(command: bytes, data: bytes = b"") -> bytes:
 
 async def judge(url: str, fields: bytes, body: bytes, reject: bool) -> bytes:
     """The packets that answer a whole message; marks that it brings along go, the last first."""
-    verdict = await asyncio.to_thread(ask, url, fields + b"\r\n" + body)
+    verdict = None
+    try:  # in a thread, of which there are few: the wait for one counts, too
+        asked = asyncio.to_thread(ask, url, fields + b"\r\n" + body)
+        verdict = await asyncio.wait_for(asked, 4)
+    except Exception as error:  # whatever goes wrong here, no mail may be held up by it
+        print(f"no verdict: {type(error).__name__}", file=sys.stderr, flush=True)
     if reject and verdict and verdict[0] == "spam":
         return packet(b"y", b"550 5.7.1 This message was classified as spam.\0")
     forged = range(len(re.findall(rb"(?im)^X-Spamgate *:", fields)), 0, -1)
@@ -45,24 +47,22 @@ async def judge(url: str, fields: bytes, body: bytes, reject: bool) -> bytes:
 
 
 async def serve(url: str, reject: bool, reader: Reader, writer: Writer) -> None:
-    fields, body = b"", b""
-    while head := await reader.read(4):
-        length = struct.unpack("!I", head + await reader.readexactly(4 - len(head)))[0]
-        content = await reader.readexactly(length)
-        command, data = content[:1], content[1:]
-        if command == b"O":
-            writer.write(packet(b"O", struct.pack("!III", 6, 0x11, PROTOCOL)))  # adds and changes
-        elif command == b"L":
-            name, value = data.split(b"\0")[:2]
-            fields += name + b": " + value.replace(b"\n", b"\r\n") + b"\r\n"
-        elif command in (b"B", b"E"):
-            body += data
-        if command == b"E":
-            writer.write(await judge(url, fields, body, reject))
-        if command in (b"E", b"A", b"K"):
-            fields, body = b"", b""
-        if command == b"Q":
-            break
+    fields, body, command = b"", bytearray(), b""
+    with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):  # the client has gone
+        while command != b"Q":
+            content = await reader.readexactly(struct.unpack("!I", await reader.readexactly(4))[0])
+            command, data = content[:1], content[1:]
+            if command == b"O":
+                writer.write(packet(b"O", struct.pack("!III", 6, 0x11, PROTOCOL)))  # adds, changes
+            elif command == b"L":
+                name, value = data.split(b"\0")[:2]
+                fields += name + b": " + value.replace(b"\n", b"\r\n") + b"\r\n"
+            elif command in (b"B", b"E"):
+                body += data[: (8 << 20) - len(body)]  # the service reads no more
+            if command == b"E":
+                writer.write(await judge(url, fields, body, reject))
+            if command in (b"E", b"A", b"K"):
+                fields, body = b"", bytearray()
     writer.close()
 
 
