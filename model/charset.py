@@ -20,6 +20,10 @@ _NOT_CHARSETS = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-es
 _SEVEN_BIT = {"utf-7": b"+", "hz": b"~", "iso2022_kr": b"\33"} | dict.fromkeys(
     ("iso2022_jp", *(f"iso2022_jp_{variant}" for variant in ("1", "2", "3", "2004", "ext"))), b"\33"
 )
+# Other names that Windows has for one.
+_OTHER_NAMES = dict.fromkeys(
+    ("csunicode11utf7", "unicode-2-0-utf-7", "x-unicode-1-1-utf-7", "x-unicode-2-0-utf-7"), "utf-7"
+)
 # What browsers read under the names of Python's narrower codecs: with what Windows added to them.
 _WINDOWS = {
     "shift_jis": "cp932", "euc_kr": "cp949", "gb2312": "gb18030", "gbk": "gb18030", "big5": "cp950",
@@ -112,6 +116,7 @@ def _codec(label: str) -> str | None:
     label = label.strip().strip("\"'").lower()
     if not _LABEL.fullmatch(label):
         return None
+    label = _OTHER_NAMES.get(label, label)
     label = map_encoding_to_html5(label, fallback_utf8=False) or label
     label = encodings.normalize_encoding(label)
     if not {label, label.replace(".", "_")} & _KNOWN_LABELS:

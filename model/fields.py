@@ -7,21 +7,26 @@ from urllib.parse import unquote
 from model.charset import decode_bytes
 from model.transfer import decode_base64
 
-_TYPE_END = re.compile(r"[\s;,(]")
-# Names as long as they can be registered (RFC 6838).
-_TYPE = re.compile(r"[!-.0-~]{1,127}/[!-.0-~]{1,127}")
+_TYPE_END = re.compile(r"[\s;,(\"]")
+# Names as long as they can be registered (RFC 6838), of what can stand in them (2045).
+_NAME = r"[!#-'*+.0-9A-Z^-~-]{1,127}"
+_TYPE = re.compile(rf"{_NAME}/{_NAME}", re.IGNORECASE)
 _PARAMETER = re.compile(r';\s*+([^\s=;*]++)(\*?)(\d{0,2})(\*?)\s*+=\s*+("[^"]*+"?|[^;]*+)')
 # Question marks in a word are against the RFC, and shown.
 _ENCODED_WORD = re.compile(r"=\?([^?*\s]++)(?:\*[^?\s]*+)?\?([bBqQ])\?((?:[^?]|\?(?!=))*+)\?=")
 
 
-def content_type(field: bytes) -> tuple[str, dict[str, str]]:
+def content_type(field: bytes, *, last_counts: bool = False) -> tuple[str, dict[str, str]]:
     """Type in lower case and its parameters.
 
     What is no type counts as ``text/plain``, or ``multipart/mixed`` if it begins like a multipart.
+
+    Args:
+        field: the field without its name.
+        last_counts: of a parameter that stands twice; else the first does.
     """
     value = field.decode("utf-8", "surrogateescape").replace("\n", "")
-    kind = _TYPE_END.split(value.strip().lower(), maxsplit=1)[0]
+    kind = _TYPE_END.split(value.lower().strip().lstrip('"'), maxsplit=1)[0]
     if not _TYPE.fullmatch(kind):
         kind = "multipart/mixed" if kind.startswith("multipart/") else "text/plain"
     parameters: dict[str, str] = {}
@@ -34,8 +39,8 @@ def content_type(field: bytes) -> tuple[str, dict[str, str]]:
         name = name.lower()
         if is_sequel:
             parameters[name] = parameters.get(name, "") + content
-        else:
-            parameters.setdefault(name, content)
+        elif last_counts or name not in parameters:
+            parameters[name] = content
     return kind, parameters
 
 

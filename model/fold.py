@@ -12,6 +12,7 @@ import unicodedata
 from html import unescape
 from html.entities import html5
 
+from model.accents import without_disguising_accents
 from model.direction import as_shown
 from model.leet import read_leet
 from model.sentences import as_typed
@@ -64,6 +65,16 @@ _OTHER_LETTER = re.compile(r"[^\W\d_A-Za-z\u00c0-\u02af\u1d00-\u1dbf\ua720-\ua7f
 _SPELLED_OUT = re.compile(
     r"(?<![^\W_])[A-Za-z0-9](?:([ .\-_*/·•])[A-Za-z0-9])(?:\1[A-Za-z0-9])+(?![^\W_])"
 )
+# Four and more letters that any other mark or symbol keeps apart, and three and more in boxes:
+# "f|r|e|e", "f--r--e--e", "[f][r][e][e]".
+_MARKED_WORD = re.compile(
+    r"(?<![^\W_])[A-Za-z]([^\w\s<>?]{1,2})[A-Za-z](?![^\W_])(?:\1[A-Za-z](?![^\W_])){2,}+"
+    r"|(?<![^\W_])(?:[(\[{«][A-Za-z][)\]}»]){3,}+"
+)
+# Without one of these there is neither; that is told much sooner, by ASCII's classes sooner still.
+_LETTERS_BETWEEN_MARKS = re.compile(
+    r"[^\w\s<>?][A-Za-z][^\w\s<>?]{1,2}[A-Za-z][^\w\s<>?]", re.ASCII
+)
 # Five and more letters or digits that different marks keep apart: "V _ 1, c - o'd - 1 ' n".
 _SCATTERED_WORD = re.compile(
     r"(?<![^\W_])[A-Za-z0-9](?: ?[.,;:!?*_'`^~|\"-]{1,2} ?[A-Za-z0-9](?![^\W_])){4,}+"
@@ -111,14 +122,15 @@ def fold_text(text: str, *, typing: bool = True) -> str:
 
     Words are only touched where they pose as Latin: words of mixed scripts, and words made wholly
     of lookalikes in a text that is mostly Latin. Russian stays Russian. Words spelled out letter by
-    letter are put together: four letters apart by blanks, or three by another separator; so are
-    prices, numbers of five digits or more and links. "Subject:" in front is left out. Unless
-    ``typing`` is False, five letters and more that different marks keep apart are put together,
-    words with digits and signs for letters are read (see ``leet.py``), marks that stand apart put
-    where they belong (``tokenized.py``), HTML's names of characters are read and its tags within a
-    text left out, signs for a number that was taken out ("<#>") are a number, and a text in
-    capitals or small letters throughout gets a capital at each sentence and name
-    (``sentences.py``). Never raises.
+    letter are put together: four letters apart by blanks or any mark, or three by a usual separator
+    or in boxes; so are prices, numbers of five digits or more and links. "Subject:"
+    in front is left out. Unless ``typing`` is False, accents that disguise English are left out
+    (``accents.py``), five letters and more that different marks keep apart are put together, words
+    with digits and signs for letters are read (see ``leet.py``), marks that stand apart put where
+    they belong (``tokenized.py``), HTML's names of characters are read and its tags within a text
+    left out, signs for a number that was taken out ("<#>") are a number, and a text in capitals or
+    small letters throughout gets a capital at each sentence and name (``sentences.py``). Never
+    raises.
     """
     # Clients send either; mail and training texts have line feeds alone.
     folded = _fold_letters(text.replace("\r\n", "\n").replace("\r", "\n"))
@@ -127,6 +139,8 @@ def fold_text(text: str, *, typing: bool = True) -> str:
         folded = _SPELLED_LINK.sub(lambda link: link[0].replace(" ", ""), folded)
         folded = _SPELLED_WORD.sub(_put_word_together, folded)
         folded = _SPELLED_OUT.sub(_put_together, folded)
+        if _LETTERS_BETWEEN_MARKS.search(folded):
+            folded = _MARKED_WORD.sub(_put_letters_together, folded)
         folded = _read_typing(folded) if typing else folded
         if folded == spelled:
             break
@@ -134,7 +148,8 @@ def fold_text(text: str, *, typing: bool = True) -> str:
 
 
 def _read_typing(text: str) -> str:
-    text = _SCATTERED_WORD.sub(_gather, _read_escapes(text))
+    text = without_disguising_accents(_read_escapes(text))
+    text = _SCATTERED_WORD.sub(_gather, text)
     return as_typed(read_leet(join_marks(text)))
 
 
@@ -164,6 +179,12 @@ def _put_together(run: re.Match[str]) -> str:
     # "a b c" may be words of one letter, "1.2.3.4" an address.
     is_word = len(letters) > 3 if run[1] == " " else not letters.isdigit() or _is_amount(letters)
     return letters if is_word else run[0]
+
+
+def _put_letters_together(word: re.Match[str]) -> str:
+    letters = "".join(filter(str.isalpha, word[0]))
+    # "\\r\\n\\r\\n" and "^H^H^H" are no words.
+    return letters if len(set(letters)) >= _FEWEST_LETTERS else word[0]
 
 
 def _gather(word: re.Match[str]) -> str:

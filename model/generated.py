@@ -10,12 +10,16 @@ _UNSHOWN = frozenset(("title", "script", "style", "noembed", "noframes"))
 # Without any of these nothing is generated; the last ones may spell the others.
 _SIGNS = ("<style", "<opt", "list-style", "display", "\\", "&#", "&hyphen", "&dash", "&bsol")
 _LOOKED_AT = _UNSHOWN | {"option", "optgroup"}
-_STRING = r"\"(?:[^\"\\]|\\.)*+\"|'(?:[^'\\]|\\.)*+'"
+# A string ends with its line even where it is not closed: looked for up to the end of the sheet,
+# each of many would cost all of it.
+_STRING = r"\"(?:[^\"\\\n]|\\.)*+\"?|'(?:[^'\\\n]|\\.)*+'?"
+_VALUE = rf"\s*+:((?:{_STRING}|[^;{{}}\"'])*+)"
 _GENERATING = re.compile(
-    r"(?:content|list-style(?:-type)?|quotes|symbols|prefix|suffix)\s*+:"
-    rf"((?:{_STRING}|[^;{{}}\"'])*+)",
+    rf"(?:content|list-style(?:-type)?|quotes|symbols|prefix|suffix){_VALUE}",
     re.IGNORECASE | re.DOTALL,
 )
+# Properties of one's own, which others name by ``var()``.
+_OWN_PROPERTY = re.compile(rf"(?<![\w-])--[\w-]++{_VALUE}", re.DOTALL)
 _PIECE = re.compile(rf"({_STRING})|attr\(\s*+([\w-]++)", re.IGNORECASE | re.DOTALL)
 _COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)", re.DOTALL)
 _ESCAPE = re.compile(r"\\(?:([0-9a-f]{1,6})\s?|(.))", re.IGNORECASE | re.DOTALL)
@@ -60,15 +64,28 @@ def generated_text(html: str) -> str:
         if _DISPLAYED.search(style) or not displayed.isdisjoint(names)
     ]
     named: set[str] = set()
-    for declaration in _GENERATING.finditer(css):
-        pieces = _PIECE.findall(declaration[1])
-        found.append("".join(_ESCAPE.sub(_unescape, string[1:-1]) for string, _ in pieces))
+    for value in _values(css):
+        pieces = _PIECE.findall(value)
+        found.append("".join(_ESCAPE.sub(_unescape, _inside(string)) for string, _ in pieces))
         named.update(name.lower() for _, name in pieces if name)
     # Each attribute's values once: all of them for all declarations would have no bound.
     for _, markup, _ in elements(html) if named else ():
         own = attributes_of(markup)
-        found += [unescape(value) for name, value in own.items() if name in named]
+        found += [unescape(text) for name, text in own.items() if name in named]
     return "\n".join(text for text in found if any(map(str.isalnum, text)))
+
+
+def _values(css: str) -> list[str]:
+    """What may hold text of the declarations that generate some."""
+    values: list[str] = _GENERATING.findall(css)
+    if any("var(" in value.lower() for value in values):
+        values += _OWN_PROPERTY.findall(css)
+    return values
+
+
+def _inside(string: str) -> str:
+    """What is in a string, which may not be closed."""
+    return string[1:].removesuffix(string[:1])
 
 
 def _unescape(escape: re.Match[str]) -> str:

@@ -142,7 +142,10 @@ def _tell_lines(tree: HTMLTree, styles: dict[ElementNode, Style]) -> None:
         display = style.get("display", "none")
         if display == "none" or (parent := element.parent) is None:
             continue
-        if element.tag in BLOCKS and display in ("inline", "contents"):
+        if element.tag in BLOCKS and (display == "contents" or display.startswith("inline")):
+            if display.startswith("inline-") and (blank := tree.create_text_node(" ")):
+                # A box in a line: of letters or words, but of columns, too.
+                parent.insert_before(blank, element)
             for child in element.child_nodes.values():
                 parent.insert_before(child, element)
             parent.remove_child(element)
@@ -202,7 +205,7 @@ def _cascade(document: DocumentNode, characters: int) -> dict[ElementNode, Style
 
 def _rules(document: DocumentNode, sheets: list[ElementNode]) -> list[Rule]:
     """The rules of all sheets, weakest first."""
-    uncertain = {*select(document, "style.uncertain"), *select(document, "noscript style")}
+    uncertain = {*select(document, "style.uncertain"), *select(document, "x-noscript style")}
     rules: list[Rule] = []
     for sheet in sheets:
         rules += style_rules(sheet.text or "", is_uncertain=sheet in uncertain)

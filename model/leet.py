@@ -113,7 +113,7 @@ def _find_word(word: str, ending: str) -> str:
             return plain
         if ending == "t" or _HONEST.fullmatch(word):
             continue
-        if plain.lower() in _vocabulary() or _is_plainer(plain, word):
+        if plain.lower() in vocabulary() or _is_plainer(plain, word):
             return plain
     return word
 
@@ -132,5 +132,6 @@ def _num_tokens(word: str) -> int:
 
 
 @functools.cache
-def _vocabulary() -> frozenset[str]:
+def vocabulary() -> frozenset[str]:
+    """Common English words in small letters."""
     return words(4) | _SHORT_WORDS

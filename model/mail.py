@@ -14,6 +14,7 @@ from typing import TypeVar
 from model.charset import decode_bytes
 from model.fields import content_type, decode_field
 from model.html import html_to_text
+from model.lines import FOLDED, shown_lines, unescape_lines, unflow, unfold
 from model.transfer import decode_transfer, signed_content
 
 # Bounds on what is looked at; whatever lies beyond is not read, and ``truncated`` says so.
@@ -43,17 +44,13 @@ _WANTED_FIELD = re.compile(
     rb"([^\n]*+(?:\n[ \t][^\n]*+)*+)",
     re.IGNORECASE | re.MULTILINE,
 )
-_PLAIN = {"text/plain"}
+_PLAIN, _INVITATION = {"text/plain"}, {"text/calendar"}
 # What the older two mark up, names of fonts aside, reads as unknown elements of HTML do.
 _MARKUP = frozenset({"text/html", "text/enriched", "text/richtext"})
 _ENRICHED_PARAMETER = re.compile(r"<param>[^<]*+</param>", re.IGNORECASE)
 _SIGNED = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})
-# In these, a line goes on behind "\n ", and "\\" stands before commas (RFC 5545, 6350).
-_FOLDED = frozenset({"text/calendar", "text/vcard", "text/x-vcard", "text/directory"})
-_FOLD = re.compile(rb"\r?\n[ \t]")  # even between the bytes of one character
-_ESCAPED = re.compile(r"\\([nN,;\\])")
 # Text that most programs show in a form of its own or as a file; all other kinds as plain text.
-_FOR_PROGRAMS = _FOLDED | {"text/rtf", "text/rfc822-headers", "text/x-amp-html"}
+_FOR_PROGRAMS = (FOLDED - _INVITATION) | {"text/rtf", "text/rfc822-headers", "text/x-amp-html"}
 _MESSAGES = frozenset({"message/rfc822", "message/global", "message/news"})
 _GUESSED_BOUNDARY = re.compile(rb"\n--(?!-*+\s)(\S[^\n]{0,199})\n[ \t\n]*+Content-", re.IGNORECASE)
 _MAX_GUESSED_BYTES = 64 << 10
@@ -94,9 +91,10 @@ class _Budget:
     """One reading of a message: how much of it may still be opened, and what was met.
 
     Attributes:
-        last_counts: mail programs differ on a field that stands twice and on a line among the
-            fields that is none. If False, the first counts and the fields go on up to a blank line
-            (Thunderbird); if True, the last counts and such a line begins the body (mutt).
+        last_counts: mail programs differ on what stands twice, field or parameter, and on a line
+            among the fields that is none. If False, the first counts and the fields go on up to a
+            blank line (Thunderbird); if True, the last counts and such a line begins the body
+            (mutt).
         is_exceeded: whether something was left out.
         is_ambiguous: whether the other way to read may show something else.
     """
@@ -166,10 +164,11 @@ def message_to_text(raw: bytes) -> MailText:
     >>> message_to_text(b"Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\\n\\nBis morgen!").text
     'Grüße\\n\\nBis morgen!'
 
-    Of alternatives the HTML counts if it has ten words, else the plain text; so does the last one,
-    which is what most programs show, if it says more. Parts of a mixed message follow one another.
-    What is attached, and the message that a report is about, are read only if there is no other
-    text; other messages inside the message are, and what an S/MIME signature encloses.
+    Of alternatives the HTML counts if it has ten words, else the plain text; so do shorter HTML, an
+    invitation and the last one, which is what most programs show, if they say more. Parts of a
+    mixed message follow one another. What is attached, and the message that a report is about, are
+    read only if there is no other text; other messages inside the message are, and what an S/MIME
+    signature encloses.
 
     Args:
         raw: any bytes; as a rule a message, with or without an mbox ``From `` line.
@@ -250,11 +249,13 @@ def _displayed(part: _Part, budget: _Budget, *, open_all: bool) -> list[_Text]:
     if budget.parts < 0:
         budget.is_exceeded = True
         return []
-    kind, parameters = content_type(part.fields.get(b"content-type", b""))
+    field = part.fields.get(b"content-type", b"")
+    kind, parameters = content_type(field, last_counts=budget.last_counts)
     if part.depth > MAX_DEPTH or not budget.can_open(kind, len(part.body)):
         budget.is_exceeded = True
         kind = "text/plain"
     if kind.startswith("multipart/"):
+        budget.is_ambiguous |= content_type(field, last_counts=True)[1] != parameters
         children = _split(part, parameters.get("boundary", ""), kind, budget)
         if children:
             num_roots = _put_root_first(children, parameters.get("start", ""))
@@ -299,10 +300,21 @@ def _choose(shown: list[list[_Text]], kind: str, num_roots: int) -> list[_Text]:
         shown = shown[:num_roots]
     if kind == "multipart/alternative" and shown:
         rich = [texts for texts in shown if _html_words(texts) >= _MIN_HTML_WORDS]
-        plain = [texts for texts in shown if {text.content_type for text in texts} == _PLAIN]
-        chosen = (rich or plain or shown)[-1]
-        return chosen if _words(shown[-1]) <= _words(chosen) else chosen + shown[-1]
+        plain = [texts for texts in shown if _kinds(texts) == _PLAIN]
+        invitations = [texts for texts in shown if _kinds(texts) == _INVITATION]
+        others = [texts for texts in shown if texts not in invitations]
+        html = [texts for texts in others if _html_words(texts)]
+        chosen = (rich or plain or others or shown)[-1]
+        # Gmail and Outlook show HTML wherever it stands, others the last of all, and an invitation
+        # beside that.
+        for texts in (*html[-1:], *others[-1:], *invitations[-1:]):
+            chosen = chosen if _words(texts) <= _words(chosen) else chosen + texts
+        return chosen
     return [text for texts in shown for text in texts]
+
+
+def _kinds(texts: list[_Text]) -> set[str]:
+    return {text.content_type for text in texts}
 
 
 def _words(texts: list[_Text]) -> set[str]:
@@ -361,33 +373,17 @@ def _boundary_lines(body: bytes, delimiter: bytes, budget: _Budget) -> Iterator[
 def _read_text(part: _Part, kind: str, parameters: dict[str, str], budget: _Budget) -> _Text:
     is_html = kind in _MARKUP
     data = budget.take(part.content)
-    data = _FOLD.sub(b"", data) if kind in _FOLDED else data
+    data = unfold(data) if kind in FOLDED else data
     declared = parameters.get("charset", "").strip().split(" ")[0]
     text, charset = decode_bytes(data, declared, is_html=is_html)
     if is_html:
         text = html_to_text(_ENRICHED_PARAMETER.sub("", text) if kind != "text/html" else text)
-    elif kind in _FOLDED:
-        text = _ESCAPED.sub(lambda escaped: escaped[1].replace("n", "\n").replace("N", "\n"), text)
+    elif kind in FOLDED:
+        is_shown = kind in _INVITATION and part.depth > 0
+        text = unescape_lines(shown_lines(text) if is_shown else text)
     elif parameters.get("format", "").lower() == "flowed":
-        text = _unflow(text, delete_space=parameters.get("delsp", "").lower() == "yes")
+        text = unflow(text, delete_space=parameters.get("delsp", "").lower() == "yes")
     return _Text(kind, charset, _tidy(text))
-
-
-def _unflow(text: str, *, delete_space: bool) -> str:
-    """Joins the soft line breaks of ``format=flowed`` (RFC 3676)."""
-    pieces: list[str] = []
-    is_open = False
-    quotes = 0
-    for line in text.replace("\r\n", "\n").split("\n"):
-        depth = len(line) - len(line.lstrip(">"))
-        content = line[depth:].removeprefix(" ")
-        is_signature = content == "-- "
-        if not (is_open and depth == quotes) or is_signature:
-            pieces.append("\n" + "> " * bool(depth))
-        quotes = depth
-        is_open = content.endswith(" ") and not is_signature
-        pieces.append(content[:-1] if is_open and delete_space else content)
-    return "".join(pieces)
 
 
 def _tidy(text: str) -> str:

@@ -67,6 +67,8 @@ _CONDITIONAL = re.compile(r"<!--\[if\b([^\]]*+)\]>(.*)<!\[endif\]--!?>\Z", re.I 
 _OFFICE = re.compile(r"\b(?:mso|vml)\b", re.I)
 _NOT_OFFICE = re.compile(r"\s*+!\s*+(?:\(\s*+)?(?:mso|vml)[\s\w.]*+(?:\)\s*+)?", re.I)
 _OFFICE_SETTINGS = re.compile(r"<xml\b.*?(?:</xml\s*>|\Z)", re.I | re.S)
+# The library passes it over, but no mail program runs scripts: all show what is in it.
+_RENAMED = {"noscript": "x-noscript", "/noscript": "/x-noscript"}
 _LOCAL_SHEET = re.compile(rf"[{_S}]*+(?!(?:https?:)?//)", re.ASCII | re.IGNORECASE)
 
 
@@ -203,6 +205,7 @@ def _simplify(markup: re.Match[str]) -> str:
 
 
 def _simplify_tag(name: str, its_attributes: str) -> str:
+    name = _RENAMED.get(name.lower(), name)
     if name.lower() == "/bdo":
         return f"{END_OF_OVERRIDE}</bdo>"
     if not its_attributes and name.lower() != "bdo":

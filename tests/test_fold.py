@@ -109,6 +109,10 @@ from model.fold import fold_text
         ("8.6.6.8.8 and 0-8-7-1-2", "86688 and 08712"),
         ("H. Y ^ d * r * o ' c ' o _ d. o * n - e 7. 5 mg", "HYdrocodone 7. 5 mg"),
         ("£.1.0.0, 1.0.0.% $.9...9.9", "£100, 100% $9.99"),
+        ("f|r|e|e c'a's'h p–r–i–z–e v..i..s..a r🔥e🔥a🔥d", "free cash prize visa read"),
+        ("[f][r][e][e] (c)(a)(s)(h)! ⒫⒭⒤⒵⒠ {n}{o}{w}", "free cash! prize now"),
+        ("Fréé cásh, wín nów! Mañana", "Free cash, win now! Manana"),
+        ("fr&eacute;&egrave; c&aacute;sh t&ouml;day", "free cash today"),
     ],
 )
 def test_disguised_letters_become_plain(disguised: str, plain: str) -> None:
@@ -173,6 +177,9 @@ def test_a_text_in_one_case_throughout_is_read_in_sentences(typed: str, read: st
     [
         "Plain ASCII, 100% of it: see http://example.org/?a=1&b=2",
         "crème brûlée, naïve Straße in Łódź, Ångström",
+        "The café has my résumé",
+        "El general está aquí: más información, también de la religión católica, mañana",
+        "section 2(a)(2)(C), typed^H^H^H^H, '\\r\\n\\r\\n', p,q,r and x>y>z>w",
         "Привет, как дела? Все хорошо",
         "Ελλάδα και Κύπρος",
         "Привет, meeting at noon",
@@ -223,6 +230,9 @@ def test_honest_text_stays(text: str) -> None:
         "1'1" * 100_000,
         "l@ndl1n3a1b0c3d4e5 " * 25_000,
         "a!" * 200_000,
+        "a|b|c" * 80_000,
+        "(a" * 150_000,
+        "a" * 200_000 + "é",
         " ," * 200_000,
         "( ' t" * 100_000,
         ". -" * 150_000,

@@ -106,6 +106,8 @@ def test_body_in_a_western_charset_says_nothing_of_the_subject() -> None:
         ("utf-16le", "without a mark".encode("utf-16-le"), "without a mark"),
         ("utf-7", b"Hi +AKM-100", "Hi £100"),
         ('" utf-7"', b"Hi +AKM-100", "Hi £100"),
+        ("x-unicode-2-0-utf-7", b"Hi +AKM-100", "Hi £100"),
+        ("csUnicode11UTF7", b"Hi +AKM-100", "Hi £100"),
         ("koi8-r", "привет друзья".encode("koi8-r"), "привет друзья"),
         ("gb2312", "你好世界".encode("gb18030"), "你好世界"),
         ("iso-2022-jp", "こんにちは".encode("iso-2022-jp"), "こんにちは"),
@@ -180,9 +182,36 @@ def test_enriched_text_is_read_without_its_marks() -> None:
 
 
 def test_text_for_programs_is_read_only_if_there_is_nothing_else() -> None:
-    event = "Content-Type: text/calendar\r\n\r\nSUMMARY:Win"
-    assert read(multipart("alternative", plain("text"), event)) == "text"
-    assert read(multipart("mixed", event)) == "SUMMARY:Win"
+    card = "Content-Type: text/vcard\r\n\r\nNOTE:Win"
+    assert read(multipart("alternative", plain("text"), card)) == "text"
+    assert read(multipart("mixed", card)) == "NOTE:Win"
+
+
+def test_invitation_is_read_where_it_says_more() -> None:
+    """Gmail, Outlook and Apple Mail show it beside the text, or instead."""
+    event = (
+        "Content-Type: text/calendar; method=REQUEST\r\n\r\nBEGIN:VCALENDAR\r\nUID:1\r\n"
+        'SUMMARY:Win\\, now\r\nDESCRIPTION;ALTREP="cid:a":{}\r\nLOCATION:\r\n'
+    )
+    more = event.format("Click\r\n  here")
+    assert read(multipart("alternative", plain("text"), more)) == "text\n\nWin, now\nClick here"
+    assert read(multipart("alternative", more, plain("text"))) == "text\n\nWin, now\nClick here"
+    assert read(multipart("mixed", plain("text"), more)) == "text\n\nWin, now\nClick here"
+    assert read(multipart("alternative", plain("Win, now or never"), event.format("never"))) == (
+        "Win, now or never"
+    )
+    assert read(multipart("mixed", more)) == "Win, now\nClick here"
+    nothing = "Content-Type: text/calendar\r\n\r\nUID:1"
+    assert read(multipart("mixed", nothing)) == ""
+
+
+def test_short_html_is_read_wherever_it_stands() -> None:
+    """Gmail and Outlook show it, whatever plain text comes last."""
+    assert read(multipart("alternative", html("<p>buy here</p>"), plain("decoy"))) == (
+        "decoy\n\nbuy here"
+    )
+    parts = html(HTML_WORDS), html("<p>buy here</p>"), plain("one two")
+    assert read(multipart("alternative", *parts)) == f"{WORDS}\n\nbuy here"
 
 
 @pytest.mark.parametrize("kind", ["calendar", "vcard", "directory"])
@@ -250,6 +279,13 @@ def test_nested_message_is_read_unless_it_is_attached_or_reported() -> None:
     assert read(digest) == "inner text"
 
 
+def test_doubled_boundaries_are_read_both_ways() -> None:
+    body = f"--a\r\n\r\ndecoy\r\n--a--\r\n--b\r\n{html(HTML_WORDS)}\r\n--b--"
+    for first, last in (("a", "b"), ("b", "a")):
+        field = f"Content-Type: multipart/mixed; boundary={first}; boundary={last}"
+        assert set(read(mail(body, field)).split("\n\n")) == {"decoy", WORDS}
+
+
 def test_missing_and_wrong_boundaries() -> None:
     body = "--real\r\nContent-Type: text/plain\r\n\r\ntext\r\n--real--\r\n"
     assert read(mail(body, "Content-Type: multipart/mixed")) == "text"
@@ -273,12 +309,18 @@ def test_type_ends_where_mail_programs_end_it(end: str) -> None:
     assert read(mail("<b>Ca</b>sh", f"Content-Type:  Text/HTML{end}")) == "Cash"
 
 
+@pytest.mark.parametrize("field", ['"text/html"', '"text/html', '"text/html; charset=utf-8"'])
+def test_type_in_quotes_is_that_type(field: str) -> None:
+    assert read(mail("<b>Ca</b>sh", f"Content-Type: {field}")) == "Cash"
+
+
 @pytest.mark.parametrize(
     ("declared", "read"),
     [
         ("text/\udcff", "text/plain"),
         ("text/", "text/plain"),
         ("text/x/y", "text/plain"),
+        ("=?utf-8?q?image/png?=", "text/plain"),
         (f"text/{'x' * 127}", f"text/{'x' * 127}"),
         (f"text/{'x' * 128}", "text/plain"),
     ],

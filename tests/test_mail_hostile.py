@@ -79,6 +79,7 @@ def test_spam_in_a_hostile_message_is_read(name: str) -> None:
         "word joiners",
         "bidi overrides",
         "combining strokes",
+        "accents",
         "variation selectors",
         "tag characters",
         "fullwidth letters",

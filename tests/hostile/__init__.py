@@ -73,6 +73,8 @@ def _tokenizer_and_unicode() -> dict[str, bytes]:
         "bidi isolates": message("\u2066" * 5000 + SPAM),
         "tag characters": message(SPAM + "".join(chr(0xE0000 + ord(c)) for c in HAM)),
         "variation selectors": message(spread(SPAM, "\ufe0f")),
+        "accents": message(SPAM.translate(str.maketrans("aeiou", "áèîöū"))),
+        "letters with accents and none": message("a" * 200_000 + "é" + "a" * 200_000),
         "combining strokes": message(spread(SPAM, "\u0336")),
         "100,000 combining marks": message("a" + "\u0301\u0323" * 50_000 + SPAM),
         "descending Hebrew points": message("\u05bc\u05b0" * 100_000),
@@ -121,6 +123,10 @@ def _costly_html() -> dict[str, bytes]:
         "strings of CSS": html(
             f"<style>{'p{content:attr(title)}' * 20_000}</style>{'<p title=abc>' * 20_000}{SPAM}"
         ),
+        "unclosed strings of CSS": html("<style>" + 'content:\\"' * 50_000 + f"</style>{SPAM}"),
+        "properties of CSS without names": html(
+            f"<style>a{{content:var(--a)}}{'-' * 500_000}</style>{SPAM}"
+        ),
         "Outlook's condition of blanks": html(
             f"<!--[if !{' ' * 30_000}x mso]>a<![endif]--><!--[if !mso{' ' * 60_000}&]>b<![endif]-->"
             f"{SPAM}"
@@ -165,6 +171,7 @@ def _costly_html() -> dict[str, bytes]:
         "processing instructions": html("<?php " * 10_000 + SPAM),
         "SVG and MathML": html(f"<svg><title>{HAM}</title><math><mi>{SPAM}</mi></math></svg>"),
         "template and noscript": html(f"<template>{HAM}</template><noscript>{SPAM}</noscript>"),
+        "noscript behind other text": html(f"<p>{HAM}</p><noscript><p>{SPAM}</p></noscript>"),
     }
 
 
@@ -189,6 +196,17 @@ def _mime() -> dict[str, bytes]:
         "boundary that contains the inner one": mixed(
             "--b\nContent-Type: multipart/mixed; boundary=bb\n\n--bb\n\n" + SPAM + "\n--b--\n"
         ),
+        "short HTML before innocent plain": mixed(
+            text_part(SPAM[:16], "html") + text_part(HAM), kind="alternative"
+        ),
+        "invitation beside innocent plain": mixed(
+            text_part(HAM) + text_part(f"SUMMARY:{SPAM}", "calendar"), kind="alternative"
+        ),
+        "two boundaries": message(
+            f"--a\n\n{HAM}\n--a--\n--b\n\n{SPAM}\n--b--\n",
+            "Content-Type: multipart/mixed; boundary=a; boundary=b",
+        ),
+        "type in quotes": message(SPAM, 'Content-Type: "text/html"'),
         "never closed": mixed(text_part(SPAM)[:-1]),
         "text only in preamble and epilogue": mixed(f"{SPAM}\n--b--\n{SPAM}"),
         "multipart with a transfer encoding": message(

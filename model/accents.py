@@ -1,0 +1,36 @@
+"""Letters of English words without accents that nobody writes there: "frée cásh" is "free cash".
+
+Knows GPT-2's vocabulary, which is a list of the common English words. Text in a language with
+accents has few words that are one of these without them, and stays as it is.
+"""
+
+import re
+import unicodedata
+
+from model.leet import vocabulary
+
+_ACCENTED = "\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u1e00-\u1eff"
+_ACCENTED_LETTER = re.compile(f"[{_ACCENTED}]")
+_ACCENTED_WORD = re.compile(f"(?<![A-Za-z])[A-Za-z]*+[{_ACCENTED}][A-Za-z{_ACCENTED}]*+")
+_MARK = re.compile("[\u0300-\u036f]")
+# "Café" and "résumé" are English, too.
+_FEWEST_WORDS = 3
+
+
+def without_disguising_accents(text: str) -> str:
+    """The text without any accents if most words that have some are English without.
+
+    >>> without_disguising_accents("Fréé cásh, wín nów! Mañana")
+    'Free cash, win now! Manana'
+    """
+    if text.isascii() or not _ACCENTED_LETTER.search(text):
+        return text
+    words = set(_ACCENTED_WORD.findall(text))
+    english = {plain for word in words if (plain := _plain(word).lower()) in vocabulary()}
+    if len(english) < _FEWEST_WORDS or 2 * len(english) < len(words):
+        return text
+    return _ACCENTED_WORD.sub(lambda word: _plain(word[0]), text)
+
+
+def _plain(word: str) -> str:
+    return _MARK.sub("", unicodedata.normalize("NFKD", word))

@@ -1,0 +1,51 @@
+"""Lines that a format of text has cut, and what is shown of an invitation. Knows no mail."""
+
+import re
+
+# In these, a line goes on behind "\n ", and "\\" stands before commas (RFC 5545, 6350).
+FOLDED = frozenset({"text/calendar", "text/vcard", "text/x-vcard", "text/directory"})
+
+_FOLD = re.compile(rb"\r?\n[ \t]")  # even between the bytes of one character
+_ESCAPED = re.compile(r"\\([nN,;\\])")
+# What mail programs show of an invitation, and parameters, in which a colon may be quoted.
+_SHOWN = re.compile(
+    r"^(?:summary|description|x-alt-desc|location|url|contact|comment)"
+    r"(?:;(?:[^\":\r\n]|\"[^\"\r\n]*+\")*+)?+:([^\r\n]*+)",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
+def unfold(data: bytes) -> bytes:
+    """Each line in one piece."""
+    return _FOLD.sub(b"", data)
+
+
+def shown_lines(text: str) -> str:
+    r"""Title, place and description of the events.
+
+    >>> shown_lines('UID:1\nSUMMARY;LANGUAGE=en:Lunch\nDESCRIPTION;ALTREP="cid:a":At noon')
+    'Lunch\nAt noon'
+    """
+    return "\n".join(_SHOWN.findall(text))
+
+
+def unescape_lines(text: str) -> str:
+    """Line breaks and commas as they are."""
+    return _ESCAPED.sub(lambda escaped: escaped[1].replace("n", "\n").replace("N", "\n"), text)
+
+
+def unflow(text: str, *, delete_space: bool) -> str:
+    """Joins the soft line breaks of ``format=flowed`` (RFC 3676)."""
+    pieces: list[str] = []
+    is_open = False
+    quotes = 0
+    for line in text.replace("\r\n", "\n").split("\n"):
+        depth = len(line) - len(line.lstrip(">"))
+        content = line[depth:].removeprefix(" ")
+        is_signature = content == "-- "
+        if not (is_open and depth == quotes) or is_signature:
+            pieces.append("\n" + "> " * bool(depth))
+        quotes = depth
+        is_open = content.endswith(" ") and not is_signature
+        pieces.append(content[:-1] if is_open and delete_space else content)
+    return "".join(pieces)
