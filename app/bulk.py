@@ -323,10 +323,7 @@ def _make_scorer(options: argparse.Namespace) -> Scorer:
     told = {"--checkpoint": options.checkpoint, "--device": options.device}
     settings = read_settings([word for flag in told.items() if flag[1] for word in flag])
     torch.set_num_threads(settings.threads or usable_cores())
-    if settings.dtype == "auto":
-        classifier = Classifier.load_fastest(settings.checkpoint, settings.device)
-    else:
-        classifier = Classifier.load(settings.checkpoint, settings.device, settings.dtype)
+    classifier = Classifier.load(settings.checkpoint, settings.device, settings.dtype)
     if settings.spam_prior is not None:
         classifier.assume_spam_prior(settings.spam_prior)
     known = Cutoffs.of(classifier)

@@ -92,7 +92,7 @@ class MessageResult(BaseModel):
             ),
             parts=list(mail.parts),
             charset=mail.charset,
-            characters=mail.characters,
+            characters=len(mail.text),
             tokens=prediction.num_tokens,
             windows=verdict.windows,
             truncated=mail.truncated or prediction.truncated,

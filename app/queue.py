@@ -159,17 +159,16 @@ class TokenQueue:
                 heapq.heapify(self._heap)
             return entry.state is not State.DISCARDED
 
-    def discard(self, entry: QueueEntry) -> bool:
-        """Takes back an entry that nobody wants any more; False where it is not waiting."""
+    def discard(self, entry: QueueEntry) -> None:
+        """Takes back an entry that nobody wants any more, if it still waits."""
         with self._changed:
             if entry.state is not State.WAITING:
-                return False
+                return
             self._leave(entry, State.DISCARDED)
             # Its place in the heap stays until its turn comes, or until such places prevail.
             if len(self._heap) > 2 * self.texts + _TOMBSTONES:
                 self._heap = [e for e in self._heap if e.state is State.WAITING]
                 heapq.heapify(self._heap)
-            return True
 
     def close(self) -> None:
         """Lets ``take`` end once nothing waits."""

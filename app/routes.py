@@ -40,7 +40,7 @@ from model.gpt2 import LABELS
 router = APIRouter(route_class=JSONRoute, strict_content_type=False)
 
 
-# Both are coroutines: FastAPI hands plain functions to a thread, which costs more than the rest.
+# A coroutine: FastAPI hands plain functions to a thread, which costs more than the rest.
 async def _service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service

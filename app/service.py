@@ -1,7 +1,6 @@
 """The service without HTTP: loads checkpoints, admits requests, answers texts with predictions.
 
-Every endpoint goes through ``Service.classify``. All of it runs in the event loop; loading and
-tokenizing run in threads, the model in its own.
+All of it runs in the event loop; loading and tokenizing run in threads, the model in its own.
 """
 
 import asyncio
@@ -362,10 +361,7 @@ def _load(settings: Settings, checkpoint: str) -> Classifier:
     cores = usable_cores()
     share = cores // settings.workers if settings.workers > 1 else cores - 1
     torch.set_num_threads(settings.threads or max(1, share))
-    if settings.dtype == "auto":
-        classifier = Classifier.load_fastest(checkpoint, settings.device)
-    else:
-        classifier = Classifier.load(checkpoint, settings.device, settings.dtype)
+    classifier = Classifier.load(checkpoint, settings.device, settings.dtype)
     batch_tokens = settings.max_batch_tokens or _tokens_in(classifier, _BATCH_SECONDS)
     classifier.max_batch_tokens = batch_tokens
     if settings.spam_prior is not None:

@@ -141,7 +141,8 @@ class Settings(BaseSettings):
         10.0,
         gt=0,
         le=3600,
-        description="a forward pass that takes this long has hung and is given up",
+        description="a forward pass that takes this long beyond ten times what is expected has "
+        "hung and is given up",
     )
     api_keys_file: Path | None = Field(
         None,

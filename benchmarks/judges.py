@@ -35,7 +35,7 @@ from tqdm import tqdm
 
 from benchmarks.environment import describe
 from benchmarks.filters import CONTENDERS, Contender, Filter
-from benchmarks.robustness import Reader, cutoff_of, own_splits, written_down
+from benchmarks.robustness import cutoff_of, own_splits, written_down
 from model.classifier import Classifier
 from model.gpt2 import LABELS
 from model.mail import message_to_text
@@ -44,7 +44,7 @@ from training.compare import read_foreign
 from training.config import TrainingError
 from training.corpora import Example, Source, mail_paths
 from training.data import folded
-from training.evaluate import measure_with_intervals
+from training.evaluate import measure_with_intervals, spam_probabilities
 
 RESULT = Path(__file__).parent / "results" / "judges.json"
 OWN = "spamgate"
@@ -102,9 +102,9 @@ def without_verdicts(raw: bytes) -> bytes:
 def own_scores(classifier: Classifier, messages: Sequence[Message]) -> list[float]:
     """P(spam) of each message, decoded and read as the service does."""
     texts = [message_to_text(message.path.read_bytes()).text for message in messages]
-    read = Reader(classifier)
     starts = tqdm(range(0, len(texts), _AT_ONCE), unit=" batches", desc=OWN)
-    return [p for start in starts for p in read(texts[start : start + _AT_ONCE])]
+    chunks = (texts[start : start + _AT_ONCE] for start in starts)
+    return [p for chunk in chunks for p in spam_probabilities(classifier, chunk)]
 
 
 def filter_scores(name: str, running: Filter, messages: Sequence[Message]) -> list[float]:

@@ -16,13 +16,13 @@ from pathlib import Path
 
 from benchmarks.environment import describe
 from benchmarks.peers import (
-    CLIENT_CORE,
     OWN,
     SERVER_CORE,
     WARM_UP,
     Contender,
     contenders,
     load,
+    load_command,
 )
 from benchmarks.server import free_port, started
 
@@ -63,20 +63,9 @@ def measure(contender: Contender, port: int, seconds: float) -> dict[str, object
         url = server.url + contender.path
         load(contender, url, *WARM_UP)
         alone = load(contender, url, *singles)
-        lists = subprocess.Popen(
-            [
-                *("taskset", "--cpu-list", CLIENT_CORE, sys.executable),
-                *("-m", "benchmarks.http_load", url, "--body", contender.body, "--fresh"),
-                *(
-                    "--texts-per-request",
-                    str(TEXTS_PER_LIST),
-                    "--seconds",
-                    str(seconds + HEAD_START),
-                ),
-            ],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        flags = ("--texts-per-request", str(TEXTS_PER_LIST), "--seconds", str(seconds + HEAD_START))
+        command = load_command(contender, url, *flags)
+        lists = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         time.sleep(HEAD_START)  # both clients share a core, and this one is about to start
         beside = load(contender, url, *singles)
         output, _ = lists.communicate()

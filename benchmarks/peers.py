@@ -302,15 +302,20 @@ def bare_texts_per_second(server: dict) -> float:
 
 def load(contender: Contender, url: str, *flags: str) -> dict:
     """One run of the load generator on the client's core; its last line."""
-    command = [
-        *("taskset", "--cpu-list", CLIENT_CORE, sys.executable, "-m", "benchmarks.http_load"),
-        *(url, "--body", contender.body, "--fresh", *flags),
-    ]
+    command = load_command(contender, url, *flags)
     output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout
     if not output:
         return {"failed": "the load generator found no server"}
     outcome: dict = json.loads(output.splitlines()[-1])
     return outcome
+
+
+def load_command(contender: Contender, url: str, *flags: str) -> list[str]:
+    """The load generator on the client's core."""
+    return [
+        *("taskset", "--cpu-list", CLIENT_CORE, sys.executable, "-m", "benchmarks.http_load"),
+        *(url, "--body", contender.body, "--fresh", *flags),
+    ]
 
 
 def peer_versions(python: str) -> dict:

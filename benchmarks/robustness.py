@@ -12,7 +12,7 @@ import json
 import random
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,32 +21,18 @@ from tqdm import tqdm
 from benchmarks.disguises import FOLDED, UNFOLDED
 from benchmarks.environment import describe
 from model.classifier import Classifier
-from model.windows import MAX_WINDOWS, read_in_windows
+from model.windows import MAX_WINDOWS
 from training.card import check_data, recorded_recipe
 from training.command import exit_code, portable
 from training.corpora import Corpus, Source, read_corpora
 from training.data import Splits, split_examples
+from training.evaluate import spam_probabilities
 
 RESULT = Path(__file__).parent / "results" / "robustness.json"
 GOOD_WORDS = (50, 200, 500, 2000)
 
 Read = Callable[[Sequence[str]], list[float]]
 """P(spam) of texts."""
-
-
-@dataclass(frozen=True)
-class Reader:
-    """A checkpoint, asked as the service asks it."""
-
-    classifier: Classifier
-    max_windows: int = MAX_WINDOWS
-
-    def __call__(self, texts: Sequence[str]) -> list[float]:
-        """P(spam) of each text."""
-        verdicts = read_in_windows(
-            self.classifier.predict, texts, self.classifier.max_tokens, self.max_windows
-        )
-        return [verdict.spam_probability for verdict in verdicts]
 
 
 def measure(read: Read, spam: Sequence[str], ham: Sequence[str], cutoff: float) -> dict[str, Any]:
@@ -99,7 +85,7 @@ def windows_on_ham(classifier: Classifier, ham: Sequence[str], cutoff: float) ->
     """Ham that is blocked with windows and with the beginning alone."""
     costs: dict[str, Any] = {"ham": len(ham)}
     for name, number in (("beginning alone", 1), ("with windows", MAX_WINDOWS)):
-        found = Reader(classifier, number)(ham)
+        found = spam_probabilities(classifier, ham, number)
         costs[name] = {
             "blocked": share(p > 0.5 for p in found),
             "blocked_at_cutoff": share(p >= cutoff for p in found),
@@ -153,14 +139,14 @@ def _run(options: argparse.Namespace) -> int:
     classifier = Classifier.load(options.checkpoint, "cpu", "float32")
     examples = own_splits(classifier, options.data)[1].test
     cutoff = cutoff_of(classifier)
-    reader = Reader(classifier)
+    read = partial(spam_probabilities, classifier)
     result: dict[str, Any] = {"model": classifier.name, "cutoff": cutoff, "corpora": {}}
     for source in sorted({example.source for example in examples}):
         ham, spam = (
             [e.text for e in examples if e.source == source and e.label == label]
             for label in (0, 1)
         )
-        figures = measure(reader, spam[: options.most], ham, cutoff)
+        figures = measure(read, spam[: options.most], ham, cutoff)
         figures["windows"] = windows_on_ham(classifier, ham, cutoff)
         result["corpora"][source] = figures
     result |= describe("benchmarks.robustness")

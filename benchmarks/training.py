@@ -26,7 +26,7 @@ import torch
 from benchmarks.book_loop import book_loop
 from benchmarks.environment import describe
 from model.checkpoint import save_language_model
-from model.gpt2 import PUBLISHED_SIZES, GPT2LMHeadModel, init_weights
+from model.gpt2 import GPT2Config, GPT2LMHeadModel, init_weights
 from training.config import TrainConfig
 from training.corpora import Example, find_sms_file, read_sms_as_the_book
 from training.data import split_examples, tokenize
@@ -122,7 +122,7 @@ def speedup(theirs: dict[str, dict], ours: dict[str, dict]) -> float:
 def make_base(folder: Path) -> None:
     """The 124M model with random weights, in the published form."""
     torch.manual_seed(0)
-    config = PUBLISHED_SIZES["gpt2"]
+    config = GPT2Config()
     model = GPT2LMHeadModel(config)
     init_weights(model, config)
     folder.mkdir()

@@ -120,7 +120,7 @@ class Classifier:
         return str(self.dtype).removeprefix("torch.")
 
     @classmethod
-    def load(cls, source: str | Path, device: str = "auto", dtype: str = "auto") -> "Classifier":
+    def load(cls, source: str | Path, device: str, dtype: str = "float32") -> "Classifier":
         """Loads a checkpoint folder or hub id and proves it on its golden messages.
 
         Without such, short texts must at least get a number.
@@ -128,14 +128,15 @@ class Classifier:
         Args:
             source: folder or hub id.
             device: ``auto`` (CUDA where there is one, else the CPU) or torch's name of a device.
-            dtype: ``auto`` (bfloat16 on a GPU that has it, float32 elsewhere), ``float32``,
-                ``bfloat16`` or ``int8`` (CPU).
+            dtype: ``float32``, ``bfloat16``, ``int8`` (CPU), or ``auto``: as ``_load_fastest``.
 
         Raises:
             CheckpointError: unusable files, golden messages that come out differently, or
                 verdicts that are not numbers.
             DeviceError: the device or number format is not there.
         """
+        if dtype == "auto":
+            return cls._load_fastest(source, device)
         chosen_device = pick_device(device)
         chosen_dtype = pick_dtype(dtype, chosen_device)
         classifier = cls(load_classifier(source), device=chosen_device, dtype=chosen_dtype)
@@ -146,17 +147,13 @@ class Classifier:
         return classifier
 
     @classmethod
-    def load_fastest(cls, source: str | Path, device: str = "auto") -> "Classifier":
+    def _load_fastest(cls, source: str | Path, device: str) -> "Classifier":
         """Loads a checkpoint in the number format that is fastest here and gives its answers.
 
         A short trial compares float32 with bfloat16, and int8 where a CPU has instructions for
         it. A faster one is taken only where every golden message keeps its label and its
         probability within ``GOLDEN_TOLERANCE``; without golden messages there is nothing to tell
         that by, and float32 stays.
-
-        Raises:
-            CheckpointError: as for ``load``.
-            DeviceError: the device is not there.
         """
         best = cls.load(source, device, "float32")
         for dtype in _faster_formats(best.device) if best.golden else ():
@@ -326,21 +323,15 @@ def _faster_formats(device: torch.device) -> Iterator[str]:
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The number format of that name; ``auto`` is bfloat16 on a GPU that has it, float32 elsewhere.
+    """The number format of that name.
 
     Raises:
         DeviceError: an unknown name, or one that the device cannot compute in.
     """
-    on_gpu = device.type == "cuda"
-    dtypes = {
-        "auto": torch.bfloat16 if on_gpu and bf16.is_native(device) else torch.float32,
-        "float32": torch.float32,
-        "bfloat16": torch.bfloat16,
-        "int8": torch.int8,
-    }
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
     if name not in dtypes:
-        raise DeviceError(f"dtype {name!r} is not known; allowed: {', '.join(dtypes)}.")
-    if name == "bfloat16" and on_gpu and not bf16.is_native(device):
+        raise DeviceError(f"dtype {name!r} is not known; allowed: auto, {', '.join(dtypes)}.")
+    if name == "bfloat16" and device.type == "cuda" and not bf16.is_native(device):
         raise DeviceError(
             "dtype bfloat16 needs an NVIDIA GPU of compute capability 8.0 (Ampere) or later. Use "
             "auto or float32."

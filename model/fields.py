@@ -61,7 +61,7 @@ def decode_field(value: bytes, charset: str = "") -> str:
         if gap.strip() or charset != pending_charset:
             pieces.append(decode_bytes(pending, pending_charset)[0])
             pending = b""
-        if gap.strip() or end == 0:
+        if gap.strip():
             pieces.append(gap)
         pending += _decode_word(match[2], match[3])
         pending_charset = charset

@@ -54,15 +54,6 @@ class GPT2Config:
             raise ValueError(f"n_head = {self.n_head} does not divide n_embd = {self.n_embd}.")
 
 
-# The four published sizes, by the last part of their hub id.
-PUBLISHED_SIZES = {
-    "gpt2": GPT2Config(),
-    "gpt2-medium": GPT2Config(n_layer=24, n_head=16, n_embd=1024),
-    "gpt2-large": GPT2Config(n_layer=36, n_head=20, n_embd=1280),
-    "gpt2-xl": GPT2Config(n_layer=48, n_head=25, n_embd=1600),
-}
-
-
 def pad_rows(x: Tensor, num_rows: int) -> Tensor:
     """(T, C) with rows of zeros below, (num_rows, C); the same tensor where none is missing."""
     return F.pad(x, (0, 0, 0, num_rows - len(x))) if num_rows > len(x) else x

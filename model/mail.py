@@ -81,11 +81,6 @@ class MailText:
     charset: str
     truncated: bool
 
-    @property
-    def characters(self) -> int:
-        """Length of the text."""
-        return len(self.text)
-
 
 class _Budget:
     """One reading of a message: how much of it may still be opened, and what was met.

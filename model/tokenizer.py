@@ -161,7 +161,7 @@ def _write(path: Path, text: str) -> None:
 
 def _vocab() -> dict[str, int]:
     """The vocabulary in its published spelling, derived from the ranks."""
-    spelling = _byte_spelling()
+    spelling = byte_spelling()
     vocab = {"".join(spelling[byte] for byte in token): rank for token, rank in _ranks().items()}
     vocab["<|endoftext|>"] = ENDOFTEXT
     return vocab
@@ -176,7 +176,7 @@ def _vocab_json() -> str:
 def _merges_txt() -> str:
     """The merges in their published spelling, derived from the ranks: a second of work."""
     ranks = _ranks()
-    spelling = _byte_spelling()
+    spelling = byte_spelling()
     merges = ["#version: 0.2"]
     for token, rank in ranks.items():
         if len(token) > 1:
@@ -197,8 +197,10 @@ def _last_merge(ranks: dict[bytes, int], token: bytes, rank: int) -> tuple[bytes
     return parts[0], parts[1]
 
 
-def _byte_spelling() -> dict[int, str]:
-    """GPT-2's printable stand-in for each byte: itself where printable, else U+0100 and up."""
+def byte_spelling() -> dict[int, str]:
+    """The printable stand-in for each byte in files of byte-level BPE: itself where printable, else
+    U+0100 and up.
+    """
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = (byte for byte in range(256) if byte not in printable)
     spelling = {byte: chr(byte) for byte in printable}

@@ -17,6 +17,7 @@ from urllib.request import urlopen
 import pytest
 import torch
 
+from benchmarks.server import free_port
 from model.checkpoint import save_classifier
 from model.packing import pack
 from model.tokenizer import encode
@@ -79,12 +80,6 @@ def require(*programs: str) -> None:
     for program in programs:
         if shutil.which(program, path=path) is None:
             pytest.skip(f"{program} is not installed")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(is_true: Callable[[], bool], what: str, seconds: float = 60) -> None:

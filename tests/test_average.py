@@ -1,7 +1,11 @@
 """The average of several runs is one checkpoint like any other."""
 
 import dataclasses
+import functools
 import json
+import shutil
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,26 +13,47 @@ import torch
 
 from model.checkpoint import CheckpointError, load_classifier
 from model.classifier import Classifier
-from tests.tiny_training import TINY_RECIPE
-from training import average, evaluate, finetune
-from training.config import load_config
+from tests.tiny_training import TINY_RECIPE, synthetic_lines
+from training import average, finetune
+from training.config import TrainConfig
 from training.corpora import read_sms
 from training.data import split_examples
+from training.evaluate import measure, spam_probabilities
+
+Run = Callable[..., Path]
+"""Trains a recipe with a seed; the checkpoint folder, of the name given."""
 
 
-def run(folder: Path, corpus: Path, name: str, seed: int, recipe: str = TINY_RECIPE) -> Path:
-    path = folder / f"{name}.toml"
-    path.write_text(recipe)
-    out = folder / name
-    flags = ["--data", str(corpus), "--out", str(out), "--seed", str(seed), "--epochs", "1"]
-    assert finetune.main([str(path), *flags]) == 0
-    return out
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, str], Path]:
+    """Trains each recipe with each seed once for all tests; they get copies."""
+    folder = tmp_path_factory.mktemp("trained")
+    corpus, path = folder / "SMSSpamCollection", folder / "tiny.toml"
+    corpus.write_text("\n".join(synthetic_lines()) + "\n")
+
+    @functools.cache
+    def train(seed: int, recipe: str) -> Path:
+        path.write_text(recipe)
+        out = tmp_path_factory.mktemp("run") / "run"
+        flags = ["--data", str(corpus), "--out", str(out), "--seed", str(seed), "--epochs", "1"]
+        assert finetune.main([str(path), *flags]) == 0
+        return out
+
+    return train
+
+
+@pytest.fixture
+def run(trained: Callable[[int, str], Path], tmp_path: Path) -> Run:
+    def copy(name: str, seed: int = 1, recipe: str = TINY_RECIPE) -> Path:
+        return shutil.copytree(trained(seed, recipe), tmp_path / name)
+
+    return copy
 
 
 def test_average_has_the_mean_weights_and_figures_of_its_own(
-    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Run, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    runs = [run(tmp_path, corpus, f"run{seed}", seed) for seed in (1, 2)]
+    runs = [run(f"run{seed}", seed) for seed in (1, 2)]
     out = tmp_path / "average"
     arguments = [*map(str, runs), "--data", str(corpus), "--out", str(out)]
     assert average.main(arguments) == 0
@@ -63,11 +88,11 @@ def test_average_has_the_mean_weights_and_figures_of_its_own(
 
 
 def test_runs_that_have_no_average_are_refused(
-    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Run, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    one = run(tmp_path, corpus, "one", 1)
-    other = run(tmp_path, corpus, "other", 1, TINY_RECIPE + "split_seed = 9\n")
-    wide = run(tmp_path, corpus, "wide", 1, TINY_RECIPE.replace("n_embd = 32", "n_embd = 64"))
+    one = run("one")
+    other = run("other", recipe=TINY_RECIPE + "split_seed = 9\n")
+    wide = run("wide", recipe=TINY_RECIPE.replace("n_embd = 32", "n_embd = 64"))
     flags = ["--data", str(corpus), "--out", str(tmp_path / "average")]
     for others, message in (
         ((), "at least two runs"),
@@ -94,12 +119,13 @@ def test_runs_that_have_no_average_are_refused(
 
 
 def test_a_run_that_does_not_say_what_an_average_tells_is_refused_before_the_work(
+    run: Run,
     corpus: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    one = run(tmp_path, corpus, "one", 1)
+    one = run("one")
     whole = json.loads((one / "run.json").read_text())
     monkeypatch.setattr(average, "read_corpora", None)
     arguments = [str(one), str(one), "--data", str(corpus), "--out", str(tmp_path / "average")]
@@ -120,8 +146,8 @@ def test_a_run_that_does_not_say_what_an_average_tells_is_refused_before_the_wor
     assert "of this version of training.finetune: 'best_step'" in capsys.readouterr().err
 
 
-def test_one_base_may_be_written_with_a_slash_or_without(corpus: Path, tmp_path: Path) -> None:
-    first = load_classifier(run(tmp_path, corpus, "first", 1))
+def test_one_base_may_be_written_with_a_slash_or_without(run: Run) -> None:
+    first = load_classifier(run("first"))
     assert first.run
     recipes = [first.run["recipe"] | {"base": base} for base in ("runs/base", "runs/base/")]
     average.average_runs(
@@ -129,8 +155,8 @@ def test_one_base_may_be_written_with_a_slash_or_without(corpus: Path, tmp_path:
     )
 
 
-def test_an_average_is_read_where_its_runs_are(corpus: Path, tmp_path: Path) -> None:
-    one = run(tmp_path, corpus, "one", 1, TINY_RECIPE + 'read_token = "mean"\n')
+def test_an_average_is_read_where_its_runs_are(run: Run, corpus: Path, tmp_path: Path) -> None:
+    one = run("one", recipe=TINY_RECIPE + 'read_token = "mean"\n')
     out = tmp_path / "average"
     assert average.main([str(one), str(one), "--data", str(corpus), "--out", str(out)]) == 0
     own, mean = (json.loads((f / "run.json").read_text())["metrics"]["test"] for f in (one, out))
@@ -138,11 +164,10 @@ def test_an_average_is_read_where_its_runs_are(corpus: Path, tmp_path: Path) -> 
 
 
 def test_the_share_of_spam_is_told_only_where_all_runs_assume_it(
-    corpus: Path, tmp_path: Path
+    run: Run, corpus: Path, tmp_path: Path
 ) -> None:
-    plain = run(tmp_path, corpus, "plain", 1)
-    other = run(tmp_path, corpus, "other", 2)
-    weighted = run(tmp_path, corpus, "weighted", 1, TINY_RECIPE + "spam_weight = 8.0\n")
+    plain, other = run("plain"), run("other", 2)
+    weighted = run("weighted", recipe=TINY_RECIPE + "spam_weight = 8.0\n")
     for number, (second, is_known) in enumerate(((other, True), (weighted, False))):
         out = tmp_path / f"average{number}"
         arguments = [str(plain), str(second), "--data", str(corpus), "--out", str(out)]
@@ -150,19 +175,20 @@ def test_the_share_of_spam_is_told_only_where_all_runs_assume_it(
         assert ("spam_prior" in json.loads((out / "run.json").read_text())) is is_known
 
 
-def test_an_average_is_measured_in_float32(corpus: Path, tmp_path: Path) -> None:
+def test_an_average_is_measured_in_float32(run: Run, corpus: Path, tmp_path: Path) -> None:
     recipe = TINY_RECIPE.replace('precision = "float32"', 'precision = "bfloat16"')
-    one = run(tmp_path, corpus, "one", 1, recipe)
+    one = run("one", recipe=recipe)
     out = tmp_path / "average"
     assert average.main([str(one), str(one), "--data", str(corpus), "--out", str(out)]) == 0
-    test = split_examples(read_sms(corpus), load_config(tmp_path / "one.toml")).test
-    exact = evaluate.evaluate(Classifier.load(out, "cpu", "float32"), test)
+    test = split_examples(read_sms(corpus), TrainConfig.model_validate(tomllib.loads(recipe))).test
+    found = spam_probabilities(Classifier.load(out, "cpu"), [e.text for e in test])
+    exact = measure([e.label for e in test], found)
     facts = json.loads((out / "run.json").read_text())
     assert facts["metrics"]["test"]["loss"] == pytest.approx(exact.loss, abs=1e-6)
 
 
-def test_a_run_may_be_averaged_with_what_it_started_from(corpus: Path, tmp_path: Path) -> None:
-    first = load_classifier(run(tmp_path, corpus, "first", 1))
+def test_a_run_may_be_averaged_with_what_it_started_from(run: Run) -> None:
+    first = load_classifier(run("first"))
     assert first.run
     later, stranger = (
         dataclasses.replace(first, name=f"runs/{base}", run=first.run | {"recipe": recipe})

@@ -45,6 +45,7 @@ def test_charsets_of_python_are_known_however_they_are_spelled(
         ("iso-2022-jp", "v\x1b(Bi, café", "v\x1b(Bi, café"),
         ("utf-7", "v+AGk-agra at the café around the corner, cheap", "viagra"),
         ("hz-gb-2312", "v~~i~~agra at the café around the corner, cheap", "v~i~agra"),
+        ("utf-7", "+2AA-half a surrogate", "+2AA-half a surrogate"),
         ("utf-7", "1 + 1 is the prix d’ami of a café à la mode", "1 + 1 is the prix d’ami"),
     ],
 )
@@ -110,6 +111,7 @@ def test_iso_2022_jp_is_not_looked_for_under_another_charset_s_label() -> None:
     [
         ("It’s free: £1,000".encode("cp1252"), "It’s free: £1,000"),
         ("It’s free – ’".encode()[:-1], "It’s free – \ufffd"),  # cut off
+        (b"\xff\xfebuy now \xe4", "ÿþbuy now ä"),  # UTF-16 without any NUL
     ],
 )
 def test_what_is_no_utf8_is_not_read_as_such(data: bytes, text: str) -> None:

@@ -91,6 +91,9 @@ def test_marks_of_windows_are_no_part_of_the_texts(tmp_path: Path) -> None:
     assert read_sms_as_the_book(path) == expected
     path.write_bytes(b'\xef\xbb\xbf{"label": "spam", "text": "win"}\r\n\r\n')
     assert [example.text for example in read_jsonl(path)] == ["win"]
+    texts = ("\ufeffone\ufeff two", "\ufeff")
+    path.write_text("\n".join(json.dumps({"label": "ham", "text": text}) for text in texts))
+    assert [example.text for example in read_jsonl(path)] == ["one two"]
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,8 @@ def test_what_a_style_only_seems_to_hide_is_read(style: str) -> None:
         "p,{display:none}",
         "p > > b,p{display:none}",
         "@namespace url(x);p{display:none}",
+        ".H{display:none}",
+        "#I{display:none}",
         # What shows does.
         ".h{display:none}.h[id]{display:block}",
         ".h{display:none}:is(.h){display:block}",

@@ -131,7 +131,7 @@ def test_split_seed_decides_the_split(corpus: Path) -> None:
         cluster_split(examples, TrainConfig(split_seed=seed)) for seed in (1, 1, 2)
     )
     assert first == again
-    assert first != other
+    assert set(first.test) != set(other.test)  # not their order alone
 
 
 def test_parts_do_not_depend_on_the_order_or_on_other_corpora(corpus: Path) -> None:

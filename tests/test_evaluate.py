@@ -193,7 +193,9 @@ def test_evaluate_prints_figures_and_refuses_bad_input(
     assert evaluate.main([str(folder), "--data", str(corpus), "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert figures["texts"] == 150
-    exact = evaluate.evaluate(Classifier.load(folder, "cpu", "float32"), read_sms(corpus))
+    examples = read_sms(corpus)
+    verdicts = Classifier.load(folder, "cpu").classify([e.text for e in examples])
+    exact = measure([e.label for e in examples], [v.spam_probability for v in verdicts])
     assert figures["loss"] == pytest.approx(exact.loss, abs=1e-6)
     assert evaluate.main([str(folder), "--data", str(corpus)]) == 0
     assert "| 150 |" in capsys.readouterr().out

@@ -12,8 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from benchmarks.server import free_port
 from tests.fake_server import server
-from tests.mail_programs import free_port
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 URL = "http://127.0.0.1:8000"

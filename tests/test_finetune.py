@@ -13,7 +13,7 @@ import torch
 
 from model.checkpoint import load_classifier, save_language_model
 from model.classifier import Classifier
-from model.gpt2 import PUBLISHED_SIZES, GPT2LMHeadModel, init_weights
+from model.gpt2 import GPT2Config, GPT2LMHeadModel, init_weights
 from model.packing import pack
 from tests.tiny_training import TINY_RECIPE
 from training import compare, evaluate, finetune, loop, run
@@ -70,7 +70,9 @@ def test_metrics_of_a_run_are_those_of_the_saved_file(
     assert finetune.main([str(recipe), "--data", str(corpus), "--out", str(out)]) == 0
     facts = json.loads((out / "run.json").read_text())
     splits = split_examples(read_sms(corpus), load_config(recipe))
-    again = evaluate.evaluate(Classifier.load(out, "cpu"), splits.test)
+    texts = [example.text for example in splits.test]
+    found = evaluate.spam_probabilities(Classifier.load(out, "cpu"), texts)
+    again = evaluate.measure([example.label for example in splits.test], found)
     assert again.loss == pytest.approx(facts["metrics"]["test"]["loss"], abs=1e-6)
 
 
@@ -320,7 +322,7 @@ def test_ctrl_c_twice_after_the_training_ends_it(
 def test_ctrl_c_in_the_training_and_after_it_keeps_the_run(
     corpus: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop._Trainer, "print_accuracies", press(1, lambda *_: None))
+    monkeypatch.setattr(loop.Trainer, "print_accuracies", press(1, lambda *_: None))
     monkeypatch.setattr(loop.Snapshot, "restore", press(1, loop.Snapshot.restore))
     arguments = [str(recipe), "--data", str(corpus), "--epochs", "1"]
     assert finetune.main([*arguments, "--out", str(tmp_path / "run")]) == 130
@@ -331,7 +333,7 @@ def test_ctrl_c_in_the_training_and_after_it_keeps_the_run(
 @pytest.mark.parametrize("name", ["book_last_block", "book_all_layers"])
 def test_book_recipes_run_on_124m_random_weights(name: str, sms_file: Path, tmp_path: Path) -> None:
     """Real sizes, form, data and recipes; one epoch of the five."""
-    config = PUBLISHED_SIZES["gpt2"]
+    config = GPT2Config()
     torch.manual_seed(0)
     model = GPT2LMHeadModel(config)
     init_weights(model, config)

@@ -261,6 +261,10 @@ def test_letters_are_put_together_from_their_parts_wherever_they_stand(letter: s
     assert fold_text("ｶﾞ" * 300) == "ガ" * 300
 
 
+def test_characters_that_stand_for_eighteen_grow_no_more_than_fourfold() -> None:
+    assert len(fold_text("\ufdfa" * 10_000)) < 41_000
+
+
 def test_characters_that_stand_for_three_are_kept_throughout() -> None:
     assert fold_text("½" * 600) == "1⁄2" * 600
 

@@ -10,7 +10,7 @@ from training.data import (
     make_loader,
 )
 from training.freeze import freeze
-from training.loop import train
+from training.loop import Trainer
 from training.lora import merge_lora
 
 CPU = torch.device("cpu")
@@ -37,7 +37,7 @@ def test_only_the_named_part_learns(trained: str, expected: set[str]) -> None:
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
     examples = [([1 + i, 2, 3], i % 2) for i in range(8)]
     loader = make_loader(examples, 4, training=True)
-    train(model, loader, make_loader(examples, 4), config, CPU)
+    Trainer(model, loader, make_loader(examples, 4), config, CPU).run()
     changed = {
         name for name, parameter in model.named_parameters() if not parameter.equal(before[name])
     }

@@ -167,6 +167,8 @@ def test_whatever_may_be_visible_is_read(html: str) -> None:
         "<p style='position:absolute;background:#000'></p><p style='color:#fff'>seen</p>",
         "<p style='height:0'><b style='background:#000'></b></p><p style='color:#fff'>seen</p>",
         "<p style='box-shadow:0 20px 0 40px #000'></p><p style='color:#fff'>seen</p>",
+        "<p style='color:#fff'>seen</p><p style=margin:-9px><b style='background:#000'></b></p>",
+        "<p style='color:#fff'>seen</p><p style=position:fixed><b style='background:#000'></b></p>",
         "<p style='border:40px solid #000;margin:0 0 -40px'></p><p style='color:#fff'>seen</p>",
         "<img src=x style='position:absolute'><p style='color:#fff'>seen</p>",
         "<i style='font-size:1px;font-size-adjust:12'>seen</i>",
@@ -253,6 +255,20 @@ def test_any_nesting_of_what_hides_moves_and_turns_text_is_read() -> None:
         html_to_text("".join(_random_markup(rng) for _ in range(rng.randrange(1, 40))))
 
 
+@pytest.mark.parametrize(
+    "costly",
+    [
+        "<i style=color:red></i>" * 5_001,
+        "<i></i>" * 5_001 + "<style>i{color:red}</style>",
+        f"<style>{'b{color:red}' * 501}</style>",
+        f"<style>/*{'x' * 65_536}*/</style>",
+    ],
+    ids=["styled", "selected", "rules", "characters"],
+)
+def test_beyond_the_bounds_all_text_counts_as_visible(costly: str) -> None:
+    assert html_to_text(f"<p style='display:none'>seen</p>{costly}") == "seen"
+
+
 def test_what_the_library_fails_at_is_read_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
     class PanicException(BaseException):
         """As Rust's libraries raise it."""
@@ -298,6 +314,12 @@ def test_text_shown_from_right_to_left_is_read_so(start: str) -> None:
 )
 def test_directions_within_one_another_are_read_as_shown(html: str) -> None:
     assert fold_text(html_to_text(html), typing=False).split() == ["win", "now", "today"]
+
+
+def test_a_direction_goes_on_in_further_lines_until_it_is_closed() -> None:
+    lines = "\u2067one\ntwo\u2069\nthree\u202e\nfour\u202c\nfive"
+    expected = "\u2067one\n\u2067two\u2069\nthree\u202e\n\u202efour\u202c\nfive"
+    assert carry_over_lines(lines) == expected
 
 
 def test_directions_over_many_lines_are_read_in_time() -> None:

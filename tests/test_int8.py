@@ -80,12 +80,12 @@ def test_the_fastest_format_is_one_that_keeps_the_golden_answers(
     times = {torch.float32: 1.0, torch.bfloat16: 1.0, torch.int8: 0.1}
     monkeypatch.setattr(Classifier, "_trial_seconds", lambda self: times[self.dtype])
     folder = save_tiny()
-    assert Classifier.load_fastest(folder, "cpu").dtype == torch.int8
+    assert Classifier.load(folder, "cpu", "auto").dtype == torch.int8
     times[torch.int8] = 0.95
-    assert Classifier.load_fastest(folder, "cpu").dtype == torch.float32
+    assert Classifier.load(folder, "cpu", "auto").dtype == torch.float32
     times[torch.int8] = 0.1
     monkeypatch.setitem(classifier.GOLDEN_TOLERANCE, torch.int8, 1e-9)
-    assert Classifier.load_fastest(folder, "cpu").dtype == torch.float32
+    assert Classifier.load(folder, "cpu", "auto").dtype == torch.float32
     (folder / "golden.json").unlink()
     monkeypatch.undo()
-    assert Classifier.load_fastest(folder, "cpu").dtype == torch.float32
+    assert Classifier.load(folder, "cpu", "auto").dtype == torch.float32

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.server import free_port
 from tests.fake_server import server
 from tests.mail_programs import (
     HAM_MAIL,
     SPAM_MAIL,
-    free_port,
     require,
     save_decided_classifier,
     spamd,

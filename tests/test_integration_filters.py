@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.server import free_port
 from tests.mail_programs import (
     HAM_MAIL,
     SPAM_MAIL,
-    free_port,
     process,
     require,
     save_decided_classifier,

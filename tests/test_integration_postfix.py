@@ -20,10 +20,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.server import free_port
 from tests.mail_programs import (
     HAM_MAIL,
     SPAM_MAIL,
-    free_port,
     process,
     save_decided_classifier,
     spamgate,

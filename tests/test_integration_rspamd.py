@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 
+from benchmarks.server import free_port
 from tests.hostile import HOSTILE
 from tests.mail_programs import (
     HAM_MAIL,
     SPAM_MAIL,
-    free_port,
     process,
     require,
     save_decided_classifier,

@@ -17,7 +17,7 @@ from training import run
 from training.config import TrainConfig, TrainingError, load_config
 from training.corpora import read_sms
 from training.data import make_loader, split_examples
-from training.loop import Outcome, Snapshot, _OutOfPatience, _Trainer, autocast, train
+from training.loop import Outcome, Snapshot, Trainer, _OutOfPatience, autocast
 from training.muon import Muon
 from training.optimizer import make_optimizers, parameter_groups, schedule
 
@@ -71,7 +71,7 @@ def contrary_run(**changes: object) -> tuple[GPT2ForSequenceClassification, Outc
     config = TrainConfig.model_validate(fields | changes)
     contrary = [(tokens, 1 - label) for tokens, label in EXAMPLES]
     loaders = make_loader(EXAMPLES, 8, training=True), make_loader(contrary, 8)
-    return model, train(model, *loaders, config, CPU)
+    return model, Trainer(model, *loaders, config, CPU).run()
 
 
 def test_accuracies_are_kept_of_every_epoch_and_of_each_part() -> None:
@@ -90,7 +90,7 @@ def test_loss_of_all_validation_texts_is_one_number_in_batches_of_any_size(
     losses = []
     for batch_size in (1, 8, 32):
         loaders = make_loader(EXAMPLES, 8, training=True), make_loader(texts, batch_size)
-        trainer = _Trainer(tiny_classifier_model(), *loaders, config, CPU)
+        trainer = Trainer(tiny_classifier_model(), *loaders, config, CPU)
         trainer.evaluate()
         losses.append(trainer.snapshot.validation_loss)
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
@@ -115,7 +115,7 @@ def test_ctrl_c_before_the_first_evaluation_leaves_nothing_to_keep(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_Trainer, "evaluate", interrupt)
+    monkeypatch.setattr(Trainer, "evaluate", interrupt)
     with pytest.raises(KeyboardInterrupt):
         contrary_run(epochs=1)
 
@@ -140,21 +140,34 @@ def test_patience_begins_anew_with_every_gain(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(Snapshot, "offer", lambda *_: next(is_best))
     loaders = make_loader(EXAMPLES, 8, training=True), make_loader(EXAMPLES, 8)
     config = TrainConfig(batch_size=8, eval_every=1, patience=2)
-    trainer = _Trainer(tiny_classifier_model(), *loaders, config, CPU)
+    trainer = Trainer(tiny_classifier_model(), *loaders, config, CPU)
     for _ in range(6):
         trainer.evaluate()
     with pytest.raises(_OutOfPatience):
         trainer.evaluate()
 
 
+def test_accumulated_gradients_are_those_of_one_larger_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """To AdamW, which the weights come of, all gradients twice as large would be the same."""
+    found: list[torch.Tensor] = []
+    monkeypatch.setattr(Trainer, "step", lambda t: found.append(t.model.score.weight.grad.clone()))
+    for batch_size, accumulation_steps in ((4, 2), (8, 1)):
+        loader = make_loader(EXAMPLES[:8], batch_size)
+        config = TrainConfig(batch_size=batch_size, accumulation_steps=accumulation_steps)
+        Trainer(tiny_classifier_model(), loader, loader, config, CPU).run_epoch()
+    torch.testing.assert_close(*found)
+
+
 def test_batches_left_over_at_the_end_of_an_epoch_make_a_step(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     steps: list[int] = []
-    monkeypatch.setattr(_Trainer, "step", lambda trainer: steps.append(trainer.passes))
+    monkeypatch.setattr(Trainer, "step", lambda trainer: steps.append(trainer.passes))
     loader = make_loader(EXAMPLES, 5)
     config = TrainConfig(batch_size=5, accumulation_steps=3, eval_every=100)
-    _Trainer(tiny_classifier_model(), loader, loader, config, CPU).run_epoch()
+    Trainer(tiny_classifier_model(), loader, loader, config, CPU).run_epoch()
     assert steps == [3, 4]
 
 
@@ -179,7 +192,7 @@ def test_running_average_is_what_is_kept() -> None:
         )
         loaders = make_loader(EXAMPLES, 8, training=True), make_loader(EXAMPLES, 8)
         model = tiny_classifier_model(head_bias=True)
-        outcome = train(model, *loaders, config, CPU)
+        outcome = Trainer(model, *loaders, config, CPU).run()
         losses[decay] = [point.validation_loss for point in outcome.history.losses]
     assert losses[0.0][0] == pytest.approx(losses[0.9999][0])
     assert losses[0.9999][-1] == pytest.approx(losses[0.9999][0], rel=0.01)
@@ -202,7 +215,7 @@ def test_loss_is_the_weighted_smoothed_cross_entropy(changes: dict[str, Any]) ->
     model = tiny_classifier_model(head_bias=True)
     config = TrainConfig(batch_size=5, precision="float32", **changes)
     loader = make_loader(EXAMPLES, 5)
-    trainer = _Trainer(model, loader, loader, config, CPU, 0)
+    trainer = Trainer(model, loader, loader, config, CPU, 0)
     batch = next(iter(loader))
     log_p = model(batch.packed).log_softmax(-1).detach()
     weights = torch.tensor([1.0, config.spam_weight])
@@ -221,7 +234,7 @@ def test_learning_rate_rises_in_a_line_and_falls_along_a_cosine() -> None:
         batch_size=8, epochs=10, learning_rate=1e-3, schedule="cosine", warmup_fraction=0.2
     )
     loader = make_loader(EXAMPLES, 8, training=True)
-    trainer = _Trainer(tiny_classifier_model(), loader, loader, config, CPU, 0)
+    trainer = Trainer(tiny_classifier_model(), loader, loader, config, CPU, 0)
     rates = []
     for _ in range(20):
         rates.append(1e3 * trainer.optimizers[0].param_groups[0]["lr"])
@@ -294,7 +307,7 @@ def test_prefix_loss_is_the_mean_over_every_beginning_of_each_text() -> None:
     config = TrainConfig(trained="all", prefix_loss=0.25, batch_size=2, precision="float32")
     examples = [([1, 2, 3], 1), ([4, 5], 0)]
     loader = make_loader(examples, 2)
-    trainer = _Trainer(model, loader, loader, config, CPU, 0)
+    trainer = Trainer(model, loader, loader, config, CPU, 0)
     expected = 0.0
     for tokens, label in examples:
         target = torch.tensor([label])
@@ -326,13 +339,13 @@ def test_loss_that_is_not_finite_ends_the_run() -> None:
         model.score.weight.fill_(float("nan"))
     loader = make_loader([([1, 2], 0)] * 8, 4, training=True)
     with pytest.raises(TrainingError, match="the loss is nan at step 1: lower learning_rate"):
-        train(model, loader, loader, TrainConfig(epochs=1, batch_size=4), CPU)
+        Trainer(model, loader, loader, TrainConfig(epochs=1, batch_size=4), CPU).run()
 
 
 def test_fewer_texts_than_a_batch_are_refused() -> None:
     loader = make_loader([([1], 0)], 4, training=True)
     with pytest.raises(TrainingError, match="one batch of 4"):
-        train(tiny_classifier_model(), loader, loader, TrainConfig(batch_size=4), CPU)
+        Trainer(tiny_classifier_model(), loader, loader, TrainConfig(batch_size=4), CPU).run()
 
 
 @pytest.mark.parametrize(("num_cached_blocks", "expected"), [(0, "bfloat16"), (1, "float32")])
@@ -343,7 +356,7 @@ def test_a_last_block_with_its_input_kept_learns_in_float32(
     model = tiny_classifier_model()
     assert model.config.n_layer == 2
     loader = make_loader(EXAMPLES, 4)
-    trainer = _Trainer(model, loader, loader, TrainConfig(precision="bfloat16"), CPU)
-    few = _Trainer(model, loader, loader, TrainConfig(precision="bfloat16"), CPU, num_cached_blocks)
+    trainer = Trainer(model, loader, loader, TrainConfig(precision="bfloat16"), CPU)
+    few = Trainer(model, loader, loader, TrainConfig(precision="bfloat16"), CPU, num_cached_blocks)
     assert trainer.precision == "bfloat16"
     assert few.precision == expected

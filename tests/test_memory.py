@@ -14,7 +14,7 @@ from tests.conftest import tiny_classifier_model
 from training.config import TrainConfig
 from training.data import make_loader
 from training.freeze import freeze
-from training.loop import train
+from training.loop import Trainer
 from training.memory import (
     EmbeddingsInUse,
     learn_embeddings_in_use,
@@ -47,7 +47,7 @@ def test_rows_in_use_alone_learn_what_all_rows_learn(changes: dict[str, object])
             assert len(model.transformer.wte.weight) < len(before) / 2
         torch.manual_seed(0)
         loader = make_loader(EXAMPLES, 4, training=True)
-        train(model, loader, make_loader(EXAMPLES, 4), config, CPU)
+        Trainer(model, loader, make_loader(EXAMPLES, 4), config, CPU).run()
     make_embeddings_whole(in_use)
     assert not isinstance(in_use.transformer.wte, EmbeddingsInUse)
     theirs = whole.state_dict()

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.server import free_port
 from tests.fake_server import Got, server
-from tests.mail_programs import free_port, process, stuck_service
+from tests.mail_programs import process, stuck_service
 
 MILTER = Path(__file__).parents[1] / "examples" / "postfix" / "milter.py"
 FIELDS = {"From": "a@example.org", "Subject": " x\n\tfolded"}

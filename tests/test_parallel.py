@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from benchmarks.server import free_port
 from tests.tiny_training import synthetic_lines
 from training.config import load_config
 from training.corpora import read_sms
@@ -46,13 +46,6 @@ with processes(torch.device("cpu")) as device:
     except TrainingError as error:
         (out / f"error{int(is_first())}").write_text(str(error))
 """
-
-
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port: int = server.getsockname()[1]
-        return port
 
 
 def in_two_processes(command: list[str]) -> list[str]:

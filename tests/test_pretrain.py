@@ -56,13 +56,6 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    path = tmp_path / "SMSSpamCollection"
-    path.write_text("\n".join(synthetic_lines(120)) + "\n")
-    return path
-
-
 def language_model(seed: int = 0) -> GPT2LMHeadModel:
     torch.manual_seed(seed)
     model = GPT2LMHeadModel(TINY)
@@ -87,9 +80,15 @@ def test_a_long_run_of_one_character_is_read() -> None:
     assert sum(len(window) - 1 for window in windows(" " * 1_000_000, 1024)) > 1000
 
 
+def test_texts_are_told_apart_by_where_windows_end() -> None:
+    one, other = TextSplit([[1, 2], [3, 4]], {}), TextSplit([[1, 2, 3], [4]], {})
+    assert one.sha256 != other.sha256
+
+
 def test_batches_keep_the_budget_and_pass_over_everything() -> None:
     some = [[0] * length for length in (5, 9, 3, 2, 7, 4, 4)]
     assert [w for batch in batches(some, 10, seed=None) for w in batch] == some
+    assert [len(batch) for batch in batches([[0] * 6] * 4, 10, seed=None)] == [2, 2]  # filled up
     shuffled = list(islice(batches(some, 10, seed=1), 40))
     assert all(sum(len(w) - 1 for w in batch) <= 10 for batch in shuffled)
     seen = Counter(len(w) for batch in shuffled for w in batch)

@@ -8,17 +8,13 @@ import pytest
 
 from benchmarks import disguises, robustness
 from benchmarks.disguises import FOLDED, UNFOLDED
-from benchmarks.robustness import Reader, compare, measure, windows_on_ham
+from benchmarks.robustness import compare, measure, windows_on_ham
 from model.classifier import Classifier
 from model.fold import fold_text
 from model.windows import MAX_WINDOWS
 from tests.conftest import HAM, SPAM
 from training.corpora import sha256_of
-
-
-@pytest.fixture
-def reader(save_tiny: Callable[..., Path]) -> Reader:
-    return Reader(Classifier.load(save_tiny(), "cpu", "float32"))
+from training.evaluate import spam_probabilities
 
 
 @pytest.mark.parametrize("name", FOLDED)
@@ -70,16 +66,18 @@ def test_each_text_gets_good_words_of_its_own() -> None:
     assert [len(first.split()) - 1 for first, _ in front] == [50, 200, 500, 500]
 
 
-def test_texts_are_read_as_the_service_reads_them(reader: Reader) -> None:
+def test_texts_are_read_as_the_service_reads_them(save_tiny: Callable[..., Path]) -> None:
+    classifier = Classifier.load(save_tiny(), "cpu")
     short = [SPAM, HAM, "", "\u200bH\u0435llo"]
-    expected = [prediction.spam_probability for prediction in reader.classifier.classify(short)]
-    assert reader(short) == pytest.approx(expected, abs=1e-5)
+    expected = [prediction.spam_probability for prediction in classifier.classify(short)]
+    assert spam_probabilities(classifier, short) == pytest.approx(expected, abs=1e-5)
     long = [f"{HAM} " * 100 + SPAM, f"{SPAM} " * 200]
-    alone, windowed = Reader(reader.classifier, max_windows=1)(long), reader(long)
+    alone = spam_probabilities(classifier, long, max_windows=1)
+    windowed = spam_probabilities(classifier, long)
     odds = [[p / (1 - p) for p in found] for found in (alone, windowed)]
     assert all(new >= old / MAX_WINDOWS - 1e-6 for old, new in zip(*odds, strict=True))
     assert alone != pytest.approx(windowed, abs=1e-3)
-    costs = windows_on_ham(reader.classifier, long, cutoff=0.0)
+    costs = windows_on_ham(classifier, long, cutoff=0.0)
     assert costs["with windows"]["blocked"] >= costs["beginning alone"]["blocked"]
     assert costs["with windows"]["blocked_at_cutoff"] == 1
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.server import free_port
 from tests.conftest import HAM, SPAM
 from tests.fake_server import server
-from tests.mail_programs import free_port, process
+from tests.mail_programs import process
 
 SHIM = Path(__file__).parents[1] / "examples" / "sms" / "shim.py"
 KANNEL = {

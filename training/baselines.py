@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 from scipy.sparse import csr_matrix
+from scipy.special import expit
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import FeatureUnion, make_union
@@ -78,5 +78,5 @@ def _make_features(fewest_texts: int) -> FeatureUnion:
 
 def _probabilities(features: FeatureUnion, model: Any, examples: Sequence[Example]) -> list[float]:
     distances = model.decision_function(features.transform([e.text for e in examples]))
-    probabilities: list[float] = (1 / (1 + np.exp(-distances))).tolist()
+    probabilities: list[float] = expit(distances).tolist()
     return probabilities

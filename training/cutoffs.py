@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
+from scipy.special import expit, logit
 from scipy.stats import beta
 
 from training.config import TrainingError
@@ -25,6 +26,7 @@ _CONFIDENCE = 0.95
 # The tail beyond the last text is drawn from this many.
 _TAIL_TEXTS = 10
 _LOGIT_BOUND = 1e-9
+_BINS = 10
 
 
 @dataclass(frozen=True)
@@ -76,17 +78,18 @@ def find_cutoffs(labels: Sequence[int], spam_probabilities: Sequence[float]) -> 
     Raises:
         TrainingError: fewer than two texts of a class.
     """
-    truth, logits = np.asarray(labels), _logits(spam_probabilities)
+    truth = np.asarray(labels)
+    logits = logit(np.clip(spam_probabilities, _LOGIT_BOUND, 1 - _LOGIT_BOUND))
     ham, spam = logits[truth == 0], logits[truth == 1]
     if min(len(ham), len(spam)) < 2:
         raise TrainingError(
             f"cut-offs need two ham and two spam at least, here are {len(ham)} and {len(spam)}."
         )
     return Cutoffs(
-        ham_below=min(0.5, _probability(-upper_quantile(-spam, _SPAM_MISSED))),
-        spam_from=max(0.5, _probability(upper_quantile(ham, _HAM_BLOCKED, _CONFIDENCE))),
-        blocks_0_1_percent=_probability(upper_quantile(ham, 0.001)),
-        blocks_1_percent=_probability(upper_quantile(ham, 0.01)),
+        ham_below=min(0.5, float(expit(-upper_quantile(-spam, _SPAM_MISSED)))),
+        spam_from=max(0.5, float(expit(upper_quantile(ham, _HAM_BLOCKED, _CONFIDENCE)))),
+        blocks_0_1_percent=float(expit(upper_quantile(ham, 0.001))),
+        blocks_1_percent=float(expit(upper_quantile(ham, 0.01))),
     )
 
 
@@ -127,21 +130,19 @@ def _tolerance_rank(size: int, share: float, confidence: float) -> float:
     return float(brentq(lacking, 1e-9, share * (size + 1)))
 
 
-def reliability(
-    labels: Sequence[int], spam_probabilities: Sequence[float], bins: int = 10
-) -> list[ReliabilityBin]:
-    """Predicted against observed spam in bins of equal width."""
+def reliability(labels: Sequence[int], spam_probabilities: Sequence[float]) -> list[ReliabilityBin]:
+    """Predicted against observed spam in tenths."""
     truth = np.asarray(labels, dtype=np.float64)
     scores = np.asarray(spam_probabilities, dtype=np.float64)
-    places = np.minimum((scores * bins).astype(int), bins - 1)
+    places = np.minimum((scores * _BINS).astype(int), _BINS - 1)
     table = []
-    for n in range(bins):
+    for n in range(_BINS):
         here = places == n
         texts = int(here.sum())
         table.append(
             ReliabilityBin(
-                low=n / bins,
-                high=(n + 1) / bins,
+                low=n / _BINS,
+                high=(n + 1) / _BINS,
                 texts=texts,
                 predicted=float(scores[here].mean()) if texts else None,
                 observed=float(truth[here].mean()) if texts else None,
@@ -175,13 +176,3 @@ def decision_facts(labels: Sequence[int], spam_probabilities: Sequence[float]) -
         "cutoffs": dataclasses.asdict(find_cutoffs(labels, spam_probabilities)),
         "reliability": [dataclasses.asdict(row) for row in reliability(labels, spam_probabilities)],
     }
-
-
-def _logits(probabilities: Sequence[float]) -> _Floats:
-    bounded = np.clip(np.asarray(probabilities, dtype=np.float64), _LOGIT_BOUND, 1 - _LOGIT_BOUND)
-    logits: _Floats = np.log(bounded / (1 - bounded))
-    return logits
-
-
-def _probability(logit: float) -> float:
-    return 1 / (1 + math.exp(-logit))

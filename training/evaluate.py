@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from model.classifier import Classifier
-from model.windows import read_in_windows
+from model.windows import MAX_WINDOWS, read_in_windows
 from training.command import add_device, exit_code
 from training.config import TrainingError
-from training.corpora import CORPORA, Example, Source, sha256_of
+from training.corpora import CORPORA, Source, sha256_of
 
 _Floats = NDArray[np.float64]
 
@@ -235,7 +236,7 @@ def _lam(blocked: _Floats, ham: _Floats, missed: _Floats, spam: _Floats) -> _Flo
         np.log((errors + 0.5) / (total - errors + 0.5))
         for errors, total in ((blocked, ham), (missed, spam))
     ]
-    lam: _Floats = 1 / (1 + np.exp(-(log_odds[0] + log_odds[1]) / 2))
+    lam: _Floats = expit((log_odds[0] + log_odds[1]) / 2)
     return lam
 
 
@@ -246,15 +247,11 @@ def _mcc(caught: _Floats, blocked: _Floats, passed: _Floats, missed: _Floats) ->
     return mcc
 
 
-def evaluate(classifier: Classifier, examples: Sequence[Example]) -> Metrics:
-    """Metrics of a classifier on examples."""
-    return measure([e.label for e in examples], spam_probabilities(classifier, examples))
-
-
-def spam_probabilities(classifier: Classifier, examples: Sequence[Example]) -> list[float]:
-    """A classifier's P(spam) of each example, long ones read in windows as in the service."""
-    texts = [example.text for example in examples]
-    verdicts = read_in_windows(classifier.predict, texts, classifier.max_tokens)
+def spam_probabilities(
+    classifier: Classifier, texts: Sequence[str], max_windows: int = MAX_WINDOWS
+) -> list[float]:
+    """A classifier's P(spam) of each text, long ones read in windows as in the service."""
+    verdicts = read_in_windows(classifier.predict, texts, classifier.max_tokens, max_windows)
     return [verdict.spam_probability for verdict in verdicts]
 
 
@@ -338,7 +335,7 @@ def _run(options: argparse.Namespace) -> int:
             "its README.md tells its figures on those that it has not seen.",
             file=sys.stderr,
         )
-    probabilities = spam_probabilities(classifier, examples)
+    probabilities = spam_probabilities(classifier, [e.text for e in examples])
     natural = measure_with_intervals(labels, probabilities)
     balanced = measure_with_intervals(labels, probabilities, balanced=True)
     if options.json:

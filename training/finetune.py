@@ -30,7 +30,7 @@ from training.corpora import CORPORA, read_corpora, sha256_of
 from training.evaluate import as_table
 from training.feedback import read_feedback
 from training.parallel import is_first, processes
-from training.plots import plot_accuracies, plot_losses
+from training.plots import draw_accuracies, draw_losses
 from training.run import TrainedClassifier
 from training.seeds import as_table as as_seeds_table
 from training.seeds import finetune_seeds
@@ -61,9 +61,9 @@ def save_run(out: Path, config: TrainConfig, run: TrainedClassifier, record: Run
             ]
             write_golden(folder, golden)
         if run.outcome.history.losses:
-            plot_losses(run.outcome.history, folder / "loss.png")
+            draw_losses(run.outcome.history).savefig(folder / "loss.png", dpi=120)
         if run.outcome.history.accuracies:
-            plot_accuracies(run.outcome.history, folder / "accuracy.png")
+            draw_accuracies(run.outcome.history).savefig(folder / "accuracy.png", dpi=120)
         write_run_json(folder / "run.json", config, record)
         has_table = run.model.ngrams is not None
         write_model_card(folder / "README.md", out.name, config, record, has_table=has_table)

@@ -85,39 +85,6 @@ class _OutOfPatience(Exception):
     """The validation loss has not fallen for as long as the recipe waits."""
 
 
-def train(
-    model: GPT2ForSequenceClassification,
-    train_loader: DataLoader[Any],
-    validation_loader: DataLoader[Any],
-    config: TrainConfig,
-    device: torch.device,
-    num_cached_blocks: int = 0,
-    distillation: Distillation | None = None,
-) -> Outcome:
-    """Trains the unfrozen part and leaves the model at its best snapshot.
-
-    Ctrl-C ends the training early, with what was best until then; before the first evaluation, with
-    nothing.
-
-    Args:
-        model: on ``device``.
-        train_loader: shuffled batches of one size.
-        validation_loader: batches in a fixed order; they choose the snapshot.
-        config: the recipe.
-        device: where to compute.
-        num_cached_blocks: blocks that the loaders' ``hidden`` has passed already.
-        distillation: what is to be kept of the base, where the recipe says so.
-
-    Raises:
-        TrainingError: the loss is not finite any more, or there is not one full batch.
-        KeyboardInterrupt: Ctrl-C before the first evaluation.
-    """
-    trainer = _Trainer(
-        model, train_loader, validation_loader, config, device, num_cached_blocks, distillation
-    )
-    return trainer.run()
-
-
 def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[object]:
     """The forward pass's number format: bfloat16 where the recipe and the processor say so."""
     if chosen_precision(precision, device) == "bfloat16":
@@ -132,8 +99,12 @@ def chosen_precision(precision: str, device: torch.device) -> str:
     return "bfloat16" if bf16.is_native(device) else "float32"
 
 
-class _Trainer:
-    """The state of one run: what ``train`` would otherwise pass from function to function."""
+class Trainer:
+    """One run of the loop: trains the unfrozen part and leaves the model at its best snapshot.
+
+    Ctrl-C ends the training early, with what was best until then; before the first evaluation, with
+    nothing.
+    """
 
     def __init__(
         self,
@@ -145,6 +116,20 @@ class _Trainer:
         num_cached_blocks: int = 0,
         distillation: Distillation | None = None,
     ) -> None:
+        """Prepares optimizers and schedules.
+
+        Args:
+            model: on ``device``.
+            train_loader: shuffled batches of one size.
+            validation_loader: batches in a fixed order; they choose the snapshot.
+            config: the recipe.
+            device: where to compute.
+            num_cached_blocks: blocks that the loaders' ``hidden`` has passed already.
+            distillation: what is to be kept of the base, where the recipe says so.
+
+        Raises:
+            TrainingError: there is not one full batch.
+        """
         if len(train_loader) == 0:
             raise TrainingError(f"fewer training texts than one batch of {config.batch_size}.")
         check_batch_size(config.batch_size)
@@ -200,6 +185,12 @@ class _Trainer:
         return averaged if isinstance(averaged, GPT2ForSequenceClassification) else self.model
 
     def run(self) -> Outcome:
+        """Trains to the end of the recipe.
+
+        Raises:
+            TrainingError: the loss is not finite any more.
+            KeyboardInterrupt: Ctrl-C before the first evaluation.
+        """
         start = time.monotonic()
         interrupted = False
         with self.bar:

@@ -56,8 +56,10 @@ def num_processes() -> int:
 
 
 def check_batch_size(batch_size: int) -> None:
-    """Raises:
-    TrainingError: a process would be without a text.
+    """Refuses a batch of fewer texts than processes.
+
+    Raises:
+        TrainingError: such a batch.
     """
     if dist.is_initialized() and batch_size < dist.get_world_size():
         raise TrainingError(

@@ -1,7 +1,6 @@
 """Plots of one run: how it learnt, and how its verdicts on the test texts hold up."""
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,22 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
 
 from model.gpt2 import LABELS
+from training.cutoffs import reliability
 from training.history import History
 
 # Systems differ in both, for whoever sees no colours.
 _COLOURS = ("#1d4ed8", "#d97706", "#059669")
 _STYLES = ("-", "--", ":")
-_BINS = 10
-
-
-def plot_losses(history: History, path: Path) -> None:
-    """Draws training and validation loss into a file."""
-    draw_losses(history).savefig(path, dpi=120)
-
-
-def plot_accuracies(history: History, path: Path) -> None:
-    """Draws training and validation accuracy into a file."""
-    draw_accuracies(history).savefig(path, dpi=120)
 
 
 def draw_losses(history: History) -> Figure:
@@ -96,18 +85,19 @@ def draw_precision_recall(labels: Sequence[int], systems: Mapping[str, Sequence[
 
 def draw_reliability(labels: Sequence[int], scores: Sequence[float]) -> Figure:
     """Share of spam in each tenth of P(spam), and how many texts it holds."""
-    truth, values = np.asarray(labels), np.asarray(scores)
-    bins = np.minimum((values * _BINS).astype(int), _BINS - 1)
-    counts = np.bincount(bins, minlength=_BINS)
-    filled = counts > 0
-    said = np.bincount(bins, values, minlength=_BINS)[filled] / counts[filled]
-    was = np.bincount(bins, truth, minlength=_BINS)[filled] / counts[filled]
+    filled = [row for row in reliability(labels, scores) if row.texts]
+    points = np.array([(row.predicted, row.observed) for row in filled])
     figure, axes = _axes("P(spam)", "Share of spam")
     axes.plot([0, 1], [0, 1], color="#9ca3af", linestyle="--", linewidth=1)
-    axes.plot(said, was, "o-", color=_COLOURS[0])
-    for x, y, count in zip(said, was, counts[filled], strict=True):
+    axes.plot(*points.T, "o-", color=_COLOURS[0])
+    for row, (x, y) in zip(filled, points, strict=True):
         axes.annotate(
-            f"{count:,}", (x, y), textcoords="offset points", xytext=(0, 8), ha="center", fontsize=8
+            f"{row.texts:,}",
+            (x, y),
+            textcoords="offset points",
+            xytext=(0, 8),
+            ha="center",
+            fontsize=8,
         )
     axes.set_ylim(-0.05, 1.1)
     return figure

