@@ -185,7 +185,8 @@ def refuse_out(out: Path, sources: Sequence[Source]) -> None:
         BulkError: they go where records come from, or to what is no file.
     """
     if not out.exists():
-        pass
+        if not out.parent.is_dir():
+            raise BulkError(f"{out.parent} is no folder. Make it, or give another --out.")
     elif not out.is_file():
         raise BulkError(f"{out} is no regular file, and a run that goes on reads it. Give a file.")
     elif any(out.samefile(source.path) for source in sources):
@@ -296,7 +297,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m app.bulk", description=__doc__)
     add = parser.add_argument
-    add("files", nargs="+", type=Path, metavar="FILE", help="files, and Maildir folders")
+    files = "files, and Maildirs: a folder below one is named by itself"
+    add("files", nargs="+", type=Path, metavar="FILE", help=files)
     add("--out", type=Path, required=True, help="JSON lines; what is there already stays")
     add("--format", choices=get_args(Format), help="where the name of a file does not tell")
     add("--column", default="text", help="of CSV, key of JSON lines (default: text)")

@@ -20,14 +20,13 @@ from model.windows import encode_windows, join_predictions
 from tests.conftest import AWKWARD_TEXTS, HAM, SPAM
 
 Score = Callable[..., list[dict[str, Any]]]
-"""Scores files; the results so far."""
+"""Scores files with one tiny checkpoint; the results so far."""
 
 MAIL = f"From: a@example.org\nSubject: Winner\n\n{SPAM}\n".encode()
 
 
 @pytest.fixture
 def score(save_tiny: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Score:
-    """Scores files with one tiny checkpoint; the results so far."""
     monkeypatch.setenv("SPAMGATE_DTYPE", "float32")
     checkpoint = save_tiny()
 
@@ -42,17 +41,17 @@ def score(save_tiny: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.Mo
 
 def written(path: Path, content: bytes | str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(
-        content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
-    )
+    if isinstance(content, str):
+        content = content.encode("utf-8", "surrogatepass")
+    path.write_bytes(content)
     return path
 
 
 def expected(folder: Path, text: str) -> float:
     classifier = Classifier.load(folder, "cpu", "float32")
     windowed = encode_windows(text, classifier.max_tokens, 8)
-    joined = join_predictions(classifier.predict(windowed.windows), truncated=windowed.truncated)
-    return joined.spam_probability
+    verdicts = classifier.predict(windowed.windows)
+    return join_predictions(verdicts, truncated=windowed.truncated).spam_probability
 
 
 def test_a_run_goes_on_by_the_settings_that_it_began_with(
@@ -311,12 +310,13 @@ def test_message_that_was_read_meanwhile_is_not_scored_again(score: Score, tmp_p
     assert names == ["1.host", "3.host", "3.host", "2.host:2,", "3.host:2,"]
 
 
-def test_results_go_to_a_regular_file_alone(
+def test_results_go_to_a_regular_file_of_a_folder_alone(
     score: Score, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "out.jsonl").symlink_to("/dev/null")
-    score(written(tmp_path / "a.txt", HAM), code=2)
-    assert "is no regular file" in capsys.readouterr().err
+    (tmp_path / "null").symlink_to("/dev/null")
+    for name, message in (("null", "null is no regular file"), ("none/x", "none is no folder.")):
+        score(written(tmp_path / "a.txt", HAM), code=2, flags=("--out", str(tmp_path / name)))
+        assert message in capsys.readouterr().err
 
 
 def test_two_runs_do_not_write_to_one_file(

@@ -35,14 +35,17 @@ def card(
 
 
 def test_corpora_are_named_by_their_hashes(tmp_path: Path) -> None:
-    config = TrainConfig(corpora=("sms", "jsonl", "mail"), training_only=("any/synthetic.jsonl",))
-    data = json.loads(STARTER.read_text())["data_sha256"] | {"synthetic.jsonl": "9" * 64}
+    corpora = ("sms", "jsonl", "mail")
+    config = TrainConfig(corpora=corpora, training_only=("any/synthetic.jsonl",), replay=("a/b",))
+    data = json.loads(STARTER.read_text())["data_sha256"]
+    data |= {"synthetic.jsonl": "9" * 64, "b": "8" * 64}
     text = card(tmp_path, config, data)
     for name in (
         "- SMS Spam Collection (",
         "- YouTube Spam Collection (",
         "- SpamAssassin public mail corpus (English, of 2002 and 2003; ",
         "- for training only: synthetic.jsonl (SHA-256 999999999999…)",
+        "- for training only: one of 4 parts a seed of b (SHA-256 888888888888…)",
     ):
         assert name in text
 

@@ -340,8 +340,11 @@ def _reading(config: TrainConfig, has_table: bool) -> str:
 
 def _data_list(config: TrainConfig, record: RunRecord) -> str:
     training_only = _training_only_names(config)
+    replayed = {Path(path).name for path in config.replay}
+    one_part = f"one of {config.replay_parts} parts a seed of "
     return "\n".join(
-        ("- for training only: " if name in training_only else "- ")
+        f"- {'for training only: ' if name in training_only else ''}"
+        f"{one_part if name in replayed else ''}"
         + _CORPORA.get(sha256, f"{name} (SHA-256 {sha256[:12]}…)")
         for name, sha256 in record.data_sha256.items()
     )
