@@ -126,10 +126,11 @@ class FeedbackStore:
         """
         try:
             return self._add(report)
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+        except sqlite3.DatabaseError as error:
+            code = error.sqlite_errorcode & 0xFF  # beyond that it tells which kind of the same
+            if code == sqlite3.SQLITE_FULL:
                 raise FeedbackFull("The disk of the file of feedback is full.") from error
-            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+            if code == sqlite3.SQLITE_BUSY:
                 raise _busy() from error
             # Its words are about the file alone: "disk I/O error" where a quota is used up, too.
             _log.error("feedback not kept", extra={"reason": str(error)})

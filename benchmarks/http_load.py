@@ -191,8 +191,6 @@ async def closed_loop(
 
 async def _give_up_after(seconds: float, tasks: set[asyncio.Task[None]]) -> int:
     """Waits for the tasks, so long at most; how many of them were cancelled then."""
-    if not tasks:  # a load of no time
-        return 0
     done, late = await asyncio.wait(tasks, timeout=seconds)
     for task in late:
         task.cancel()
@@ -292,6 +290,8 @@ def main() -> None:
     parser.add_argument("--texts-per-request", type=int, default=1)
     parser.add_argument("--fresh", action="store_true", help="never send a text a second time")
     arguments = parser.parse_args()
+    if arguments.seconds <= 0 or arguments.clients < 1:
+        parser.error("--seconds must be above 0, and --clients 1 or more")
     target = Target(arguments.url, arguments.body, tuple(arguments.header))
     texts, description = load_texts()
     requests = cycle_requests(

@@ -1,7 +1,7 @@
 """Letters of English words without accents that nobody writes there: "frée cásh" is "free cash".
 
-Knows GPT-2's vocabulary, which is a list of the common English words. Text in a language with
-accents has few words that are one of these without them, and stays as it is.
+Knows GPT-2's vocabulary, which is a list of the common English words. French and Spanish share many
+of these with English, but for accents, and few of their other words: such text stays as it is.
 """
 
 import re
@@ -12,22 +12,30 @@ from model.leet import vocabulary
 _ACCENTED = "\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u1e00-\u1eff"
 _ACCENTED_LETTER = re.compile(f"[{_ACCENTED}]")
 _ACCENTED_WORD = re.compile(f"(?<![A-Za-z])[A-Za-z]*+[{_ACCENTED}][A-Za-z{_ACCENTED}]*+")
+_WORD = re.compile(f"[A-Za-z{_ACCENTED}]++")
 _MARK = re.compile("[\u0300-\u036f]")
 # "Café" and "résumé" are English, too.
 _FEWEST_WORDS = 3
+# Which the vocabulary, of longer words, has not.
+_SHORTEST_WORDS = frozenset(
+    "a i am an as at be by do go he if in is it me my no of oh ok on or so to up us we".split()
+)
 
 
 def without_disguising_accents(text: str) -> str:
-    """The text without any accents if most words that have some are English without.
+    """The text without any accents if most words, and most that have some, are English without.
 
     >>> without_disguising_accents("Fréé cásh, wín nów! Mañana")
     'Free cash, win now! Manana'
     """
     if text.isascii() or not _ACCENTED_LETTER.search(text):
         return text
-    words = set(_ACCENTED_WORD.findall(text))
-    english = {plain for word in words if (plain := _plain(word).lower()) in vocabulary()}
-    if len(english) < _FEWEST_WORDS or 2 * len(english) < len(words):
+    accented = {_plain(word).lower() for word in _ACCENTED_WORD.findall(text)}
+    english = accented & vocabulary()
+    if len(english) < _FEWEST_WORDS or 2 * len(english) < len(accented):
+        return text
+    words = {_plain(word).lower() for word in _WORD.findall(text)}
+    if 2 * len(words & (vocabulary() | _SHORTEST_WORDS)) <= len(words):
         return text
     return _ACCENTED_WORD.sub(lambda word: _plain(word[0]), text)
 

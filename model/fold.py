@@ -14,7 +14,7 @@ from html.entities import html5
 
 from model.accents import without_disguising_accents
 from model.direction import as_shown
-from model.leet import read_leet
+from model.leet import read_leet, vocabulary
 from model.sentences import as_typed
 from model.tokenized import join_marks
 
@@ -66,7 +66,7 @@ _SPELLED_OUT = re.compile(
     r"(?<![^\W_])[A-Za-z0-9](?:([ .\-_*/·•])[A-Za-z0-9])(?:\1[A-Za-z0-9])+(?![^\W_])"
 )
 # Four and more letters that any other mark or symbol keeps apart, and three and more in boxes:
-# "f|r|e|e", "f--r--e--e", "[f][r][e][e]".
+# "f|r|e|e", "f--r--e--e", "[f][r][e][e]"; "A|B|C|D" and "f(x,y,z,t)", too, which are no words.
 _MARKED_WORD = re.compile(
     r"(?<![^\W_])[A-Za-z]([^\w\s<>?]{1,2})[A-Za-z](?![^\W_])(?:\1[A-Za-z](?![^\W_])){2,}+"
     r"|(?<![^\W_])(?:[(\[{«][A-Za-z][)\]}»]){3,}+"
@@ -122,15 +122,15 @@ def fold_text(text: str, *, typing: bool = True) -> str:
 
     Words are only touched where they pose as Latin: words of mixed scripts, and words made wholly
     of lookalikes in a text that is mostly Latin. Russian stays Russian. Words spelled out letter by
-    letter are put together: four letters apart by blanks or any mark, or three by a usual separator
-    or in boxes; so are prices, numbers of five digits or more and links. "Subject:"
-    in front is left out. Unless ``typing`` is False, accents that disguise English are left out
-    (``accents.py``), five letters and more that different marks keep apart are put together, words
-    with digits and signs for letters are read (see ``leet.py``), marks that stand apart put where
-    they belong (``tokenized.py``), HTML's names of characters are read and its tags within a text
-    left out, signs for a number that was taken out ("<#>") are a number, and a text in capitals or
-    small letters throughout gets a capital at each sentence and name (``sentences.py``). Never
-    raises.
+    letter are put together: four letters apart by blanks, three by a usual separator, and, where
+    they are like a word, four by any other mark and three in boxes; so are prices, numbers of five
+    digits or more and links. "Subject:" in front is left out. Unless ``typing`` is False, accents
+    that disguise English are left out (``accents.py``), five letters and more that different marks
+    keep apart are put together, words with digits and signs for letters are read (see ``leet.py``),
+    marks that stand apart put where they belong (``tokenized.py``), HTML's names of characters are
+    read and its tags within a text left out, signs for a number that was taken out ("<#>") are a
+    number, and a text in capitals or small letters throughout gets a capital at each sentence and
+    name (``sentences.py``). Never raises.
     """
     # Clients send either; mail and training texts have line feeds alone.
     folded = _fold_letters(text.replace("\r\n", "\n").replace("\r", "\n"))
@@ -183,8 +183,19 @@ def _put_together(run: re.Match[str]) -> str:
 
 def _put_letters_together(word: re.Match[str]) -> str:
     letters = "".join(filter(str.isalpha, word[0]))
-    # "\\r\\n\\r\\n" and "^H^H^H" are no words.
-    return letters if len(set(letters)) >= _FEWEST_LETTERS else word[0]
+    return letters if _is_like_a_word(letters.lower()) else word[0]
+
+
+def _is_like_a_word(letters: str) -> bool:
+    """Whether they are a common word, or may be a rare one: no list, no formula, no code.
+
+    >>> [_is_like_a_word(letters) for letters in ("cash", "viagra", "abcde", "smtwtfs", "rnrn")]
+    [True, True, False, False, False]
+    """
+    vowels = sum(map("aeiou".count, letters))
+    is_varied = len(letters) > 4 and len(set(letters)) >= _FEWEST_LETTERS
+    is_rare_word = is_varied and 3 * vowels >= len(letters) and [*letters] != sorted(letters)
+    return is_rare_word or letters in vocabulary()
 
 
 def _gather(word: re.Match[str]) -> str:

@@ -18,8 +18,9 @@ _GENERATING = re.compile(
     rf"(?:content|list-style(?:-type)?|quotes|symbols|prefix|suffix){_VALUE}",
     re.IGNORECASE | re.DOTALL,
 )
-# Properties of one's own, which others name by ``var()``.
-_OWN_PROPERTY = re.compile(rf"(?<![\w-])--[\w-]++{_VALUE}", re.DOTALL)
+# Properties of one's own, and where others name them.
+_OWN_PROPERTY = re.compile(rf"(?<![\w-])(--[\w-]++){_VALUE}", re.DOTALL)
+_NAMED = re.compile(r"var\(\s*+(--[\w-]++)", re.IGNORECASE)
 _PIECE = re.compile(rf"({_STRING})|attr\(\s*+([\w-]++)", re.IGNORECASE | re.DOTALL)
 _COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)", re.DOTALL)
 _ESCAPE = re.compile(r"\\(?:([0-9a-f]{1,6})\s?|(.))", re.IGNORECASE | re.DOTALL)
@@ -78,8 +79,13 @@ def generated_text(html: str) -> str:
 def _values(css: str) -> list[str]:
     """What may hold text of the declarations that generate some."""
     values: list[str] = _GENERATING.findall(css)
+    own: dict[str, list[str]] = {}
     if any("var(" in value.lower() for value in values):
-        values += _OWN_PROPERTY.findall(css)
+        for name, value in _OWN_PROPERTY.findall(css):
+            own.setdefault(name, []).append(value)
+    for value in values:  # which become more: one may name another
+        for name in _NAMED.findall(value):
+            values += own.pop(name, [])
     return values
 
 

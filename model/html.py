@@ -143,11 +143,13 @@ def _tell_lines(tree: HTMLTree, styles: dict[ElementNode, Style]) -> None:
         if display == "none" or (parent := element.parent) is None:
             continue
         if element.tag in BLOCKS and (display == "contents" or display.startswith("inline")):
-            if display.startswith("inline-") and (blank := tree.create_text_node(" ")):
-                # A box in a line: of letters or words, but of columns, too.
-                parent.insert_before(blank, element)
-            for child in element.child_nodes.values():
-                parent.insert_before(child, element)
+            # A box in a line: of letters or words, but of buttons and columns, too.
+            blanks = [tree.create_text_node(" ") for _ in range(2)]
+            between = element.child_nodes.values()
+            is_apart = display.startswith("inline-")
+            for child in (blanks[0], *between, blanks[1]) if is_apart else between:
+                if child:
+                    parent.insert_before(child, element)
             parent.remove_child(element)
         elif element.tag in _LINES and display in ("block", "list-item", "flex", "grid", "table"):
             before, after = tree.create_element("br"), tree.create_element("br")

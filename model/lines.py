@@ -9,7 +9,7 @@ _FOLD = re.compile(rb"\r?\n[ \t]")  # even between the bytes of one character
 _ESCAPED = re.compile(r"\\([nN,;\\])")
 # What mail programs show of an invitation, and parameters, in which a colon may be quoted.
 _SHOWN = re.compile(
-    r"^(?:summary|description|x-alt-desc|location|url|contact|comment)"
+    r"^(?:(x-alt-desc)|summary|description|location|url|contact|comment)"
     r"(?:;(?:[^\":\r\n]|\"[^\"\r\n]*+\")*+)?+:([^\r\n]*+)",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -20,13 +20,30 @@ def unfold(data: bytes) -> bytes:
     return _FOLD.sub(b"", data)
 
 
-def shown_lines(text: str) -> str:
-    r"""Title, place and description of the events.
+def shown_lines(text: str) -> tuple[str, str]:
+    r"""Title, place and description of the events, and what Outlook adds: the last in HTML.
 
-    >>> shown_lines('UID:1\nSUMMARY;LANGUAGE=en:Lunch\nDESCRIPTION;ALTREP="cid:a":At noon')
-    'Lunch\nAt noon'
+    >>> shown_lines('UID:1\nSUMMARY;LANGUAGE=en:Lunch\nX-ALT-DESC;FMTTYPE=text/html:<b>Noon')
+    ('Lunch', '<b>Noon')
     """
-    return "\n".join(_SHOWN.findall(text))
+    lines = _SHOWN.findall(text)
+    plain = "\n".join(value for name, value in lines if not name)
+    html = "\n".join(value for name, value in lines if name)
+    return unescape_lines(plain), unescape_lines(html)
+
+
+def new_lines(text: str, known: set[str]) -> str:
+    """The lines with words that are not known, those of the lines before included.
+
+    >>> new_lines("Lunch\\nAt noon\\nnoon", {"Lunch"})
+    'At noon'
+    """
+    known, new = set(known), []
+    for line in text.split("\n"):
+        if not known.issuperset(words := line.split()):
+            new.append(line)
+            known.update(words)
+    return "\n".join(new)
 
 
 def unescape_lines(text: str) -> str:

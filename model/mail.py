@@ -14,7 +14,7 @@ from typing import TypeVar
 from model.charset import decode_bytes
 from model.fields import content_type, decode_field
 from model.html import html_to_text
-from model.lines import FOLDED, shown_lines, unescape_lines, unflow, unfold
+from model.lines import FOLDED, new_lines, shown_lines, unescape_lines, unflow, unfold
 from model.transfer import decode_transfer, signed_content
 
 # Bounds on what is looked at; whatever lies beyond is not read, and ``truncated`` says so.
@@ -161,9 +161,9 @@ def message_to_text(raw: bytes) -> MailText:
 
     Of alternatives the HTML counts if it has ten words, else the plain text; so do shorter HTML, an
     invitation and the last one, which is what most programs show, if they say more. Parts of a
-    mixed message follow one another. What is attached, and the message that a report is about, are
-    read only if there is no other text; other messages inside the message are, and what an S/MIME
-    signature encloses.
+    mixed message follow one another; of an invitation the lines that say more than all others. What
+    is attached, and the message that a report is about, are read only if there is no other text;
+    other messages inside the message are, and what an S/MIME signature encloses.
 
     Args:
         raw: any bytes; as a rule a message, with or without an mbox ``From `` line.
@@ -182,7 +182,7 @@ def message_to_text(raw: bytes) -> MailText:
     charset = texts[0].charset if texts else "ascii"
     declared = "" if charset in _UNTELLING_CHARSETS else charset
     subject = " ".join(decode_field(root.fields.get(b"subject", b""), declared).split())
-    body = "\n\n".join(text.text for text in texts if text.text)
+    body = "\n\n".join(text for text in _said_once(texts, subject) if text)
     text = f"{subject}\n\n{body}" if subject and body else subject or body
     return MailText(
         text=head_and_tail(text, MAX_CHARACTERS),
@@ -312,6 +312,15 @@ def _kinds(texts: list[_Text]) -> set[str]:
     return {text.content_type for text in texts}
 
 
+def _said_once(texts: list[_Text], subject: str) -> Iterator[str]:
+    """The texts, of invitations what neither the others say nor the subject: most programs that
+    send one repeat all of the message in it."""
+    known = _words([text for text in texts if text.content_type not in _INVITATION])
+    for text in texts:
+        is_invitation = text.content_type in _INVITATION
+        yield new_lines(text.text, known | {*subject.split()}) if is_invitation else text.text
+
+
 def _words(texts: list[_Text]) -> set[str]:
     return {word for text in texts for word in text.text.split()}
 
@@ -373,9 +382,11 @@ def _read_text(part: _Part, kind: str, parameters: dict[str, str], budget: _Budg
     text, charset = decode_bytes(data, declared, is_html=is_html)
     if is_html:
         text = html_to_text(_ENRICHED_PARAMETER.sub("", text) if kind != "text/html" else text)
+    elif kind in _INVITATION and part.depth > 0:
+        plain, html = shown_lines(text)
+        text = f"{plain}\n{html_to_text(html)}"
     elif kind in FOLDED:
-        is_shown = kind in _INVITATION and part.depth > 0
-        text = unescape_lines(shown_lines(text) if is_shown else text)
+        text = unescape_lines(text)
     elif parameters.get("format", "").lower() == "flowed":
         text = unflow(text, delete_space=parameters.get("delsp", "").lower() == "yes")
     return _Text(kind, charset, _tidy(text))

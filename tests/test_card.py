@@ -45,9 +45,11 @@ def test_corpora_are_named_by_their_hashes(tmp_path: Path) -> None:
         "- YouTube Spam Collection (",
         "- SpamAssassin public mail corpus (English, of 2002 and 2003; ",
         "- for training only: synthetic.jsonl (SHA-256 999999999999…)",
-        "- for training only: one of 4 parts a seed of b (SHA-256 888888888888…)",
+        "- for training only: one of 4 parts, chosen by the seed, of b (SHA-256 888888888888…)",
     ):
         assert name in text
+    whole = card(tmp_path, config.model_copy(update={"replay_parts": 1}), data)
+    assert "- for training only: b (SHA-256 888888888888…)" in whole
 
 
 def test_data_of_ones_own_is_named_by_file_and_hash(tmp_path: Path) -> None:

@@ -253,6 +253,20 @@ def test_a_disk_that_fails_is_told_as_such(
     store.close()
 
 
+def test_a_file_that_a_disk_has_damaged_is_told_as_such(tmp_path: Path) -> None:
+    store = FeedbackStore(tmp_path / "f", max_bytes=1 << 20)
+    store.add(report("a", "spam", "joe"))
+    store._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    store._connection.execute("PRAGMA cache_size = 0")
+    size = (tmp_path / "f").stat().st_size
+    with (tmp_path / "f").open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (size - 4096))
+    with pytest.raises(FeedbackBusy, match=r"cannot be written .*malformed"):
+        store.add(report("b", "spam", "joe"))
+    store.close()
+
+
 def test_a_locked_file_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app.feedback, "_LOCKED_SECONDS", 0.0)
     store = FeedbackStore(tmp_path / "f", max_bytes=1 << 20)

@@ -210,6 +210,8 @@ def test_text_as_pale_as_all_that_may_be_behind_it_is_not_read(html: str) -> Non
         "<style>noframes{display:block}</style><p>seen</p><noframes>more</noframes>",
         "<style>.a{color:red;display:block}</style><p>seen</p><title class=a>more</title>",
         "<style>:root{--a:'more'}.a:before{content:var(--a)}</style><p class=a>seen",
+        "<style>:root{--a:var(--b);--b:'more'}.a:before{content:var(--a)}</style><p class=a>seen",
+        "<style>:root{--a:'more';--font:'Arial'}p:before{content:var( --a)}</style><p>seen",
         "<p style=\"content:'!\">seen</p><style>.a:before{content:'more'}</style>",
         "<p>seen<select><optgroup label=more></select>",
         "<p>seen<select><option label=more></select>",
@@ -228,7 +230,11 @@ def test_text_that_no_element_holds_is_read_behind_all_other(html: str) -> None:
         ("<input type=image alt=seen>", "seen"),
         ("<div style='display:inline'>se</div><div style='display:inline'>en</div>", "seen"),
         ("<style>p{display:contents}</style><p>se<b>e</b></p><p>n</p>", "seen"),
-        ("<div style='display:inline-block'>V</div><p style='display:inline-flex'>i</p>a", "V ia"),
+        ("<div style='display:inline-block'>V</div><p style='display:inline-flex'>i</p>a", "V i a"),
+        (
+            "<div style='display:inline-block'>Shop now</div><a>Unsubscribe</a>",
+            "Shop now Unsubscribe",
+        ),
         ("<p>seen</p><NOSCRIPT class=a><p>more</p></NOSCRIPT>", "seen\n\nmore"),
         ("<span style='display:block'>seen</span><a style='display:block'>now</a>", "seen\n\nnow"),
         (

@@ -6,7 +6,7 @@ from itertools import repeat
 
 import pytest
 
-from benchmarks.http_load import Outcome, Target, closed_loop, is_answered, open_loop
+from benchmarks.http_load import Outcome, Target, closed_loop, is_answered, main, open_loop
 from benchmarks.texts import load_texts
 from tests.fake_server import server
 
@@ -89,3 +89,12 @@ def test_percentiles_are_the_least_latency_that_the_share_of_replies_keeps() -> 
     outcome.add(503, 9.0)
     summary = outcome.summary()
     assert [summary[f"p{p}_ms"] for p in ("50", "99", "99.9")] == [50.0, 99.0, 100.0]
+
+
+@pytest.mark.parametrize("flag", ["--seconds", "--clients"])
+def test_a_load_of_no_time_or_clients_is_refused(
+    flag: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["http_load", "http://127.0.0.1:9/", flag, "0"])
+    with pytest.raises(SystemExit, match="2"):
+        main()

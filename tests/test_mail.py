@@ -207,6 +207,27 @@ def test_invitation_is_read_where_it_says_more() -> None:
     assert read(multipart("mixed", nothing)) == ""
 
 
+@pytest.mark.parametrize("kind", ["alternative", "mixed"])
+def test_of_an_invitation_that_repeats_the_mail_only_the_rest_is_read(kind: str) -> None:
+    """Exchange puts all of the text in once more, and the subject."""
+    event = (
+        "Content-Type: text/calendar\r\n\r\nDESCRIPTION:one two three four\\nsix five\\nRoom 1\r\n"
+        "SUMMARY:Lunch\r\nLOCATION:Room 1\r\n"
+    )
+    raw = b"Subject: Lunch\r\n" + multipart(kind, html(HTML_WORDS), event)
+    assert message_to_text(raw).text == f"Lunch\n\n{WORDS}\n\nRoom 1"
+
+
+def test_the_html_of_an_invitation_is_read_as_such() -> None:
+    event = (
+        "Content-Type: text/calendar\r\n\r\nDESCRIPTION:At noon\r\n"
+        "X-ALT-DESC;FMTTYPE=text/html:<HTML><P>At <B>no</B>on\\, or\\n later</P></HTML>\r\n"
+    )
+    assert (
+        read(multipart("alternative", plain("text"), event)) == "text\n\nAt noon\nAt noon, or later"
+    )
+
+
 def test_short_html_is_read_wherever_it_stands() -> None:
     """Gmail and Outlook show it, whatever plain text comes last."""
     assert read(multipart("alternative", html("<p>buy here</p>"), plain("decoy"))) == (

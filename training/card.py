@@ -340,11 +340,12 @@ def _reading(config: TrainConfig, has_table: bool) -> str:
 
 def _data_list(config: TrainConfig, record: RunRecord) -> str:
     training_only = _training_only_names(config)
-    replayed = {Path(path).name for path in config.replay}
-    one_part = f"one of {config.replay_parts} parts a seed of "
+    is_in_parts = config.replay_parts > 1
+    in_parts = {Path(path).name for path in config.replay} if is_in_parts else set()
+    one_part = f"one of {config.replay_parts} parts, chosen by the seed, of "
     return "\n".join(
         f"- {'for training only: ' if name in training_only else ''}"
-        f"{one_part if name in replayed else ''}"
+        f"{one_part if name in in_parts else ''}"
         + _CORPORA.get(sha256, f"{name} (SHA-256 {sha256[:12]}…)")
         for name, sha256 in record.data_sha256.items()
     )
