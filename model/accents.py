@@ -1,4 +1,4 @@
-"""Letters of English words without accents that nobody writes there: "frée cásh" is "free cash".
+"""Letters of English words without accents that nobody writes there: "frée cásh", "frøø".
 
 Knows GPT-2's vocabulary, which is a list of the common English words. French and Spanish share many
 of these with English, but for accents, and few of their other words: such text stays as it is.
@@ -9,11 +9,18 @@ import unicodedata
 
 from model.leet import vocabulary
 
-_ACCENTED = "\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u1e00-\u1eff"
+_ACCENTED = "\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u02af\u1e00-\u1eff\u2c60-\u2c7f"
 _ACCENTED_LETTER = re.compile(f"[{_ACCENTED}]")
 _ACCENTED_WORD = re.compile(f"(?<![A-Za-z])[A-Za-z]*+[{_ACCENTED}][A-Za-z{_ACCENTED}]*+")
 _WORD = re.compile(f"[A-Za-z{_ACCENTED}]++")
 _MARK = re.compile("[\u0300-\u036f]")
+# Letters that no accent can be taken off, by their names: "LATIN SMALL LETTER O WITH STROKE".
+_BASE = re.compile(r"LATIN (SMALL|CAPITAL) LETTER ([A-Z]) WITH .*")
+_STROKED = {
+    code: name[2] if name[1] == "CAPITAL" else name[2].lower()
+    for code in (*range(0xC0, 0x2B0), *range(0x2C60, 0x2C80))
+    if (name := _BASE.fullmatch(unicodedata.name(chr(code), "")))
+} | {ord(other): latin for other, latin in zip("ßþðɛ", "bpde", strict=True)}
 # "Café" and "résumé" are English, too.
 _FEWEST_WORDS = 3
 # Which the vocabulary, of longer words, has not.
@@ -41,4 +48,4 @@ def without_disguising_accents(text: str) -> str:
 
 
 def _plain(word: str) -> str:
-    return _MARK.sub("", unicodedata.normalize("NFKD", word))
+    return _MARK.sub("", unicodedata.normalize("NFKD", word.translate(_STROKED)))

@@ -13,6 +13,7 @@ from html import unescape
 from html.entities import html5
 
 from model.accents import without_disguising_accents
+from model.broken import without_breaks
 from model.direction import as_shown
 from model.leet import read_leet, vocabulary
 from model.sentences import as_typed
@@ -40,7 +41,9 @@ _LOOKALIKE = re.compile(f"[{''.join(map(chr, _TO_LATIN))}]")
 # Letters in circles, in boxes, and the halves of flags: NFKC leaves them as symbols. Braille has a
 # blank without dots.
 _SYMBOLS = {
-    first + n: chr(ord("A") + n) for first in (0x1F150, 0x1F170, 0x1F1E6) for n in range(26)
+    first + n: chr(ord("A") + n)
+    for first in (0x1F150, 0x1F170, 0x1F1E6, 0x1CCD6)
+    for n in range(26)
 } | {0x2800: " "}
 
 # Zero-width, bidi and other format characters (Cf), variation selectors, blank-looking fillers, and
@@ -58,6 +61,11 @@ _MARKS_ON_LETTERS = "".join(mark for mark in _MARKS if unicodedata.category(mark
 _FOREIGN_MARK = re.compile(
     f"(?=[\u0300-\U0010ffff])(?<=[A-Za-z{''.join(map(chr, _TO_LATIN))}])[{_MARKS_ON_LETTERS}]+"
 )
+# Letters with blanks between them that are too narrow to be seen.
+_NARROW_BLANKS = re.compile(
+    r"(?<!\w)[^\W\d_](?:[\u2005-\u200a\u202f\u205f\u2800][^\W\d_](?!\w)){2,}+"
+)
+_NARROW_BLANK = re.compile("[\u2005-\u200a\u202f\u205f\u2800]")
 _WORD = re.compile(r"\w+")
 _LATIN = re.compile(r"[A-Za-z]")
 _OTHER_LETTER = re.compile(r"[^\W\d_A-Za-z\u00c0-\u02af\u1d00-\u1dbf\ua720-\ua7ff]")
@@ -81,14 +89,21 @@ _SCATTERED_WORD = re.compile(
 )
 _LETTERS_AND_DIGITS = re.compile(r"[A-Za-z0-9]")
 _FEWEST_LETTERS = 3
+_FEWEST_TABS = 3
 # Marks that lists, abbreviations and initials have among them.
 _IN_LISTS = {".", ",", ".,", ";", ":"}
 # What programs that store texts for a page put in them: "&lt;", "&amp;#39;", "<br />". Some corpora
 # have it in one class alone, so it would tell who collected a text instead of what it says.
 # Tags are those of one text; what has more is a page, and a mail's are read by html.py.
-_CHARACTER_NAME = re.compile(r"&(#\d{1,7}|#[xX][\dA-Fa-f]{1,6}|[A-Za-z][A-Za-z\d]{1,30});")
+_CHARACTER_NAME = re.compile(
+    r"&(#0{0,20}\d{1,7}|#[xX]0{0,20}[\dA-Fa-f]{1,6}|[A-Za-z][A-Za-z\d]{1,30});"
+)
 _LINE_END = re.compile(r"<br ?/?>[ \t]?", re.IGNORECASE)
 _TAG = re.compile(r"</?(?:a|b|i|u|em|strong|span|p)(?:\s[^<>]{0,500})?>", re.IGNORECASE)
+# BBCode; of those whose end is there, too: "a[i]" is none.
+_BOARD_TAG = re.compile(
+    r"\[(/?)(b|i|u|s|color|size|font|url|center|quote)(?:=[^\[\]\n]{1,300})?\]", re.IGNORECASE
+)
 # What collectors of SMS put where they took a number out of ham; it hid one spam SMS of nine.
 _NUMBERS = {"<#>": "5", "<DECIMAL>": "2.5", "<TIME>": "5:30"}
 _TAKEN_OUT = re.compile("|".join(_NUMBERS))
@@ -106,6 +121,8 @@ _PASSES = 4
 # What some callers and corpora write before a mail's subject; it says nothing of the mail.
 _FIELD_NAME = re.compile(r"\A\s*+(?:subject\s*+:\s*+)++", re.IGNORECASE)
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+# Colours, as terminals and chats write them: what follows the control character goes with it.
+_COLOUR = re.compile(r"\x1b\[[\d;]{0,20}m|\x03\d{1,2}(?:,\d{1,2})?")
 
 # unicodedata sorts a run of combining marks in quadratic time; in pieces the run stays short. NFKC
 # turns some characters into up to 18; an honest piece grows threefold at most. A piece ends behind
@@ -124,13 +141,14 @@ def fold_text(text: str, *, typing: bool = True) -> str:
     of lookalikes in a text that is mostly Latin. Russian stays Russian. Words spelled out letter by
     letter are put together: four letters apart by blanks, three by a usual separator, and, where
     they are like a word, four by any other mark and three in boxes; so are prices, numbers of five
-    digits or more and links. "Subject:" in front is left out. Unless ``typing`` is False, accents
-    that disguise English are left out (``accents.py``), five letters and more that different marks
-    keep apart are put together, words with digits and signs for letters are read (see ``leet.py``),
-    marks that stand apart put where they belong (``tokenized.py``), HTML's names of characters are
-    read and its tags within a text left out, signs for a number that was taken out ("<#>") are a
-    number, and a text in capitals or small letters throughout gets a capital at each sentence and
-    name (``sentences.py``). Never raises.
+    digits or more and links. "Subject:" in front and colours of terminals are left out. Unless
+    ``typing`` is False, accents that disguise English are left out (``accents.py``), five letters
+    and more that different marks keep apart are put together, words with digits and signs for
+    letters are read (see ``leet.py``), and broken ones (``broken.py``), marks that stand apart put
+    where they belong (``tokenized.py``), HTML's names of characters are read, its tags and those of
+    message boards left out, tabs instead of blanks are blanks, signs for a number that was taken
+    out ("<#>") are a number, and a text in capitals or small letters throughout gets a capital at
+    each sentence and name (``sentences.py``). Never raises.
     """
     # Clients send either; mail and training texts have line feeds alone.
     folded = _fold_letters(text.replace("\r\n", "\n").replace("\r", "\n"))
@@ -149,8 +167,12 @@ def fold_text(text: str, *, typing: bool = True) -> str:
 
 def _read_typing(text: str) -> str:
     text = without_disguising_accents(_read_escapes(text))
+    # Tabs between words look like blanks; no text of a table has more of them than of the others.
+    tabs = text.count("\t")
+    if tabs >= _FEWEST_TABS and tabs > text.count(" ") + text.count("\n"):
+        text = text.replace("\t", " ")
     text = _SCATTERED_WORD.sub(_gather, text)
-    return as_typed(read_leet(join_marks(text)))
+    return as_typed(without_breaks(read_leet(join_marks(text))))
 
 
 def _read_escapes(text: str) -> str:
@@ -161,7 +183,15 @@ def _read_escapes(text: str) -> str:
     if "<" in read:
         read = _TAKEN_OUT.sub(lambda sign: _NUMBERS[sign[0]], read)
         read = _TAG.sub("", _LINE_END.sub("\n", read))
+    if "[/" in read:
+        read = _without_board_tags(read)
     return text if read == text else _fold_letters(read)
+
+
+def _without_board_tags(text: str) -> str:
+    tags = {(end, name.lower()) for end, name in _BOARD_TAG.findall(text)}
+    pairs = {name for _, name in tags if {("", name), ("/", name)} <= tags}
+    return _BOARD_TAG.sub(lambda tag: "" if tag[2].lower() in pairs else tag[0], text)
 
 
 def _name_to_character(name: re.Match[str]) -> str:
@@ -212,9 +242,13 @@ def _is_amount(characters: str) -> bool:
 
 
 def _fold_letters(text: str) -> str:
+    if "\x1b" in text or "\x03" in text:
+        text = _COLOUR.sub("", text)
     if text.isascii():
         return _CONTROL.sub("", text)
     text = _INVISIBLE.sub("", as_shown(text))
+    if _NARROW_BLANK.search(text):
+        text = _NARROW_BLANKS.sub(lambda word: _NARROW_BLANK.sub("", word[0]), text)
     text = "".join(
         unicodedata.normalize("NFKC", piece)[:_LONGEST_PIECE] for piece in _PIECE.findall(text)
     )
@@ -222,7 +256,7 @@ def _fold_letters(text: str) -> str:
     text = _FOREIGN_MARK.sub("", text)
     if not _LOOKALIKE.search(text):
         return text
-    is_latin = _is_latin(text)
+    is_latin = _is_latin(text) or _is_english(text)
     text = _WORD.sub(lambda match: _fold_word(match[0], is_latin), text)
     if not is_latin and _is_latin(text):
         # Words of mixed scripts have turned the scale.
@@ -232,6 +266,15 @@ def _fold_letters(text: str) -> str:
 
 def _is_latin(text: str) -> bool:
     return len(_LATIN.findall(text)) >= len(_OTHER_LETTER.findall(text))
+
+
+def _is_english(text: str) -> bool:
+    """Whether words of other scripts spell English, as no text in another language does."""
+    words = {word for word in _WORD.findall(text) if _LOOKALIKE.search(word)}
+    english = {
+        plain for word in words if (plain := word.translate(_TO_LATIN).lower()) in vocabulary()
+    }
+    return len(english) >= _FEWEST_LETTERS and 2 * len(english) >= len(words)
 
 
 def _fold_word(word: str, text_is_latin: bool) -> str:
