@@ -32,6 +32,7 @@ from app.errors import (
 )
 from app.mail import MAIL_CONTENT, is_json, read_message
 from app.problems import error_responses
+from app.schemas import EXAMPLE_TEXTS
 from app.settings import SettingsError
 from model.fold import fold_text
 from model.gpt2 import LABELS
@@ -198,14 +199,22 @@ _BODY = {
             "schema": {
                 "type": "object",
                 "required": ["label"],
-                "description": "One of digest, text and message (raw).",
+                "description": "One of digest, text and message.",
                 "properties": {
-                    "digest": {"type": "string"},
+                    "digest": {
+                        "type": "string",
+                        "description": "SHA-256 of the text as the model reads it.",
+                    },
                     "text": {"type": "string"},
-                    "message": {"type": "string"},
+                    "message": {"type": "string", "description": "Raw, header fields and all."},
                     "label": {"enum": list(LABELS)},
-                    "source": {"type": "string", "maxLength": MAX_SOURCE_CHARACTERS},
+                    "source": {
+                        "type": "string",
+                        "maxLength": MAX_SOURCE_CHARACTERS,
+                        "description": "Who says so.",
+                    },
                 },
+                "examples": [{"text": EXAMPLE_TEXTS[0], "label": "spam", "source": "joe"}],
             }
         },
         **MAIL_CONTENT,

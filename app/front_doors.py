@@ -16,6 +16,7 @@ from app.errors import MalformedBody
 from app.mail import MAIL_CONTENT, MailVerdict, classify_mails, classify_text, read_message
 from app.problems import SCOPE_KEY
 from app.routes import CLASSIFY_ERRORS, TheService, TimeoutMs, ended_by_disconnect
+from app.schemas import EXAMPLE_TEXTS
 from model.gpt2 import LABELS
 from model.mail import MailText
 
@@ -25,18 +26,20 @@ _FIELD = "X-Spamgate"
 _ACTIONS = {"ham": "no action", "unsure": "no action", "spam": "add header"}
 
 _INPUT = Body(
+    examples=[{"input": EXAMPLE_TEXTS}],
     json_schema_extra={
         "required": ["input"],
         "properties": {
             "input": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
         },
-    }
+    },
 )
 _CHAT = Body(
+    examples=[{"messages": [{"role": "user", "content": EXAMPLE_TEXTS[0]}]}],
     json_schema_extra={
         "required": ["messages"],
         "properties": {"messages": {"type": "array", "items": {"type": "object"}, "minItems": 1}},
-    }
+    },
 )
 
 router = APIRouter(tags=["front doors"])

@@ -134,6 +134,8 @@ _BODY = {
                         "items": {"type": "string", "contentEncoding": "base64"},
                     }
                 },
+                # "Subject: Hello", an empty line, "You are a winner".
+                "examples": [{"messages": ["U3ViamVjdDogSGVsbG8KCllvdSBhcmUgYSB3aW5uZXIK"]}],
             }
         },
     },

@@ -101,7 +101,10 @@ def open_source(path: Path, given: Format | None, column: str) -> Source:
     """
     if path.is_dir():
         if not any((path / name).is_dir() for name in MAILDIR_FOLDERS):
-            raise SourceError(f"{path} is a folder but no Maildir: it has neither cur nor new.")
+            raise SourceError(
+                f"{path} is a folder but no Maildir: it has neither cur nor new. Name the files in "
+                "it instead."
+            )
         return Source(path, "maildir")
     if path.exists() and not path.is_file():
         raise SourceError(

@@ -83,18 +83,20 @@ class HealthResponse(BaseModel):
 class InfoResponse(BaseModel):
     """The model in use and the limits of the service."""
 
-    model: str
+    model: Annotated[str, Field(description="Checkpoint and the start of its SHA-256.")]
     labels: list[str]
     device: str
-    dtype: str
+    dtype: Annotated[str, Field(description="Number format of the model.")]
     threads: Annotated[int, Field(description="CPU threads of the model.")]
     max_tokens: Annotated[int, Field(description="That the model reads at once: a window.")]
-    max_texts: int
-    max_body_bytes: int
-    max_batch_tokens: int
-    max_queue_tokens: int
-    max_pending_texts: int
-    timeout_seconds: float
+    max_texts: Annotated[int, Field(description="In one request.")]
+    max_body_bytes: Annotated[int, Field(description="After inflating.")]
+    max_batch_tokens: Annotated[int, Field(description="In one forward pass.")]
+    max_queue_tokens: Annotated[int, Field(description="That wait; beyond that 429.")]
+    max_pending_texts: Annotated[int, Field(description="Not yet answered; beyond that 429.")]
+    timeout_seconds: Annotated[
+        float, Field(description="For a verdict, where a request does not say X-Timeout-Ms.")
+    ]
     spam_prior: Annotated[
         float | None,
         Field(description="Share of spam that the probabilities assume; null: not known."),
@@ -112,7 +114,11 @@ class ReloadRequest(BaseModel):
     """Which checkpoint to switch to."""
 
     checkpoint: Annotated[
-        str | None, Field(description="Folder or hub id; without it the one of the settings.")
+        str | None,
+        Field(
+            description="Folder or hub id; without it the one of the settings.",
+            examples=["runs/next"],
+        ),
     ] = None
 
 

@@ -187,6 +187,11 @@ def read_settings(arguments: list[str]) -> Settings:
             f"wrong settings: admin_key is set and workers is {settings.workers}. A request would "
             "reach one worker alone: leave the key out, and send SIGHUP to reload all."
         )
+    if (settings.feedback_key is None) != (settings.feedback_file is None):
+        raise SettingsError(
+            "wrong settings: of feedback_key and feedback_file one is set and one is not, and POST "
+            "/feedback needs both. Set the other, too, or neither."
+        )
     if settings.telemetry:
         _check_telemetry()
     return settings

@@ -44,9 +44,9 @@ def resolve(source: str | Path) -> Path:
             )
         )
     except Exception as error:  # a cut connection is of its HTTP client's own class
-        reason = (str(error) or repr(error)).splitlines()[0]
+        reason = (str(error) or repr(error)).splitlines()[0].removeprefix("Got: ").rstrip(".")
         raise CheckpointError(
-            f"{source!s} is not a folder here, and the hub did not give it: {reason}"
+            f"{source!s} is not a folder here, and the hub did not give it: {reason}."
         ) from error
 
 

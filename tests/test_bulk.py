@@ -233,7 +233,7 @@ def test_half_of_a_first_result_is_written_again(score: Score, tmp_path: Path, h
         ("a.csv", "", "among the 0"),
         ("a.bin", "x", "does not tell its format"),
         ("a.txt", HAM.encode("utf-16"), "is in UTF-16. Convert it to UTF-8 first"),
-        ("folder/x.txt", "x", "no Maildir"),
+        ("folder/x.txt", "x", "neither cur nor new. Name the files in it"),
         ("out.jsonl", '{"text": "x"}\n', "holds no results of app.bulk"),
         ("out.jsonl", '{"source": "a", "position": 1, "model": "m"}\n', "holds results of m"),
     ],

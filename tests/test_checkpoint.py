@@ -355,6 +355,8 @@ def test_hub_id_is_downloaded_without_pickles_or_a_clear_error(hub: str, tmp_pat
     assert loaded == "owner/tiny 2"
     for message, source in zip(refused, sources[1:], strict=True):
         assert message.startswith(f"{source} is not a folder here, and the hub did not give it")
+        assert message.endswith(".")
+        assert "Got: " not in message
 
 
 def test_a_stale_index_beside_whole_weights_is_left_alone(save_tiny: Callable[..., Path]) -> None:

@@ -19,6 +19,7 @@ from training.corpora import (
     Example,
     find_sms_file,
     read_corpora,
+    read_csv,
     read_jsonl,
     read_mail_folder,
     read_sms,
@@ -54,6 +55,13 @@ def test_folders_of_mail_are_spam_or_ham_by_their_names(tmp_path: Path) -> None:
     (tmp_path / "junk" / "1.txt").write_text("Subject: x\n\ny\n")
     with pytest.raises(CorpusError, match="junk holds messages: name it"):
         read_mail_folder(tmp_path)
+
+
+def test_mail_may_be_named_eml(tmp_path: Path) -> None:
+    for name in ("ham", "spam"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.eml").write_text(f"Subject: x\n\n{name}\n")
+    assert [example.label for example in read_mail_folder(tmp_path)] == [0, 1]
 
 
 def test_book_reads_two_rows_less(sms_file: Path) -> None:
@@ -112,6 +120,45 @@ def test_json_line_of_another_form_is_a_clear_error(tmp_path: Path, line: str) -
     path.write_text(f'{{"label": "spam", "text": "win"}}\n{line}\n')
     with pytest.raises(CorpusError, match="line 2: expected a JSON object with label"):
         read_jsonl(path)
+
+
+def test_a_table_is_read_as_json_lines_are(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    long = "x" * 200_000
+    path.write_bytes(
+        f'\ufefftext,label,id\r\n"win, ""now""\nhere",spam,1\r\n{long},ham,2\r\n,ham,3\r\n'.encode()
+    )
+    before = csv.field_size_limit()
+    try:
+        corpus = read_corpora([f"csv={path}"], TrainConfig(corpora=("csv",)))
+    finally:
+        csv.field_size_limit(before)
+    assert corpus.examples == [Example('win, "now"\nhere', 1, "mine"), Example(long, 0, "mine")]
+    other = tmp_path / "mine.jsonl"
+    other.write_text('{"label": "spam", "text": "win"}\n')
+    with pytest.raises(CorpusError, match="two corpora are named mine"):
+        read_corpora([f"csv={path}", f"jsonl={other}"], TrainConfig(corpora=("csv", "jsonl")))
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("label,text\nspam,win\nSpam,win\n", "line 3: expected a row below names with label"),
+        ("label;text\nspam;win\n", "line 2: expected a row below names with label"),
+        ("label,text\nspam\n", "line 2: expected a row below names with label"),
+        ('label,text\nspam,"win\n', "up to line 2: unexpected end of data"),
+    ],
+)
+def test_a_table_of_another_form_is_a_clear_error(tmp_path: Path, table: str, message: str) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(table)
+    with pytest.raises(CorpusError, match=message):
+        read_csv(path)
+
+
+def test_texts_of_other_kinds_than_the_recipes_are_pointed_to_one_that_takes_them() -> None:
+    with pytest.raises(CorpusError, match=r"given: jsonl\. .*base_own\.toml"):
+        read_corpora(["jsonl=mine.jsonl"], TrainConfig())
 
 
 def test_two_corpora_of_one_name_are_refused(tmp_path: Path) -> None:

@@ -202,9 +202,9 @@ def test_evaluate_prints_figures_and_refuses_bad_input(
     assert evaluate.main(["absent", "--data", str(corpus)]) == 2
     assert "no checkpoint folder" in capsys.readouterr().err
     assert evaluate.main([str(folder), "--data", f"text={corpus}"]) == 2
-    assert "has no labels: KIND is one of sms, jsonl, mail" in capsys.readouterr().err
-    assert evaluate.main([str(folder), "--data", f"csv={corpus}"]) == 2
-    assert "KIND one of sms, jsonl, mail." in capsys.readouterr().err
+    assert "has no labels: KIND is one of sms, jsonl, csv, mail" in capsys.readouterr().err
+    assert evaluate.main([str(folder), "--data", f"tsv={corpus}"]) == 2
+    assert "KIND one of sms, jsonl, csv, mail." in capsys.readouterr().err
 
 
 def test_texts_of_one_class_are_refused_before_they_are_read(

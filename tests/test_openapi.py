@@ -3,6 +3,7 @@
 Schemathesis makes the requests, within what the document allows and outside of it.
 """
 
+import asyncio
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from schemathesis.specs.openapi.checks import (
 from app.main import create_app
 from app.settings import Settings
 from benchmarks.server import free_port, spamgate, started
+from tests.serving import serving
 
 CHECKS = [
     status_code_conformance,
@@ -115,3 +117,33 @@ def test_no_operation_is_tagged_twice() -> None:
     tags = [operation.get("tags", []) for operation in operations]
     assert ["front doors"] in tags
     assert all(len(given) == len(set(given)) for given in tags)
+
+
+def test_the_example_of_every_json_body_is_answered(
+    save_tiny: Callable[..., Path], tmp_path: Path
+) -> None:
+    own = {"feedback_key": "key", "feedback_file": tmp_path / "feedback", "admin_key": "key"}
+
+    async def talk() -> dict[str, int]:
+        statuses = {}
+        async with serving(save_tiny(), **own) as client:
+            document = (await client.get("/openapi.json")).json()
+            for path, schema in json_bodies(document):
+                [example] = schema["examples"]
+                reply = await client.post(path, json=example, headers={"X-API-Key": "key"})
+                statuses[path] = reply.status_code
+        return statuses
+
+    statuses = asyncio.run(talk())
+    assert len(statuses) == 5
+    assert set(statuses.values()) == {200}, statuses
+
+
+def json_bodies(document: dict) -> Iterator[tuple[str, dict]]:
+    """Path and schema of every body in JSON that must be sent."""
+    for path, operations in document["paths"].items():
+        body = operations.get("post", {}).get("requestBody", {})
+        schema = body.get("content", {}).get("application/json", {}).get("schema", {})
+        if schema and body.get("required"):
+            name = schema.get("$ref", "").rpartition("/")[2]
+            yield path, document["components"]["schemas"][name] if name else schema

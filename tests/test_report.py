@@ -128,6 +128,7 @@ def test_page_is_whole_and_shows_no_text_unless_asked(
     assert facts["data_sha256"]["SMSSpamCollection"] in page
     assert "TF-IDF + linear SVM" in page
     assert f"{facts['metrics']['test']['accuracy']:.2%}" in page
+    assert f"spam from {facts['cutoffs']['spam_from']:.4f}" in page
     assert "&lt;h1&gt;" not in page
     # The same run gives the same page.
     assert page == report.render(load_run(out, [str(corpus)], CPU), show_texts=False)

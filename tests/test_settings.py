@@ -50,6 +50,12 @@ def test_a_reload_by_key_of_one_worker_among_several_is_refused() -> None:
         read_settings(["--admin-key", "a", "--workers", "2"])
 
 
+@pytest.mark.parametrize("half", [("--feedback-key", "k"), ("--feedback-file", "f")])
+def test_half_of_what_feedback_needs_is_refused(half: tuple[str, str]) -> None:
+    with pytest.raises(SettingsError, match="of feedback_key and feedback_file one is set"):
+        read_settings([*half])
+
+
 def test_blanks_around_a_key_are_none_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPAMGATE_ADMIN_KEY", "top secret\n")
     monkeypatch.setenv("SPAMGATE_FEEDBACK_KEY", " \n")

@@ -36,7 +36,7 @@ class TrainConfig(BaseModel):
     )
 
     # Data
-    corpora: tuple[Literal["sms", "jsonl", "mail"], ...] = Field(
+    corpora: tuple[Literal["sms", "jsonl", "csv", "mail"], ...] = Field(
         ("sms",), min_length=1, description="What it is trained on: the kinds that --data gives."
     )
     training_only: tuple[str, ...] = Field(

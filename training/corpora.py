@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import random
-import re
 import urllib.error
 import urllib.request
 import zipfile
@@ -15,18 +14,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 from model.gpt2 import LABELS
 from model.mail import message_to_text
 from training.config import TrainConfig, TrainingError
+from training.invented import renamed
 
 SMS_FILE = "SMSSpamCollection"
 _CACHE = Path.home() / ".cache" / "spamgate"
 _MAX_DOWNLOAD_BYTES = 64 << 20
 _DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
-_EXAMPLE_NAME = re.compile(r"([\w-]+)\.example(\.\w+|\b)")
 _DEAL_SEED = 5  # the same for all runs, so that their parts are different ones
-_ENDINGS = ("com", "com", "com", "net", "org", "co.uk", "info", "biz", "in", "io")
 
 
 class CorpusError(TrainingError):
@@ -154,23 +153,40 @@ def read_jsonl(path: Path) -> list[Example]:
     Raises:
         CorpusError: a file or a line that is not of that form.
     """
-    examples = []
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if not line:
-            continue
-        try:
-            entry = json.loads(line)
-            label, text = LABELS.index(entry["label"]), entry["text"]
-            if not isinstance(text, str):  # null is no text, and no word either
-                raise TypeError(text)
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise CorpusError(
-                f"{path}, line {number}: expected a JSON object with label (ham or spam) and text."
-            ) from error
-        text = text.replace("\ufeff", "")
-        if text:
-            examples.append(Example(text, label, path.name.partition(".")[0]))
-    return examples
+    examples = [
+        _labelled(json.loads, line, "a JSON object", path, number)
+        for number, line in enumerate(read_text(path).split("\n"), start=1)
+        if line
+    ]
+    return [example for example in examples if example.text]
+
+
+def read_csv(path: Path) -> list[Example]:
+    """As ``read_jsonl``, of a table whose first row names the columns ``label`` and ``text``."""
+    content = read_text(path)
+    csv.field_size_limit(max(csv.field_size_limit(), len(content)))  # a mail may be that long
+    rows = csv.DictReader(io.StringIO(content, newline=""), strict=True)
+    try:
+        examples = [_labelled(dict, row, "a row below names", path, rows.line_num) for row in rows]
+    except csv.Error as error:
+        raise CorpusError(f"{path}, up to line {rows.reader.line_num}: {error}.") from error
+    return [example for example in examples if example.text]
+
+
+def _labelled(
+    read: Callable[[Any], Any], line: object, form: str, path: Path, number: int
+) -> Example:
+    """The example that ``read`` finds in a line, named for the file."""
+    try:
+        entry = read(line)
+        label, text = LABELS.index(entry["label"]), entry["text"]
+        if not isinstance(text, str):  # null is no text, and no word either
+            raise TypeError(text)
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise CorpusError(
+            f"{path}, line {number}: expected {form} with label (ham or spam) and text."
+        ) from error
+    return Example(text.replace("\ufeff", ""), label, path.name.partition(".")[0])
 
 
 def read_training_only(path: Path) -> list[Example]:
@@ -180,23 +196,9 @@ def read_training_only(path: Path) -> list[Example]:
     name means spam.
     """
     return [
-        replace(example, text=_rename(example.text), training_only=True)
+        replace(example, text=renamed(example.text), training_only=True)
         for example in read_jsonl(path)
     ]
-
-
-def _rename(text: str) -> str:
-    """Puts real endings in place of .example.
-
-    >>> _rename("see win.example, bank.example.co.uk")
-    'see win.com, bank.co.uk'
-    """
-
-    def ending(match: re.Match[str]) -> str:
-        drawn = _ENDINGS[zlib.crc32(match[1].lower().encode()) % len(_ENDINGS)]
-        return match[1] + (match[2] or f".{drawn}")
-
-    return _EXAMPLE_NAME.sub(ending, text)
 
 
 def read_mail_folder(folder: Path) -> list[Example]:
@@ -234,9 +236,11 @@ def mail_paths(folder: Path) -> list[Path]:
     Raises:
         CorpusError: there are none.
     """
-    paths = sorted(folder.glob("*/*.txt"))
+    paths = sorted([*folder.glob("*/*.txt"), *folder.glob("*/*.eml")])
     if not paths:
-        raise CorpusError(f"{folder} holds no messages: expected GROUP/*.txt below it.")
+        raise CorpusError(
+            f"{folder} holds no messages: expected folders ham… and spam… of .eml or .txt files."
+        )
     return paths
 
 
@@ -244,6 +248,7 @@ def mail_paths(folder: Path) -> list[Path]:
 CORPORA: dict[str, Callable[[Path], list[Example]]] = {
     "sms": lambda path: read_sms(find_sms_file(path, (), "")),
     "jsonl": read_jsonl,
+    "csv": read_csv,
     "mail": read_mail_folder,
 }
 # Besides these, text without labels: a file, or a folder of .txt files.
@@ -274,7 +279,8 @@ def read_corpora(places: Sequence[str], config: TrainConfig) -> Corpus:
     if (sources or config.corpora != ("sms",)) and given != sorted(config.corpora):
         raise CorpusError(
             f"this recipe is for {', '.join(config.corpora)}: give --data KIND=PATH for each; "
-            f"given: {', '.join(given) or 'none'}."
+            f"given: {', '.join(given) or 'none'}. For others set corpora in a recipe of your own, "
+            "as training/configs/base_own.toml does."
         )
     wanted: list[tuple[str, Path | None]] = [(s.kind, s.path) for s in sources]
     examples: list[Example] = []
@@ -288,7 +294,7 @@ def read_corpora(places: Sequence[str], config: TrainConfig) -> Corpus:
         else:
             new = CORPORA[kind](path)
         for name in {example.source for example in new}:
-            if "jsonl" in (kind, kinds.get(name)) and name in kinds:
+            if name in kinds and {kind, kinds[name]} & {"jsonl", "csv"}:  # named for a file
                 raise _same_name(name)
             kinds[name] = kind
         examples += new
@@ -389,5 +395,6 @@ def _check_sha256(content: bytes, expected: str, origin: str) -> None:
     if expected and actual != expected:
         raise CorpusError(
             f"{origin} is not the file that this recipe was written for: its SHA-256 is {actual}, "
-            f"expected {expected}. For other data set data_sha256 in a recipe of your own."
+            f"expected {expected}. For other data take a recipe of your own without data_sha256, "
+            "such as training/configs/base_own.toml."
         )
