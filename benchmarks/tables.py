@@ -70,16 +70,10 @@ def render() -> str:
 
 
 def _without(without: dict[str, Any]) -> list[str]:
-    lines = [
+    return [
         f"| {texts} | {system} | {metrics['f1'][0]:.4f} | {metrics['roc_auc'][0]:.4f} |"
         for texts, systems in without["mean_and_deviation"].items()
         for system, metrics in systems.items()
-    ]
-    return [
-        *lines,
-        "",
-        "Networks of an earlier run, tables and regressions fitted anew; judged before HTML's "
-        "names of characters were read.",
     ]
 
 
