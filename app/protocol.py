@@ -100,7 +100,6 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """The whole of a request has come."""
         if not self.parser.should_upgrade():
-            self._unset_keepalive_if_required()
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -167,7 +166,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self.logger.warning(reason, extra=told)
         if self.pipeline and self.cycle.more_body:
             self.pipeline.popleft()  # the one that is broken
-        elif self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
+        elif self.cycle is None or self.cycle.response_complete:
+            self._answer_refused(problem)
+        elif self.cycle.more_body:
+            # As when the client has gone: what the application would still write has no place.
+            self.cycle.disconnected = True
+            self.cycle.waiting_for_100_continue = False
+            self.cycle.message_event.set()
             self._answer_refused(problem)
 
     def _answer_refused(self, problem: ProblemResponse) -> None:

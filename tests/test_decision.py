@@ -60,6 +60,7 @@ def test_cutoffs_that_a_caller_tells_take_the_place_of_others() -> None:
 
 def test_score_goes_from_minus_to_plus_the_weight() -> None:
     assert [score_of(p, 5.0) for p in (0, 0.5, 0.9, 1)] == [-5, 0, 4, 5]
+    assert score_of(0.123456, 5.0) == -3.7654
 
 
 def test_cutoffs_are_the_checkpoints(save_tiny: Callable[..., Path]) -> None:
@@ -73,6 +74,11 @@ def test_cutoffs_are_the_checkpoints(save_tiny: Callable[..., Path]) -> None:
 def cutoffs_of(**cutoffs: object) -> Cutoffs:
     stub = SimpleNamespace(name="tiny", run={"cutoffs": cutoffs}, log_odds_shift=0.0)
     return Cutoffs.of(cast(Classifier, stub))
+
+
+def test_without_cutoffs_of_the_checkpoint_the_unsure_are_from_0_2_to_0_8() -> None:
+    stub = SimpleNamespace(name="tiny", run={}, log_odds_shift=0.0)
+    assert Cutoffs.of(cast(Classifier, stub)) == Cutoffs(0.2, 0.8)
 
 
 def test_cutoffs_may_be_equal_and_at_the_ends() -> None:

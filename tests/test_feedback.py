@@ -17,6 +17,7 @@ from app.errors import FeedbackBusy, FeedbackFull
 from app.feedback import FeedbackStore, Report, digest_of
 from app.settings import SettingsError
 from model.fold import fold_text
+from model.mail import MAX_CHARACTERS, head_and_tail
 from tests.conftest import HAM, SPAM
 from tests.serving import serving
 from tests.tiny_training import TINY_RECIPE, synthetic_lines
@@ -84,6 +85,16 @@ def test_raw_message_is_told_with_a_query(save_tiny: Callable[..., Path], tmp_pa
     [reply] = tell(save_tiny(), file, MAIL, query="?label=spam&source=imapsieve")
     assert reply.json()["new"]
     assert [example.label for example in read_feedback(file).examples] == [1]
+
+
+def test_raw_message_in_json_may_hold_bytes_that_are_not_utf8(
+    save_tiny: Callable[..., Path], tmp_path: Path
+) -> None:
+    raw = b"Subject: x\n\nGewinn f\xfcr Sie"
+    told = {"message": raw.decode("utf-8", "surrogateescape"), "label": "spam"}
+    tell(save_tiny(), tmp_path / "f", told)
+    [example] = read_feedback(tmp_path / "f").examples
+    assert example.text == "x\n\nGewinn für Sie"
 
 
 def test_the_same_report_counts_once(save_tiny: Callable[..., Path], tmp_path: Path) -> None:
@@ -182,11 +193,13 @@ def test_awkward_texts_are_kept(save_tiny: Callable[..., Path], tmp_path: Path) 
 def test_what_is_kept_of_a_report_is_bounded(
     save_tiny: Callable[..., Path], tmp_path: Path
 ) -> None:
-    long = {"text": "Some words. " * 3_000, "label": "ham", "source": "s" * 300}
+    words = "Some words. " * 20_000  # of which the model reads beginning and end
+    long = {"text": words, "label": "ham", "source": "s" * 300}
     [reply] = tell(save_tiny(), tmp_path / "f", long)
     with closing(sqlite3.connect(tmp_path / "f")) as file:
         kept = file.execute("SELECT length(source), length(text), digest FROM feedback").fetchall()
-    assert kept == [(100, 20_000, digest_of(fold_text("Some words. " * 3_000)))]
+    read = fold_text(head_and_tail(words, MAX_CHARACTERS))
+    assert kept == [(100, 20_000, digest_of(read))]
     assert reply.json()["digest"] == kept[0][2]
 
 

@@ -85,7 +85,8 @@ def test_list_of_messages_is_answered_in_order(save_tiny: Callable[..., Path]) -
     folder = save_tiny()
     raws = [MAIL, b"Subject: x\n\n" + HAM.encode(), b""]
     body = {"messages": [base64.encodebytes(raw).decode() for raw in raws]}  # in lines
-    results = ask(folder, "/classify/message", body, **{"content-type": "application/json"})
+    kind = {"content-type": "Application/JSON; charset=utf-8"}
+    results = ask(folder, "/classify/message", body, **kind)
     for result, raw in zip(results["results"], raws, strict=True):
         expected = expected_probability(folder, raw)
         assert result["probabilities"]["spam"] == pytest.approx(expected, abs=1e-5)
@@ -289,11 +290,18 @@ def test_chat_answers_json_where_it_is_asked_for(save_tiny: Callable[..., Path])
         assert answer["reason"]
 
 
+def test_a_mail_that_speaks_of_json_does_not_ask_for_it(save_tiny: Callable[..., Path]) -> None:
+    chat = {"messages": [*GPT_CHAT["messages"][:-1], {"role": "user", "content": "Answer in JSON"}]}  # type: ignore[index]
+    reply = ask(save_tiny(), "/v1/chat/completions", chat)
+    assert reply["choices"][0]["message"]["content"].count("\n") == 2
+
+
 def test_chat_of_another_client_is_read_whole(save_tiny: Callable[..., Path]) -> None:
     folder = save_tiny()
-    chat = {"messages": [{"role": "user", "content": [{"type": "text", "text": SPAM}]}]}
+    parts = [{"type": "image_url"}, 1, {"type": "text", "text": SPAM}]
+    chat = {"messages": [{"role": "user", "content": parts}]}
     alone = {"messages": [{"role": "user", "content": f"Subject: Hello\n\n{SPAM}"}]}
-    for asked, text in ((chat, SPAM), (alone, f"Subject: Hello\n\n{SPAM}")):
+    for asked, text in ((chat, f"\n{SPAM}"), (alone, f"Subject: Hello\n\n{SPAM}")):
         content = ask(folder, "/v1/chat/completions", asked)["choices"][0]["message"]["content"]
         [expected] = Classifier.load(folder, device="cpu").classify([text])
         assert float(content.split("\n")[0]) == pytest.approx(expected.spam_probability, abs=1e-4)
@@ -340,8 +348,8 @@ def test_checkv2_answers_like_rspamd(save_tiny: Callable[..., Path]) -> None:
     assert (reply["action"] == "add header") == (reply["score"] >= reply["required_score"])
     assert reply["symbols"]["SPAMGATE"]["score"] == reply["score"]
     assert 0 < reply["time_real"] < 60  # seconds
-    # What the sender called so goes.
-    assert list(reply["milter"]["remove_headers"]) == list(reply["milter"]["add_headers"])
+    # What the sender called so goes, however often it stands there.
+    assert reply["milter"]["remove_headers"] == dict.fromkeys(reply["milter"]["add_headers"], 0)
 
 
 def test_vllm_shape(save_tiny: Callable[..., Path]) -> None:
@@ -349,6 +357,7 @@ def test_vllm_shape(save_tiny: Callable[..., Path]) -> None:
     reply = ask(folder, "/v1/classify", {"model": "any", "input": [SPAM, HAM]})
     expected = Classifier.load(folder, device="cpu").classify([SPAM, HAM])
     assert [entry["index"] for entry in reply["data"]] == [0, 1]
+    assert reply["usage"]["total_tokens"] == sum(prediction.num_tokens for prediction in expected)
     for entry, prediction in zip(reply["data"], expected, strict=True):
         assert entry["label"] == prediction.label
         assert entry["probs"][1] == pytest.approx(prediction.spam_probability, abs=1e-5)

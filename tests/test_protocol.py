@@ -124,11 +124,24 @@ def test_what_was_whole_is_answered_before_what_is_broken(broken: bytes, num_who
     assert problem_in(last) == "Invalid HTTP request received."
 
 
-def test_an_answer_before_the_end_of_a_body_arrives() -> None:
-    async def refuse(scope, receive, send) -> None:
-        await send({"type": "http.response.start", "status": 401, "headers": []})
-        await send({"type": "http.response.body", "body": b"no"})
+async def refuse(scope, receive, send) -> None:
+    """Answers without a look at the body."""
+    await send({"type": "http.response.start", "status": 401, "headers": []})
+    await send({"type": "http.response.body", "body": b"no"})
 
+
+@pytest.mark.parametrize("app", [echo, refuse])
+@pytest.mark.parametrize("expects", [b"", b"Expect: 100-continue\r\n"])
+def test_a_request_with_a_broken_body_has_one_answer(
+    app: Callable[..., Awaitable[None]], expects: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    head = b"POST / HTTP/1.1\r\n" + expects + b"Transfer-Encoding: chunked\r\n\r\n"
+    answer = converse(say(head + b"no chunk\r\n"), app=app)
+    assert problem_in(answer) == "Invalid HTTP request received."
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_an_answer_before_the_end_of_a_body_arrives() -> None:
     async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
         size = 20 << 20  # more than the kernel takes
         writer.write(b"POST / HTTP/1.1\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % size)
@@ -140,6 +153,39 @@ def test_an_answer_before_the_end_of_a_body_arrives() -> None:
     answer = converse(client, app=refuse)
     assert answer.startswith(b"HTTP/1.1 401 ")
     assert answer.endswith(b"no\r\n0\r\n\r\n") or answer.endswith(b"no")
+
+
+def test_what_follows_the_last_answer_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        writer.write(b"POST / HTTP/1.1\r\nConnection: close\r\nContent-Length: 9\r\n\r\nfour")
+        answer = await reader.read()
+        writer.write(b"more!GET / HTTP/1.1\r\n\r\n")
+        for _ in range(10):
+            await asyncio.sleep(0)
+        return answer
+
+    assert converse(client, app=refuse).count(b"HTTP/1.1 ") == 1
+    assert caplog.records == []
+
+
+def test_a_client_that_goes_on_after_the_last_answer_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        writer.write(b"POST / HTTP/1.1\r\nConnection: close\r\nContent-Length: 99999999\r\n\r\n")
+        answer = await reader.read()
+        with pytest.raises(ConnectionError):
+            await go_on(writer)
+        return answer
+
+    async def go_on(writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write(b"x")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    monkeypatch.setattr("app.protocol._LINGER_SECONDS", 0.05)
+    assert converse(client, app=refuse).startswith(b"HTTP/1.1 401 ")
 
 
 def test_a_body_has_no_bound_here() -> None:
@@ -217,6 +263,25 @@ def test_a_client_that_reads_slowly_gets_all() -> None:
     assert converse(client, wait_seconds=0.3, app=reply_large).endswith(REPLY_END)
 
 
+def test_a_client_that_has_paused_once_is_not_held_to_it() -> None:
+    async def app(scope, receive, send) -> None:
+        if scope["path"] == "/large":
+            await reply_large(scope, receive, send)
+        else:
+            await asyncio.sleep(1)
+            await echo(scope, receive, send)
+
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        writer.write(b"GET /large HTTP/1.1\r\n\r\n")
+        answer = bytearray()
+        while not answer.endswith(REPLY_END):
+            answer += await reader.read(1 << 20)
+        writer.write(LAST_GET)
+        return await reader.read()
+
+    assert converse(client, wait_seconds=0.3, app=app).endswith(b"\r\n\r\nGET / ")
+
+
 @pytest.mark.parametrize(
     ("framing", "body"),
     [(b"Content-Length: 2", b"hi"), (b"Transfer-Encoding: chunked", b"2\r\nhi\r\n0\r\n\r\n")],
@@ -252,6 +317,20 @@ def test_a_tunnel_is_refused(caplog: pytest.LogCaptureFixture) -> None:
     [b"GET / HTTP/1.0\r\n\r\n", b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n"],
 )
 def test_a_connection_that_ends_does_not_claim_to_stay(request_head: bytes) -> None:
-    head = converse(say(request_head)).partition(b"\r\n\r\n")[0]
-    fields = [line for line in head.lower().split(b"\r\n") if line.startswith(b"connection:")]
-    assert fields == [b"connection: close"]
+    assert connection_fields(converse(say(request_head))) == [b"connection: close"]
+
+
+def connection_fields(answer: bytes) -> list[bytes]:
+    """What a reply says of its connection."""
+    head = answer.partition(b"\r\n\r\n")[0].lower()
+    return [line for line in head.split(b"\r\n") if line.startswith(b"connection:")]
+
+
+def test_a_connection_that_ends_amid_a_request_does_not_claim_to_stay() -> None:
+    async def end_then_echo(scope, receive, send) -> None:
+        send.__self__.on_response.__self__.shutdown()  # the protocol's, as the server ends
+        await echo(scope, receive, send)
+
+    answer = converse(say(b"GET / HTTP/1.1\r\n\r\n"), app=end_then_echo)
+    assert answer.endswith(b"\r\n\r\nGET / ")
+    assert connection_fields(answer) == [b"connection: close"]

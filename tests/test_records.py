@@ -38,6 +38,19 @@ def test_texts_in_the_charset_of_windows_are_read(tmp_path: Path, name: str, enc
     assert [record.text for record in found] == texts
 
 
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl"])
+def test_lines_in_utf16_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SourceError, match="Convert it to UTF-8 first"):
+        read(written(tmp_path / name, "text\nx\n".encode("utf-16")))
+
+
+def test_file_that_vanishes_is_no_bad_record(tmp_path: Path) -> None:
+    source = open_source(written(tmp_path / "a.txt", HAM), None, "text")
+    source.path.unlink()
+    with pytest.raises(FileNotFoundError):
+        list(read_records(source, "text"))
+
+
 def test_mbox_that_begins_with_blank_lines_has_no_message_before_its_first(tmp_path: Path) -> None:
     path = written(tmp_path / "a.mbox", b"\n\nFrom a\nSubject: x\n\ny\n\nFrom b\n\nz")
     found = read(path)
@@ -130,6 +143,7 @@ def test_message_is_held_up_to_the_bound(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_from_within_a_message_begins_no_other(tmp_path: Path) -> None:
     one = "one\nFrom here\n\nFromage\n\nFrom my end (not technical) some questions:\n\nwhy"
+    one += "\n\nFrom Monday 10:30 on:"
     path = written(tmp_path / "a.mbox", f"From a\n\n{one}\n\nFrom b\n\ntwo")
     assert [record.text for record in read(path)] == [one, "two"]
 

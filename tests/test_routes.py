@@ -65,7 +65,7 @@ def test_explanations_go_to_this_machine_where_there_are_no_keys(
         app = create_app(make_settings(save_tiny()))
         statuses = {}
         async with running(app):
-            for host in ("127.0.0.1", "::1", "192.0.2.1", "2001:db8::1", "socket"):
+            for host in (*here, *elsewhere):
                 transport = httpx.ASGITransport(app, client=(host, 1))
                 async with httpx.AsyncClient(transport=transport, base_url="http://a") as client:
                     plain = await client.post("/classify/message", content=MAIL)
@@ -74,8 +74,22 @@ def test_explanations_go_to_this_machine_where_there_are_no_keys(
                     statuses[host] = (await client.post(path, content=MAIL)).status_code
         return statuses
 
-    here, elsewhere = dict.fromkeys(("127.0.0.1", "::1"), 200), ("192.0.2.1", "2001:db8::1")
-    assert asyncio.run(scenario()) == here | dict.fromkeys((*elsewhere, "socket"), 401)
+    here = ("127.0.0.1", "::1", "::ffff:127.0.0.1")
+    elsewhere = ("192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1", "socket")
+    assert asyncio.run(scenario()) == dict.fromkeys(here, 200) | dict.fromkeys(elsewhere, 401)
+
+
+@pytest.mark.parametrize(("words", "complete"), [(10, True), (1_000, False)])
+def test_an_explanation_says_whether_it_is_of_all(
+    save_tiny: Callable[..., Path], words: int, complete: bool
+) -> None:
+    async def scenario() -> httpx.Response:
+        async with serving(save_tiny()) as client:
+            body = b"Subject: x\n\n" + b"word " * words
+            return await client.post("/classify/message?explain=true", content=body)
+
+    [result] = asyncio.run(scenario()).json()["results"]
+    assert result["explanation"]["complete"] is complete
 
 
 async def asked(folder: Path, path: str, name: str = "message", **headers: str) -> httpx.Response:
@@ -116,3 +130,7 @@ def test_the_first_of_many_wrong_parameters_are_told(save_tiny: Callable[..., Pa
     assert detail.count("query.") == 3
     assert detail.endswith("; and 1 more. See /docs for the form.")
     assert "SECRET" not in detail
+    wrong = "/classify/message?ham_below=2&spam_from=x&weight=0"
+    reply = asyncio.run(asked(save_tiny("other"), wrong))
+    assert reply.json()["detail"].count("query.") == 3
+    assert " more" not in reply.json()["detail"]

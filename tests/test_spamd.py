@@ -1,6 +1,7 @@
 """The spamd protocol: every command, every version, and no verdict."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -35,8 +36,8 @@ def bodies(got: Got) -> list[bytes]:
     return [body for _, _, body in got]
 
 
-def ask(url: str, request: bytes, **settings: object) -> bytes:
-    """The whole reply to one request."""
+def ask(url: str, request: bytes, *, ends: bool = True, **settings: object) -> bytes:
+    """The whole reply to one request, behind which the client may end its side."""
 
     async def scenario() -> bytes:
         values = {"port": 0, "url": url, "timeout_seconds": 5, **settings}
@@ -45,7 +46,8 @@ def ask(url: str, request: bytes, **settings: object) -> bytes:
             port = server.sockets[0].getsockname()[1]
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(request)
-            writer.write_eof()
+            if ends:
+                writer.write_eof()
             reply = await reader.read()
             writer.close()
             return reply
@@ -169,7 +171,8 @@ def test_headers_returns_fields_only() -> None:
 def test_marks_that_a_message_brings_along_are_taken_out() -> None:
     verdict = Verdict(is_spam=False, score=-4.0, required_score=3.0, symbols=["SPAMGATE"])
     marked = mark_message(MAIL, verdict, headers_only=False)
-    assert marked.startswith(b"X-Spam-Flag: NO\r\nX-Spam-Status: No, score=-4.0 required=3.0")
+    status = b"X-Spam-Status: No, score=-4.0 required=3.0 tests=none"
+    assert marked.startswith(b"X-Spam-Flag: NO\r\n" + status + b"\r\n")
     assert marked.endswith(b"From: a@example.org\r\nSubject: x\r\n\r\ntext\r\n")
     mbox = mark_message(b"From a@b\nSubject: x\n\nX-Spam-Flag: NO\n", verdict, headers_only=False)
     assert mbox.startswith(b"From a@b\nX-Spam-Flag: NO\n")
@@ -200,6 +203,11 @@ def test_no_verdict_is_a_temporary_failure_and_told(capsys: pytest.CaptureFixtur
     assert "no verdict: status 503" in capsys.readouterr().err
     with service({"unknown": "reply"}) as (url, _):
         assert ask(url, command("CHECK")).startswith(b"SPAMD/1.5 75 ")
+    for values in ({"reply": b"no JSON"}, {"missing": 1}, {"seconds": 1.0}):
+        with server(**{"reply": json.dumps(SPAM).encode(), **values}) as (url, _):  # type: ignore[arg-type]
+            assert ask(url, command("CHECK"), timeout_seconds=0.5).startswith(b"SPAMD/1.5 75 ")
+    told = re.findall("no verdict: (.*)", capsys.readouterr().err)
+    assert told[1:] == ["JSONDecodeError", "IncompleteRead", "TimeoutError"]
 
 
 @pytest.mark.parametrize(
@@ -240,7 +248,7 @@ def test_endless_fields_are_not_read_to_their_end(request_bytes: bytes) -> None:
 
 
 def test_client_that_does_not_read_holds_up_nobody_for_long() -> None:
-    async def scenario(url: str) -> bytes:
+    async def scenario(url: str) -> tuple[bytes, int]:
         settings = SpamdSettings(port=0, url=url, max_connections=1, read_seconds=1)
         async with await Spamd(settings).start() as server:
             address = server.sockets[0].getsockname()
@@ -255,11 +263,31 @@ def test_client_that_does_not_read_holds_up_nobody_for_long() -> None:
                 writer.write(b"PING SPAMC/1.5\r\n\r\n")
                 reply = await asyncio.wait_for(reader.read(), 20)
                 writer.close()
-                return reply
+                silent.settimeout(20)
+                taken = 0
+                with contextlib.suppress(ConnectionResetError):
+                    while piece := await asyncio.to_thread(silent.recv, 1 << 20):
+                        taken += len(piece)
+                return reply, taken
 
     with service(SPAM) as (url, got):
-        assert asyncio.run(scenario(url)) == b"SPAMD/1.5 0 PONG\r\n"
+        reply, taken = asyncio.run(scenario(url))
         assert len(got) == 1
+    assert reply == b"SPAMD/1.5 0 PONG\r\n"
+    assert taken < 6_000_000  # the rest was not kept for it
+
+
+def test_client_that_falls_silent_is_left() -> None:
+    half = b"CHECK SPAMC/1.5\r\n"
+    reply = ask("http://127.0.0.1:1", half, ends=False, read_seconds=0.2)
+    assert reply.startswith(b"SPAMD/1.0 76 ")
+
+
+def test_no_key_goes_in_clear_where_tls_is_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    with service(SPAM) as (url, got):
+        reply = ask(url.replace("http:", "https:"), command("CHECK"), key="secret")
+        assert (reply.split()[1], got) == (b"75", [])
+    assert "no verdict: SSLError" in capsys.readouterr().err
 
 
 def test_verdict_under_way_is_given_before_the_end(capsys: pytest.CaptureFixture[str]) -> None:

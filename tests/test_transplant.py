@@ -33,6 +33,8 @@ def test_tokens_spelled_alike_keep_their_neighbours_and_others_are_their_pieces(
         for (a, b), difference in expected.items()
     ]
     assert scales[0] == pytest.approx(scales[1], rel=1e-4)
+    assert weights.std() == pytest.approx(0.05, rel=1e-3)
+    assert np.abs(weights.mean(0)).max() < 1e-4
 
 
 @pytest.fixture

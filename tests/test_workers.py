@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from app.settings import SettingsError, read_settings
-from app.workers import Workers
+from app.workers import Workers, listen, url_of
 from tests.conftest import HAM, SPAM
 from tests.test_process import read_address, served, start, wait_healthy
 
@@ -158,15 +158,24 @@ def test_workers_that_cannot_start_end_with_2(flags: list[str], words: str) -> N
 
 
 def run_scripted(
-    monkeypatch: pytest.MonkeyPatch, scripts: list[str], retry_seconds: float = 60.0
+    monkeypatch: pytest.MonkeyPatch,
+    scripts: list[str],
+    retry_seconds: float = 60.0,
+    *,
+    ignores_sigterm: bool = False,
 ) -> tuple[int, list[int]]:
     """Runs two workers, which are these Python scripts instead, as are those that replace them; at
     SIGTERM after the last has started. Exit codes: of the parent, of each."""
     started: list[subprocess.Popen[bytes]] = []
     popen = subprocess.Popen
 
+    def prepare() -> None:
+        if ignores_sigterm:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
     def start_next(*arguments: object, **values: object) -> subprocess.Popen[bytes]:
-        started.append(popen([sys.executable, "-c", scripts[len(started)]]))
+        script = scripts[len(started)]
+        started.append(popen([sys.executable, "-c", script], preexec_fn=prepare))
         if len(started) == len(scripts):
             signal.raise_signal(signal.SIGTERM)
         return started[-1]
@@ -176,7 +185,8 @@ def run_scripted(
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     before = {number: signal.getsignal(number) for number in numbers}
     try:
-        code = Workers(read_settings(["--port", "0", "--workers", "2"]), []).run()
+        flags = ["--port", "0", "--workers", "2", "--drain-seconds", "0"]
+        code = Workers(read_settings(flags), []).run()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -186,6 +196,17 @@ def run_scripted(
 RUNS = "import time; time.sleep(60)"
 DIES = "import os; os.kill(os.getpid(), 9)"
 CANNOT_START = "import sys; sys.exit(2)"
+GOT_IT = 7
+
+
+def asks_for(number: signal.Signals) -> str:
+    """A script that sends the parent a signal, and ends when it gets the same."""
+    return f"""
+import os, signal, time
+signal.signal({number:d}, lambda *_: os._exit({GOT_IT}))
+os.kill(os.getppid(), {number:d})
+time.sleep(10)
+"""
 
 
 def test_a_signal_while_workers_are_started_ends_them_all(
@@ -210,6 +231,52 @@ def test_workers_of_which_one_cannot_start_end_with_2(monkeypatch: pytest.Monkey
 def test_workers_of_which_none_is_left_end_with_2(monkeypatch: pytest.MonkeyPatch) -> None:
     code, codes = run_scripted(monkeypatch, [DIES, DIES, CANNOT_START, CANNOT_START, RUNS])
     assert (code, codes[-1]) == (2, 2)
+
+
+def test_workers_that_keep_ending_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = run_scripted(monkeypatch, [RUNS, *[DIES] * 6, RUNS])
+    assert ended == (3, [-signal.SIGTERM, *[-signal.SIGKILL] * 6])
+
+
+def test_workers_that_end_once_in_a_while_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.workers._REPLACED_WITHIN_SECONDS", 0.0)
+    code, codes = run_scripted(monkeypatch, [RUNS, *[DIES] * 6, RUNS])
+    assert (code, codes[-1]) == (0, -signal.SIGTERM)
+
+
+def test_a_worker_that_does_not_end_in_time_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.workers._GRACE_SECONDS", 0.2)
+    ended = run_scripted(monkeypatch, [RUNS, RUNS], ignores_sigterm=True)
+    assert ended == (3, [-signal.SIGKILL] * 2)
+
+
+def test_a_reload_goes_to_every_worker_and_ends_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = run_scripted(monkeypatch, [RUNS, asks_for(signal.SIGHUP), RUNS])
+    assert ended == (0, [-signal.SIGTERM, GOT_IT, -signal.SIGTERM])
+
+
+def test_workers_of_which_one_ends_badly_at_sigterm_end_with_3(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended = run_scripted(monkeypatch, [RUNS, asks_for(signal.SIGTERM), RUNS])
+    assert ended == (3, [-signal.SIGTERM, GOT_IT])
+
+
+def test_no_worker_is_tried_again_once_all_are_to_end() -> None:
+    workers = Workers(read_settings(["--workers", "2"]), [])
+    workers._retry_times = [0.0]
+    workers._stop(0)
+    workers._collect("")
+    assert workers._processes == []
+
+
+def test_an_address_with_colons_is_listened_on_and_told_in_brackets() -> None:
+    try:
+        listener = listen(read_settings(["--host", "::1", "--port", "0"]))
+    except SettingsError:
+        pytest.skip("no IPv6 here")
+    with listener:
+        assert url_of(listener) == f"http://[::1]:{listener.getsockname()[1]}"
 
 
 def test_an_admin_key_would_reach_one_worker_alone() -> None:

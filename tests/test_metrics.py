@@ -1,0 +1,64 @@
+"""What is counted of a batch, and of one model after another."""
+
+import re
+
+import pytest
+from prometheus_client import generate_latest
+
+from app.metrics import Metrics
+from app.model_thread import BatchReport
+from app.queue import QueueEntry
+from model.classifier import EncodedText, Prediction
+
+
+def values_of(metrics: Metrics) -> dict[str, float]:
+    """All series, whoever is asked for them."""
+    lines = generate_latest(metrics._registry).decode().splitlines()
+    pairs = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
+    return {name.removeprefix("spamgate_"): float(value) for name, value in pairs}
+
+
+def test_a_batch_is_counted_by_size_time_and_waiting() -> None:
+    metrics = Metrics()
+    texts = [EncodedText([1, 2, 3], truncated=False), EncodedText([4], truncated=False)]
+    arrivals = (10.0, 11.5)
+    entries = [
+        QueueEntry(text, b"", deadline=60.0, arrival=arrival)
+        for text, arrival in zip(texts, arrivals, strict=True)
+    ]
+    outcomes: list[Prediction | Exception] = [Prediction(0.5, 0.5, 3, False), ValueError()]
+    metrics.count_batch(BatchReport(entries, outcomes, started=12.0, seconds=0.25))
+    found = values_of(metrics)
+    assert found["tokens_total"] == found["batch_tokens_sum"] == 4
+    assert found["batch_texts_sum"] == 2
+    assert found["forward_seconds_sum"] == 0.25
+    assert (found["queue_seconds_count"], found["queue_seconds_sum"]) == (2, 2.5)
+    assert found["failed_texts_total"] == 1
+
+
+def test_times_and_probabilities_are_counted_as_they_are() -> None:
+    metrics = Metrics()
+    metrics.count_request("ok", 0.25)
+    metrics.count_tokenizing(0.125)
+    metrics.count_verdicts([Prediction(0.25, 0.75, 3, truncated=False)])
+    metrics.set_state(ready=True, waiting_texts=2, waiting_tokens=30)
+    found = values_of(metrics)
+    assert found["request_seconds_sum"] == 0.25
+    assert found["tokenize_seconds_sum"] == 0.125
+    assert found["spam_probability_sum"] == 0.75
+    assert (found["ready"], found["queue_texts"], found["queue_tokens"]) == (1, 2, 30)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_one_model_at_a_time_is_told(several: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = Metrics()
+    if several:
+        monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "unused")
+    for model in ("old", "new"):
+        metrics.set_model(model, "cpu", "float32")
+    models = {
+        re.findall('model="(.*?)"', name)[0]: value
+        for name, value in values_of(metrics).items()
+        if name.startswith("model_info")
+    }
+    assert models == ({"old": 0, "new": 1} if several else {"new": 1})
