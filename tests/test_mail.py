@@ -189,45 +189,6 @@ def test_text_for_programs_is_read_only_if_there_is_nothing_else() -> None:
     assert read(multipart("mixed", card)) == "NOTE:Win"
 
 
-def test_invitation_is_read_where_it_says_more() -> None:
-    """Gmail, Outlook and Apple Mail show it beside the text, or instead."""
-    event = (
-        "Content-Type: text/calendar; method=REQUEST\r\n\r\nBEGIN:VCALENDAR\r\nUID:1\r\n"
-        'SUMMARY:Win\\, now\r\nDESCRIPTION;ALTREP="cid:a":{}\r\nLOCATION:\r\n'
-    )
-    more = event.format("Click\r\n  here")
-    assert read(multipart("alternative", plain("text"), more)) == "text\n\nWin, now\nClick here"
-    assert read(multipart("alternative", more, plain("text"))) == "text\n\nWin, now\nClick here"
-    assert read(multipart("mixed", plain("text"), more)) == "text\n\nWin, now\nClick here"
-    assert read(multipart("alternative", plain("Win, now or never"), event.format("never"))) == (
-        "Win, now or never"
-    )
-    assert read(multipart("mixed", more)) == "Win, now\nClick here"
-    nothing = "Content-Type: text/calendar\r\n\r\nUID:1"
-    assert read(multipart("mixed", nothing)) == ""
-
-
-@pytest.mark.parametrize("kind", ["alternative", "mixed"])
-def test_of_an_invitation_that_repeats_the_mail_only_the_rest_is_read(kind: str) -> None:
-    """Exchange puts all of the text in once more, and the subject."""
-    event = (
-        "Content-Type: text/calendar\r\n\r\nDESCRIPTION:one two three four\\nsix five\\nRoom 1\r\n"
-        "SUMMARY:Lunch\r\nLOCATION:Room 1\r\n"
-    )
-    raw = b"Subject: Lunch\r\n" + multipart(kind, html(HTML_WORDS), event)
-    assert message_to_text(raw).text == f"Lunch\n\n{WORDS}\n\nRoom 1"
-
-
-def test_the_html_of_an_invitation_is_read_as_such() -> None:
-    event = (
-        "Content-Type: text/calendar\r\n\r\nDESCRIPTION:At noon\r\n"
-        "X-ALT-DESC;FMTTYPE=text/html:<HTML><P>At <B>no</B>on\\, or\\n later</P></HTML>\r\n"
-    )
-    assert (
-        read(multipart("alternative", plain("text"), event)) == "text\n\nAt noon\nAt noon, or later"
-    )
-
-
 def test_short_html_is_read_wherever_it_stands() -> None:
     """Gmail and Outlook show it, whatever plain text comes last."""
     assert read(multipart("alternative", html("<p>buy here</p>"), plain("decoy"))) == (
@@ -235,20 +196,6 @@ def test_short_html_is_read_wherever_it_stands() -> None:
     )
     parts = html(HTML_WORDS), html("<p>buy here</p>"), plain("one two")
     assert read(multipart("alternative", *parts)) == f"{WORDS}\n\nbuy here"
-
-
-@pytest.mark.parametrize("kind", ["calendar", "vcard", "directory"])
-def test_folded_lines_are_joined_and_escapes_taken_away(kind: str) -> None:
-    """RFC 5545, 3.1 and 3.3.11; RFC 6350, 3.2 and 3.4. A fold may cut a character in two."""
-    text = (
-        b"SUMMARY:You have won\\, click\\; the prize rig\r\n ht now \xe2\r\n\t\x82\xac5\\nC:\\\\new"
-    )
-    read_as = "SUMMARY:You have won, click; the prize right now €5\nC:\\new"
-    assert read(mail(text, f"Content-Type: text/{kind}; charset=utf-8")) == read_as
-    coded = base64.encodebytes(text)
-    fields = f"Content-Type: text/{kind}", "Content-Transfer-Encoding: base64"
-    assert read(mail(coded, *fields)) == read_as
-    assert read(mail(b"a\\, b\r\n c")) == "a\\, b\nc"
 
 
 def test_plain_is_read_where_the_html_says_little() -> None:
