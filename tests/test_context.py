@@ -210,7 +210,7 @@ def test_every_counter_moves_by_exactly_what_happened(save_tiny: Callable[..., P
 def test_message_text_is_in_no_log_error_or_metric(
     save_tiny: Callable[..., Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    def failing(texts: object) -> list[object]:
+    def failing(*arguments: object) -> list[object]:
         raise RuntimeError(secret)
 
     async def scenario() -> str:
