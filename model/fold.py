@@ -89,6 +89,7 @@ _SCATTERED_WORD = re.compile(
 )
 _LETTERS_AND_DIGITS = re.compile(r"[A-Za-z0-9]")
 _FEWEST_LETTERS = 3
+_FEWEST_WORDS = 3
 _FEWEST_TABS = 3
 # Marks that lists, abbreviations and initials have among them.
 _IN_LISTS = {".", ",", ".,", ";", ":"}
@@ -274,7 +275,7 @@ def _is_english(text: str) -> bool:
     english = {
         plain for word in words if (plain := word.translate(_TO_LATIN).lower()) in vocabulary()
     }
-    return len(english) >= _FEWEST_LETTERS and 2 * len(english) >= len(words)
+    return len(english) >= _FEWEST_WORDS and 2 * len(english) >= len(words)
 
 
 def _fold_word(word: str, text_is_latin: bool) -> str:

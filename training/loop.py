@@ -104,6 +104,18 @@ class Trainer:
 
     Ctrl-C ends the training early, with what was best until then; before the first evaluation, with
     nothing.
+
+    Args:
+        model: on ``device``.
+        train_loader: shuffled batches of one size.
+        validation_loader: batches in a fixed order; they choose the snapshot.
+        config: the recipe.
+        device: where to compute.
+        num_cached_blocks: blocks that the loaders' ``hidden`` has passed already.
+        distillation: what is to be kept of the base, where the recipe says so.
+
+    Raises:
+        TrainingError: there is not one full batch.
     """
 
     def __init__(
@@ -116,20 +128,6 @@ class Trainer:
         num_cached_blocks: int = 0,
         distillation: Distillation | None = None,
     ) -> None:
-        """Prepares optimizers and schedules.
-
-        Args:
-            model: on ``device``.
-            train_loader: shuffled batches of one size.
-            validation_loader: batches in a fixed order; they choose the snapshot.
-            config: the recipe.
-            device: where to compute.
-            num_cached_blocks: blocks that the loaders' ``hidden`` has passed already.
-            distillation: what is to be kept of the base, where the recipe says so.
-
-        Raises:
-            TrainingError: there is not one full batch.
-        """
         if len(train_loader) == 0:
             raise TrainingError(f"fewer training texts than one batch of {config.batch_size}.")
         check_batch_size(config.batch_size)

@@ -120,6 +120,29 @@ def _costly_html() -> dict[str, bytes]:
         "open angle brackets": html("<" * 500_000 + SPAM),
         "unclosed comment": html(f"{SPAM}<!-- {'x' * 100_000}"),
         "100,000 comments": html("<!-- -->" * 100_000 + SPAM),
+        "unclosed script": html(f"{SPAM}<script>{HAM * 1000}"),
+        "100,000 attributes": html(
+            "<p " + " ".join(f"a{n}=1" for n in range(100_000)) + f">{SPAM}"
+        ),
+        "two megabytes of HTML": html(f"<p>{HAM}</p>" * 22_000),
+        "ten megabytes hidden before the text": html(_HIDDEN * 100_000 + SPAM),
+        "adopted formatting elements": html("<a><b><i>" * 3_000 + SPAM),
+        "formatting elements that are never closed": html(
+            "".join(f"<p><font color={n}>x" for n in range(2_500)) + SPAM
+        ),
+        "30,000 nested lists": html("<ul>x" * 30_000 + SPAM),
+        "100,000 options": html("<select>" + "<option>x" * 100_000 + SPAM),
+        "200,000 nested annotations": html("<rt>" * 200_000 + SPAM),
+        "meta charset against the field": html("<meta charset=utf-16>" + SPAM),
+        "processing instructions": html("<?php " * 10_000 + SPAM),
+        "SVG and MathML": html(f"<svg><title>{HAM}</title><math><mi>{SPAM}</mi></math></svg>"),
+        "template and noscript": html(f"<template>{HAM}</template><noscript>{SPAM}</noscript>"),
+        "noscript behind other text": html(f"<p>{HAM}</p><noscript><p>{SPAM}</p></noscript>"),
+    }
+
+
+def _costly_styles() -> dict[str, bytes]:
+    return {
         "strings of CSS": html(
             f"<style>{'p{content:attr(title)}' * 20_000}</style>{'<p title=abc>' * 20_000}{SPAM}"
         ),
@@ -130,10 +153,6 @@ def _costly_html() -> dict[str, bytes]:
         "Outlook's condition of blanks": html(
             f"<!--[if !{' ' * 30_000}x mso]>a<![endif]--><!--[if !mso{' ' * 60_000}&]>b<![endif]-->"
             f"{SPAM}"
-        ),
-        "unclosed script": html(f"{SPAM}<script>{HAM * 1000}"),
-        "100,000 attributes": html(
-            "<p " + " ".join(f"a{n}=1" for n in range(100_000)) + f">{SPAM}"
         ),
         "a million byte attribute": html(f"<p style='{'x' * MEGABYTE}'>{SPAM}"),
         "semicolons in a style": html(f"<p style='{'a:b;' * 250_000}'>{SPAM}"),
@@ -155,23 +174,9 @@ def _costly_html() -> dict[str, bytes]:
         ),
         "unclosed braces in a stylesheet": html("<style>" + "{" * 60_000 + f"</style>{SPAM}"),
         "comment starts in a stylesheet": html("<style>" + "/*" * 30_000 + f"</style>{SPAM}"),
-        "two megabytes of HTML": html(f"<p>{HAM}</p>" * 22_000),
-        "ten megabytes hidden before the text": html(_HIDDEN * 100_000 + SPAM),
-        "adopted formatting elements": html("<a><b><i>" * 3_000 + SPAM),
-        "formatting elements that are never closed": html(
-            "".join(f"<p><font color={n}>x" for n in range(2_500)) + SPAM
-        ),
-        "30,000 nested lists": html("<ul>x" * 30_000 + SPAM),
-        "100,000 options": html("<select>" + "<option>x" * 100_000 + SPAM),
-        "200,000 nested annotations": html("<rt>" * 200_000 + SPAM),
         "50,000 tags in a drawing's stylesheet": html(
             f"<svg><style>{'<g>' * 50_000}{'</y>' * 50_000}{SPAM}"
         ),
-        "meta charset against the field": html("<meta charset=utf-16>" + SPAM),
-        "processing instructions": html("<?php " * 10_000 + SPAM),
-        "SVG and MathML": html(f"<svg><title>{HAM}</title><math><mi>{SPAM}</mi></math></svg>"),
-        "template and noscript": html(f"<template>{HAM}</template><noscript>{SPAM}</noscript>"),
-        "noscript behind other text": html(f"<p>{HAM}</p><noscript><p>{SPAM}</p></noscript>"),
     }
 
 
@@ -305,6 +310,7 @@ HOSTILE: dict[str, bytes] = {
     **_tokenizer_and_unicode(),
     **_hidden_in_html(),
     **_costly_html(),
+    **_costly_styles(),
     **_mime(),
     **_fields_and_charsets(),
     **{path.name: path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.eml"))},
