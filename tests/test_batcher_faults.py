@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import threading
 import weakref
 from collections.abc import Sequence
 from time import monotonic
@@ -11,7 +12,8 @@ import pytest
 from app import batcher as batcher_module
 from app.batcher import DrainRate, DynamicBatcher
 from app.errors import DeadlineExpired, InferenceFailed, QueueFull, WouldExpire
-from app.model_thread import predict_each
+from app.model_thread import BatchReport, ModelThread, predict_each
+from app.queue import QueueEntry, TokenQueue
 from model.classifier import EncodedText, Prediction
 from tests.batching import PATIENT, answers, batching, dies, occupied, run, submit, until
 from tests.fake_model import DEADLY, NAN, POISON, FakeModel, encoded
@@ -146,6 +148,42 @@ def test_a_model_thread_that_hangs_is_noticed_at_once_and_replaced_in_the_end() 
             assert answers(await submit(batcher, encoded(8))) == [8]
 
     run(scenario)
+
+
+def test_a_thread_that_was_given_up_delivers_nothing_and_takes_no_more() -> None:
+    started, go_on = threading.Event(), threading.Event()
+
+    def predict(texts: Sequence[EncodedText]) -> list[Prediction]:
+        started.set()
+        go_on.wait(10)
+        return [Prediction(0.5, 0.5, 1, False)] * len(texts)
+
+    delivered: list[BatchReport] = []
+    queue = TokenQueue(max_tokens=100, max_batch_tokens=100)
+    first, second = (QueueEntry(encoded(n), b"", deadline=monotonic() + 60) for n in (1, 2))
+    queue.put([first])
+    thread = ModelThread(queue, predict, delivered.append)
+    assert started.wait(10)
+    assert thread.abandon() == [first]
+    assert thread.busy_seconds == 0
+    queue.put([second])
+    go_on.set()
+    asyncio.run(thread.join(10))
+    assert not thread.is_alive
+    assert (delivered, queue.texts) == ([], 1)
+
+
+def test_what_is_delivered_is_no_longer_in_the_model() -> None:
+    def deliver(report: BatchReport) -> None:
+        busy.append(thread.busy_seconds)
+        queue.close()
+
+    busy: list[float] = []
+    queue = TokenQueue(max_tokens=100, max_batch_tokens=100)
+    thread = ModelThread(queue, FakeModel(), deliver)
+    queue.put([QueueEntry(encoded(1), b"", deadline=monotonic() + 60)])
+    asyncio.run(thread.join(10))
+    assert busy == [0]
 
 
 @dies

@@ -16,11 +16,12 @@ from starlette.types import Message, Receive, Scope, Send
 
 from app.access import AccessKeys, KeysError
 from app.bodies import BodyBudget, zstd
-from app.context import RequestContext
-from app.errors import AccessDenied
+from app.context import Context, RequestContext
+from app.errors import INTERNAL_ERROR, AccessDenied
 from app.logs import JSONFormatter
 from app.main import create_app
 from app.metrics import Metrics
+from app.problems import SCOPE_KEY, problem_response
 from app.settings import Settings
 from tests.conftest import HAM, SPAM
 from tests.fake_model import FakeModel
@@ -91,7 +92,7 @@ def test_with_keys_all_but_probes_and_pages_is_closed(
     async def scenario() -> None:
         async with serving(folder, api_keys_file=keys) as client:
             for path in ("/classify", "/info", "/metrics", "/nowhere"):
-                for headers in ({}, {"X-API-Key": "wrong"}, {"Authorization": "Basic abc"}):
+                for headers in ({}, {"X-API-Key": "wrong"}, {"Authorization": "Basic s3cret"}):
                     reply = await client.request("GET", path, headers=headers)
                     assert reply.status_code == 401
                     assert reply.json()["code"] == "access_denied"
@@ -155,7 +156,7 @@ def counters(text: str) -> dict[str, float]:
 
 def test_every_counter_moves_by_exactly_what_happened(save_tiny: Callable[..., Path]) -> None:
     async def scenario() -> tuple[dict[str, float], dict[str, float]]:
-        app = create_app(make_settings(save_tiny(), max_texts=5, max_windows=1))
+        app = create_app(make_settings(save_tiny(), max_texts=4, max_windows=1))
         async with running(app) as client:
             before = counters((await client.get("/metrics")).text)
             replace_model(app, FakeModel())
@@ -166,7 +167,7 @@ def test_every_counter_moves_by_exactly_what_happened(save_tiny: Callable[..., P
             while batcher.queue.tokens or batcher._thread.batch:
                 await asyncio.sleep(0)
             await client.post("/classify", content=b"nonsense")
-            await client.post("/classify", json={"texts": ["x"] * 6})
+            await client.post("/classify", json={"texts": ["x"] * 5})
             await client.get("/nowhere")
             await client.get("/info/")
             await client.get("/health")
@@ -287,6 +288,19 @@ def test_without_a_key_no_body_is_read(
 
     pieces: list[int] = []
     assert asyncio.run(scenario()) == (401, 0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(None, {}), (0, {1: 1}), (0.25, {1: 250}), (1.5, {2: 1500})]
+)
+def test_a_problem_says_when_a_new_attempt_has_a_chance(
+    seconds: float | None, told: dict[int, int]
+) -> None:
+    request = Request({"type": "http", "headers": [], SCOPE_KEY: Context("id")})
+    reply = problem_response(request, INTERNAL_ERROR, "", retry_after_seconds=seconds)
+    headers = [int(value) for name, value in reply.headers.items() if name == "retry-after"]
+    milliseconds = [v for k, v in json.loads(bytes(reply.body)).items() if k == "retry_after_ms"]
+    assert dict(zip(headers, milliseconds, strict=True)) == told
 
 
 def test_a_log_line_is_one_json_object() -> None:

@@ -46,6 +46,7 @@ u + #body a{color:inherit} div[style*="margin: 16px 0;"]{margin:0!important} td:
         "seen<div style='height:0;overflow:hidden'><p style='position:sticky'>x</div>",
         "seen<i style='color:#fff;background-image:none'>x</i>",
         "seen<i style='color:#fff;text-decoration:none'>x</i>",
+        "seen<i style='font-size:1px;-webkit-text-size-adjust:100%'>x</i>",
         "seen<p style='background:#000;color:#000;line-height:1.5'>x</p>",
         "seen<div style='background:#000;color:#000;width:100%'>x</div>",
         "<p style='background:#eee;width:99px'>seen</p><p style='color:#fff'>x</p>",

@@ -223,6 +223,33 @@ def test_a_signal_before_the_service_has_started_ends_it(save_tiny: Callable[...
 
 
 @pytest.mark.parametrize(
+    ("in_worker", "seconds_later", "ends"),
+    [(False, 0.1, True), (True, 0.1, False), (True, 1.1, True)],
+)
+def test_a_second_signal_ends_at_once_but_not_one_that_a_worker_gets_twice(
+    save_tiny: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    in_worker: bool,
+    seconds_later: float,
+    ends: bool,
+) -> None:
+    now = 100.0
+
+    async def scenario() -> tuple[bool, bool]:
+        nonlocal now
+        server.handle_exit(signal.SIGTERM, None)
+        at_first = server.force_exit
+        now += seconds_later
+        server.handle_exit(signal.SIGTERM, None)
+        return at_first, server.force_exit
+
+    monkeypatch.setattr("app.server.monotonic", lambda: now)
+    monkeypatch.setattr("app.server.is_worker", lambda: in_worker)
+    server = Server(make_settings(save_tiny(), drain_seconds=0))
+    assert asyncio.run(scenario()) == (False, ends)
+
+
+@pytest.mark.parametrize(
     ("flags", "words"),
     [
         (["--checkpoint", "no/such/folder"], "no checkpoint folder at no/such/folder"),

@@ -49,9 +49,9 @@ def converse(
         async with server, asyncio.timeout(20):
             reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
             answer = await client(reader, writer)
-            writer.close()
-            for connection in list(state.connections):
-                connection.shutdown()
+            for transport in (writer.transport, *(each.transport for each in state.connections)):
+                transport.abort()
+            await asyncio.sleep(0)  # in which they end
             return answer
 
     return asyncio.run(scenario())
@@ -141,6 +141,20 @@ def test_a_request_with_a_broken_body_has_one_answer(
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
+def test_what_follows_a_broken_body_does_not_cost_the_answer() -> None:
+    """Of a body so large no more is read until somebody asks for it."""
+
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        writer.write(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+        writer.write(b"%x\r\n%b\r\nno chunk\r\n" % (TOO_LONG, b"x" * TOO_LONG))
+        for _ in range(20):
+            writer.write(b"x" * (1 << 20))
+            await writer.drain()
+        return await reader.read()
+
+    assert problem_in(converse(client)) == "Invalid HTTP request received."
+
+
 def test_an_answer_before_the_end_of_a_body_arrives() -> None:
     async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
         size = 20 << 20  # more than the kernel takes
@@ -159,9 +173,10 @@ def test_what_follows_the_last_answer_is_dropped(caplog: pytest.LogCaptureFixtur
     async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
         writer.write(b"POST / HTTP/1.1\r\nConnection: close\r\nContent-Length: 9\r\n\r\nfour")
         answer = await reader.read()
-        writer.write(b"more!GET / HTTP/1.1\r\n\r\n")
-        for _ in range(10):
-            await asyncio.sleep(0)
+        for piece in (b"more!", b"x" * TOO_LONG):
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0.05)
         return answer
 
     assert converse(client, app=refuse).count(b"HTTP/1.1 ") == 1

@@ -205,6 +205,7 @@ def test_an_explanation_is_of_one_model_though_another_comes(
             text, influences = await explaining
             assert text[influences[-1].start : influences[-1].end].startswith("word")
             assert (await reload).startswith("short@")
+            assert before.pending_texts == 0
 
     slow = SlowReader()
     folder, short = save_tiny(), tmp_path / "short"

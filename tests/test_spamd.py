@@ -48,7 +48,7 @@ def ask(url: str, request: bytes, *, ends: bool = True, **settings: object) -> b
             writer.write(request)
             if ends:
                 writer.write_eof()
-            reply = await reader.read()
+            reply = await asyncio.wait_for(reader.read(), 30)
             writer.close()
             return reply
 
