@@ -26,7 +26,7 @@ READING_TOOK_ALL = (
 
 _WATCH_SECONDS = 0.2
 _CANARY_SECONDS = 5.0
-# A CUDA context that has failed once fails for ever; another process may do better.
+# Another process may do better.
 _HOPELESS_SECONDS = 60.0
 # So many tokens take a model little longer than one does. Counted as fewer, the canaries of an idle
 # service would have it refuse a long text for want of time.
@@ -94,6 +94,10 @@ def keys_of(texts: Sequence[EncodedText]) -> list[bytes]:
     return keys
 
 
+def _first_line(error: object) -> str:
+    return str(error).partition("\n")[0]
+
+
 class DrainRate:
     """Seconds the model takes for a token, over the last batches, larger ones counting for more."""
 
@@ -123,6 +127,8 @@ class DynamicBatcher:
         metrics: where to count.
         on_failure: is called once when the model thread cannot be kept alive, or when the model has
             failed on everything for a minute.
+        lasting: the kind of error after which this process will never compute again: on_failure is
+            then called at once.
     """
 
     def __init__(
@@ -132,6 +138,7 @@ class DynamicBatcher:
         *,
         metrics: Metrics | None = None,
         on_failure: Callable[[str], None] = lambda reason: None,
+        lasting: type[Exception] | tuple[type[Exception], ...] = (),
     ) -> None:
         self.limits = limits
         self.queue = TokenQueue(
@@ -140,6 +147,7 @@ class DynamicBatcher:
         self._predict = predict
         self._metrics = metrics or Metrics()
         self._on_failure = on_failure
+        self._lasting = lasting
         self._loop = asyncio.get_running_loop()
         self._cache = PredictionCache(limits.cache_bytes)
         self._in_flight: dict[bytes, QueueEntry] = {}
@@ -288,6 +296,9 @@ class DynamicBatcher:
             self._rate.add(report.num_tokens, report.seconds)
         elif report.entries[0].key == _CANARY_KEY:
             self._failing = True
+            if isinstance(report.outcomes[0], self._lasting) and not self._watch.cancelling():
+                # Refusing takes no time, so of several workers it would get most of what comes.
+                self._give_up(f"the model cannot go on ({_first_line(report.outcomes[0])})")
         else:
             # Is it these texts, or the model?
             self._send_canary()

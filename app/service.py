@@ -344,6 +344,7 @@ class Service:
             limits,
             metrics=self.metrics,
             on_failure=lambda reason: self._fail(reason, MODEL_FAILED),
+            lasting=torch.AcceleratorError,  # a CUDA context that has failed fails for ever
         )
         self.engine = Engine(classifier, batcher, Cutoffs.of(classifier))
         device, dtype = str(classifier.device), classifier.dtype_name
@@ -374,11 +375,14 @@ def _settle_objects() -> None:
     """Frees what was replaced, and takes all else out of the garbage collector's rounds.
 
     They would go through every object of torch and FastAPI once a second under load: a tenth of
-    the time, in pieces of 0.1 s for which requests wait.
+    the time, in pieces of 0.1 s for which requests wait. Torch would keep what they held of a GPU's
+    memory, and the trial of number formats holds three times what the faster one needs: other
+    workers may want it.
     """
     gc.unfreeze()
     gc.collect()
     gc.freeze()
+    torch.cuda.empty_cache()  # without a GPU, nothing
 
 
 def _tokens_in(classifier: Classifier, seconds: float) -> int:

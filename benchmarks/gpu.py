@@ -20,6 +20,7 @@ import torch
 from benchmarks.environment import describe
 from benchmarks.server import ROOT, free_port, spamgate, started, wait_for_workers
 from benchmarks.texts import SMS_FILE, load_texts
+from model import bf16
 from model.classifier import Classifier
 from model.gpt2 import GPT2Config, GPT2ForSequenceClassification, init_weights
 from model.packing import pack
@@ -42,8 +43,10 @@ def main() -> None:
         return
     gpu = torch.cuda.get_device_name()
     result: dict = {"gpu": gpu, **describe("benchmarks.gpu", gpu)}
-    result["agreement"] = agreement(arguments.checkpoint)
-    result["bfloat16_124M"] = forward_speed()
+    # GPUs before Ampere compute in float32 alone.
+    dtypes = ["float32", "bfloat16"] if bf16.is_native(torch.device("cuda")) else ["float32"]
+    result["agreement"] = agreement(arguments.checkpoint, dtypes)
+    result[f"{dtypes[-1]}_124M"] = forward_speed(dtypes[-1])
     result["service"] = service_speed(arguments.checkpoint)
     write(result)
     if arguments.base:
@@ -59,14 +62,19 @@ def write(result: dict) -> None:
     RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
-def agreement(checkpoint: str) -> dict:
-    """How far CUDA's probabilities lie from the CPU's, on golden messages and 1,000 texts."""
+def agreement(checkpoint: str, dtypes: list[str]) -> dict:
+    """How far CUDA's probabilities lie from the CPU's, on golden messages and 1,000 texts.
+
+    Args:
+        checkpoint: folder or hub id.
+        dtypes: number formats that the GPU computes in.
+    """
     texts = load_texts()[0][:1000]
     exact = Classifier.load(checkpoint, "cpu", "float32")
     texts += [message.text for message in exact.golden]
     expected = exact.classify(texts)
     figures = {}
-    for dtype in ("float32", "bfloat16"):
+    for dtype in dtypes:
         answers = Classifier.load(checkpoint, "cuda", dtype).classify(texts)
         pairs = list(zip(expected, answers, strict=True))
         figures[dtype] = {
@@ -78,21 +86,23 @@ def agreement(checkpoint: str) -> dict:
     return figures
 
 
-def forward_speed() -> dict:
+def forward_speed(dtype_name: str) -> dict:
     """Tokens a second of a random 124M classifier, and its share of a measured matrix product.
 
     The share counts every weight of the blocks for every token; the last block spares most of its.
+    Both are in this number format.
     """
+    dtype = getattr(torch, dtype_name)
     config = GPT2Config()
     model = GPT2ForSequenceClassification(config)
     init_weights(model, config)
-    model = model.eval().to("cuda", torch.bfloat16)
+    model = model.eval().to("cuda", dtype)
     texts = islice(cycle(load_texts()[0]), 700)
     batch = pack([encode(text, 1024)[0] for text in texts]).to(torch.device("cuda"))
     tokens = len(batch.input_ids)
     with torch.inference_mode():
         seconds = _seconds(lambda: model(batch))
-        a = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
+        a = torch.randn(8192, 8192, device="cuda", dtype=dtype)
         peak = 2 * 8192**3 / _seconds(lambda: a @ a)
     weights = sum(p.numel() for name, p in model.named_parameters() if ".h." in name)
     return {

@@ -151,18 +151,21 @@ class Classifier:
         """Loads a checkpoint in the number format that is fastest here and gives its answers.
 
         A short trial compares float32 with bfloat16, and int8 where a CPU has instructions for
-        it. A faster one is taken only where every golden message keeps its label and its
-        probability within ``GOLDEN_TOLERANCE``; without golden messages there is nothing to tell
-        that by, and float32 stays.
+        it. A faster one is taken only where it computes at all and every golden message keeps its
+        label and its probability within ``GOLDEN_TOLERANCE``; without golden messages there is
+        nothing to tell that by, and float32 stays.
         """
         best = cls.load(source, device, "float32")
         for dtype in _faster_formats(best.device) if best.golden else ():
             try:
-                rival = cls.load(source, device, dtype)
-            except CheckpointError as error:
+                rival = cls.load(source, str(best.device), dtype)
+                seconds = rival._trial_seconds()
+            # Rounding, but also a GPU without memory for both or a torch without the kernels:
+            # whatever a rival lacks, float32 has been proved.
+            except Exception as error:
                 _log.warning("%s is not used: %s", dtype, error)
                 continue
-            if rival._trial_seconds() < _WORTH_IT * best._trial_seconds():
+            if seconds < _WORTH_IT * best._trial_seconds():
                 best = rival
         return best
 
@@ -298,11 +301,19 @@ def _store_by_column(model: nn.Module) -> None:
 def pick_device(name: str) -> torch.device:
     """The device of that name; ``auto`` is CUDA where there is one, else the CPU.
 
+    A GPU older than all that this torch is built for is none to ``auto``.
+
     Raises:
-        DeviceError: no such device here.
+        DeviceError: no such device here, or it is such a GPU.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        device = torch.device("cuda")
+        if reason := _too_old(device):
+            _log.warning("the GPU is not used: %s", reason)
+            return torch.device("cpu")
+        return device
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -312,7 +323,31 @@ def pick_device(name: str) -> torch.device:
             f"device {name!r} is not there ({reason}). Use auto, cpu, or cuda on a machine with an "
             "NVIDIA GPU, its driver and a CUDA build of torch."
         ) from error
+    if device.type == "cuda" and (reason := _too_old(device)):
+        raise DeviceError(f"device {name!r} cannot be used: {reason}")
     return device
+
+
+def _too_old(device: torch.device) -> str | None:
+    """Why this torch has no kernels for a GPU; None where it has, or may have.
+
+    Asks the driver alone: a kernel to try it would cost each process of several its own memory on
+    the first GPU.
+    """
+    built_for = [
+        int("".join(filter(str.isdigit, arch)))
+        for arch in torch.cuda.get_arch_list()
+        if arch.startswith(("sm_", "compute_"))
+    ]
+    major, minor = torch.cuda.get_device_capability(device)
+    if not built_for or 10 * major + minor >= min(built_for):
+        return None
+    oldest = min(built_for)
+    return (
+        f"{torch.cuda.get_device_name(device)} has compute capability {major}.{minor}, and torch "
+        f"{torch.__version__} is built for {oldest // 10}.{oldest % 10} and later. Install a build "
+        "for older GPUs (cu126), or use cpu."
+    )
 
 
 def _faster_formats(device: torch.device) -> Iterator[str]:

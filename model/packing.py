@@ -144,7 +144,7 @@ def packed_attention(q: Tensor, k: Tensor, v: Tensor, batch: PackedBatch) -> Ten
     Returns:
         The shape of ``q``.
     """
-    if q.is_cuda and q.dtype in (torch.bfloat16, torch.float16):
+    if q.is_cuda and q.dtype in (torch.bfloat16, torch.float16) and _suits_flash(q.shape[-1]):
         return varlen_attention(q, k, v, batch)
     if q.is_cuda or not batch.causal:
         return reference_attention(q, k, v, batch)
@@ -327,7 +327,7 @@ def weighted_sums(q: Tensor, x: Tensor, batch: PackedBatch) -> Tensor:
 
 
 def varlen_attention(q: Tensor, k: Tensor, v: Tensor, batch: PackedBatch) -> Tensor:
-    """The same in one FlashAttention kernel: CUDA, bfloat16 or float16."""
+    """The same in one FlashAttention kernel: CUDA, bfloat16 or float16, D as ``_suits_flash``."""
     from torch.nn.attention.varlen import varlen_attn
 
     if _is_last_only(q, batch):
@@ -339,6 +339,11 @@ def varlen_attention(q: Tensor, k: Tensor, v: Tensor, batch: PackedBatch) -> Ten
     out = varlen_attn(q, k, v, cu_q, batch.cu_seqlens, max_q, batch.max_seqlen, window_size=window)
     assert isinstance(out, Tensor)  # a tuple only where the log-sum-exp is asked for
     return out
+
+
+def _suits_flash(head_size: int) -> bool:
+    # Torch pads others where it chooses the kernel by itself, and refuses them where it is called.
+    return head_size % 8 == 0 and head_size <= 256
 
 
 def _is_last_only(q: Tensor, batch: PackedBatch) -> bool:

@@ -32,6 +32,15 @@ SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 TINY = GPT2Config(n_layer=2, n_head=4, n_embd=32)
 
+
+class OnGpu(torch.Tensor):
+    """A tensor on the CPU that says it lies on a GPU, and so does what is made of it."""
+
+    @property
+    def is_cuda(self) -> bool:  # type: ignore[override]
+        return True
+
+
 # The two sentences of the post that the project comes from.
 SPAM = "You are a winner you have been specially selected to receive $1000 cash or a $2000 reward"
 HAM = "Hey, just wanted to check if we're still on for dinner tonight? Let me know!"

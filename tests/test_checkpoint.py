@@ -25,7 +25,7 @@ from model.checkpoint import (
     save_classifier,
     save_language_model,
 )
-from model.classifier import Classifier, DeviceError, _faster_formats, pick_device, pick_dtype
+from model.classifier import Classifier
 from model.folders import new_folder
 from model.gpt2 import GPT2LMHeadModel
 from model.packing import PackedBatch, pack
@@ -212,32 +212,6 @@ def test_new_folder_appears_only_when_complete(tmp_path: Path) -> None:
 def test_unknown_source_says_what_is_allowed() -> None:
     with pytest.raises(CheckpointError, match=r"Give a folder .* or a hub id"):
         load_classifier("/no/such/folder")
-
-
-def test_unknown_devices_and_dtypes_are_named() -> None:
-    with pytest.raises(DeviceError, match="device 'nonsense' is not there"):
-        pick_device("nonsense")
-    with pytest.raises(DeviceError, match="dtype 'float8' is not known"):
-        pick_dtype("float8", torch.device("cpu"))
-    if not torch.cuda.is_available():
-        with pytest.raises(DeviceError, match="device 'cuda' is not there"):
-            pick_device("cuda")
-
-
-@pytest.mark.parametrize(("capability", "has_bfloat16"), [((7, 5), False), ((8, 0), True)])
-def test_a_gpu_without_bfloat16_computes_in_float32(
-    capability: tuple[int, int], has_bfloat16: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """There FlashAttention would end the first batch with a RuntimeError."""
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    gpu = torch.device("cuda")
-    assert pick_dtype("float32", gpu) == torch.float32
-    assert list(_faster_formats(gpu)) == ["bfloat16"] * has_bfloat16
-    if has_bfloat16:
-        assert pick_dtype("bfloat16", gpu) == torch.bfloat16
-    else:
-        with pytest.raises(DeviceError, match=r"capability 8\.0"):
-            pick_dtype("bfloat16", gpu)
 
 
 def test_batches_of_any_size_give_the_same_predictions(save_tiny: Callable[..., Path]) -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from app import take_ctrl_c
 from model.checkpoint import CheckpointError
@@ -20,6 +21,10 @@ STORIES = {
     PermissionError(errno.EACCES, "Permission denied", "a"): (
         2,
         "training.x: cannot read or write",
+    ),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total"): (
+        2,
+        "training.x: CUDA out of memory. Lower batch_size (and",
     ),
     KeyboardInterrupt(): (130, "\ntraining.x: interrupted.\n"),
 }

@@ -6,16 +6,18 @@ import json
 import re
 import threading
 import tracemalloc
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import torch
 from fastapi import FastAPI
 
 from app import service
 from app.main import create_app
+from model.classifier import EncodedText, Prediction
 from model.windows import WindowedText, encode_windows
 from tests.fake_model import FakeModel
 from tests.serving import make_settings, post, replace_model, running, serving
@@ -327,6 +329,36 @@ def test_a_poisoned_text_fails_alone(save_tiny: Callable[..., Path]) -> None:
             assert (await client.get("/readyz")).status_code == 200
 
     asyncio.run(scenario())
+
+
+def test_a_gpu_that_has_failed_ends_the_process_at_once(
+    save_tiny: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Until then it would refuse what comes, faster than others of the same port answer."""
+    message = "CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be"
+
+    def broken(texts: Sequence[EncodedText]) -> list[Prediction]:
+        raise torch.AcceleratorError(message)
+
+    async def scenario() -> None:
+        codes: list[int] = []
+        app = create_app(make_settings(save_tiny()), codes.append)
+        async with running(app) as client:
+            replace_model(app, broken)
+            replies = await asyncio.gather(*(post(client, f"n{n}") for n in range(5)))
+            assert {reply.json()["code"] for reply in replies} == {"inference_failed"}
+            async with asyncio.timeout(5):
+                while not codes:
+                    await asyncio.sleep(0.01)
+            assert (await client.get("/readyz")).status_code == 503
+            await post(client, "one more")
+            assert codes == [3]
+
+    asyncio.run(scenario())
+    told = (
+        "spamgate: the model cannot go on (CUDA error: an illegal memory access was encountered)\n"
+    )
+    assert capsys.readouterr().err.count(told) == 1
 
 
 def test_readiness_falls_while_the_model_hangs_and_comes_back(

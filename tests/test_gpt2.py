@@ -21,7 +21,7 @@ from model.gpt2 import (
 )
 from model.packing import PackedBatch, pack
 from model.tokenizer import ENDOFTEXT, encode
-from tests.conftest import AWKWARD_TEXTS, TINY, randomize, tiny_classifier_model
+from tests.conftest import AWKWARD_TEXTS, TINY, OnGpu, randomize, tiny_classifier_model
 from training.config import TrainConfig
 from training.freeze import freeze
 from training.lora import merge_lora
@@ -89,6 +89,31 @@ def test_book_padding_read_at_a_fixed_position_agrees_with_transformers(tmp_path
         hidden = backbone.transformer(torch.tensor(texts)).last_hidden_state[:, 19]
         reference = backbone.score(hidden)
         torch.testing.assert_close(ours(pack(texts)), reference, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("learns", [False, True])
+@pytest.mark.parametrize("read", ["last", "first", "mean"])
+def test_what_a_gpu_is_given_to_compute_comes_to_the_same(
+    read: Literal["last", "first", "mean"], learns: bool
+) -> None:
+    """There no rows are padded, and keys and values of the last block are projected as any."""
+    model = tiny_classifier_model()
+    model.read = read
+    batch = pack(TOKENS)
+    tensors = batch.input_ids, batch.position_ids, batch.cu_seqlens
+    input_ids, position_ids, cu_seqlens = (tensor.as_subclass(OnGpu) for tensor in tensors)
+    of_gpu = PackedBatch(input_ids, position_ids, cu_seqlens, batch.lengths)
+    assert of_gpu.num_last_rows == batch.num_texts < batch.num_last_rows
+    found = []
+    for given in (batch, of_gpu):
+        model.zero_grad()
+        with torch.set_grad_enabled(learns):
+            logits = model(given)
+        if learns:
+            logits.square().sum().backward()
+        gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+        found.append([logits.detach().as_subclass(Tensor), *gradients])
+    torch.testing.assert_close(*found, atol=1e-4, rtol=1e-4)
 
 
 LABELS = torch.arange(len(TOKENS) - 1) % 2

@@ -16,6 +16,7 @@ def result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file of the result, on a machine that seems to have a GPU and measures nothing."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H100")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     for measurement in ("agreement", "forward_speed", "service_speed"):
         monkeypatch.setattr(gpu, measurement, lambda *_: {})
     monkeypatch.setattr(gpu, "RESULT", tmp_path / "gpu.json")
@@ -31,6 +32,19 @@ def test_result_names_the_gpu_as_used(
     assert printed == json.loads(result.read_text(encoding="utf-8"))
     assert printed["gpu"] == "NVIDIA H100"
     assert printed["hardware"].endswith(" GiB, NVIDIA H100")
+
+
+def test_a_gpu_without_bfloat16_is_measured_in_float32(
+    result: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    asked: list[object] = []
+    monkeypatch.setattr(gpu, "agreement", lambda checkpoint, dtypes: asked.append(dtypes))
+    monkeypatch.setattr(gpu, "forward_speed", asked.append)
+    monkeypatch.setattr(sys, "argv", ["benchmarks.gpu"])
+    gpu.main()
+    assert asked == [["float32"], "float32"]
+    assert "float32_124M" in json.loads(result.read_text(encoding="utf-8"))
 
 
 def test_fine_tuning_reads_the_collection_that_is_there_and_loses_nothing_where_it_fails(

@@ -17,7 +17,7 @@ from training import run
 from training.config import TrainConfig, TrainingError, load_config
 from training.corpora import read_sms
 from training.data import make_loader, split_examples
-from training.loop import Outcome, Snapshot, Trainer, _OutOfPatience, autocast
+from training.loop import Outcome, Snapshot, Trainer, _OutOfPatience, autocast, chosen_precision
 from training.muon import Muon
 from training.optimizer import make_optimizers, parameter_groups, schedule
 
@@ -100,7 +100,14 @@ def test_precision_auto_is_float32_on_a_gpu_without_bfloat16(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
-    assert isinstance(autocast("auto", torch.device("cuda")), contextlib.nullcontext)
+    gpu = torch.device("cuda")
+    assert isinstance(autocast("auto", gpu), contextlib.nullcontext)
+    # Torch would imitate it, but for FlashAttention, which ends the first step.
+    with pytest.raises(TrainingError, match=r"capability 8\.0 .* write auto or float32"):
+        autocast("bfloat16", gpu)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    assert chosen_precision("auto", gpu) == chosen_precision("bfloat16", gpu) == "bfloat16"
+    assert chosen_precision("bfloat16", CPU) == "bfloat16"
 
 
 def test_patience_ends_a_run_that_gets_no_better() -> None:

@@ -1,8 +1,12 @@
 """Packed layout, and attention that never crosses from one text into the next."""
 
+import math
+
 import pytest
 import torch
 
+from model import packing
+from model.bf16 import is_native
 from model.packing import (
     concatenate,
     matmul_attention,
@@ -14,6 +18,7 @@ from model.packing import (
     varlen_attention,
     weighted_sums,
 )
+from tests.conftest import OnGpu
 
 
 def test_layout_of_two_texts() -> None:
@@ -118,8 +123,66 @@ def test_training_in_bfloat16_stays_close_to_float32(causal: bool, last_only: bo
     torch.testing.assert_close(out.float(), expected, atol=3e-2, rtol=3e-2)
 
 
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("last_only", [False, True])
+@pytest.mark.parametrize("lengths", [(5, 1, 70, 64), (1, 1, 1), (40,)])
+def test_what_flash_attention_is_told_is_the_same_attention(
+    lengths: tuple[int, ...], last_only: bool, causal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def by_the_arguments(q, k, v, cu_q, cu_k, max_q, max_k, *, window_size):
+        """The kernel's contract: offsets int32, bounds, causal from the end where (-1, 0)."""
+        assert cu_q.dtype == cu_k.dtype == torch.int32
+        assert (cu_q[-1], cu_k[-1]) == (len(q), len(k))
+        assert (cu_q.diff().max(), cu_k.diff().max()) == (max_q, max_k)
+        out = []
+        for i in range(len(cu_q) - 1):
+            own_q, own_k = slice(*cu_q[i : i + 2].tolist()), slice(*cu_k[i : i + 2].tolist())
+            scores = torch.einsum("qhd,khd->hqk", q[own_q], k[own_k]) / math.sqrt(q.shape[-1])
+            later = torch.ones(scores.shape[1:]).triu(1 + scores.shape[2] - scores.shape[1])
+            if window_size == (-1, 0):
+                scores = scores.masked_fill(later.bool(), -math.inf)
+            else:
+                assert window_size == (-1, -1)
+            out.append(torch.einsum("hqk,khd->qhd", scores.softmax(-1), v[own_k]))
+        return torch.cat(out)
+
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", by_the_arguments)
+    torch.manual_seed(0)
+    batch = pack([[0] * n for n in lengths], causal=causal)
+    q, k, v = torch.randn(3, sum(lengths), 2, 8)
+    q = q[batch.last_rows] if last_only else q
+    torch.testing.assert_close(
+        varlen_attention(q, k, v, batch), reference_attention(q, k, v, batch)
+    )
+
+
+@pytest.mark.parametrize(
+    ("dtype", "head_size", "kernel"),
+    [
+        (torch.bfloat16, 64, "varlen_attention"),
+        (torch.float16, 256, "varlen_attention"),
+        (torch.bfloat16, 20, "reference_attention"),
+        (torch.bfloat16, 264, "reference_attention"),
+        (torch.float32, 64, "reference_attention"),
+    ],
+)
+def test_on_a_gpu_flash_attention_gets_the_head_sizes_that_it_takes(
+    dtype: torch.dtype, head_size: int, kernel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of others it says that head_size must be a multiple of 8, or at most 256."""
+    called: list[str] = []
+    for name in ("varlen_attention", "reference_attention"):
+        monkeypatch.setattr(packing, name, lambda *_, name=name: called.append(name))
+    q = torch.zeros(3, 1, head_size, dtype=dtype).as_subclass(OnGpu)
+    packed_attention(q, q, q, pack([[1, 2, 3]]))
+    assert called == [kernel]
+
+
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.skipif(
+    not torch.cuda.is_available() or not is_native(torch.device("cuda")),
+    reason="needs an NVIDIA GPU with bfloat16",
+)
 @pytest.mark.parametrize("last_only", [False, True])
 def test_both_kernels_agree(last_only: bool) -> None:
     torch.manual_seed(0)

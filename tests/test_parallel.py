@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 
 from benchmarks.server import free_port
 from tests.tiny_training import synthetic_lines
-from training.config import load_config
+from training.config import TrainingError, load_config
 from training.corpora import read_sms
+from training.parallel import processes
 from training.run import finetune
 
 # Shares of different size and weight; frozen blocks and kept activations; a loss at every token;
@@ -76,6 +77,19 @@ def in_two_processes(command: list[str]) -> list[str]:
             process.kill()
             process.communicate()
     return outputs
+
+
+def test_more_processes_than_gpus_are_refused_before_they_meet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for name, value in {"WORLD_SIZE": "2", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    with (
+        pytest.raises(TrainingError, match=r"process 2 .* finds 1 GPU.* --nproc-per-node 1,"),
+        processes(torch.device("cuda")),
+    ):
+        pass
 
 
 @pytest.mark.slow

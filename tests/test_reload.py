@@ -4,19 +4,48 @@ import asyncio
 import json
 import shutil
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from app import service
 from app.errors import ReloadFailed
 from app.main import create_app
 from app.settings import Settings
+from model import classifier
 from model.classifier import Classifier
 from model.windows import WindowedText, encode_windows
 from tests.serving import make_settings, post, running, serving
+
+
+def test_what_loading_held_of_a_gpu_is_given_back(
+    save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch keeps it for itself, and other workers may compute on the same."""
+    alive: list[list[torch.dtype]] = []
+    made: weakref.WeakSet[Classifier] = weakref.WeakSet()
+    pick = Classifier._trial_seconds
+
+    def bfloat16_is_faster(self: Classifier) -> float:
+        made.add(self)
+        return pick(self) if self.dtype == torch.bfloat16 else 1e6
+
+    monkeypatch.setattr(Classifier, "_trial_seconds", bfloat16_is_faster)
+    monkeypatch.setattr(classifier, "_faster_formats", lambda device: ["bfloat16"])
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: alive.append([m.dtype for m in made]))
+
+    async def scenario() -> None:
+        app = create_app(make_settings(save_tiny(), dtype="auto"))
+        async with running(app):
+            await app.state.service.reload()
+
+    asyncio.run(scenario())
+    assert alive[0] == [torch.bfloat16]
+    assert set(alive[1]) == {torch.bfloat16}
 
 
 def test_switching_checkpoints_under_load_fails_no_request(save_tiny: Callable[..., Path]) -> None:

@@ -1,5 +1,8 @@
 """Settings: flag before environment before default, and wrong values named."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from app.settings import STARTER, Settings, SettingsError, read_settings, unread_variables
@@ -72,3 +75,10 @@ def test_variables_that_no_setting_reads_are_found(monkeypatch: pytest.MonkeyPat
     found = unread_variables()
     assert {"SPAMGATE_PROT", "spamgate_hots"} <= set(found)
     assert not {*read, "OTHER"} & set(found)
+
+
+def test_the_container_with_gpus_takes_the_device_that_its_env_file_names() -> None:
+    """What stands under ``environment`` wins over the file; the other has no GPU to name."""
+    compose = (Path(__file__).parents[1] / "docker-compose.yml").read_text(encoding="utf-8")
+    told = re.findall(r"^      SPAMGATE_DEVICE: (.+)$", compose, re.MULTILINE)
+    assert told == ["${SPAMGATE_DEVICE:-cuda}", "cpu"]

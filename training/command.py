@@ -12,6 +12,8 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import torch
+
 from model.checkpoint import CheckpointError
 from model.classifier import DeviceError
 from training.config import TrainingError
@@ -127,6 +129,11 @@ def exit_code(module: str, run: Callable[[], int]) -> int:
         return 130
     except (TrainingError, CheckpointError, DeviceError) as error:
         message = str(error)
+    except torch.OutOfMemoryError as error:
+        message = (
+            f"{str(error).partition('. ')[0]}. Lower batch_size (and raise accumulation_steps), or "
+            "batch_tokens, in the recipe; end what else uses the GPU; or take --device cpu."
+        )
     except OSError as error:
         message = f"cannot read or write {error.filename}: {error.strerror}."
         if error.errno == errno.ENOSPC:

@@ -93,10 +93,20 @@ def autocast(precision: str, device: torch.device) -> contextlib.AbstractContext
 
 
 def chosen_precision(precision: str, device: torch.device) -> str:
-    """``float32`` or ``bfloat16``: what a recipe's precision comes to on this device."""
-    if precision != "auto":
+    """``float32`` or ``bfloat16``: what a recipe's precision comes to on this device.
+
+    Raises:
+        TrainingError: bfloat16 is asked for of a GPU that has no kernels for it.
+    """
+    if precision == "float32":
         return precision
-    return "bfloat16" if bf16.is_native(device) else "float32"
+    is_native = bf16.is_native(device)
+    if precision == "bfloat16" and device.type == "cuda" and not is_native:
+        raise TrainingError(
+            "precision bfloat16 needs an NVIDIA GPU of compute capability 8.0 (Ampere) or later: "
+            "write auto or float32 in the recipe."
+        )
+    return "bfloat16" if is_native or precision == "bfloat16" else "float32"
 
 
 class Trainer:

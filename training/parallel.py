@@ -27,12 +27,15 @@ def processes(device: torch.device) -> Iterator[torch.device]:
     Yields:
         The device of this process: with nccl, a GPU of its own. What any process but the first
         prints is dropped.
+
+    Raises:
+        TrainingError: there are fewer GPUs on this machine than processes.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield device
         return
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        device = _own_gpu(int(os.environ["LOCAL_RANK"]), torch.cuda.device_count())
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
@@ -43,6 +46,15 @@ def processes(device: torch.device) -> Iterator[torch.device]:
             yield device
     finally:
         dist.destroy_process_group()
+
+
+def _own_gpu(local_rank: int, num_gpus: int) -> torch.device:
+    if local_rank >= num_gpus:
+        raise TrainingError(
+            f"process {local_rank + 1} on this machine finds {num_gpus} GPU(s), and each needs its "
+            f"own: torchrun --nproc-per-node {num_gpus}, or --device cpu."
+        )
+    return torch.device("cuda", local_rank)
 
 
 def is_first() -> bool:
