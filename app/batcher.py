@@ -247,23 +247,26 @@ class DynamicBatcher:
     def _enqueue(self, entries: list[QueueEntry], deadline: float) -> None:
         if not entries:
             return
-        tokens = give_turns(entries)
+        tokens, left = give_turns(entries), deadline - monotonic()
         wait = self.expected_wait(tokens)
-        if wait > deadline - monotonic():
+        if wait > left:
             # Of what waits, not all comes before these.
             wait = self._wait_of(max(entries), tokens)
-        if wait > deadline - monotonic():
+        if wait > left:
+            # These alone may take longer than that: then nothing is gained by waiting.
+            is_too_much = self._rate.seconds_for(tokens) > left
+            advice = "Allow" if is_too_much else "Try again later, or elsewhere; allow"
             raise WouldExpire(
                 f"The verdict would take about {math.ceil(1000 * wait)} ms, longer than the caller "
-                "waits. Try again later, or elsewhere; allow more in X-Timeout-Ms, or send less "
-                "at once.",
-                retry_after_seconds=wait,
+                f"waits. {advice} more in X-Timeout-Ms, or send less at once.",
+                retry_after_seconds=None if is_too_much else wait,
             )
         try:
             self.queue.put(entries)
         except QueueFull as error:
             most = bound_of(self.limits.max_queue_tokens, len(entries))
-            excess = self.queue.tokens + tokens - most
+            # An empty queue takes more than its bound.
+            excess = min(self.queue.tokens + tokens - most, self.queue.tokens)
             error.retry_after_seconds = self._rate.seconds_for(max(excess, 0))
             raise
 

@@ -79,7 +79,7 @@ class BodyBudget:
         """
         context = request.scope[SCOPE_KEY]
         more = _counted(context.body_bytes + num_bytes) - _counted(context.body_bytes)
-        if more and self._held_bytes + more > self._max_bytes:
+        if self._held_bytes + more > self._max_bytes:
             raise QueueFull(
                 f"The bodies of the requests under way have {self._held_bytes} bytes; at most "
                 f"{self._max_bytes} are held. Try again later, or elsewhere.",

@@ -247,7 +247,14 @@ def _missing(
                 last = moved.get(message_name(record.source))
             if last is None or position > last.position:
                 yield record
-            elif position == last.position and record.text is not None and last.text_sha256:
+            elif position < last.position:
+                continue
+            elif record.text is None:  # a message of a Maildir may be gone
+                is_same = last.text_sha256 is None or source.format == "maildir"
+                _refuse_other(record.source, is_same)
+            elif last.text_sha256 is None:  # it was bad: its other half had yet to be written
+                yield record
+            else:
                 _refuse_other(record.source, sha256_of(record.text) == last.text_sha256)
         last = done.get(str(source.path))
         _refuse_other(str(source.path), last is None or position >= last.position)

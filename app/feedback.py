@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -83,6 +83,8 @@ class FeedbackStore:
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._turn = asyncio.Lock()
+        with suppress(OSError):  # SQLite says why in its own words
+            path.touch(mode=0o600)  # others on this machine need not read the mail in it
         try:
             self._connection = sqlite3.connect(
                 path, _LOCKED_SECONDS, check_same_thread=False, isolation_level=None

@@ -16,7 +16,7 @@ from app.errors import AccessDenied, MalformedBody
 from app.problems import SCOPE_KEY
 from app.routes import CLASSIFY_ERRORS, TheService, TimeoutMs, ended_by_disconnect
 from app.schemas import Probabilities
-from app.service import EXPLAINED_CHARACTERS, Service, Verdicts
+from app.service import Service, Verdicts
 from model.classifier import Prediction
 from model.mail import MailText
 
@@ -257,7 +257,7 @@ async def _explain(
     async with ended_by_disconnect(request):
         text, found = await service.explain(mail.text, timeout_seconds)
     spans = [Span(text=text[span.start : span.end], log_odds=span.log_odds) for span in found]
-    complete = len(text) < EXPLAINED_CHARACTERS
+    complete = not text[found[-1].end if found else 0 :].strip()
     return Explanation(subject=mail.subject, spans=spans, complete=complete)
 
 

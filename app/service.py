@@ -4,7 +4,6 @@ All of it runs in the event loop; loading and tokenizing run in threads, the mod
 """
 
 import asyncio
-import gc
 import logging
 import sys
 import time
@@ -15,9 +14,9 @@ from dataclasses import dataclass
 import torch
 
 from app.batcher import READING_TOOK_ALL, DynamicBatcher, Limits, keys_of
-from app.cores import usable_cores
 from app.decision import Cutoffs
 from app.errors import DeadlineExpired, NotReady, QueueFull, ReloadFailed, TooManyTexts
+from app.loading import load_model, settle_objects
 from app.metrics import Metrics
 from app.queue import bound_of
 from app.settings import Settings
@@ -36,11 +35,10 @@ _log = logging.getLogger("spamgate")
 
 # Tokenizing this much takes less than handing it to a thread and back, while another computes.
 _INLINE_CHARACTERS = 2_000
-_BATCH_SECONDS = 0.1
 # For what is in the model when the process ends: the time to drain has been spent.
 _CLOSE_SECONDS = 5.0
-EXPLAINED_CHARACTERS = 4_000
-"""How much of a text is explained."""
+# How much of a text is explained.
+_EXPLAINED_CHARACTERS = 4_000
 
 _Encode = Callable[[str], WindowedText]
 
@@ -126,9 +124,11 @@ class Service:
         """Loads and proves the checkpoint; ends the process where that fails."""
         async with self.switching:  # a reload asked for meanwhile comes after it
             try:
-                classifier = await asyncio.to_thread(_load, self.settings, self.settings.checkpoint)
+                classifier = await asyncio.to_thread(
+                    load_model, self.settings, self.settings.checkpoint
+                )
                 self._switch(classifier)
-                _settle_objects()
+                settle_objects()
             except Exception as error:  # whatever it is, there will be no model
                 self._fail(_one_line(error), STARTUP_FAILED)
 
@@ -147,7 +147,7 @@ class Service:
         checkpoint = checkpoint or self.settings.checkpoint
         async with self.switching:
             try:
-                classifier = await asyncio.to_thread(_load, self.settings, checkpoint)
+                classifier = await asyncio.to_thread(load_model, self.settings, checkpoint)
             except Exception as error:
                 _log.error("reload failed", extra={"reason": _one_line(error)})
                 raise ReloadFailed(f"{_one_line(error)} The model so far stays in use.") from error
@@ -220,17 +220,18 @@ class Service:
         return mails, verdicts
 
     async def explain(self, text: str, timeout_seconds: float) -> tuple[str, list[Influence]]:
-        """The beginning of a text as the model reads it, and what its words do to the
-        verdict on that. Not counted as verdicts."""
+        """A text as the model reads it, and what the words of its beginning do to the verdict on
+        that. Not counted as verdicts."""
         folded, spans = "", []
 
         def vary(encode: _Encode) -> Iterator[WindowedText]:
             nonlocal folded, spans
-            folded = fold_text(text)[:EXPLAINED_CHARACTERS]
-            whole = encode(folded)
+            folded = fold_text(text)
+            beginning = folded[:_EXPLAINED_CHARACTERS]
+            whole = encode(beginning)
             yield whole
-            spans = cut_spans(folded, sum(len(window.token_ids) for window in whole.windows))
-            yield from map(encode, without(folded, spans))
+            spans = cut_spans(beginning, sum(len(window.token_ids) for window in whole.windows))
+            yield from map(encode, without(beginning, spans))
 
         verdicts = await self._predict(1, vary, False, timeout_seconds)
         whole, *left_out = verdicts.predictions
@@ -304,10 +305,11 @@ class Service:
             )
         most = bound_of(self.settings.max_pending_texts, num_texts)
         if self._pending_texts and self._pending_texts + num_texts > most:
+            wait = self.engine.batcher.expected_wait() if self.engine else 0.0
             raise QueueFull(
                 f"{self._pending_texts} texts wait for their verdict and {num_texts} came; at most "
                 f"{most} may wait. Try again later, or elsewhere.",
-                retry_after_seconds=self.engine.batcher.expected_wait() if self.engine else 1.0,
+                retry_after_seconds=max(wait, 1.0),  # of those being read it knows nothing
             )
 
     def _ready_engine(self) -> Engine:
@@ -324,7 +326,7 @@ class Service:
             await self._wait_while(lambda: old.pending_texts > 0)
             await old.batcher.close(self.settings.drain_seconds)
             del old
-        _settle_objects()
+        settle_objects()
 
     async def _wait_while(self, is_so: Callable[[], bool]) -> None:
         end = time.monotonic() + self.settings.drain_seconds
@@ -339,14 +341,19 @@ class Service:
             cache_bytes=settings.cache_bytes,
             stall_seconds=settings.stall_seconds,
         )
+
+        def on_failure(reason: str) -> None:
+            if self.engine is engine:  # what was replaced may fail
+                self._fail(reason, MODEL_FAILED)
+
         batcher = DynamicBatcher(
             classifier.predict,
             limits,
             metrics=self.metrics,
-            on_failure=lambda reason: self._fail(reason, MODEL_FAILED),
+            on_failure=on_failure,
             lasting=torch.AcceleratorError,  # a CUDA context that has failed fails for ever
         )
-        self.engine = Engine(classifier, batcher, Cutoffs.of(classifier))
+        self.engine = engine = Engine(classifier, batcher, Cutoffs.of(classifier))
         device, dtype = str(classifier.device), classifier.dtype_name
         self.metrics.set_model(classifier.name, device, dtype)
         told = {"model": classifier.name, "device": device, "dtype": dtype}
@@ -356,43 +363,6 @@ class Service:
         self.failure = reason
         print(f"spamgate: {reason}", file=sys.stderr, flush=True)  # noqa: T201
         self._exit_process(exit_code)
-
-
-def _load(settings: Settings, checkpoint: str) -> Classifier:
-    cores = usable_cores()
-    share = cores // settings.workers if settings.workers > 1 else cores - 1
-    torch.set_num_threads(settings.threads or max(1, share))
-    classifier = Classifier.load(checkpoint, settings.device, settings.dtype)
-    batch_tokens = settings.max_batch_tokens or _tokens_in(classifier, _BATCH_SECONDS)
-    classifier.max_batch_tokens = batch_tokens
-    if settings.spam_prior is not None:
-        classifier.assume_spam_prior(settings.spam_prior)
-    Cutoffs.of(classifier)  # what cannot be used is refused now, not at the first request
-    return classifier
-
-
-def _settle_objects() -> None:
-    """Frees what was replaced, and takes all else out of the garbage collector's rounds.
-
-    They would go through every object of torch and FastAPI once a second under load: a tenth of
-    the time, in pieces of 0.1 s for which requests wait. Torch would keep what they held of a GPU's
-    memory, and the trial of number formats holds three times what the faster one needs: other
-    workers may want it.
-    """
-    gc.unfreeze()
-    gc.collect()
-    gc.freeze()
-    torch.cuda.empty_cache()  # without a GPU, nothing
-
-
-def _tokens_in(classifier: Classifier, seconds: float) -> int:
-    """Tokens of short texts that the model reads in this time, within 512 to 16384."""
-    texts = classifier.trial_texts()
-    classifier.predict(texts)  # warms up
-    begin = time.perf_counter()
-    classifier.predict(texts)
-    tokens = sum(len(t.token_ids) for t in texts) * seconds / (time.perf_counter() - begin)
-    return int(min(max(tokens, 512), 16384))
 
 
 def _one_line(error: Exception) -> str:

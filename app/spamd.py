@@ -48,7 +48,9 @@ class SpamdSettings(BaseSettings):
         frozen=True,
     )
 
-    host: str = Field("127.0.0.1", description="address to listen on; the protocol knows no keys")
+    host: str = Field(
+        "127.0.0.1", min_length=1, description="address to listen on; the protocol knows no keys"
+    )
     port: int = Field(783, ge=0, le=65535, description="TCP port; 0 takes any free one")
     url: str = Field(
         "http://127.0.0.1:8000",

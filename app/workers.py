@@ -194,10 +194,10 @@ def listen(settings: Settings) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((settings.host, settings.port))
-    except OSError as error:
+    except (OSError, TypeError) as error:  # the second of a name that no host can have
         listener.close()
-        where = f"{settings.host}:{settings.port}"
-        raise SettingsError(f"cannot listen on {where}: {error.strerror or error}") from error
+        where, reason = f"{settings.host}:{settings.port}", getattr(error, "strerror", None)
+        raise SettingsError(f"cannot listen on {where}: {reason or error}") from error
     listener.listen(_BACKLOG)
     return listener
 

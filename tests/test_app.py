@@ -159,6 +159,24 @@ def test_a_body_without_a_declared_length_has_the_same_limit(
     assert (reply.status_code, reply.json()["code"]) == (413, "body_too_large")
 
 
+def test_nothing_is_read_of_a_body_that_is_declared_too_long(
+    save_tiny: Callable[..., Path],
+) -> None:
+    async def scenario() -> httpx.Response:
+        async def chunks():
+            read.append(b"")
+            yield b" " * 100_001
+
+        async with serving(save_tiny(), max_body_bytes=100_000) as client:
+            headers = JSON | {"content-length": "100001"}
+            return await client.post("/classify", content=chunks(), headers=headers)
+
+    read: list[bytes] = []
+    problem = asyncio.run(scenario()).json()
+    assert (problem["code"], read) == ("body_too_large", [])
+    assert "has 100001 bytes; at most 100000 are" in problem["detail"]
+
+
 def test_unknown_paths_and_methods_are_problems_too(save_tiny: Callable[..., Path]) -> None:
     async def scenario() -> tuple[httpx.Response, httpx.Response]:
         async with serving(folder) as client:
@@ -184,6 +202,21 @@ def test_head_is_answered_as_get_is_and_logged_as_head(
         assert asyncio.run(scenario()) == [200, 200, 404]
     requests = [record for record in caplog.records if record.message == "request"]
     assert [vars(record)["method"] for record in requests] == ["HEAD", "HEAD"]
+
+
+def test_feedback_beyond_the_size_of_the_settings_is_refused(
+    save_tiny: Callable[..., Path], tmp_path: Path
+) -> None:
+    async def scenario() -> list[httpx.Response]:
+        values = {"feedback_key": "secret", "feedback_file": tmp_path / "f"}
+        async with serving(save_tiny(), feedback_bytes=65_536, **values) as client:
+            client.headers["x-api-key"] = "secret"
+            texts = [f"\n{n} {'word ' * 4_000}" for n in range(9)]
+            return [await client.post("/feedback?label=ham", content=text) for text in texts]
+
+    first, *_, last = asyncio.run(scenario())
+    assert first.status_code == 200
+    assert (last.status_code, last.json()["code"]) == (507, "feedback_full")
 
 
 def test_health_names_the_model(save_tiny: Callable[..., Path]) -> None:
@@ -242,7 +275,7 @@ def test_any_failure_to_load_ends_the_process_with_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     exit_codes: list[int] = []
-    monkeypatch.setattr(service, "_load", _fail_to_load)
+    monkeypatch.setattr(service, "load_model", _fail_to_load)
     app = create_app(make_settings(save_tiny()), exit_codes.append)
     asyncio.run(app.state.service.load())
     assert exit_codes == [2]

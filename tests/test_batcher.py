@@ -217,6 +217,10 @@ def test_a_full_queue_refuses_with_the_time_it_needs_to_drain() -> None:
                 await submit(batcher, encoded(8, 4))
             # 13 tokens in a place for 10, at 0.1 s a token.
             assert refusal.value.retry_after_seconds == pytest.approx(0.3)
+            # More than the place ever has, but for the time when nothing waits.
+            with pytest.raises(QueueFull) as refusal:
+                await submit(batcher, encoded(9, 50))
+            assert refusal.value.retry_after_seconds == pytest.approx(0.9)
             model.release_all()
             assert answers(await waiting) == [7]
 
@@ -243,9 +247,13 @@ def test_a_wait_longer_than_the_caller_has_is_refused_at_once() -> None:
             await occupied(batcher, model)
             waiting = submit(batcher, encoded(7, 50))
             await asyncio.sleep(0)
-            with pytest.raises(WouldExpire, match=r"about 11100 ms") as refusal:
-                await submit(batcher, encoded(8, 60), timeout=1.0)
+            with pytest.raises(WouldExpire, match=r"about 11100 ms.* Try again") as refusal:
+                await submit(batcher, encoded(8, 60), timeout=7.0)
             assert refusal.value.retry_after_seconds == pytest.approx(11.1)
+            # It alone takes longer than this, whenever it comes.
+            with pytest.raises(WouldExpire, match=r"waits\. Allow more") as refusal:
+                await submit(batcher, encoded(8, 60), timeout=1.0)
+            assert refusal.value.retry_after_seconds is None
             assert batcher.queue.texts == 1
             # A short one does not wait for the other.
             short = submit(batcher, encoded(9), timeout=1.0)

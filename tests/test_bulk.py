@@ -4,7 +4,6 @@ import fcntl
 import gzip
 import json
 import os
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,7 @@ from typing import Any
 import pytest
 
 from app import bulk, records
-from app.bulk import chunks, main
-from app.records import Record, open_source, read_records
+from app.bulk import main
 from model.classifier import Classifier
 from model.mail import message_to_text
 from model.windows import encode_windows, join_predictions
@@ -355,6 +353,20 @@ def test_run_goes_on_where_a_file_has_grown_alone(
         assert "has changed since" in capsys.readouterr().err
 
 
+def test_last_record_is_scored_once_it_is_whole_and_must_stay_so(
+    score: Score, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = (json.dumps({"text": text}) + "\n" for text in (HAM, SPAM))
+    path = written(tmp_path / "a.jsonl", one + two[:20])
+    before = score(path)
+    assert [result.get("error") for result in before] == [None, "not JSON"]
+    assert score(path) == before
+    after = score(written(path, one + two))
+    assert [(r["position"], "error" in r) for r in after] == [(1, False), (2, True), (2, False)]
+    score(written(path, one + "{" + two + one), code=2)
+    assert "has changed since" in capsys.readouterr().err
+
+
 def test_message_that_vanishes_meanwhile_is_a_bad_record(
     score: Score, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -382,19 +394,3 @@ def test_csv_with_the_column_twice_is_refused(
 ) -> None:
     score(written(tmp_path / "a.csv", f"text,text\n{HAM!r},{SPAM!r}\n"), code=2)
     assert "more than one column 'text'" in capsys.readouterr().err
-
-
-def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
-    path = written(tmp_path / "a.txt", ("word " * 40 + "\n") * 40_000)  # 8 MB
-    source = open_source(path, None, "text")
-    tracemalloc.start()
-    num_records = sum(len(chunk) for chunk in chunks(read_records(source, "text")))
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert num_records == 40_000
-    assert peak < 2 << 20
-
-
-def test_long_texts_are_held_few_at_a_time() -> None:
-    records = [Record("a", n, 0, "x" * 100_000) for n in range(7)]
-    assert [len(chunk) for chunk in chunks(records)] == [3, 3, 1]

@@ -36,6 +36,7 @@ u + #body a{color:inherit} div[style*="margin: 16px 0;"]{margin:0!important} td:
         "<style>.h{color:#fff!important}</style>seen<i class=h style='color:#000'>x</i>",
         "<style>.h{display:none!important}.h{display:block}</style>seen<i class=h>x</i>",
         "<style>.h:hover{display:none}.g{display:none}</style>seen<i class=g>x</i>",
+        "<style>p .h{visibility:collapse}</style>seen<b style='visibility:hidden'><i class=h>x</b>",
         "seen<i style='display:none!important;display:block'>x</i>",
         "seen<i style='d\\69splay:n\\6f ne'>x</i>",
         "seen<i style='x:\";\";display:none'>x</i>",

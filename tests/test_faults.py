@@ -182,7 +182,7 @@ def test_deadlines_are_kept_whatever_the_model_does(save_tiny: Callable[..., Pat
             app.state.service.engine.batcher._rate.add(tokens=100, seconds=1000.0)
             reply = await post(client, "too late", timeout_ms=1000)
             assert (reply.status_code, reply.json()["code"]) == (503, "would_expire")
-            assert reply.json()["retry_after_ms"] > 1000
+            assert "retry_after_ms" not in reply.json()  # it alone takes longer than that
             assert re.search(r" about \d{4,} ms,", reply.json()["detail"])
             wrong = await client.post(
                 "/classify", json={"texts": ["a"]}, headers={"X-Timeout-Ms": "x"}

@@ -100,6 +100,7 @@ def test_raw_message_in_json_may_hold_bytes_that_are_not_utf8(
 def test_the_same_report_counts_once(save_tiny: Callable[..., Path], tmp_path: Path) -> None:
     same = {"text": SPAM, "label": "spam", "source": "joe"}
     replies = tell(save_tiny(), tmp_path / "f", same, same, same | {"label": "ham"})
+    assert not (tmp_path / "f-wal").exists()  # so that the file may be moved by itself
     assert [reply.json()["new"] for reply in replies] == [True, False, True]
     assert [example.label for example in read_feedback(tmp_path / "f").examples] == [0]
 
@@ -121,7 +122,9 @@ def test_text_is_kept_that_comes_after_its_digest(
 def test_text_stays_when_its_label_is_changed_by_digest(tmp_path: Path) -> None:
     store = FeedbackStore(tmp_path / "f", max_bytes=1 << 20)
     store.add(report("d", "spam", "joe"))
+    store._connection.execute("UPDATE feedback SET received = 0")
     assert store.add(report("d", "ham", "joe", None))
+    assert store._connection.execute("SELECT received > 0 FROM feedback").fetchall() == [(1,)]
     store.close()
     assert [(e.text, e.label) for e in read_feedback(tmp_path / "f").examples] == [("text", 0)]
 
@@ -228,6 +231,10 @@ def test_reports_survive_the_process_and_may_come_from_threads(tmp_path: Path) -
     # Read while the other connection is still open, as after a crash.
     other = FeedbackStore(tmp_path / "f", max_bytes=1 << 20)
     assert not other.add(report("d", "spam", "joe"))
+    other._connection.execute("BEGIN")
+    assert other._connection.execute("SELECT label FROM feedback").fetchall() == [("spam",)]
+    assert store.add(report("e", "ham", "joe"))  # though somebody reads
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
     store.close()
     other.close()
 

@@ -182,8 +182,15 @@ def test_packed_and_oversized_messages_are_read(
     assert packed == ask(folder, "/classify/message", MAIL)
     [result] = ask(folder, "/classify/message", MAIL + b"x" * 300_000)["results"]
     assert result["truncated"]
+    assert result["characters"] < 200_000
     bomb = pack(MAIL + b" " * 50_000_000)
     [result] = ask(folder, "/classify/message", bomb, **headers)["results"]
+    assert result["truncated"]
+
+
+def test_what_is_not_read_of_a_message_is_told(save_tiny: Callable[..., Path]) -> None:
+    deep = b"Content-Type: message/rfc822\n\n" * 60 + MAIL
+    [result] = ask(save_tiny(), "/classify/message", deep)["results"]
     assert result["truncated"]
 
 

@@ -89,7 +89,7 @@ def test_a_started_service_answers_and_ends_at_sigterm(save_tiny: Callable[..., 
 def test_at_sigterm_a_checkpoint_that_is_being_loaded_is_not_waited_for() -> None:
     code = (
         "import sys, threading; from app import service; from app.__main__ import main\n"
-        "service._load = lambda *arguments: threading.Event().wait(600)\n"
+        "service.load_model = lambda *arguments: threading.Event().wait(600)\n"
         "sys.exit(main())"
     )
     command = [sys.executable, "-c", code, "--port", "0"]
@@ -120,6 +120,12 @@ def test_keys_are_read_anew_at_a_reload_and_stay_where_they_cannot_be(
             assert process.stderr is not None
             assert any(f'"{told}"' in line for line in process.stderr)
             assert (status("1"), status("2")) == (401, 200)
+
+
+def test_a_reload_that_fails_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    server = Server(make_settings(tmp_path / "missing"))
+    asyncio.run(server._reload())
+    assert caplog.messages == ["reload failed"]
 
 
 def test_a_reload_does_not_end_what_is_starting(save_tiny: Callable[..., Path]) -> None:
@@ -258,6 +264,7 @@ def test_a_second_signal_ends_at_once_but_not_one_that_a_worker_gets_twice(
         (["--host", ""], "host is ''"),
         (["--checkpoint", ""], "checkpoint is ''"),
         (["--host", "no-such-host.invalid"], "cannot listen on no-such-host.invalid:0"),
+        (["--host", "ä..b"], "cannot listen on ä..b:0: encoding of hostname failed"),
         (["--drain-seconds", "inf"], "drain_seconds is 'inf'"),
         (["--feedback-key", "k", "--feedback-file", "no/such/f"], "feedback_file is no/such/f"),
     ],
@@ -283,13 +290,16 @@ def test_a_service_that_cannot_start_says_why_and_returns_2(
 def test_variables_that_no_setting_reads_are_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("app.__main__.configure_logs", lambda level: None)
-    monkeypatch.setattr(sys, "argv", ["app", "--api-keys-file", str(tmp_path / "absent")])
+    levels: list[str] = []
+    monkeypatch.setattr("app.__main__.configure_logs", levels.append)
+    flags = ["--api-keys-file", str(tmp_path / "absent"), "--log-level", "warning"]
+    monkeypatch.setattr(sys, "argv", ["app", *flags])
     for name in ("SPAMGATE_API_KEY_FILE", "SPAMGATE_THREADS", "SPAMGATE_SPAMD_PORT"):
         monkeypatch.setenv(name, "1")
     assert main() == 2
     [record] = caplog.records
     assert vars(record)["variables"] == ["SPAMGATE_API_KEY_FILE"]
+    assert levels == ["warning"]
 
 
 def test_a_port_that_is_taken_is_named(save_tiny: Callable[..., Path]) -> None:

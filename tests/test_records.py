@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app import records
-from app.bulk import main
+from app.bulk import chunks, main
 from app.records import Record, SourceError, open_source, read_records
 from model.mail import MailText, message_to_text
 from tests.conftest import HAM, SPAM
@@ -109,6 +109,11 @@ def test_table_without_names_of_columns_is_refused_without_its_text(tmp_path: Pa
     assert "dinner" not in str(error.value)
 
 
+def test_brackets_without_end_are_no_json(tmp_path: Path) -> None:
+    found = read(written(tmp_path / "a.jsonl", "[" * 100_000 + '\n{"text": "x"}\n'))
+    assert [(record.text, record.problem) for record in found] == [(None, "not JSON"), ("x", "")]
+
+
 def test_what_bzip2_packed_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "a.txt", bz2.compress(HAM.encode()))
     with pytest.raises(SourceError, match="is compressed"):
@@ -185,3 +190,19 @@ def test_names_of_files_need_not_be_text(
     told = capfdbinary.readouterr().out
     assert told.startswith(b"1 scored")
     assert told.endswith(b"o\\udcff.jsonl\n")
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.txt", ("word " * 40 + "\n") * 40_000)  # 8 MB
+    source = open_source(path, None, "text")
+    tracemalloc.start()
+    num_records = sum(len(chunk) for chunk in chunks(read_records(source, "text")))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert num_records == 40_000
+    assert peak < 2 << 20
+
+
+def test_long_texts_are_held_few_at_a_time() -> None:
+    records = [Record("a", n, 0, "x" * 100_000) for n in range(7)]
+    assert [len(chunk) for chunk in chunks(records)] == [3, 3, 1]

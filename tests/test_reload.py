@@ -14,12 +14,15 @@ import torch
 
 from app import service
 from app.errors import ReloadFailed
+from app.loading import load_model
 from app.main import create_app
 from app.settings import Settings
 from model import classifier
 from model.classifier import Classifier
 from model.windows import WindowedText, encode_windows
-from tests.serving import make_settings, post, running, serving
+from tests.batching import until
+from tests.fake_model import FakeModel
+from tests.serving import make_settings, post, replace_model, running, serving
 
 
 def test_what_loading_held_of_a_gpu_is_given_back(
@@ -112,10 +115,36 @@ def test_a_switch_waits_for_what_is_still_being_read(
     asyncio.run(scenario())
 
 
+def test_a_model_that_was_replaced_no_longer_ends_the_process(
+    save_tiny: Callable[..., Path],
+) -> None:
+    async def scenario() -> None:
+        app = create_app(make_settings(folder), codes.append)
+        async with running(app) as client:
+            model, of_it = FakeModel(held=True), app.state.service
+            replace_model(app, model)
+            waiting = post(client, "waits for the old one")
+            await model.until_started()
+            before = of_it.engine
+            reload = asyncio.create_task(of_it.reload())
+            await until(lambda: of_it.engine is not before)
+            before.batcher._give_up("it fails on everything")
+            assert (await client.get("/readyz")).status_code == 200
+            model.release_all()
+            assert (await waiting).status_code == 200
+            await reload
+            of_it.engine.batcher._give_up("it fails on everything")
+            assert (await client.get("/readyz")).json()["reason"] == "it fails on everything"
+
+    folder, codes = save_tiny(), list[int]()
+    asyncio.run(scenario())
+    assert codes == [service.MODEL_FAILED]
+
+
 def test_a_reload_asked_for_during_the_first_load_comes_after_it(
     save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load, go_on = service._load, threading.Event()
+    load, go_on = load_model, threading.Event()
 
     def load_slowly(settings: Settings, checkpoint: str) -> Classifier:
         if checkpoint == str(first):
@@ -123,7 +152,7 @@ def test_a_reload_asked_for_during_the_first_load_comes_after_it(
         return load(settings, checkpoint)
 
     async def scenario() -> str:
-        monkeypatch.setattr(service, "_load", load_slowly)
+        monkeypatch.setattr(service, "load_model", load_slowly)
         of_two = service.Service(make_settings(first), lambda code: None)
         start = asyncio.create_task(of_two.load())
         await asyncio.sleep(0)
@@ -178,7 +207,7 @@ def test_any_failure_of_a_reload_keeps_the_model(
 
     async def scenario() -> None:
         async with serving(save_tiny(), admin_key="admin") as client:
-            monkeypatch.setattr(service, "_load", fail_to_load)
+            monkeypatch.setattr(service, "load_model", fail_to_load)
             refused = await client.post("/admin/reload", headers={"X-API-Key": "admin"})
             assert (refused.status_code, refused.json()["code"]) == (409, "reload_failed")
             assert (await client.get("/health")).status_code == 200

@@ -14,6 +14,7 @@ import pytest
 
 from app import service
 from app.main import create_app
+from model.explain import Influence
 from model.windows import WindowedText, encode_windows
 from tests.conftest import HAM, SPAM
 from tests.serving import make_settings, running, serving
@@ -79,17 +80,42 @@ def test_explanations_go_to_this_machine_where_there_are_no_keys(
     assert asyncio.run(scenario()) == dict.fromkeys(here, 200) | dict.fromkeys(elsewhere, 401)
 
 
-@pytest.mark.parametrize(("words", "complete"), [(10, True), (1_000, False)])
+@pytest.mark.parametrize(("characters", "complete"), [(0, True), (4_000, True), (4_001, False)])
 def test_an_explanation_says_whether_it_is_of_all(
-    save_tiny: Callable[..., Path], words: int, complete: bool
+    save_tiny: Callable[..., Path], characters: int, complete: bool
 ) -> None:
     async def scenario() -> httpx.Response:
         async with serving(save_tiny()) as client:
-            body = b"Subject: x\n\n" + b"word " * words
+            body = b"\n" + (b"letter " * 600)[:characters]
             return await client.post("/classify/message?explain=true", content=body)
 
     [result] = asyncio.run(scenario()).json()["results"]
+    told = "".join(span["text"] for span in result["explanation"]["spans"])
+    assert result["characters"] == characters
+    assert len(told) == min(characters, 4_000)
     assert result["explanation"]["complete"] is complete
+
+
+def test_an_explanation_has_the_time_that_the_verdict_has_left(
+    save_tiny: Callable[..., Path],
+) -> None:
+    async def scenario() -> list[float]:
+        left: list[float] = []
+
+        async def explain(text: str, timeout_seconds: float) -> tuple[str, list[Influence]]:
+            left.append(timeout_seconds)
+            return text, []
+
+        app = create_app(make_settings(save_tiny(), timeout_seconds=60))
+        async with running(app) as client:
+            app.state.service.explain = explain
+            for headers in ({}, {"x-timeout-ms": "50000"}):
+                path = "/classify/message?explain=true"
+                assert (await client.post(path, content=MAIL, headers=headers)).status_code == 200
+        return left
+
+    of_setting, of_caller = asyncio.run(scenario())
+    assert 0 < of_caller < 50 < of_setting < 60
 
 
 async def asked(folder: Path, path: str, name: str = "message", **headers: str) -> httpx.Response:

@@ -15,7 +15,7 @@ from app.batcher import keys_of
 from app.errors import DeadlineExpired
 from app.main import create_app
 from model.checkpoint import save_classifier
-from model.classifier import EncodedText
+from model.classifier import EncodedText, Prediction
 from model.gpt2 import GPT2Config
 from model.windows import WindowedText, encode_windows
 from tests.batching import until
@@ -134,6 +134,36 @@ def test_keys_of_long_texts_are_made_where_these_are_read(
     assert threading.main_thread() not in threads
 
 
+def test_the_model_has_the_time_that_reading_has_left(save_tiny: Callable[..., Path]) -> None:
+    async def scenario() -> list[float]:
+        left: list[float] = []
+
+        async def submit(*arguments: Any) -> list[Prediction]:
+            left.append(arguments[-1])
+            return [Prediction(0.5, 0.5, 1, False)]
+
+        app = create_app(make_settings(folder))
+        async with running(app):
+            app.state.service.engine.batcher.submit = submit
+            for text in ("short", LONG):
+                await app.state.service.classify([text], 60.0)
+        return left
+
+    folder = save_tiny()
+    for seconds in asyncio.run(scenario()):
+        assert 0 < seconds < 60
+
+
+def test_a_list_of_more_than_may_wait_is_taken_where_none_waits(
+    save_tiny: Callable[..., Path],
+) -> None:
+    async def scenario() -> None:
+        async with serving(save_tiny(), max_pending_texts=4) as client:
+            assert (await post(client, *"12345")).status_code == 200
+
+    asyncio.run(scenario())
+
+
 async def assert_full(client: httpx.AsyncClient, text: str) -> None:
     """Asserts that a text is refused, and that the service does not ask for any."""
     reply = await post(client, text)
@@ -156,6 +186,8 @@ def test_it_is_not_ready_where_as_many_texts_wait_as_may(save_tiny: Callable[...
             tasks.append(post(client, "the fourth"))
             await until(lambda: app.state.service._pending_texts == 4)
             await assert_full(client, "one more")
+            # How long what is still being read will take, nobody knows.
+            assert (await post(client, "one more")).json()["retry_after_ms"] >= 1000
             model.release_all()
             assert {(await task).status_code for task in tasks} == {200}
             assert (await client.get("/readyz")).status_code == 200

@@ -4,8 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings
 
 from app.settings import STARTER, Settings, SettingsError, read_settings, unread_variables
+from app.spamd import SpamdSettings
 from model.windows import MAX_WINDOWS
 
 
@@ -51,6 +54,15 @@ def test_a_reload_by_key_of_one_worker_among_several_is_refused() -> None:
     assert read_settings(["--admin-key", "a", "--workers", "1"]).admin_key
     with pytest.raises(SettingsError, match="admin_key is set and workers is 2"):
         read_settings(["--admin-key", "a", "--workers", "2"])
+
+
+@pytest.mark.parametrize("kind", [Settings, SpamdSettings])
+def test_an_address_of_nothing_does_not_open_the_port_to_all(
+    monkeypatch: pytest.MonkeyPatch, kind: type[BaseSettings]
+) -> None:
+    monkeypatch.setenv(f"{kind.model_config['env_prefix']}HOST", "")
+    with pytest.raises(ValidationError, match="host\n"):
+        kind()
 
 
 @pytest.mark.parametrize("half", [("--feedback-key", "k"), ("--feedback-file", "f")])
