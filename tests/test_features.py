@@ -20,7 +20,8 @@ from model.tokenizer import ENDOFTEXT, encode, token_bytes
 from tests.tiny_training import synthetic_lines
 from training import features, pretrain, teacher
 from training.config import TrainingError
-from training.documents import TextSplit, Window, windows
+from training.corpora import Source
+from training.documents import TextSplit, Window, read_sources, windows
 from training.documents import batches as pretrain_batches
 from training.features import Lessons, Reduction, every_window, look, save_lessons
 from training.pretrain_config import PretrainConfig
@@ -167,6 +168,20 @@ def test_lessons_to_learn_from_are_drawn_whole_each_once_before_any_again(tmp_pa
     assert both.rows.tolist() == [0, first, first + second]
 
 
+def test_lessons_that_are_not_written_whole_take_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_half(tensors: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise CheckpointError("the disk is full")
+
+    monkeypatch.setattr(features, "write_tensors", write_half)
+    path = tmp_path / "lessons.safetensors"
+    with pytest.raises(CheckpointError):
+        save_lessons(path, WINDOWS[:1], [(np.zeros(1, np.int16), np.zeros((1, 2), np.float16))], 1)
+    assert not path.exists()
+
+
 def test_a_file_that_holds_no_lessons_is_a_clear_error(tmp_path: Path) -> None:
     path = tmp_path / "lessons.safetensors"
     path.write_bytes(b"no tensors")
@@ -293,10 +308,15 @@ def test_features_command_and_a_pretraining_that_distils(
     recipe.write_text(TINY_RECIPE)
     monkeypatch.setattr(features, "token_states", fake_states)
     path, out = tmp_path / "new" / "teacher.safetensors", tmp_path / "base"
-    data = ["--data", f"sms={corpus}"]
+    data = ["--data", f"sms={corpus}"] * 2  # each text twice
     assert features.main([str(recipe), *data, "--out", str(path)]) == 0
     assert features.main([str(recipe), *data, "--out", str(path)]) == 2
     assert "exists already" in capsys.readouterr().err
+    texts = read_sources([Source("sms", corpus)], PretrainConfig().split_seed, 64)
+    learnt = {tuple(window[:-1]) for window in texts.train}
+    lessons = Lessons(path).batches(1, seed=0)
+    drawn = [next(lessons).batch.input_ids.tolist() for _ in range(2 * len(learnt))]
+    assert set(map(tuple, drawn)) == learnt  # nothing that is held back
 
     command = [str(recipe), *data, "--out", str(out)]
     # Told before the texts are read.

@@ -346,23 +346,26 @@ def test_one_source_counts_for_so_many_texts_only(tmp_path: Path) -> None:
     for number in range(10):
         store.add(report(f"a{9 - number}", "ham", "loud", f"text {number}"))
     store.add(report("b", "spam", "quiet", "other"))
+    store.add(report("a2", "spam", "quiet", None))  # of which the loud one sent the text
     store.close()
     kept = read_feedback(tmp_path / "f", max_texts_per_source=3)
-    assert {e.text for e in kept.examples} == {"text 0", "text 1", "text 2", "other"}
+    assert {e.text for e in kept.examples} == {"text 0", "text 1", "text 2", "other", "text 7"}
     assert kept.capped == {"loud": 7}
     assert kept.summary() == (
-        "feedback: 4 texts; left out 7 of 'loud', which told more than its share"
+        "feedback: 5 texts; left out 7 of 'loud', which told more than its share"
     )
 
 
 def test_text_that_sources_disagree_about_is_left_out(tmp_path: Path) -> None:
     store = FeedbackStore(tmp_path / "f", max_bytes=1 << 20)
-    store.add(report("d", "ham", "joe"))
-    store.add(report("d", "spam", "ann"))
+    for digest, text in (("d", "text"), ("e", None)):
+        store.add(report(digest, "ham", "joe", text))
+        store.add(report(digest, "spam", "ann", text))
     store.close()
     kept = read_feedback(tmp_path / "f")
     assert kept.examples == []
-    assert kept.conflicting == ["d"]
+    assert kept.conflicting == ["d", "e"]
+    assert kept.textless == 0  # for one reason only
 
 
 def test_file_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import gzip
 import json
 import os
 import signal
-from collections import Counter
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -16,13 +15,12 @@ import torch
 from model.checkpoint import CheckpointError, load_base, load_language_model, save_language_model
 from model.gpt2 import GPT2Config, GPT2LMHeadModel, init_weights
 from model.packing import pack
-from model.tokenizer import ENDOFTEXT, decode, encode
+from model.tokenizer import ENDOFTEXT
 from tests.conftest import TINY
 from tests.tiny_training import synthetic_lines
 from training import finetune, pretrain
-from training.config import TrainConfig, TrainingError, read_recipe
-from training.corpora import CorpusError, Source, read_jsonl, read_mail_folder, read_sms
-from training.data import cluster_split
+from training.config import TrainingError, read_recipe
+from training.corpora import CorpusError, Source, read_jsonl, read_mail_folder
 from training.documents import TextSplit, batches, read_sources, windows
 from training.generate import generate, next_token_logits
 from training.pretrain_config import PretrainConfig
@@ -63,53 +61,7 @@ def language_model(seed: int = 0) -> GPT2LMHeadModel:
     return model.eval()
 
 
-# Documents
-
-
-def test_each_token_is_guessed_once_and_documents_do_not_meet() -> None:
-    text = " ".join(f"word{i}" for i in range(50))
-    tokens = encode(text, 1000)[0]
-    cut = list(windows(text, n_positions=20))
-    assert [token for window in cut for token in window[1:]] == [*tokens, ENDOFTEXT]
-    assert cut[0][0] == ENDOFTEXT
-    assert cut[1][0] == cut[0][-1]
-    assert max(len(window) - 1 for window in cut) == 20
-
-
-def test_a_long_run_of_one_character_is_read() -> None:
-    assert sum(len(window) - 1 for window in windows(" " * 1_000_000, 1024)) > 1000
-
-
-def test_texts_are_told_apart_by_where_windows_end() -> None:
-    one, other = TextSplit([[1, 2], [3, 4]], {}), TextSplit([[1, 2, 3], [4]], {})
-    assert one.sha256 != other.sha256
-
-
-def test_batches_keep_the_budget_and_pass_over_everything() -> None:
-    some = [[0] * length for length in (5, 9, 3, 2, 7, 4, 4)]
-    assert [w for batch in batches(some, 10, seed=None) for w in batch] == some
-    assert [len(batch) for batch in batches([[0] * 6] * 4, 10, seed=None)] == [2, 2]  # filled up
-    shuffled = list(islice(batches(some, 10, seed=1), 40))
-    assert all(sum(len(w) - 1 for w in batch) <= 10 for batch in shuffled)
-    seen = Counter(len(w) for batch in shuffled for w in batch)
-    assert set(seen) == {len(w) for w in some}
-    assert shuffled != list(islice(batches(some, 10, seed=2), 40))
-
-
-def test_labelled_corpora_keep_their_test_part_unread(corpus: Path) -> None:
-    split = cluster_split(read_sms(corpus), TrainConfig(split_seed=7))
-    texts = read_sources([Source("sms", corpus)], split_seed=7, n_positions=64)
-    [held_back] = texts.held_back.values()
-    assert len(texts.train) == len(split.train)
-    assert [decode(window[1:-1]) for window in held_back] == [e.text for e in split.validation]
-
-
-def test_plain_text_holds_back_its_end(tmp_path: Path) -> None:
-    folder = tmp_path / "books"
-    folder.mkdir()
-    (folder / "a.txt").write_text("x" * 90 + "end of book")
-    texts = read_sources([Source.parse(f"text={folder}")], split_seed=0, n_positions=64)
-    assert decode(texts.held_back["text books"][0][1:-1]) == "nd of book"
+# Corpora
 
 
 def test_jsonl_and_mail_are_read(tmp_path: Path) -> None:

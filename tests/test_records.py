@@ -74,6 +74,22 @@ def test_line_of_csv_without_end_is_not_held(
     assert peak < 1 << 20
 
 
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.txt", ("word " * 40 + "\n") * 40_000)  # 8 MB
+    source = open_source(path, None, "text")
+    tracemalloc.start()
+    num_records = sum(len(chunk) for chunk in chunks(read_records(source, "text")))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert num_records == 40_000
+    assert peak < 2 << 20
+
+
+def test_long_texts_are_held_few_at_a_time() -> None:
+    long = [Record("a", n, 0, "x" * 100_000) for n in range(7)]
+    assert [len(chunk) for chunk in chunks(long)] == [3, 3, 1]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "texts"),
     [
@@ -112,6 +128,11 @@ def test_table_without_names_of_columns_is_refused_without_its_text(tmp_path: Pa
 def test_brackets_without_end_are_no_json(tmp_path: Path) -> None:
     found = read(written(tmp_path / "a.jsonl", "[" * 100_000 + '\n{"text": "x"}\n'))
     assert [(record.text, record.problem) for record in found] == [(None, "not JSON"), ("x", "")]
+
+
+def test_csv_with_the_column_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="more than one column 'text'"):
+        read(written(tmp_path / "a.csv", f"text,text\n{HAM!r},{SPAM!r}\n"))
 
 
 def test_what_bzip2_packed_is_refused(tmp_path: Path) -> None:
@@ -167,11 +188,11 @@ def test_message_with_a_dated_line_needs_no_blank_one_before(tmp_path: Path, lin
     assert [record.text for record in read(path)] == ["x\n\none", "y\n\ntwo"]
 
 
-def test_hidden_files_of_a_maildir_are_no_messages(tmp_path: Path) -> None:
+def test_messages_of_a_maildir_come_by_name_and_hidden_files_are_none(tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
-    for name in (".lock", "1"):
+    for name in (".lock", *"5316274"):
         written(tmp_path / "new" / name, f"Subject: {name}\n\n")
-    assert [record.text for record in read(tmp_path)] == ["1"]
+    assert [record.text for record in read(tmp_path)] == list("1234567")
 
 
 def test_format_is_told_by_the_name_in_any_case_or_by_hand(tmp_path: Path) -> None:
@@ -190,19 +211,3 @@ def test_names_of_files_need_not_be_text(
     told = capfdbinary.readouterr().out
     assert told.startswith(b"1 scored")
     assert told.endswith(b"o\\udcff.jsonl\n")
-
-
-def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
-    path = written(tmp_path / "a.txt", ("word " * 40 + "\n") * 40_000)  # 8 MB
-    source = open_source(path, None, "text")
-    tracemalloc.start()
-    num_records = sum(len(chunk) for chunk in chunks(read_records(source, "text")))
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert num_records == 40_000
-    assert peak < 2 << 20
-
-
-def test_long_texts_are_held_few_at_a_time() -> None:
-    records = [Record("a", n, 0, "x" * 100_000) for n in range(7)]
-    assert [len(chunk) for chunk in chunks(records)] == [3, 3, 1]

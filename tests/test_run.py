@@ -54,7 +54,9 @@ def test_activations_on_disk_have_their_room_before_they_are_written(
 ) -> None:
     file = (tmp_path / "rows").open("w+b")
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda: file)
-    rows = activations._allocate(1000, 32, max_memory_bytes=0)
+    activations._allocate(1000, 32, max_memory_bytes=128_000)
+    assert not (tmp_path / "rows").stat().st_size
+    rows = activations._allocate(1000, 32, max_memory_bytes=127_999)
     assert rows.shape == (1000, 32)
     assert 512 * (tmp_path / "rows").stat().st_blocks >= rows.nbytes
 

@@ -85,6 +85,16 @@ def test_more_dimensions_than_there_are_is_a_clear_error(
     assert "n_embd is 18" in capsys.readouterr().err
 
 
+def test_a_folder_that_is_there_is_told_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(transplant, "read_embeddings", None)
+    recipe = tmp_path / "base.toml"
+    recipe.write_text("n_layer = 1\n")
+    assert transplant.main([str(recipe), "--out", str(tmp_path)]) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
 def test_without_the_teacher_the_error_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

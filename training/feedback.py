@@ -23,7 +23,7 @@ class Feedback:
         examples: texts whose sources agree; ``source`` is ``feedback``.
         conflicting: digests of texts that one source calls ham and another spam.
         capped: reports left out, by source, because it had told enough.
-        textless: reports of a digest whose text nobody sent.
+        textless: texts that nobody sent, of which sources agree.
     """
 
     examples: list[Example]
@@ -79,5 +79,5 @@ def read_feedback(path: Path, max_texts_per_source: int = MAX_TEXTS_PER_SOURCE) 
         ],
         conflicting=[digest for digest, said in labels.items() if len(said) > 1],
         capped=dict(capped),
-        textless=sum(digest not in texts for digest in labels),
+        textless=sum(digest not in texts for digest in agreed),
     )

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from model.checkpoint import save_language_model
 from model.folders import new_folder, write_json
 from model.tokenizer import VOCAB_SIZE, token_bytes
-from training.command import exit_code
+from training.command import check_new, exit_code
 from training.config import TrainingError, read_recipe
 from training.pretrain_config import PretrainConfig
 from training.pretrain_loop import random_model
@@ -84,6 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    check_new(options.out)
     config = read_recipe(options.recipe, PretrainConfig)
     torch.manual_seed(config.seed)
     model = random_model(config)
