@@ -21,13 +21,25 @@ _GENERATING = re.compile(
 # Properties of one's own, and where others name them.
 _OWN_PROPERTY = re.compile(rf"(?<![\w-])(--[\w-]++){_VALUE}", re.DOTALL)
 _NAMED = re.compile(r"var\(\s*+(--[\w-]++)", re.IGNORECASE)
-_PIECE = re.compile(rf"({_STRING})|attr\(\s*+([\w-]++)", re.IGNORECASE | re.DOTALL)
-_COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)", re.DOTALL)
+# What addresses of pictures hold is not shown.
+_PIECE = re.compile(
+    rf"(?:url|image-set)\((?:{_STRING}|[^()\"'])*+|({_STRING})|attr\(\s*+([\w-]++)",
+    re.IGNORECASE | re.DOTALL,
+)
+_COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)|<!--|-->", re.DOTALL)
 _ESCAPE = re.compile(r"\\(?:([0-9a-f]{1,6})\s?|(.))", re.IGNORECASE | re.DOTALL)
 # An escaped letter, which may stand in the name of a property.
 _LETTER = re.compile(r"\\(?:0{0,4}([46][1-9a-f]|[57][0-9a])\s?|([g-z]))", re.IGNORECASE)
 _DISPLAYED = re.compile(r"display\s*+:(?!\s*+none)", re.IGNORECASE)
-_WORD = re.compile(r"[\w-]++|\*")
+# Of selectors: attributes, whose values may hold anything, what selects less, names.
+_ATTRIBUTE = re.compile(r"\[\s*+([\w-]++)[^][]*+\]")
+_LESS = re.compile(r":(?:not|has|lang|dir|nth-[a-z-]++)\([^()]*+\)")
+_COMBINATOR = re.compile(r"[\s>+~]+")
+_NAME = re.compile(r"([.#[:]?)([\w-]++|\*)")
+_IN_NAMES = re.compile(r"[^\w-]")
+# Elements before the first other one are in the head.
+_IN_HEAD = frozenset(("html", "head", "meta", "link", "base", "title", "style", "script"))
+_IN_SOMETHING = "* in"
 
 
 def generated_text(html: str) -> str:
@@ -42,23 +54,27 @@ def generated_text(html: str) -> str:
     sheets: list[str] = []
     unshown: list[tuple[set[str], str, str]] = []  # names in selectors, own style, content
     found: list[str] = []
+    is_in_head = True
     for tag, markup, content in elements(html):
-        if tag not in _LOOKED_AT and "style" not in markup.lower():
+        is_in_head = is_in_head and tag in _IN_HEAD
+        if not is_in_head and tag not in _LOOKED_AT and "style" not in markup.lower():
             continue
         own = {name: unescape(value) for name, value in attributes_of(markup).items()}
+        is_in_head = is_in_head and own.keys().isdisjoint(("class", "id"))
         style = own.get("style", "")
         sheets += [style, content if tag == "style" else ""]
         if tag in _UNSHOWN and content.strip():
-            names = {tag, "*", *own.get("class", "").split(), own.get("id", "")}
+            names = _names(tag, own) | (set() if is_in_head else {_IN_SOMETHING})
             unshown.append((names, style, content))
         elif tag in ("option", "optgroup"):
             found.append(own.get("label", ""))
-    css = _COMMENT.sub(" ", _LETTER.sub(_unescape, "\n".join(filter(None, sheets))))
+    # None is part of another's selector.
+    css = _COMMENT.sub(" ", _LETTER.sub(_unescape, "\n;".join(filter(None, sheets))))
     displayed: set[str] = set()
     for rule in css.split("}"):
         *_, selectors, declarations = ("", *rule.split("{"))
         if _DISPLAYED.search(declarations):
-            displayed.update(_WORD.findall(selectors))
+            displayed |= _selected(selectors.rpartition(";")[2].lower())
     found += [
         content
         for names, style, content in unshown
@@ -74,6 +90,40 @@ def generated_text(html: str) -> str:
         own = attributes_of(markup)
         found += [unescape(text) for name, text in own.items() if name in named]
     return "\n".join(text for text in found if any(map(str.isalnum, text)))
+
+
+def _names(tag: str, attributes: dict[str, str]) -> set[str]:
+    """By what selectors find an element, as ``_selected`` has it."""
+    marked = [f".{name}" for name in attributes.get("class", "").lower().split()]
+    marked += [f"#{attributes.get('id', '').lower()}", *(f"[{name}" for name in attributes)]
+    return {tag, "*"} | {name[0] + _IN_NAMES.sub("_", name[1:]) for name in marked}
+
+
+def _selected(selectors: str) -> set[str]:
+    """Of each selector one name that all elements have that it selects.
+
+    >>> sorted(_selected("td[class*=a], *[class], .a > b.c, .d:hover, .e *"))
+    ['* in', '.d', '[class', 'b', 'td']
+    """
+    selectors = re.sub(r"\\.", "_", _LESS.sub("*", _ATTRIBUTE.sub(r"[\1", selectors)))
+    if "(" in selectors:
+        # Any of its words may name something.
+        words = {name for _, name in _NAME.findall(selectors)}
+        return words | {mark + word for word in words for mark in ".#["}
+    each = map(str.strip, selectors.split(","))
+    return {_selected_by_one(selector) for selector in each if selector}
+
+
+def _selected_by_one(selector: str) -> str:
+    *around, last = _COMBINATOR.split(selector)
+    parts: list[tuple[str, str]] = _NAME.findall(last.rpartition("|")[2])
+    if names := [mark + name for mark, name in parts if mark != ":" and name != "*"]:
+        # A tag stands in front; of those looked for hardly one has attributes.
+        return names[0]
+    # What elements of the head may be in or behind.
+    first = [name for part in around for name in _NAME.findall(part)[:1]]
+    may_be_any = all(mark in ("[", ":") or name in (*_IN_HEAD, "*") for mark, name in first)
+    return "*" if may_be_any else _IN_SOMETHING
 
 
 def _values(css: str) -> list[str]:

@@ -49,7 +49,7 @@ _MAX_LISTS = 32
 
 _STYLED = "[style],[hidden],[color],[bgcolor],[background],[text]"
 # Elements that are part of a line unless they are displayed otherwise.
-_LINES = INLINE - {"br"} | {"a", "label"}
+_LINES = INLINE - {"br"} | {"a", "abbr", "code", "del", "ins", "label", "sub", "sup", "time"}
 _ISOLATES = {"rtl": ISOLATE_RIGHT_TO_LEFT, "ltr": ISOLATE_LEFT_TO_RIGHT}
 _ENLARGED = frozenset(("big", "h1", "h2", "h3"))
 _BLANKS = re.compile(r"[ \t\n\f\r]+")
@@ -142,11 +142,12 @@ def _tell_lines(tree: HTMLTree, styles: dict[ElementNode, Style]) -> None:
         display = style.get("display", "none")
         if display == "none" or (parent := element.parent) is None:
             continue
-        if element.tag in BLOCKS and (display == "contents" or display.startswith("inline")):
+        is_apart = display.startswith("inline-")
+        is_in_line = display == "contents" or display.startswith("inline")
+        if (element.tag in BLOCKS and is_in_line) or (element.tag == "a" and is_apart):
             # A box in a line: of letters or words, but of buttons and columns, too.
             blanks = [tree.create_text_node(" ") for _ in range(2)]
             between = element.child_nodes.values()
-            is_apart = display.startswith("inline-")
             for child in (blanks[0], *between, blanks[1]) if is_apart else between:
                 if child:
                     parent.insert_before(child, element)
@@ -206,12 +207,24 @@ def _cascade(document: DocumentNode, characters: int) -> dict[ElementNode, Style
 
 
 def _rules(document: DocumentNode, sheets: list[ElementNode]) -> list[Rule]:
-    """The rules of all sheets, weakest first."""
+    """The rules of all sheets that may select something, weakest first."""
     uncertain = {*select(document, "style.uncertain"), *select(document, "x-noscript style")}
     rules: list[Rule] = []
     for sheet in sheets:
         rules += style_rules(sheet.text or "", is_uncertain=sheet in uncertain)
-    return sorted(rules, key=lambda rule: specificity(rule.selector))
+    # Newsletters bring hundreds of rules of which they use some.
+    names = {
+        name.lower()
+        for element in (select(document, "[class],[id]") if rules else ())
+        for name in (element.getattr("id"), *_BLANKS.split(element.getattr("class") or ""))
+        if name
+    }
+    used = [
+        rule
+        for rule in rules
+        if names.issuperset(map(str.lower, _SELECTED_NAMES.findall(rule.selector)))
+    ]
+    return sorted(used, key=lambda rule: specificity(rule.selector))
 
 
 def _is_certain(rule: Rule, element: ElementNode) -> bool:

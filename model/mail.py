@@ -56,7 +56,8 @@ _GUESSED_BOUNDARY = re.compile(rb"\n--(?!-*+\s)(\S[^\n]{0,199})\n[ \t\n]*+Conten
 _MAX_GUESSED_BYTES = 64 << 10
 # Of a body, these say nothing of bytes beyond ASCII in the subject.
 _UNTELLING_CHARSETS = frozenset(("ascii", "utf-8", "cp1252", "utf-16-le", "utf-16-be"))
-_BLANKS = re.compile(r"[^\S\n]+")
+# With characters without width between them, as newsletters fill up what is shown of them in lists.
+_BLANKS = re.compile(r"[^\S\n]++(?:[\u00ad\u034f\u200b-\u200f\u2060\ufeff]++[^\S\n]++)*+")
 _BLANK_LINES = re.compile(r"\n\s*\n")
 
 

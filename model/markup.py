@@ -218,6 +218,9 @@ def _simplify_tag(name: str, its_attributes: str) -> str:
     if name.lower() in ("link", "meta"):
         return _sheet_of(attributes)
     name = _shown_input(name, attributes)
+    # A picture is no part of a word, but for one of a letter or two.
+    if name.lower() == "img" and len(unescape(attributes.get("alt", "")).strip()) > 2:
+        attributes["alt"] = f" {attributes['alt']} "
     kept = (
         f' {key}="{value.replace(chr(34), "&quot;")}"'
         for key, value in attributes.items()

@@ -1,0 +1,79 @@
+"""Which of the elements that are not shown a sheet shows, and which strings of it are text."""
+
+import time
+
+import pytest
+
+from model.html import html_to_text
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        '*[class="show"]{display:block !important}',
+        "td[class*=full]{display:block}",
+        ".title,.style{display:block}",
+        ".mobile-only,.mobile-only *{display:block !important}",
+        "td > *{display:block}",
+        "tr:nth-child(2n) > *{display:table-cell}",
+        r".sm\:block, .dark\:white *{display:block}",
+        ".a:not(.b) *{display:block}",
+        "@media (max-width:480px){*[class~=show]{display:block} .x *{display:inline}}",
+        "@import url(x.css); [lang] .x *{display:block}",
+        "@font-face{font-family:title;font-display:swap}",
+    ],
+)
+def test_a_sheet_that_shows_other_elements_is_not_read(rule: str) -> None:
+    head = f"<head><title>Title</title><style>body{{margin:0}} {rule}</style></head>"
+    body = "<body style='display:block'><p class='show title x mobile-only'>seen</p></body>"
+    assert html_to_text(f"<html>{head}{body}") == "seen"
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "*{display:block}",
+        "*,:root{display:block}",
+        "TITLE{display:block}",
+        "html *{display:block}",
+        "head > title{display:block}",
+        ".A{display:block}",
+        "#b{display:block}",
+        "[class]{display:block}",
+        r".q\:r{display:block}",
+        "style + *{display:block}",
+        ":is(title,b){display:block}",
+        ".a:not(.b){display:block}",
+        ":not(.c){display:block}",
+        ":not(.c) :not(p){display:block}",
+        "<!-- *{display:block} -->",
+        '@import "x"; *{display:block}',
+        "*|title{display:block}",
+        ":first-child > *{display:block}",
+        "i{color:red;& title{display:block}}",
+    ],
+)
+def test_what_a_sheet_shows_of_the_head_is_read(rule: str) -> None:
+    title = "<title style='color:red' id=b class='a q:r'>more</title>"
+    text = html_to_text(f"<meta style='color:red'><style>{rule}</style>{title}<p>seen")
+    assert text.split()[-1] == "more"
+
+
+def test_what_a_sheet_shows_of_the_body_is_read() -> None:
+    html = "<style>.a *{display:block}</style><div class=a><p>seen</p><title>more</title></div>"
+    assert html_to_text(html) == "seen\n\nmore"
+
+
+@pytest.mark.parametrize("picture", ["url('a.png')", 'url( "a.png" )', "image-set('a' 1x, 'b' 2x)"])
+def test_the_address_of_a_picture_is_no_text(picture: str) -> None:
+    dark = f"@media (prefers-color-scheme:dark){{img{{content:{picture}}}}}"
+    assert html_to_text(f"<style>{dark}</style><p>seen") == "seen"
+    both = f"<style>p:before{{content:{picture} 'more'}}</style><p>seen"
+    assert html_to_text(both) == "seen\n\nmore"
+
+
+@pytest.mark.parametrize("unit", ["[a", ":not(", ".a ", "url(", "a,", ";", "*>"])
+def test_hostile_selectors_are_read_in_time(unit: str) -> None:
+    begin = time.monotonic()
+    html_to_text(f"<style>{unit * 100_000}{{display:block;content:{unit * 100_000}}}</style>")
+    assert time.monotonic() - begin < 5
