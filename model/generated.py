@@ -9,11 +9,11 @@ from model.markup import attributes_of, elements
 _UNSHOWN = frozenset(("title", "script", "style", "noembed", "noframes"))
 # Without any of these nothing is generated; the last ones may spell the others.
 _SIGNS = ("<style", "<opt", "list-style", "display", "\\", "&#", "&hyphen", "&dash", "&bsol")
-_LOOKED_AT = _UNSHOWN | {"option", "optgroup"}
+_LOOKED_AT = _UNSHOWN | {"html", "option", "optgroup"}
 # A string ends with its line even where it is not closed: looked for up to the end of the sheet,
 # each of many would cost all of it.
 _STRING = r"\"(?:[^\"\\\n]|\\.)*+\"?|'(?:[^'\\\n]|\\.)*+'?"
-_VALUE = rf"\s*+:((?:{_STRING}|[^;{{}}\"'])*+)"
+_VALUE = rf"\s*+:((?:{_STRING}|\\.|[^;{{}}\"'\\])*+)"
 _GENERATING = re.compile(
     rf"(?:content|list-style(?:-type)?|quotes|symbols|prefix|suffix){_VALUE}",
     re.IGNORECASE | re.DOTALL,
@@ -23,22 +23,32 @@ _OWN_PROPERTY = re.compile(rf"(?<![\w-])(--[\w-]++){_VALUE}", re.DOTALL)
 _NAMED = re.compile(r"var\(\s*+(--[\w-]++)", re.IGNORECASE)
 # What addresses of pictures hold is not shown.
 _PIECE = re.compile(
-    rf"(?:url|image-set)\((?:{_STRING}|[^()\"'])*+|({_STRING})|attr\(\s*+([\w-]++)",
+    rf"(?:url|image-set)\((?:{_STRING}|\\.|[^()\"'\\])*+|\\.|({_STRING})|attr\(\s*+([\w-]++)",
     re.IGNORECASE | re.DOTALL,
 )
-_COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)|<!--|-->", re.DOTALL)
+# Comments, and as a group what holds none though it looks so.
+_COMMENT = re.compile(
+    rf"({_STRING}|\\.|\burl\((?:\\.|[^()\"'\\])*+)|/\*.*?(?:\*/|\Z)|<!--|-->",
+    re.IGNORECASE | re.DOTALL,
+)
 _ESCAPE = re.compile(r"\\(?:([0-9a-f]{1,6})\s?|(.))", re.IGNORECASE | re.DOTALL)
 # An escaped letter, which may stand in the name of a property.
 _LETTER = re.compile(r"\\(?:0{0,4}([46][1-9a-f]|[57][0-9a])\s?|([g-z]))", re.IGNORECASE)
 _DISPLAYED = re.compile(r"display\s*+:(?!\s*+none)", re.IGNORECASE)
 # Of selectors: attributes, whose values may hold anything, what selects less, names.
-_ATTRIBUTE = re.compile(r"\[\s*+([\w-]++)[^][]*+\]")
-_LESS = re.compile(r":(?:not|has|lang|dir|nth-[a-z-]++)\([^()]*+\)")
+_ATTRIBUTE = re.compile(rf"\[\s*+([\w-]++)(?:{_STRING}|\\.|[^][\"'\\])*+\]", re.DOTALL)
+_LESS_BEGINS = r":(?:not|has|lang|dir|nth-[a-z-]++)\("
+_LESS = re.compile(rf"([\w-]?)(?:{_LESS_BEGINS}[^()]*+(?:\([^()]*+\)[^()]*+)*+\))++")
 _COMBINATOR = re.compile(r"[\s>+~]+")
 _NAME = re.compile(r"([.#[:]?)([\w-]++|\*)")
+# No blanks of CSS, and so part of names.
+_STRANGE = re.compile(r"[^\x00-\x7f\w]")
 _IN_NAMES = re.compile(r"[^\w-]")
-# Elements before the first other one are in the head.
+_BLANKS = re.compile(r"[ \t\n\f\r]+")
+_STATEMENT = re.compile(r"((?:\\.?|[^{};\\])*+)([{};]|\Z)", re.DOTALL)
+# Elements before the first other one are in the head, or in or behind what browsers add.
 _IN_HEAD = frozenset(("html", "head", "meta", "link", "base", "title", "style", "script"))
+_AROUND_THESE = _IN_HEAD | {"body", "p", "br", "*"}
 _IN_SOMETHING = "* in"
 
 
@@ -52,29 +62,32 @@ def generated_text(html: str) -> str:
     if not any(sign in lower for sign in _SIGNS):
         return ""
     sheets: list[str] = []
+    styles: list[str] = []
     unshown: list[tuple[set[str], str, str]] = []  # names in selectors, own style, content
     found: list[str] = []
-    is_in_head = True
+    is_in_head, is_root_named = True, False
     for tag, markup, content in elements(html):
         is_in_head = is_in_head and tag in _IN_HEAD
         if not is_in_head and tag not in _LOOKED_AT and "style" not in markup.lower():
             continue
         own = {name: unescape(value) for name, value in attributes_of(markup).items()}
-        is_in_head = is_in_head and own.keys().isdisjoint(("class", "id"))
+        is_named = not own.keys().isdisjoint(("class", "id"))
+        is_in_head = is_in_head and not is_named
+        is_root_named |= is_named and tag == "html"  # wherever it stands
         style = own.get("style", "")
-        sheets += [style, content if tag == "style" else ""]
+        sheets.append(content if tag == "style" else "")
+        styles.append(style)
         if tag in _UNSHOWN and content.strip():
             names = _names(tag, own) | (set() if is_in_head else {_IN_SOMETHING})
             unshown.append((names, style, content))
         elif tag in ("option", "optgroup"):
             found.append(own.get("label", ""))
     # None is part of another's selector.
-    css = _COMMENT.sub(" ", _LETTER.sub(_unescape, "\n;".join(filter(None, sheets))))
-    displayed: set[str] = set()
-    for rule in css.split("}"):
-        *_, selectors, declarations = ("", *rule.split("{"))
-        if _DISPLAYED.search(declarations):
-            displayed |= _selected(selectors.rpartition(";")[2].lower())
+    css = "\n;".join(map(_without_comments, filter(None, sheets)))
+    displayed = _displayed(css)
+    if is_root_named and _IN_SOMETHING in displayed:
+        displayed.add("*")
+    css = "\n;".join((css, *map(_without_comments, filter(None, styles))))
     found += [
         content
         for names, style, content in unshown
@@ -92,23 +105,50 @@ def generated_text(html: str) -> str:
     return "\n".join(text for text in found if any(map(str.isalnum, text)))
 
 
+def _without_comments(css: str) -> str:
+    return _COMMENT.sub(lambda match: match[1] or " ", _LETTER.sub(_unescape, css))
+
+
 def _names(tag: str, attributes: dict[str, str]) -> set[str]:
     """By what selectors find an element, as ``_selected`` has it."""
-    marked = [f".{name}" for name in attributes.get("class", "").lower().split()]
+    marked = [f".{name}" for name in _BLANKS.split(attributes.get("class", "").lower())]
     marked += [f"#{attributes.get('id', '').lower()}", *(f"[{name}" for name in attributes)]
     return {tag, "*"} | {name[0] + _IN_NAMES.sub("_", name[1:]) for name in marked}
+
+
+def _displayed(css: str) -> set[str]:
+    """Names of what is displayed, as ``_selected`` has it; rules may lie in one another."""
+    found: set[str] = set()
+    opened: list[str] = []
+    for statement in _STATEMENT.finditer(_ATTRIBUTE.sub(r"[\1", css)):
+        text, end = statement.groups()
+        if end == "{":
+            # In a rule, what holds under a condition holds for what the rule selects.
+            is_condition = text.lstrip().startswith("@")
+            opened.append(opened[-1] if is_condition and opened else text)
+            continue
+        if opened and _DISPLAYED.search(text):
+            found.add(opened[-1])
+        if end == "}" and opened:
+            opened.pop()
+    return set().union(*(_selected(selectors.lower()) for selectors in found))
 
 
 def _selected(selectors: str) -> set[str]:
     """Of each selector one name that all elements have that it selects.
 
-    >>> sorted(_selected("td[class*=a], *[class], .a > b.c, .d:hover, .e *"))
+    >>> sorted(_selected("td[class, *[class, .a > b.c, .d:hover, .e *"))
     ['* in', '.d', '[class', 'b', 'td']
+
+    Args:
+        selectors: in lower case; of attributes the names alone, not closed.
     """
-    selectors = re.sub(r"\\.", "_", _LESS.sub("*", _ATTRIBUTE.sub(r"[\1", selectors)))
+    selectors = _ESCAPE.sub(lambda match: _IN_NAMES.sub("_", _unescape(match)), selectors)
+    selectors = _LESS.sub(lambda match: match[1] or "*", _STRANGE.sub("_", selectors))
     if "(" in selectors:
-        # Any of its words may name something.
+        # Any of its words may name something, but for those of what selects less.
         words = {name for _, name in _NAME.findall(selectors)}
+        words |= {"*"} if re.search(_LESS_BEGINS, selectors) else set()
         return words | {mark + word for word in words for mark in ".#["}
     each = map(str.strip, selectors.split(","))
     return {_selected_by_one(selector) for selector in each if selector}
@@ -122,7 +162,7 @@ def _selected_by_one(selector: str) -> str:
         return names[0]
     # What elements of the head may be in or behind.
     first = [name for part in around for name in _NAME.findall(part)[:1]]
-    may_be_any = all(mark in ("[", ":") or name in (*_IN_HEAD, "*") for mark, name in first)
+    may_be_any = all(mark in ("[", ":") or name in _AROUND_THESE for mark, name in first)
     return "*" if may_be_any else _IN_SOMETHING
 
 

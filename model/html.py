@@ -142,12 +142,11 @@ def _tell_lines(tree: HTMLTree, styles: dict[ElementNode, Style]) -> None:
         display = style.get("display", "none")
         if display == "none" or (parent := element.parent) is None:
             continue
-        is_apart = display.startswith("inline-")
-        is_in_line = display == "contents" or display.startswith("inline")
-        if (element.tag in BLOCKS and is_in_line) or (element.tag == "a" and is_apart):
+        if element.tag in BLOCKS and (display == "contents" or display.startswith("inline")):
             # A box in a line: of letters or words, but of buttons and columns, too.
             blanks = [tree.create_text_node(" ") for _ in range(2)]
             between = element.child_nodes.values()
+            is_apart = display.startswith("inline-")
             for child in (blanks[0], *between, blanks[1]) if is_apart else between:
                 if child:
                     parent.insert_before(child, element)

@@ -369,14 +369,11 @@ def test_text_that_sources_disagree_about_is_left_out(tmp_path: Path) -> None:
 
 
 def test_file_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError):
-        read_feedback(tmp_path / "missing")
     (tmp_path / "text").write_text("not SQLite at all, but long enough to look at\n" * 100)
-    with pytest.raises(CorpusError):
-        read_feedback(tmp_path / "text")
     sqlite3.connect(tmp_path / "empty").close()
-    with pytest.raises(CorpusError):
-        read_feedback(tmp_path / "empty")
+    for name in ("missing", "text", "empty"):
+        with pytest.raises(CorpusError):
+            read_feedback(tmp_path / name)
 
 
 def test_a_training_run_takes_feedback_in(

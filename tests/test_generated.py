@@ -21,6 +21,9 @@ from model.html import html_to_text
         "@media (max-width:480px){*[class~=show]{display:block} .x *{display:inline}}",
         "@import url(x.css); [lang] .x *{display:block}",
         "@font-face{font-family:title;font-display:swap}",
+        ".x{color:red;@media all{display:block}i{color:red}display:block}",
+        ".x[title='} *{display:block}']{color:red}",
+        ".x:is(.y:not(.a):not(.b)){display:block}",
     ],
 )
 def test_a_sheet_that_shows_other_elements_is_not_read(rule: str) -> None:
@@ -51,12 +54,39 @@ def test_a_sheet_that_shows_other_elements_is_not_read(rule: str) -> None:
         "*|title{display:block}",
         ":first-child > *{display:block}",
         "i{color:red;& title{display:block}}",
+        'title[lang="a;b"]{display:block}',
+        'title[lang="{"]{display:block}',
+        ":is(:not(p)){display:block}",
+        ":not(:is(p)){display:block}",
+        ":not(:is(:not(p),b)){display:block}",
+        "title{display:block;.x{color:red}}",
+        "title{.x{color:red}display:block}",
+        "title{@media all{display:block}}",
+        "p:before{content:'/*'}title{display:block}",
+        "p{background:url(//x/*)}title{display:block}",
     ],
 )
 def test_what_a_sheet_shows_of_the_head_is_read(rule: str) -> None:
     title = "<title style='color:red' id=b class='a q:r'>more</title>"
     text = html_to_text(f"<meta style='color:red'><style>{rule}</style>{title}<p>seen")
     assert text.split()[-1] == "more"
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<style>body *{display:block}</style>seen<title>more</title>",
+        "<style>p ~ *{display:block}</style></p><title>more</title>",
+        "<style>.e *{display:block}</style><title>more</title><p>seen<html class=e>",
+        "<style>.a\U0001f600{display:block}</style><title class='a\U0001f600'>more</title>",
+        "<style>.a\xa0b{display:block}</style><title class='a\xa0b'>more</title>",
+        r"<style>.\31 a{display:block}</style><title class=1a>more</title>",
+        "<p style='color:red/*'>seen</p><style>p:before{content:'more'}</style>",
+        r"""<style>p:before{content:url(a\") "more"}</style>""",
+    ],
+)
+def test_what_a_sheet_shows_behind_what_is_hard_to_read_is_read(html: str) -> None:
+    assert html_to_text(html).split()[-1] == "more"
 
 
 def test_what_a_sheet_shows_of_the_body_is_read() -> None:
@@ -72,7 +102,7 @@ def test_the_address_of_a_picture_is_no_text(picture: str) -> None:
     assert html_to_text(both) == "seen\n\nmore"
 
 
-@pytest.mark.parametrize("unit", ["[a", ":not(", ".a ", "url(", "a,", ";", "*>"])
+@pytest.mark.parametrize("unit", ["[a", ":not(", ".a ", "url(", "a,", ";", "*>", "{", '[a"', "\\"])
 def test_hostile_selectors_are_read_in_time(unit: str) -> None:
     begin = time.monotonic()
     html_to_text(f"<style>{unit * 100_000}{{display:block;content:{unit * 100_000}}}</style>")

@@ -25,7 +25,7 @@ _BUTTONS = (
     "<p>Anna asks whether you can come to the meeting on Friday at noon.</p>"
     "<!--[if mso]><v:roundrect fillcolor='#d62828'><center style='color:#fff'>Yes</center>"
     "</v:roundrect><![endif]--><a style='display:inline-block;background:#d62828;color:#fff'>Yes"
-    "</a><a style='display:inline-block;color:#d62828'>No</a><br><a href=a><img alt=Facebook></a>"
+    "</a> <a style='display:inline-block;color:#d62828'>No</a><br><a href=a><img alt=Facebook></a>"
     "<a href=b><img alt=LinkedIn></a>Follow us<br><del style='display:block'>$30</del>$24"
 )
 _WORD = (
