@@ -78,7 +78,7 @@ class BodyBudget:
             QueueFull: so many are not held.
         """
         context = request.scope[SCOPE_KEY]
-        more = _counted(context.body_bytes + num_bytes) - _counted(context.body_bytes)
+        more = _counted(context.held_bytes + num_bytes) - _counted(context.held_bytes)
         if self._held_bytes + more > self._max_bytes:
             raise QueueFull(
                 f"The bodies of the requests under way have {self._held_bytes} bytes; at most "
@@ -86,15 +86,15 @@ class BodyBudget:
                 retry_after_seconds=1,
             )
         self._held_bytes += more
-        context.body_bytes += num_bytes
+        context.held_bytes += num_bytes
 
-    def release(self, body_bytes: int) -> None:
-        """Takes off what a request with a body of so many bytes held that has been answered."""
-        self._held_bytes -= _counted(body_bytes)
+    def release(self, num_bytes: int) -> None:
+        """Takes off what a request that has been answered held, given all of its bytes."""
+        self._held_bytes -= _counted(num_bytes)
 
 
-def _counted(body_bytes: int) -> int:
-    return max(body_bytes - _FREE_BYTES, 0)
+def _counted(num_bytes: int) -> int:
+    return max(num_bytes - _FREE_BYTES, 0)
 
 
 class JSONRoute(APIRoute):

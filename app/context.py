@@ -45,7 +45,7 @@ class Context:
         status: of the reply; 0 before there is one.
         outcome: code of the problem that was answered, if any.
         num_texts: that the request holds.
-        body_bytes: that were read of its body, packed and inflated.
+        held_bytes: of its body, packed and inflated, and of its values; see ``BodyBudget``.
         begin: ``time.perf_counter()`` when it came.
     """
 
@@ -53,7 +53,7 @@ class Context:
     status: int = 0
     outcome: str | None = None
     num_texts: int = 0
-    body_bytes: int = 0
+    held_bytes: int = 0
     begin: float = field(default_factory=time.perf_counter)
 
 
@@ -93,7 +93,7 @@ class RequestContext:
         try:
             await self._answer(scope, receive, send_with_id, context)
         finally:
-            self._body_budget.release(context.body_bytes)
+            self._body_budget.release(context.held_bytes)
             if scope["path"] not in PROBES:
                 self._finish(method, scope, context)
 

@@ -3,7 +3,7 @@
     ServiceError
       MalformedBody        the body is not JSON, or not of the form that is asked for
       UnknownEncoding      the body is packed in a way that is not read here
-      BodyTooLarge         before or after inflating
+      BodyTooLarge         before or after inflating, or of too many values
       TooManyTexts         in one request
       AccessDenied         no key, or a wrong one
       NotReady             the model is loading or has failed, or the service is ending
@@ -45,7 +45,7 @@ class UnknownEncoding(ServiceError):
 
 
 class BodyTooLarge(ServiceError):
-    """The body has more bytes than the service reads."""
+    """The body has more bytes, or values, than the service reads."""
 
 
 class TooManyTexts(ServiceError):

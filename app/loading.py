@@ -25,7 +25,7 @@ def load_model(settings: Settings, checkpoint: str) -> Classifier:
     share = cores // settings.workers if settings.workers > 1 else cores - 1
     torch.set_num_threads(settings.threads or max(1, share))
     classifier = Classifier.load(checkpoint, settings.device, settings.dtype)
-    batch_tokens = settings.max_batch_tokens or _tokens_in(classifier, _BATCH_SECONDS)
+    batch_tokens = settings.max_batch_tokens or _tokens_in_a_batch(classifier)
     classifier.max_batch_tokens = batch_tokens
     if settings.spam_prior is not None:
         classifier.assume_spam_prior(settings.spam_prior)
@@ -47,11 +47,12 @@ def settle_objects() -> None:
     torch.cuda.empty_cache()  # without a GPU, nothing
 
 
-def _tokens_in(classifier: Classifier, seconds: float) -> int:
-    """Tokens of short texts that the model reads in this time, within 512 to 16384."""
+def _tokens_in_a_batch(classifier: Classifier) -> int:
+    """Tokens of short texts that the model reads in that time, within 512 to 16384."""
     texts = classifier.trial_texts()
     classifier.predict(texts)  # warms up
     begin = time.perf_counter()
     classifier.predict(texts)
-    tokens = sum(len(t.token_ids) for t in texts) * seconds / (time.perf_counter() - begin)
+    seconds = time.perf_counter() - begin
+    tokens = sum(len(t.token_ids) for t in texts) * _BATCH_SECONDS / seconds
     return int(min(max(tokens, 512), 16384))

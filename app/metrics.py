@@ -12,6 +12,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from app.errors import INTERNAL_ERROR, INVALID_REQUEST, PROBLEMS
 from app.model_thread import BatchReport
 from model.classifier import Prediction
+from model.gpt2 import LABELS
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 _COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -55,7 +56,7 @@ class Metrics:
         self._model = self._gauge("model_info", "Workers with it", "model", "device", "dtype")
         self._model_labels: tuple[str, str, str] | None = None
         self._by_outcome = {outcome: self._requests.labels(outcome) for outcome in OUTCOMES}
-        self._by_label = {label: self._texts.labels(label) for label in ("ham", "spam")}
+        self._by_label = {label: self._texts.labels(label) for label in LABELS}
 
     def count_request(self, outcome: str, seconds: float) -> None:
         """One request that has come to its end, whatever that was."""

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from fastapi import APIRouter, Depends, Header, Request, Response
@@ -133,16 +133,13 @@ async def livez() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get(
-    "/readyz",
-    summary="Whether texts should be sent here",
-    responses={503: {"model": HealthResponse, "description": "Not now: see `reason`."}},
-)
-@router.get(
-    "/health",
-    summary="Whether texts can be classified now",
-    responses={503: {"model": HealthResponse, "description": "Not now: see `reason`."}},
-)
+_NOT_NOW: dict[int | str, dict[str, Any]] = {
+    503: {"model": HealthResponse, "description": "Not now: see `reason`."}
+}
+
+
+@router.get("/readyz", summary="Whether texts should be sent here", responses=_NOT_NOW)
+@router.get("/health", summary="Whether texts can be classified now", responses=_NOT_NOW)
 async def health(service: TheService, response: Response) -> HealthResponse:
     """200 where the model has computed something a moment ago and there is room in the queue; 503
     while it loads, fails or hangs, where the queue is full, and before the service ends."""

@@ -137,11 +137,11 @@ def cost_of_length(classifier: Classifier, texts: list[EncodedText]) -> dict[str
     }
 
 
-def shortest_seconds(run: Callable[[], object], repeats: int = 7) -> float:
+def shortest_seconds(run: Callable[[], object]) -> float:
     """The shortest of a few times that a call takes, after one to warm up."""
     run()
     times = []
-    for _ in range(repeats):
+    for _ in range(7):
         begin = time.perf_counter()
         run()
         times.append(time.perf_counter() - begin)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from benchmarks.server import free_port, started
+from model.gpt2 import LABELS
 
 # What asks other machines, and what answers before the rules are asked.
 _RSPAMD_OFF = (
@@ -27,7 +28,6 @@ _RSPAMD_OFF = (
 ).split()
 # Of every message of a corpus, ham or spam, it is true.
 _RSPAMD_GROUPS = 'symbols { "DATE_IN_PAST" { weight = 0.0; } }\n'
-_LABELS = ("ham", "spam")
 
 
 class Filter(Protocol):
@@ -54,7 +54,7 @@ class SpamAssassin:
     def learn(self, paths: Sequence[Path], label: int) -> None:
         """As sa-learn does."""
         for path in paths:
-            self._ask(_LABELS[label], path)
+            self._ask(LABELS[label], path)
 
     def score(self, path: Path) -> float:
         """The sum of the rules that hit."""
@@ -96,7 +96,7 @@ class Rspamd:
         """All of them, as ``rspamc --header Learn-Type=bulk learn_spam``: without that it passes
         over what it is sure of already."""
         for path in paths:
-            self._post(self.controller_port, f"learn{_LABELS[label]}", path)
+            self._post(self.controller_port, f"learn{LABELS[label]}", path)
 
     def score(self, path: Path) -> float:
         """The sum of the symbols."""

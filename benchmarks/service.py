@@ -27,7 +27,7 @@ WORKERS = (1, 2)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", default=str(ROOT / "checkpoints" / "starter"))
-    parser.add_argument("--seconds", type=float, default=10, help="of each of the two loads")
+    parser.add_argument("--seconds", type=float, default=10, help="of each load")
     arguments = parser.parse_args()
     port = free_port()
     command = spamgate(port, "--checkpoint", arguments.checkpoint)

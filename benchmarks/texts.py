@@ -12,15 +12,11 @@ _WORDS = (
 ).split()
 
 
-def load_texts(path: Path = SMS_FILE) -> tuple[list[str], str]:
-    """Texts in a fixed random order, each once, and what they are.
-
-    Args:
-        path: the SMS Spam Collection: a label, a tab and a text on each line.
-    """
+def load_texts() -> tuple[list[str], str]:
+    """Texts in a fixed random order, each once, and what they are."""
     rng = random.Random(0)
-    if path.exists():
-        lines = path.read_text(encoding="utf-8").splitlines()
+    if SMS_FILE.exists():
+        lines = SMS_FILE.read_text(encoding="utf-8").splitlines()
         texts = list(dict.fromkeys(line.partition("\t")[2] for line in lines if "\t" in line))
         rng.shuffle(texts)
         return texts, f"SMS Spam Collection, {len(texts)} distinct texts"

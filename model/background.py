@@ -10,7 +10,7 @@ from resiliparse.parse.html import DocumentNode, ElementNode
 from resiliparse.parse.html.exception import CSSParserException
 
 from model.colors import is_same_color
-from model.css import COLOR_PROPERTIES, Style, has_box, is_low, is_positioned, spills
+from model.css import COLOR_PROPERTIES, NO_BACKGROUND, Style, has_box, is_low, is_positioned, spills
 
 # Elements that without height show nothing; others ignore it or may be larger than told.
 BLOCKS = frozenset(("div", "p", "center", "section", "article", "header", "footer", "main"))
@@ -101,8 +101,7 @@ class Colors:
 
     def _paints(self, style: Style) -> bool:
         own = style.get("background", "none")
-        is_plain = own in ("transparent", "inherit", "none", "initial")
-        is_plain = is_plain or is_same_color(own, self._page)
+        is_plain = own in NO_BACKGROUND or is_same_color(own, self._page)
         return not (is_plain and style.keys().isdisjoint(("paint", "line", "background-image")))
 
     def _may_overlay(self, element: ElementNode) -> bool:
@@ -158,6 +157,6 @@ def _background(element: ElementNode, style: Style, behind: str) -> str:
     if "paint" in style or behind == _PAINT:
         return _PAINT
     own = style.get("background-image", style.get("background", "none"))
-    if own not in ("transparent", "inherit", "none", "initial"):
+    if own not in NO_BACKGROUND:
         return own if has_box(style) else "unknown"
     return "unknown" if element.tag in INDEPENDENT and element.tag != "table" else behind

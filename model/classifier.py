@@ -74,14 +74,7 @@ class Prediction:
 class Classifier:
     """A checkpoint on a device. ``encode`` may run in any thread, ``predict`` in one at a time."""
 
-    def __init__(
-        self,
-        checkpoint: Checkpoint,
-        *,
-        device: torch.device,
-        dtype: torch.dtype,
-        max_batch_tokens: int = 16384,
-    ) -> None:
+    def __init__(self, checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype) -> None:
         """Moves the model to the device.
 
         Raises:
@@ -102,7 +95,7 @@ class Classifier:
         self.device = device
         self.dtype = dtype
         self.max_tokens = checkpoint.model.config.n_positions
-        self.max_batch_tokens = max_batch_tokens
+        self.max_batch_tokens = 16384
         self.spam_prior = _spam_prior(checkpoint)
         self.log_odds_shift = 0.0
         stored_as = torch.float32 if dtype == torch.int8 else dtype

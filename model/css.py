@@ -83,7 +83,7 @@ _PLAIN_MARGIN = re.compile(r"[^-(?]*")
 _LOW_LINE = re.compile(r"0*(?:\.\d+)?(?:[a-z]+|%)?|\d(?:\.\d+)?(?:px|pt)|\d\d?(?:\.\d+)?%")
 _HARMLESS = re.compile(r"text-size-adjust:(?:100%|auto|none)")
 _PICTURE = re.compile(r"url\(|gradient|image|cross-fade|element\(|paint\(")
-_NONE = ("none", "transparent", "inherit", "initial")
+NO_BACKGROUND = ("none", "transparent", "inherit", "initial")
 
 _ZERO = r"(?:0+(?:\.0+)?|\.0+)"
 _UNIT = r"(?:px|pt|pc|em|rem|ex|ch|in|cm|mm|vw|vh)"
@@ -323,7 +323,7 @@ def _background(name: str, value: str) -> Style:
     if name in ("background-clip", "background-blend-mode"):
         return {"paint": _UNKNOWN}
     if name == "background-image":
-        return {} if value in _NONE else {name: _UNKNOWN}
+        return {} if value in NO_BACKGROUND else {name: _UNKNOWN}
     if name not in ("background", "background-color"):
         return {}
     if _PICTURE.search(value):

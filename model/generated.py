@@ -3,7 +3,7 @@
 import re
 from html import unescape
 
-from model.markup import attributes_of, elements
+from model.markup import BLANKS, attributes_of, elements
 
 # Elements that are not shown unless a style says so.
 _UNSHOWN = frozenset(("title", "script", "style", "noembed", "noframes"))
@@ -44,7 +44,6 @@ _NAME = re.compile(r"([.#[:]?)([\w-]++|\*)")
 # No blanks of CSS, and so part of names.
 _STRANGE = re.compile(r"[^\x00-\x7f\w]")
 _IN_NAMES = re.compile(r"[^\w-]")
-_BLANKS = re.compile(r"[ \t\n\f\r]+")
 _STATEMENT = re.compile(r"((?:\\.?|[^{};\\])*+)([{};]|\Z)", re.DOTALL)
 # Elements before the first other one are in the head, or in or behind what browsers add.
 _IN_HEAD = frozenset(("html", "head", "meta", "link", "base", "title", "style", "script"))
@@ -111,7 +110,7 @@ def _without_comments(css: str) -> str:
 
 def _names(tag: str, attributes: dict[str, str]) -> set[str]:
     """By what selectors find an element, as ``_selected`` has it."""
-    marked = [f".{name}" for name in _BLANKS.split(attributes.get("class", "").lower())]
+    marked = [f".{name}" for name in BLANKS.split(attributes.get("class", "").lower())]
     marked += [f"#{attributes.get('id', '').lower()}", *(f"[{name}" for name in attributes)]
     return {tag, "*"} | {name[0] + _IN_NAMES.sub("_", name[1:]) for name in marked}
 

@@ -37,7 +37,7 @@ from model.direction import (
     carry_over_lines,
 )
 from model.generated import generated_text
-from model.markup import INLINE, RAW, flatten_markup, outlook_markup, simplify_markup
+from model.markup import BLANKS, INLINE, RAW, flatten_markup, outlook_markup, simplify_markup
 
 # Bounds on the work that one document can ask for. Beyond them all text counts as visible.
 _MAX_STYLESHEET_CHARACTERS = 65_536
@@ -52,7 +52,6 @@ _STYLED = "[style],[hidden],[color],[bgcolor],[background],[text]"
 _LINES = INLINE - {"br"} | {"a", "abbr", "code", "del", "ins", "label", "sub", "sup", "time"}
 _ISOLATES = {"rtl": ISOLATE_RIGHT_TO_LEFT, "ltr": ISOLATE_LEFT_TO_RIGHT}
 _ENLARGED = frozenset(("big", "h1", "h2", "h3"))
-_BLANKS = re.compile(r"[ \t\n\f\r]+")
 _SELECTED_NAMES = re.compile(r"[.#]([\w-]+)")
 _COLOR_ATTRIBUTES = (
     ("color", frozenset(("font",)), "color"),
@@ -215,7 +214,7 @@ def _rules(document: DocumentNode, sheets: list[ElementNode]) -> list[Rule]:
     names = {
         name.lower()
         for element in (select(document, "[class],[id]") if rules else ())
-        for name in (element.getattr("id"), *_BLANKS.split(element.getattr("class") or ""))
+        for name in (element.getattr("id"), *BLANKS.split(element.getattr("class") or ""))
         if name
     }
     used = [
@@ -230,7 +229,7 @@ def _is_certain(rule: Rule, element: ElementNode) -> bool:
     """Whether a rule that may hide selects an element even if capital letters count."""
     if rule.rank == Rank.UNCERTAIN:
         return True
-    names = {element.getattr("id"), *_BLANKS.split(element.getattr("class") or "")}
+    names = {element.getattr("id"), *BLANKS.split(element.getattr("class") or "")}
     return names.issuperset(_SELECTED_NAMES.findall(rule.selector))
 
 

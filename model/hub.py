@@ -6,7 +6,7 @@ from pathlib import Path
 from model.folders import CheckpointError
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_HUB_FILES = ["*.safetensors", "*.json", "merges.txt"]
+_HUB_FILES = ["*.safetensors", "*.json"]
 # Which match in folders, too: other formats of the weights, and a training's earlier ones.
 _IN_FOLDERS = "*/*"
 

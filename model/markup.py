@@ -40,6 +40,7 @@ _KEPT_ATTRIBUTES = frozenset(
 )
 # The blanks of HTML; Python knows more.
 _S = r" \t\n\f\r"
+BLANKS = re.compile(rf"[{_S}]+")
 _NAME = rf"=?[^{_S}/>=]++|="
 _VALUE = rf"""\"[^\"]*+\"?|'[^']*+'?|[^{_S}>]*+"""
 _ATTRIBUTES = re.compile(rf"[{_S}/]*+({_NAME})(?:[{_S}]*+=[{_S}]*+({_VALUE}))?+")

@@ -82,7 +82,8 @@ class PackedBatch:
 
 
 def round_up(num_rows: int) -> int:
-    """The next larger of a few numbers of rows, at most a sixteenth more, for matrix products.
+    """The next larger of a few numbers of rows, for matrix products: multiples of 8, and of many
+    rows at most a sixteenth more.
 
     oneDNN makes a kernel for every number of rows that it meets, in more time than a short batch
     takes, and keeps it; packed batches hardly ever have the same twice. Where gradients are wanted

@@ -66,6 +66,11 @@ def test_average_has_the_mean_weights_and_figures_of_its_own(
     assert facts["training_seconds"] == pytest.approx(
         sum(part["training_seconds"] for part in parts), abs=0.05
     )
+    assert facts["examples_per_second"] == pytest.approx(
+        sum(part["examples_per_second"] for part in parts) / 2, abs=0.06
+    )
+    for told, part in zip(facts["seeds"], parts, strict=True):
+        assert told["mcc"] == {name: metrics["mcc"] for name, metrics in part["metrics"].items()}
     assert facts["best_step"] == max(part["best_step"] for part in parts)
     assert facts["best_validation_loss"] == facts["metrics"]["validation"]["loss"]
     assert "average of the 2 runs" in (out / "README.md").read_text()
@@ -116,6 +121,35 @@ def test_runs_that_have_no_average_are_refused(
     assert average.main([str(other), str(one), *flags]) == 2
     assert "no run.json" in capsys.readouterr().err
     assert not (tmp_path / "average").exists()
+
+
+def test_only_runs_on_one_split_that_read_alike_are_averaged(run: Run) -> None:
+    first = load_classifier(run("first"))
+    assert first.run
+    others: dict[str, object] = {
+        "corpora": ["jsonl"],
+        "data_sha256": "1" * 64,
+        "selection": "book",
+        "train_fraction": 0.6,
+        "validation_fraction": 0.2,
+        "max_tokens": 99,
+        "read_token": "mean",
+        "padding": "longest",
+        "causal_mask": False,
+    }
+    for key, other in others.items():
+        recipe = first.run["recipe"] | {key: other}
+        second = dataclasses.replace(first, run=first.run | {"recipe": recipe})
+        with pytest.raises(CheckpointError, match=f"has {key} = "):
+            average.average_runs([first, second])
+
+
+def test_runs_of_an_older_average_weigh_alike(run: Run) -> None:
+    plain = load_classifier(run("plain"))
+    assert plain.run
+    old = plain.run | {"is_average": True, "seeds": [{"seed": 3}, {"seed": 4}]}
+    told = average._told([plain, dataclasses.replace(plain, sha256="other", run=old)])
+    assert [(part["seed"], part["weight"]) for part in told] == [(1, 0.5), (3, 0.25), (4, 0.25)]
 
 
 def test_a_run_that_does_not_say_what_an_average_tells_is_refused_before_the_work(

@@ -12,7 +12,7 @@ import pytest
 
 from app import bulk, records
 from app.bulk import main
-from model.classifier import Classifier
+from model.classifier import Classifier, Prediction
 from model.mail import message_to_text
 from model.windows import encode_windows, join_predictions
 from tests.conftest import AWKWARD_TEXTS, HAM, SPAM
@@ -45,11 +45,10 @@ def written(path: Path, content: bytes | str) -> Path:
     return path
 
 
-def expected(folder: Path, text: str) -> float:
+def expected(folder: Path, text: str) -> Prediction:
     classifier = Classifier.load(folder, "cpu", "float32")
     windowed = encode_windows(text, classifier.max_tokens, 8)
-    verdicts = classifier.predict(windowed.windows)
-    return join_predictions(verdicts, truncated=windowed.truncated).spam_probability
+    return join_predictions(classifier.predict(windowed.windows), truncated=windowed.truncated)
 
 
 def test_a_run_goes_on_by_the_settings_that_it_began_with(
@@ -79,18 +78,19 @@ def test_text_of_more_windows_than_are_read_is_told(
 
 
 def test_texts_are_scored_in_their_order_whatever_their_length(
-    score: Score, tmp_path: Path
+    score: Score, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("SPAMGATE_SCORE_WEIGHT", "3")
     texts = [HAM, "word " * 1900, SPAM, "short", "prize " * 1400]
     path = written(tmp_path / "a.txt", "\n".join(texts[:3]) + "\n\n" + "\n".join(texts[3:]))
     results = score(path)
     assert [result["position"] for result in results] == [1, 2, 3, 5, 6]
     assert {result["source"] for result in results} == {str(path)}
     for result, text in zip(results, texts, strict=True):
-        spam = expected(tmp_path / "tiny", text)
-        assert result["probabilities"]["spam"] == pytest.approx(spam, abs=1e-5)
-        assert result["score"] == pytest.approx(5 * (2 * spam - 1), abs=1e-3)
-        assert result["label"] == ("spam" if spam > 0.5 else "ham")
+        told = expected(tmp_path / "tiny", text)
+        assert result["probabilities"]["spam"] == pytest.approx(told.spam_probability, abs=1e-5)
+        assert result["score"] == pytest.approx(6 * told.spam_probability - 3, abs=1e-3)
+        assert (result["label"], result["tokens"]) == (told.label, told.num_tokens)
         assert "text" not in result
     assert [result["windows"] > 1 for result in results] == [False, True, False, False, True]
     assert SPAM not in (tmp_path / "out.jsonl").read_text()
@@ -112,8 +112,8 @@ def test_every_format_gives_the_same_verdict(score: Score, tmp_path: Path) -> No
     names = [Path(result["source"]).name for result in results]
     assert names == ["a.csv"] * 2 + ["a.jsonl", "a.eml"] + ["a.mbox"] * 2 + ["1:2,S", "2", "plain"]
     assert [result["position"] for result in results] == [1, 2, 1, 1, 1, 2, 1, 1, 1]
-    spam = [result["probabilities"]["spam"] for result in results]
-    assert spam == pytest.approx([expected(tmp_path / "tiny", text)] * len(results), abs=1e-5)
+    told = [expected(tmp_path / "tiny", text).spam_probability] * len(results)
+    assert [r["probabilities"]["spam"] for r in results] == pytest.approx(told, abs=1e-5)
 
 
 def test_bad_records_are_told_and_stop_nothing(

@@ -1,19 +1,38 @@
 """The model card says what is so, and names a corpus only where it is that one."""
 
+import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
-from training.card import RunRecord, check_data, read_base_run, write_model_card
+from training.card import (
+    RunRecord,
+    check_data,
+    check_split,
+    circumstances,
+    read_base_run,
+    write_model_card,
+)
 from training.config import TrainConfig
-from training.corpora import CorpusError
+from training.corpora import CorpusError, Example, sha256_of
+from training.data import Splits
+from training.history import History
+from training.loop import Outcome, Snapshot, chosen_precision
 
+CPU = torch.device("cpu")
 STARTER = Path(__file__).parents[1] / "checkpoints" / "starter" / "run.json"
 
 
 def card(
-    folder: Path, config: TrainConfig, data_sha256: dict[str, str], *, has_table: bool = False
+    folder: Path,
+    config: TrainConfig,
+    data_sha256: dict[str, str],
+    *,
+    has_table: bool = False,
+    **changes: Any,
 ) -> str:
     cutoffs = ("ham_below", "spam_from", "blocks_0_1_percent", "blocks_1_percent")
     record = RunRecord(
@@ -30,6 +49,7 @@ def card(
         seeds=[],
         is_average=False,
     )
+    record = dataclasses.replace(record, **changes)
     write_model_card(folder / "README.md", "mine", config, record, has_table=has_table)
     return (folder / "README.md").read_text()
 
@@ -79,13 +99,68 @@ def test_snapshot_and_split_are_those_of_the_recipe(
     assert unsaid not in text
 
 
+def test_counts_and_cutoffs_stand_under_their_own_names(tmp_path: Path) -> None:
+    cutoffs = {"ham_below": 0.1, "spam_from": 0.6, "blocks_0_1_percent": 0.9}
+    facts = {"cutoffs": cutoffs | {"blocks_1_percent": 0.4}, "reliability": []}
+    counts = {"train": {"ham": 70, "spam": 30}, "test": {"ham": 8, "spam": 2}}
+    text = card(tmp_path, TrainConfig(), {}, facts=facts, counts=counts)
+    assert "| part | ham | spam |\n|---|---|---|\n| train | 70 | 30 |\n| test | 8 | 2 |\n" in text
+    for row in (
+        "| ham below | 0.1000 |",
+        "| spam from | 0.6000 |",
+        "| 0.1 % of ham from | 0.9000 |",
+        "| 1 % of ham from | 0.4000 |",
+    ):
+        assert row in text
+
+
+def test_a_record_is_of_the_run_that_was_made() -> None:
+    snapshot = Snapshot(7, 0.25)
+    outcome = Outcome(History(), snapshot, 12.34, 56.78, interrupted=True)
+    splits = Splits([Example("a", 1, "x")] * 3, [Example("b", 0, "x")], [])
+    record = RunRecord.of(splits, outcome, {}, {}, {"x": "1"}, [{"seed": 1}])
+    assert (record.best_step, record.best_validation_loss) == (7, 0.25)
+    assert (record.training_seconds, record.examples_per_second) == (12.3, 56.8)
+    assert record.counts["train"] == {"ham": 0, "spam": 3}
+    assert (record.interrupted, record.is_average) == (True, False)
+
+
+def test_all_seeds_of_an_average_are_told(tmp_path: Path) -> None:
+    seeds = [{"seed": 3}, {"seed": 11}]
+    text = card(tmp_path, TrainConfig(), {}, seeds=seeds, is_average=True)
+    assert "training seeds 3, 11." in text
+    assert "the average of the 2 runs' weights" in text
+
+
+def test_what_a_recipe_leaves_open_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher = tmp_path / "teacher.safetensors"
+    teacher.write_bytes(b"lessons")
+    monkeypatch.setattr("training.card.num_processes", lambda: 2)
+    config = TrainConfig(
+        base="random", trained="all", distillation=1.0, prefix_loss=0.5, teacher=str(teacher)
+    )
+    assert circumstances(config, CPU) == {
+        "base_sha256": None,
+        "teacher_sha256": sha256_of(teacher),
+        "device": "cpu",
+        "precision": chosen_precision("auto", CPU),
+        "processes": 2,
+    }
+
+
 def test_what_is_read_and_who_takes_it_is_told(tmp_path: Path) -> None:
     text = card(tmp_path, TrainConfig(), {}, has_table=True)
     assert "read at each text's last token, and a table of n-grams" in text
     assert "the service decides by the first two" in text
-    text = card(tmp_path, TrainConfig(read_token="mean"), {})
+    assert "long texts read in windows,\n" in text
+    assert "\n`openai-community/gpt2`; trained part: last_block;" in text
+    text = card(tmp_path, TrainConfig(read_token="mean", base="random"), {})
     assert "read at the mean of each text's tokens.\n" in text
     assert "the service does not take this checkpoint" in text
+    assert "\nrandom weights; trained part: last_block;" in text
+    text = card(tmp_path, TrainConfig(padding="longest", max_tokens=120), {})
+    assert "last token, with the padding that the training had.\n" in text
+    assert "texts cut after 120 tokens,\n" in text
 
 
 def test_every_corpus_is_one_that_the_run_was_made_from() -> None:
@@ -94,6 +169,25 @@ def test_every_corpus_is_one_that_the_run_was_made_from() -> None:
     check_data(run, "run", config, {"renamed": "1" * 64, "invented.jsonl": "3" * 64})
     with pytest.raises(CorpusError, match=r"made from one .*given: one .*, two \(SHA-256 3333"):
         check_data(run, "run", config, {"one": "1" * 64, "two": "3" * 64})
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"selection": "book"},
+        {"split_seed": 9},
+        {"train_fraction": 0.6},
+        {"validation_fraction": 0.2},
+    ],
+    ids=str,
+)
+def test_a_run_that_split_a_corpus_otherwise_is_refused(other: dict[str, object]) -> None:
+    config = TrainConfig()
+    run = {"data_sha256": {"one": "1" * 64}, "recipe": config.model_dump() | other}
+    check_split(run, "run", config, {"one": "2" * 64})
+    check_split(run, "run", TrainConfig.model_validate(other), {"one": "1" * 64})
+    with pytest.raises(CorpusError, match=f"run was trained with {next(iter(other))} = "):
+        check_split(run, "run", config, {"one": "1" * 64})
 
 
 def test_the_run_of_a_base_is_read_where_its_weights_are_kept(

@@ -1,6 +1,7 @@
 """Corpora: read as they were written, refused where they are not what they should be."""
 
 import csv
+import gzip
 import json
 import os
 import re
@@ -120,6 +121,17 @@ def test_json_line_of_another_form_is_a_clear_error(tmp_path: Path, line: str) -
     path.write_text(f'{{"label": "spam", "text": "win"}}\n{line}\n')
     with pytest.raises(CorpusError, match="line 2: expected a JSON object with label"):
         read_jsonl(path)
+
+
+def test_json_lines_may_be_packed(tmp_path: Path) -> None:
+    path = tmp_path / "texts.jsonl.gz"
+    packed = gzip.compress(b'{"label": "spam", "text": "win"}\n')
+    path.write_bytes(packed)
+    assert read_jsonl(path) == [Example("win", 1, "texts")]
+    for damaged in (b"not gzip", packed[:-9]):
+        path.write_bytes(damaged)
+        with pytest.raises(CorpusError, match="not a whole gzip file"):
+            read_jsonl(path)
 
 
 def test_a_table_is_read_as_json_lines_are(tmp_path: Path) -> None:

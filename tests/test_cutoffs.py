@@ -24,6 +24,13 @@ def test_quantile_of_equally_spaced_values() -> None:
     assert upper_quantile(values, 0.1) == 90
     assert upper_quantile(values[::-1], 0.105) == pytest.approx(89.5)
     assert upper_quantile(values, 0.01) == 99
+    assert upper_quantile(values, 0.015) == pytest.approx(98.5)
+
+
+def test_the_tail_is_drawn_from_the_ten_largest_alone() -> None:
+    values = np.concatenate([np.full(90, -50.0), np.arange(11.0)])
+    # Half a text of 101 lies above: as far beyond 10 as e-folds make of 5.5, the mean of 1 to 10.
+    assert upper_quantile(values, 0.5 / 102) == pytest.approx(10 + 5.5 * np.log(2))
 
 
 @pytest.mark.parametrize("num_texts", [200, 450, 2000])

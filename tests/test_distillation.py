@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 
 from model.checkpoint import load_classifier, load_language_model
@@ -62,6 +63,25 @@ def test_the_loss_is_what_the_least_squares_leave(
     with torch.no_grad():
         transformer.wte.weight.add_(torch.randn_like(transformer.wte.weight))
     assert kept.loss(transformer).item() > 2 * max(losses)
+
+
+def test_processes_draw_texts_of_their_own_and_their_losses_add_up(
+    lessons: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distillation, "_TOKENS", 50)
+    transformer = load_language_model(tiny_base).transformer
+
+    def first_loss() -> float:
+        return Distillation(transformer, Lessons(lessons), 0, CPU).loss(transformer).item()
+
+    losses = [first_loss()]
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    for rank in range(2):
+        monkeypatch.setattr(dist, "get_rank", lambda rank=rank: rank)
+        losses.append(first_loss())
+    assert losses[1] == pytest.approx(losses[0] / 2)
+    assert losses[2] != losses[1]
 
 
 def test_a_run_that_distils_keeps_what_another_forgets(tmp_path: Path, lessons: Path) -> None:

@@ -62,6 +62,7 @@ def network(monkeypatch: pytest.MonkeyPatch) -> Any:
     sizes = {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2}
     config = transformers.LlamaConfig(vocab_size=50, num_hidden_layers=18, **sizes)
     language_model = transformers.LlamaForCausalLM(config).eval()
+    torch.nn.init.uniform_(language_model.model.norm.weight, 0.2, 5.0)  # what is not seen
     whole = copy.deepcopy(language_model.model)
     monkeypatch.setattr(teacher, "teacher_folder", lambda: Path("."))
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
@@ -102,6 +103,11 @@ def test_the_token_that_is_only_guessed_is_not_seen(network: Any) -> None:
     """A window of n guesses has n rows in a batch: one more would be the next window's."""
     cut = [ENDOFTEXT, *encode("see you at home", 9)[0]]
     assert dict(token_states([cut]))[0].places.tolist() == [3]
+
+
+def test_tokens_beyond_the_most_are_not_seen(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(teacher, "MOST_TOKENS", 4)  # ENDOFTEXT, "see", " you", " at"
+    assert dict(token_states([WINDOWS[1]]))[0].places.tolist() == [3]
 
 
 def test_texts_are_batched_once_each_and_few_tokens_at_a_time() -> None:

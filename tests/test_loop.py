@@ -18,7 +18,7 @@ from training.config import TrainConfig, TrainingError, load_config
 from training.corpora import read_sms
 from training.data import make_loader, split_examples
 from training.loop import Outcome, Snapshot, Trainer, _OutOfPatience, autocast, chosen_precision
-from training.muon import Muon
+from training.muon import Muon, orthogonalize
 from training.optimizer import make_optimizers, parameter_groups, schedule
 
 CPU = torch.device("cpu")
@@ -259,7 +259,7 @@ def test_muon_takes_the_trained_matrices_of_the_blocks_and_adamw_the_rest() -> N
     model.get_submodule("transformer.h.0").requires_grad_(False)
     config = TrainConfig(embedding_rate=0.5, learning_rate=1e-3)
     groups = parameter_groups(model, config)
-    adamw, muon = make_optimizers("muon", model.transformer, groups, 0.1)
+    adamw, muon = make_optimizers("muon", model.transformer, groups, 0.1, betas=(0.8, 0.9))
     names = {parameter: name for name, parameter in model.named_parameters()}
     taken, left = (
         [names[p] for group in optimizer.param_groups for p in group["params"]]
@@ -270,6 +270,9 @@ def test_muon_takes_the_trained_matrices_of_the_blocks_and_adamw_the_rest() -> N
     assert sorted(taken + left) == sorted(n for n, p in model.named_parameters() if p.requires_grad)
     assert [group["lr"] for group in muon.param_groups] == [1e-3]
     assert [group["lr"] for group in adamw.param_groups] == [5e-4, 1e-3]
+    assert [group["betas"] for group in adamw.param_groups] == [(0.8, 0.9)] * 2
+    every = adamw.param_groups + muon.param_groups
+    assert [group["weight_decay"] for group in every] == [0.1] * 3
 
 
 def test_muon_steps_every_direction_of_a_matrix_alike() -> None:
@@ -307,6 +310,10 @@ def test_muon_in_float32_steps_as_torch_does_in_bfloat16(
         stepped.append(matrix.detach() - start)
     assert not stepped[0].equal(stepped[1])
     assert (stepped[0] - stepped[1]).norm() < 0.02 * stepped[0].norm()
+
+
+def test_muon_makes_no_step_of_a_gradient_of_zero() -> None:
+    assert orthogonalize(torch.zeros(3, 2)).equal(torch.zeros(3, 2))
 
 
 def test_prefix_loss_is_the_mean_over_every_beginning_of_each_text() -> None:

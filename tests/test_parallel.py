@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from safetensors.torch import load_file
 
 from benchmarks.server import free_port
+from model.packing import pack
 from tests.tiny_training import synthetic_lines
 from training.config import TrainingError, load_config
 from training.corpora import read_sms
-from training.parallel import processes
+from training.data import Batch
+from training.parallel import check_batch_size, processes, share_of
 from training.run import finetune
 
 # Shares of different size and weight; frozen blocks and kept activations; a loss at every token;
@@ -90,6 +93,37 @@ def test_more_processes_than_gpus_are_refused_before_they_meet(
         processes(torch.device("cuda")),
     ):
         pass
+
+
+def test_each_process_takes_its_texts_and_all_that_belongs_to_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    texts = [[0, 1, 2], [3], [4, 5], [6, 7, 8, 9], [10]]  # each token's number is its place
+    places = torch.arange(11)
+    labels = torch.tensor([10, 11, 12, 13, 14])
+    whole = Batch(pack(texts, causal=False), labels, places, places[:, None].float(), -places)
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    for rank, own in enumerate(([0, 2, 4], [1, 3])):
+        monkeypatch.setattr(dist, "get_rank", lambda rank=rank: rank)
+        share = share_of(whole)
+        tokens = [token for number in own for token in texts[number]]
+        assert share.packed.input_ids.tolist() == tokens
+        assert list(share.packed.lengths) == [len(texts[number]) for number in own]
+        assert share.packed.causal is False
+        assert share.labels.tolist() == [10 + number for number in own]
+        assert share.hidden is not None
+        assert share.log_odds is not None
+        for rows in (share.token_labels, share.hidden[:, 0], -share.log_odds):
+            assert rows.tolist() == tokens
+
+
+def test_a_batch_has_a_text_for_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    check_batch_size(2)
+    with pytest.raises(TrainingError, match="batch_size is 1, 2 processes need a text each"):
+        check_batch_size(1)
 
 
 @pytest.mark.slow

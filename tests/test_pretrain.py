@@ -1,6 +1,5 @@
 """Pretraining: documents and windows, generation, resume, whole runs."""
 
-import gzip
 import json
 import os
 import signal
@@ -20,7 +19,7 @@ from tests.conftest import TINY
 from tests.tiny_training import synthetic_lines
 from training import finetune, pretrain
 from training.config import TrainingError, read_recipe
-from training.corpora import CorpusError, Source, read_jsonl, read_mail_folder
+from training.corpora import Source
 from training.documents import TextSplit, batches, read_sources, windows
 from training.generate import generate, next_token_logits
 from training.pretrain_config import PretrainConfig
@@ -59,45 +58,6 @@ def language_model(seed: int = 0) -> GPT2LMHeadModel:
     model = GPT2LMHeadModel(TINY)
     init_weights(model, TINY)
     return model.eval()
-
-
-# Corpora
-
-
-def test_jsonl_and_mail_are_read(tmp_path: Path) -> None:
-    path = tmp_path / "c.jsonl.gz"
-    lines = [{"label": "spam", "text": "\ufeffwin"}, {"label": "ham", "text": "\ufeff"}]
-    path.write_bytes(gzip.compress("\n".join(map(json.dumps, lines)).encode()))
-    assert [(e.text, e.label) for e in read_jsonl(path)] == [("win", 1)]
-    for group, subject in (("easy-ham-1", "lunch"), ("spam-2", "prize")):
-        (tmp_path / "mail" / group).mkdir(parents=True)
-        message = f"Subject: {subject}\n\nbody\n".encode()
-        (tmp_path / "mail" / group / "1.txt").write_bytes(message)
-    assert [(e.text, e.label) for e in read_mail_folder(tmp_path / "mail")] == [
-        ("lunch\n\nbody", 0),
-        ("prize\n\nbody", 1),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        (
-            "a.jsonl",
-            b'{"label": "ham", "text": "a"}\n{"label": "maybe"}',
-            "line 2: expected a JSON",
-        ),
-        ("a.jsonl", b"[]", "line 1: expected a JSON"),
-        ("a.jsonl.gz", b"not gzip", "not a whole gzip file"),
-        ("a.jsonl.gz", gzip.compress(b"cut short" * 99, mtime=0)[:-9], "not a whole gzip file"),
-    ],
-)
-def test_unreadable_jsonl_is_a_clear_error(
-    tmp_path: Path, name: str, content: bytes, message: str
-) -> None:
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(CorpusError, match=message):
-        read_jsonl(tmp_path / name)
 
 
 # Generation

@@ -80,6 +80,11 @@ def test_a_started_service_answers_and_ends_at_sigterm(save_tiny: Callable[..., 
         assert reply.status_code == 200
         assert len(reply.json()["results"]) == 2
         assert reply.headers["connection"] == "keep-alive"
+        assert "server" not in reply.headers
+        # Of which uvicorn by itself drops the body.
+        aside = {"connection": "upgrade", "upgrade": "h2c"}
+        reply = httpx.post(f"{address}/classify", json={"texts": [SPAM]}, headers=aside)
+        assert reply.status_code == 200
         process.send_signal(signal.SIGHUP)  # loads the same folder anew
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)
@@ -203,6 +208,25 @@ def test_the_time_to_drain_is_given_once(
     assert server.config.timeout_graceful_shutdown == 5
 
 
+def test_probes_see_the_end_come_before_work_is_waited_for_and_the_port_closed(
+    save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server(make_settings(save_tiny(), drain_seconds=20))
+    order: list[tuple[object, bool]] = []
+
+    async def sleep(seconds: float) -> None:
+        order.append((seconds, server.should_exit))
+
+    async def drain() -> None:
+        order.append(("drain", server.should_exit))
+
+    monkeypatch.setattr("app.server.asyncio.sleep", sleep)
+    monkeypatch.setattr(server._service, "drain", drain)
+    asyncio.run(server._drain())
+    assert order == [(0.5, False), ("drain", False)]
+    assert server.should_exit
+
+
 def test_who_drains_says_at_once_that_connections_end(
     save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,6 +238,10 @@ def test_who_drains_says_at_once_that_connections_end(
     asyncio.run(server._drain())
     assert server.server_state.default_headers == [date, (b"connection", b"close")]
     assert server.config.encoded_headers == [(b"connection", b"close")]
+
+
+def test_idle_connections_outlive_those_of_rspamd(save_tiny: Callable[..., Path]) -> None:
+    assert Server(make_settings(save_tiny())).config.timeout_keep_alive > 60
 
 
 def test_a_signal_before_the_service_has_started_ends_it(save_tiny: Callable[..., Path]) -> None:
@@ -244,10 +272,10 @@ def test_a_second_signal_ends_at_once_but_not_one_that_a_worker_gets_twice(
     async def scenario() -> tuple[bool, bool]:
         nonlocal now
         server.handle_exit(signal.SIGTERM, None)
-        at_first = server.force_exit
+        at_first = server.should_exit or server.force_exit
         now += seconds_later
         server.handle_exit(signal.SIGTERM, None)
-        return at_first, server.force_exit
+        return at_first, server.should_exit and server.force_exit
 
     monkeypatch.setattr("app.server.monotonic", lambda: now)
     monkeypatch.setattr("app.server.is_worker", lambda: in_worker)

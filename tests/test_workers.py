@@ -1,5 +1,6 @@
 """Several workers behind one port: one set of metrics, the dead replaced, one end for all."""
 
+import asyncio
 import os
 import re
 import signal
@@ -9,13 +10,18 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
 
+from app.main import _work_beside_others, create_app
+from app.service import MODEL_FAILED
 from app.settings import SettingsError, read_settings
 from app.workers import Workers, listen, url_of
 from tests.conftest import HAM, SPAM
+from tests.serving import make_settings
 from tests.test_process import read_address, served, start, wait_healthy
 
 ALL_READY_SECONDS = 60
@@ -284,3 +290,26 @@ def test_an_admin_key_would_reach_one_worker_alone() -> None:
     with pytest.raises(SettingsError, match="send SIGHUP") as error:
         read_settings(["--workers", "2", "--admin-key", "top-secret"])
     assert "top-secret" not in str(error.value)
+
+
+def test_a_worker_takes_no_connection_before_it_has_a_model(
+    save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> bool:
+        async with app.router.lifespan_context(app):
+            return app.state.service.engine is not None
+
+    monkeypatch.setattr("app.main.is_worker", lambda: True)
+    monkeypatch.setattr("app.main.is_orphan", lambda: False)
+    app = create_app(make_settings(save_tiny()))
+    assert asyncio.run(scenario())
+
+
+def test_a_worker_tells_its_state_until_its_parent_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    is_orphan = iter((False, False, True))
+    monkeypatch.setattr("app.main.is_orphan", lambda: next(is_orphan))
+    monkeypatch.setattr("app.main._PUBLISH_SECONDS", 0)
+    told: list[object] = []
+    service: Any = SimpleNamespace(publish_state=lambda: told.append("state"))
+    asyncio.run(_work_beside_others(service, told.append))
+    assert told == ["state", "state", MODEL_FAILED]

@@ -21,10 +21,10 @@ from model.checkpoint import Checkpoint, CheckpointError, load_classifier
 from model.classifier import pick_device
 from model.gpt2 import GPT2ForSequenceClassification
 from model.ngrams import NgramTable
-from training.card import SPLIT_KEYS, RunRecord, check_data, recorded_recipe
+from training.card import SPLIT_KEYS, RunRecord, check_data, other_version, recorded_recipe
 from training.command import add_device, add_run_data, check_new, exit_code
 from training.config import TrainConfig
-from training.corpora import CORPORA, read_corpora
+from training.corpora import read_corpora
 from training.data import split_examples
 from training.evaluate import as_table
 from training.finetune import save_run
@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the average as a checkpoint folder. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m training.average", description=__doc__)
     parser.add_argument("runs", nargs="+", help="checkpoint folders of training.finetune")
-    add_run_data(parser, CORPORA)
+    add_run_data(parser)
     parser.add_argument("--out", type=Path, required=True, help="new folder")
     add_device(parser)
     options = parser.parse_args(arguments)
@@ -142,10 +142,7 @@ def _check_record(checkpoint: Checkpoint) -> None:
         _outcome([checkpoint])
         _told([checkpoint])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(
-            f"the run.json of {checkpoint.name} is not of this version of training.finetune: "
-            f"{error}."
-        ) from error
+        raise other_version(checkpoint.name, error) from error
 
 
 def _outcome(checkpoints: Sequence[Checkpoint]) -> Outcome:

@@ -4,11 +4,9 @@ And what an earlier run wrote there, read again: its recipe, and what it has lea
 """
 
 import dataclasses
-import platform
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from pydantic import ValidationError
 from model.checkpoint import CheckpointError, hash_files
 from model.folders import read_json, write_json
 from model.hub import resolve
+from training.command import versions
 from training.config import TrainConfig
 from training.corpora import CorpusError, Source, sha256_of
 from training.cutoffs import ReliabilityBin, as_reliability_table
@@ -112,10 +111,9 @@ class RunRecord:
 
 def write_run_json(path: Path, config: TrainConfig, record: RunRecord) -> None:
     """Everything needed to repeat the run and to judge it."""
-    versions = {name: version(name) for name in ("torch", "tiktoken", "numpy", "scikit-learn")}
     facts = {
         "recipe": config.model_dump(),
-        "versions": {"python": platform.python_version()} | versions,
+        "versions": versions("torch", "tiktoken", "numpy", "scikit-learn"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     fields = dataclasses.asdict(record)
@@ -183,10 +181,14 @@ def recorded_recipe(run: dict[str, Any] | None, name: str) -> TrainConfig:
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(map(str, ("recipe", *problem["loc"])))
-        raise CheckpointError(
-            f"the run.json of {name} is not of this version of training.finetune: {place}: "
-            f"{problem['msg']}."
-        ) from error
+        raise other_version(name, f"{place}: {problem['msg']}") from error
+
+
+def other_version(name: str, problem: object) -> CheckpointError:
+    """The error of a checkpoint whose run.json this version cannot read."""
+    return CheckpointError(
+        f"the run.json of {name} is not of this version of training.finetune: {problem}."
+    )
 
 
 def check_data(

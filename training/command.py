@@ -1,15 +1,17 @@
 """What commands of training share: how they are told device and sources, where results go, and
 how they end, or go on in spite of Ctrl-C.
 
-And how a path is written down in what they record.
+And how paths and versions are written down in what they record.
 """
 
 import argparse
 import errno
+import platform
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -17,6 +19,7 @@ import torch
 from model.checkpoint import CheckpointError
 from model.classifier import DeviceError
 from training.config import TrainingError
+from training.corpora import CORPORA, KINDS
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
@@ -24,25 +27,25 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: auto)")
 
 
-def add_sources(parser: argparse.ArgumentParser, kinds: Iterable[str]) -> None:
+def add_sources(parser: argparse.ArgumentParser) -> None:
     """Adds ``--data`` of the commands that read texts without labels."""
     parser.add_argument(
         "--data",
         action="append",
         required=True,
         metavar="KIND=PATH",
-        help=f"what to read, again for each source; KIND is one of {', '.join(kinds)}",
+        help=f"what to read, again for each source; KIND is one of {', '.join(KINDS)}",
     )
 
 
-def add_run_data(parser: argparse.ArgumentParser, kinds: Iterable[str]) -> None:
+def add_run_data(parser: argparse.ArgumentParser) -> None:
     """Adds ``--data`` of the commands that read again what a run was made from."""
     parser.add_argument(
         "--data",
         action="append",
         default=[],
         metavar="[KIND=]PATH",
-        help=f"the runs' data, as for training.finetune; KIND is one of {', '.join(kinds)}",
+        help=f"the runs' data, as for training.finetune; KIND is one of {', '.join(CORPORA)}",
     )
 
 
@@ -74,6 +77,11 @@ def check_folder(out: Path) -> None:
 def portable(path: str | Path) -> str:
     """The last part of an absolute path, all else as it is: for a command that is written down."""
     return Path(path).name if Path(path).is_absolute() else str(path)
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Python's version, and those of these packages."""
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
 
 class CtrlC:

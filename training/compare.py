@@ -11,12 +11,10 @@ the recipe draws. What a checkpoint or base has learnt from, by its run.json, is
 
 import argparse
 import dataclasses
-import platform
 import statistics
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +25,7 @@ from model.classifier import pick_device
 from model.folders import write_json
 from training.baselines import fit_baselines
 from training.card import check_foreign, check_split, read_base_run, read_run
-from training.command import add_device, check_folder, exit_code, portable
+from training.command import add_device, check_folder, exit_code, portable, versions
 from training.config import (
     ConfigError,
     TrainConfig,
@@ -349,8 +347,7 @@ def _as_json(
 ) -> dict[str, object]:
     return {
         "command": _command(options),
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("torch", "numpy", "scikit-learn")},
+        "versions": versions("torch", "numpy", "scikit-learn"),
         "recipe": config.model_dump(),
         "data_sha256": sha256,
         "mean_and_deviation": summary,

@@ -23,7 +23,7 @@ from torch import Tensor
 from model.folders import write_json
 from training.command import add_sources, check_folder, exit_code
 from training.config import ConfigError, TrainingError, read_recipe
-from training.corpora import KINDS, Source
+from training.corpora import Source
 from training.documents import TextSplit, batches, read_sources
 from training.memory import peak_memory_bytes
 from training.pretrain_config import PretrainConfig
@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m training.compare_output_layers", description=__doc__
     )
     parser.add_argument("recipe", type=Path, help="TOML file, see training/configs/pretrain/")
-    add_sources(parser, KINDS)
+    add_sources(parser)
     parser.add_argument("--steps", type=int, help="instead of the recipe's")
     parser.add_argument("--layers", nargs="+", default=_LAYERS, help=f"of {' '.join(_LAYERS)}")
     parser.add_argument("--out", type=Path, help="JSON file (default: none)")

@@ -1,12 +1,12 @@
 """What the base has learnt from a teacher, kept while it learns to tell spam from ham."""
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
 from model.gpt2 import GPT2Model
 from training.features import Lesson, Lessons
+from training.parallel import num_processes, rank
 
 # Of a batch: a third of what a step of 32 texts reads.
 _TOKENS = 1000
@@ -34,9 +34,6 @@ class Distillation:
             seed: of the order in which texts are drawn; each process under torchrun has its own.
             device: where to compute.
         """
-        self._processes, rank = 1, 0
-        if dist.is_initialized():
-            self._processes, rank = dist.get_world_size(), dist.get_rank()
         self._device = device
         first = lessons.batches(_TOKENS, seed)
         pairs = [self._states(transformer, next(first)) for _ in range(_FIRST_BATCHES)]
@@ -46,12 +43,12 @@ class Distillation:
             gram = extended.T @ extended + _RIDGE * torch.eye(extended.shape[1], device=device)
             solved = torch.linalg.solve(gram, extended.T @ features)  # (C + 1, K)
         self._weight, self._bias = solved[:-1], solved[-1]
-        self._batches = lessons.batches(_TOKENS, seed + 1000 * (rank + 1))
+        self._batches = lessons.batches(_TOKENS, seed + 1000 * (rank() + 1))
 
     def loss(self, transformer: GPT2Model) -> Tensor:
         """Of the next texts; 1 would be that of guessing means. Processes' losses add up to it."""
         states, features = self._states(transformer, next(self._batches))
-        return F.mse_loss(states @ self._weight + self._bias, features) / self._processes
+        return F.mse_loss(states @ self._weight + self._bias, features) / num_processes()
 
     def _states(self, transformer: GPT2Model, lesson: Lesson) -> tuple[Tensor, Tensor]:
         lesson = lesson.to(self._device)

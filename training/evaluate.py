@@ -286,24 +286,21 @@ FIGURES = {
 }
 
 
-def as_cells(systems: Sequence[Measured]) -> list[list[str]]:
-    """One row a metric: its name, then for each system the value with its interval, if any."""
-    rows = [["texts", *(str(system.value.texts) for system in systems)]]
-    for metric, (name, form) in FIGURES.items():
-        rows.append([name, *(_cell(system, metric, form) for system in systems)])
-    return rows
-
-
-def _cell(measured: Measured, metric: str, form: str) -> str:
-    value = f"{getattr(measured.value, metric):{form}}"
-    interval = measured.interval(metric)
-    return f"{value} ({interval[0]:{form}} to {interval[1]:{form}})" if interval else value
+def as_cell(measured: Measured, metric: str) -> tuple[str, str]:
+    """A metric's value as it is printed, and its interval, empty where it has none."""
+    form = FIGURES[metric][1]
+    ends = measured.interval(metric) or ()
+    return f"{getattr(measured.value, metric):{form}}", " to ".join(f"{end:{form}}" for end in ends)
 
 
 def as_long_table(systems: dict[str, Measured]) -> str:
     """A Markdown table of every metric with its interval, one column a system."""
+    rows = {"texts": [str(measured.value.texts) for measured in systems.values()]}
+    for metric, (name, _) in FIGURES.items():
+        cells = (as_cell(measured, metric) for measured in systems.values())
+        rows[name] = [f"{value} ({interval})" if interval else value for value, interval in cells]
     lines = [f"| | {' | '.join(systems)} |", "|---|" + "---|" * len(systems)]
-    lines += [f"| {' | '.join(cells)} |" for cells in as_cells(list(systems.values()))]
+    lines += [f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items()]
     return "\n".join(lines)
 
 

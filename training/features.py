@@ -29,7 +29,7 @@ from model.packing import PackedBatch, pack
 from model.published import write_tensors
 from training.command import add_sources, check_new, exit_code
 from training.config import TrainingError, read_recipe
-from training.corpora import KINDS, Source
+from training.corpora import Source
 from training.documents import TextSplit, Window, read_sources
 from training.pretrain_config import PretrainConfig
 from training.teacher import MOST_TOKENS, TokenStates, token_states
@@ -222,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("recipe", type=Path, help="TOML file, see training/configs/pretrain/")
-    add_sources(parser, KINDS)
+    add_sources(parser)
     parser.add_argument("--out", type=Path, required=True, help="file to write (.safetensors)")
     options = parser.parse_args(arguments)
     return exit_code("training.features", lambda: _run(options))

@@ -57,9 +57,14 @@ def _own_gpu(local_rank: int, num_gpus: int) -> torch.device:
     return torch.device("cuda", local_rank)
 
 
+def rank() -> int:
+    """Which of the processes this is, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
 def is_first() -> bool:
     """Whether this process prints and saves."""
-    return not dist.is_initialized() or dist.get_rank() == 0
+    return rank() == 0
 
 
 def num_processes() -> int:
@@ -73,9 +78,9 @@ def check_batch_size(batch_size: int) -> None:
     Raises:
         TrainingError: such a batch.
     """
-    if dist.is_initialized() and batch_size < dist.get_world_size():
+    if batch_size < num_processes():
         raise TrainingError(
-            f"batch_size is {batch_size}, {dist.get_world_size()} processes need a text each."
+            f"batch_size is {batch_size}, {num_processes()} processes need a text each."
         )
 
 
@@ -83,7 +88,7 @@ def share_of(batch: Batch) -> Batch:
     """This process's texts of a batch: alone, all of them."""
     if not dist.is_initialized():
         return batch
-    chosen = range(dist.get_rank(), len(batch.labels), dist.get_world_size())
+    chosen = range(rank(), len(batch.labels), num_processes())
     starts = batch.packed.cu_seqlens.tolist()
     rows = [torch.arange(starts[i], starts[i + 1]) for i in chosen]
     texts = [batch.packed.input_ids[own].tolist() for own in rows]

@@ -6,12 +6,10 @@ it, in ``OUT.unfinished``: after Ctrl-C or a crash the same command with ``--res
 """
 
 import argparse
-import platform
 import shutil
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -19,9 +17,9 @@ import torch
 from model.checkpoint import CheckpointError, save_language_model
 from model.classifier import pick_device
 from model.folders import new_folder, write_json
-from training.command import add_device, add_sources, check_new, exit_code
+from training.command import add_device, add_sources, check_new, exit_code, versions
 from training.config import TrainingError, read_recipe
-from training.corpora import KINDS, Source
+from training.corpora import Source
 from training.documents import TextSplit, read_sources
 from training.features import Lessons
 from training.pretrain_config import PretrainConfig
@@ -36,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("recipe", type=Path, help="TOML file, see training/configs/pretrain/")
-    add_sources(parser, KINDS)
+    add_sources(parser)
     parser.add_argument("--base", help="folder to go on from, instead of the recipe's")
     parser.add_argument(
         "--teacher", type=Path, help="file of training.features, where the recipe distils"
@@ -112,10 +110,9 @@ def save_base(
     Raises:
         CheckpointError: the folder exists.
     """
-    versions = {name: version(name) for name in ("torch", "tiktoken", "numpy")}
     facts = {
         "recipe": trainer.config.model_dump(mode="json"),
-        "versions": {"python": platform.python_version()} | versions,
+        "versions": versions("torch", "tiktoken", "numpy"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": str(trainer.device),
         "tokens": _token_counts(trainer.texts),

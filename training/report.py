@@ -24,12 +24,12 @@ from model.classifier import pick_device
 from model.gpt2 import LABELS
 from model.hub import resolve
 from training.baselines import fit_baselines
-from training.card import other_data, recorded_recipe
+from training.card import other_data, other_version, recorded_recipe
 from training.command import add_device, add_run_data, check_folder, exit_code
 from training.config import TrainConfig
-from training.corpora import CORPORA, read_corpora
+from training.corpora import read_corpora
 from training.data import Splits, split_examples
-from training.evaluate import FIGURES, Measured, measure_with_intervals
+from training.evaluate import FIGURES, Measured, as_cell, measure_with_intervals
 from training.history import AccuracyPoint, History, LossPoint
 from training.plots import (
     draw_accuracies,
@@ -112,10 +112,7 @@ def load_run(folder: Path, places: Sequence[str], device: torch.device) -> Run:
         )
         sha256 = dict(facts["data_sha256"])
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"the run.json of {checkpoint.name} is not of this version of training.finetune: "
-            f"{error}."
-        ) from error
+        raise other_version(checkpoint.name, error) from error
     corpus = read_corpora(places, config)
     if sorted(corpus.sha256.values()) != sorted(sha256.values()):
         raise other_data(checkpoint.name, sha256, corpus.sha256)
@@ -184,7 +181,7 @@ def render(run: Run, *, show_texts: bool) -> str:
 def _headlines(measured: Measured) -> list[tuple[str, str, str]]:
     """Name, value and interval of the figures that one looks for first."""
     names = ("accuracy", "spam_caught", "ham_blocked", "mcc", "spam_missed_at_1_percent")
-    return [(FIGURES[name][0], *_cell(measured, name)) for name in names]
+    return [(FIGURES[name][0], *as_cell(measured, name)) for name in names]
 
 
 def _rows(
@@ -192,15 +189,9 @@ def _rows(
 ) -> list[tuple[str, list[tuple[str, str]]]]:
     """For each metric its name and, by system, value and interval."""
     return [
-        (FIGURES[metric][0], [_cell(measured, metric) for measured in systems.values()])
+        (FIGURES[metric][0], [as_cell(measured, metric) for measured in systems.values()])
         for metric in metrics
     ]
-
-
-def _cell(measured: Measured, metric: str) -> tuple[str, str]:
-    form = FIGURES[metric][1]
-    ends = measured.interval(metric) or ()
-    return f"{getattr(measured.value, metric):{form}}", " to ".join(f"{end:{form}}" for end in ends)
 
 
 def _image(figure: Figure) -> Markup:
@@ -215,7 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the page. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m training.report", description=__doc__)
     parser.add_argument("run", type=Path, help="folder that training.finetune wrote")
-    add_run_data(parser, CORPORA)
+    add_run_data(parser)
     parser.add_argument("--out", type=Path, help="file to write (default: RUN/report.html)")
     parser.add_argument(
         "--show-texts", action="store_true", help="print the texts of the worst errors as well"

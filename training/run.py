@@ -1,4 +1,4 @@
-"""One training run: examples in, a measured classifier out. Knows no file but the base's."""
+"""One training run: examples in, a measured classifier out. No files but base and teacher's."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
