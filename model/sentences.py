@@ -15,11 +15,16 @@ _CAPITALS = 9
 _FEWEST_CAPITALS = 4
 _NO_CAPITALS = bytes(set(range(128)) - set(range(ord("A"), ord("Z") + 1)))
 _NO_SMALL = bytes(set(range(128)) - set(range(ord("a"), ord("z") + 1)))
-_TO_SMALL = {ord(letter): letter.lower() for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
+# Latin letters, with accents and without; a capital dotted I would become two characters.
+_TO_SMALL = {
+    code: chr(code).lower()
+    for code in (*range(0x41, 0x5B), *range(0xC0, 0x250), *range(0x1E00, 0x1F00))
+    if len(chr(code).lower()) == 1
+}
 # Whole words, not parts of links, addresses and file names.
-_WORD = re.compile(r"(?<![^\s\"'(\[])[a-z]{2,}+(?![@_/-]|[.:][^\s\"])")
+_WORD = re.compile(r"(?<![^\s\"'(\[])[a-z]{2,}+(?![@/-]|[^\W\d]|[.:][^\s\"])")
 # What stands between two words, or before the first, and the next letter.
-_BETWEEN_WORDS = re.compile(r"(?:\A\W*+|(?<=\w)\W++)(?!https?:|www\.)[a-z]")
+_BETWEEN_WORDS = re.compile(r"(?:\A\W*+|(?<=\w)\W++)(?!https?:|www\.)[a-zà-öø-žḁ-ỿ]")
 _SENTENCE_END = re.compile(r"[.!?]\s|\n\s*\n")
 # Lines this long go on in the next one, unless a sentence ends there.
 _FULL_LINE = 50

@@ -163,6 +163,8 @@ def test_marks_are_put_together_where_all_stand_apart(apart: str, together: str)
     ("typed", "read"),
     [
         ("WIN CASH NOW! CALL 0900.\nI AM BOB", "Win cash now! Call 0900.\nI am Bob"),
+        ("ŻÓŁTY LIST. ÉTÉ? IHRE BESTÄTIGUNG", "Żółty list. Été? Ihre bestätigung"),
+        ("dvdä, the dvd", "Dvdä, the DVD"),  # no beginning of a word is a name
         ('call me. i am home? "yes"\n  ok', 'Call me. I am home? "Yes"\n  Ok'),
         (
             "CLAIM YOUR FREE CASH PRIZE NOW, MUM, DAD AND BOB, AT ab.co",
@@ -179,7 +181,7 @@ def test_marks_are_put_together_where_all_stand_apart(apart: str, together: str)
         ("see\nhttp://a.de and. www.b.de", "See\nhttp://a.de and. www.b.de"),
         (f"so{' and so' * 8},\nhe", f"So{' and so' * 8},\nhe"),
         (f"so{' and so' * 8},\n\nhe.\nhe", f"So{' and so' * 8},\n\nHe.\nHe"),
-        ("éa straße", "éa straße"),
+        ("éa straße", "Éa straße"),
         ("привет", "привет"),
     ],
 )
