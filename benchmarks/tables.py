@@ -34,8 +34,9 @@ def render() -> str:
         *_peers(_read("peers_starter")),
         "",
         "The starter beside bag-of-words models trained on the same texts, invented ones too, on "
-        "its test part and on Enron-Spam, of which none was trained on, less what nearly equals a "
-        f"text of the others (`{starter['command']}`):",
+        "its test part, on Enron-Spam and on 758 invented messages of today "
+        "(`benchmarks/messages`), of which none was trained on, less what nearly equals a text of "
+        f"the others (`{starter['command']}`):",
         "",
         "| texts | system | MCC | F1 | spam caught | ham blocked | ROC AUC |",
         "|---|---|---|---|---|---|---|",
@@ -48,17 +49,17 @@ def render() -> str:
             if system == "spamgate" and texts in runs["mean_and_deviation"]:
                 of_runs = runs["mean_and_deviation"][texts][system]
                 cells = ["{:.4f} ± {:.4f}".format(*of_runs[name]) for name in names]
-                lines.append(f"| {texts} | one seed instead of four* | {' | '.join(cells)} |")
+                lines.append(f"| {texts} | one run of the third step* | {' | '.join(cells)} |")
     lines += [
         "",
-        "\\* Mean and standard deviation of five runs of the third step, four of which make the "
-        "starter; all with one table, and judged before HTML's names of characters were read "
-        "(`benchmarks/results/starter_runs.json` has the command).",
+        "\\* Mean and standard deviation of five runs of the third step, four of which make half "
+        "of the starter; all with the table of then, and judged before HTML's names of characters "
+        "were read (`benchmarks/results/starter_runs.json` has the command).",
         "",
         "Trained without the labels of one of the three, tested on it and on Enron-Spam; all "
-        "systems have the 40,021 invented messages of `training/synthetic.jsonl`, `further.jsonl` "
-        "and `everyday.jsonl`, too; the network reads everything once, from `checkpoints/base`, "
-        "and gets a table: the first of the starter's three steps. That base has read the training "
+        "systems had the 40,021 invented messages of `training/synthetic.jsonl`, `further.jsonl` "
+        "and `everyday.jsonl`, too; the network read everything once, from `checkpoints/base`, "
+        "and got a table: the first of the starter's three steps. That base has read the training "
         f"part of all three as plain text (`{without['command']}`):",
         "",
         "| texts | system | F1 | ROC AUC |",

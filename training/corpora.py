@@ -148,7 +148,8 @@ def read_jsonl(path: Path) -> list[Example]:
     """One JSON object a line with ``label`` (ham or spam) and ``text``; gzipped if named .gz.
 
     U+FEFF is left out: a mark of how the texts were stored, not of what they say. So are texts that
-    are empty then.
+    are empty then. Invented names under .example get an ending that mail has: a network would learn
+    that such a name means spam.
 
     Raises:
         CorpusError: a file or a line that is not of that form.
@@ -186,19 +187,12 @@ def _labelled(
         raise CorpusError(
             f"{path}, line {number}: expected {form} with label (ham or spam) and text."
         ) from error
-    return Example(text.replace("\ufeff", ""), label, path.name.partition(".")[0])
+    return Example(renamed(text.replace("\ufeff", "")), label, path.name.partition(".")[0])
 
 
 def read_training_only(path: Path) -> list[Example]:
-    """As ``read_jsonl``, for the training part alone.
-
-    Invented names under .example get an ending that mail has: a network would learn that such a
-    name means spam.
-    """
-    return [
-        replace(example, text=renamed(example.text), training_only=True)
-        for example in read_jsonl(path)
-    ]
+    """As ``read_jsonl``, for the training part alone."""
+    return [replace(example, training_only=True) for example in read_jsonl(path)]
 
 
 def read_mail_folder(folder: Path) -> list[Example]:

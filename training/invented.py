@@ -3,7 +3,9 @@
 import re
 import zlib
 
-_EXAMPLE_NAME = re.compile(r"([\w-]+)\.example(\.\w+|\b)")
+_EXAMPLE = re.compile(r"(?<=[\w-])\.example(\.\w+|\b)")
+_NAME = re.compile(r"[\w-]+$")
+_LONGEST_NAME = 253  # characters of a host's
 _ENDINGS = ("com", "com", "com", "net", "org", "co.uk", "info", "biz", "in", "io")
 
 
@@ -15,7 +17,9 @@ def renamed(text: str) -> str:
     """
 
     def ending(match: re.Match[str]) -> str:
-        drawn = _ENDINGS[zlib.crc32(match[1].lower().encode()) % len(_ENDINGS)]
-        return match[1] + (match[2] or f".{drawn}")
+        name = _NAME.search(text, max(0, match.start() - _LONGEST_NAME), match.start())
+        assert name
+        drawn = _ENDINGS[zlib.crc32(name[0].lower().encode()) % len(_ENDINGS)]
+        return match[1] or f".{drawn}"
 
-    return _EXAMPLE_NAME.sub(ending, text)
+    return _EXAMPLE.sub(ending, text)
