@@ -21,13 +21,13 @@ from model.tokenized import join_marks
 
 # Letters that NFKC keeps apart though they look like Latin ones, in mail that means to deceive.
 _LOOKALIKES = {
-    "a": "аɑαᴀ", "b": "ЬƄʙᏏ", "c": "сϲᴄⲥ", "d": "ԁɗᴅꓒᏧ", "e": "еёҽєεᴇ℮", "f": "ꜰƒ", "g": "ɡցɢ",
+    "a": "аɑαᴀ", "b": "ЬƄƅʙᏏ", "c": "сϲᴄⲥ", "d": "ԁɗᴅꓒᏧ", "e": "еёҽєεᴇ℮", "f": "ꜰƒ", "g": "ɡցɢ",
     "h": "һհʜ", "i": "іїıɩιɪꙇ", "j": "јʝϳᴊ", "k": "кκᴋ", "l": "ӏʟⅼ", "m": "мᴍ", "n": "ոռɴпη",
     "o": "оοօσᴏⲟ", "p": "рρᴘⲣ", "q": "ԛգ", "r": "гᴦʀ", "s": "ѕꜱʂ", "t": "тτᴛ", "u": "υսᴜц",
     "v": "ѵνᴠ", "w": "ԝѡաᴡшω", "x": "хχ", "y": "уүγʏ", "z": "ᴢʐ",
-    "A": "АΑᎪꓮᗩ", "B": "ВΒᏴꓐᗷ", "C": "СϹᏟꓚᑕⲤ", "D": "Ꭰꓓᗪᗞ", "E": "ЕЁΕᎬꓰᗴ", "F": "Ϝꓝᖴ",
-    "G": "ԌᏀᏳꓖᘜ", "H": "НΗᎻꓧᕼⲎ", "I": "ІЇΙӀꓲⲒ", "J": "ЈᎫꓙᒍ", "K": "КΚᏦꓗⲔ", "L": "Ꮮꓡᒪ",
-    "M": "МΜᎷꓟᗰⲘ", "N": "ΝꓠᑎⲚ", "O": "ОΟՕꓳⲞ", "P": "РΡᏢꓑᑭⲢ", "Q": "Ԛᑫ", "R": "ᎡᏒꓣᖇ", "S": "ЅՏᏚᏕꓢᔕ",
+    "A": "АΑᎪꓮᗩ", "B": "ВΒᏴꓐᗷ", "C": "СϹᏟꓚᑕⲤ", "D": "ƊᎠꓓᗪᗞ", "E": "ЕЁΕᎬꓰᗴ", "F": "ƑϜꓝᖴ",
+    "G": "ԌᏀᏳꓖᘜ", "H": "НΗᎻꓧᕼⲎ", "I": "ІЇƖΙӀꓲⲒ", "J": "ЈᎫꓙᒍ", "K": "КΚᏦꓗⲔ", "L": "Ꮮꓡᒪ",
+    "M": "МΜᎷꓟᗰⲘ", "N": "ΝꓠᑎⲚ", "O": "ОΟՕꓳⲞ", "P": "РΡᏢꓑᑭⲢ", "Q": "Ԛᑫ", "R": "ƦᎡᏒꓣᖇ", "S": "ЅՏᏚᏕꓢᔕ",
     "T": "ТΤᎢꓔⲦ", "U": "Սꓴᑌ", "V": "ѴᏙꓦᐯ", "W": "ԜᎳᏔꓪᗯ", "X": "ХΧꓫᕽⲬ", "Y": "ҮΥᎩᎽꓬ", "Z": "ΖᏃꓜᘔ",
 }  # fmt: skip
 _TO_LATIN = {ord(other): latin for latin, others in _LOOKALIKES.items() for other in others}
@@ -67,7 +67,7 @@ _NARROW_BLANKS = re.compile(
 )
 _NARROW_BLANK = re.compile("[\u2005-\u200a\u202f\u205f\u2800]")
 _WORD = re.compile(r"\w+")
-_LATIN = re.compile(r"[A-Za-z]")
+_LATIN = re.compile(r"[A-Za-zİ]")  # of this, too, an ASCII letter is made
 _OTHER_LETTER = re.compile(r"[^\W\d_A-Za-z\u00c0-\u02af\u1d00-\u1dbf\ua720-\ua7ff]")
 # Letters and digits that one separator keeps apart: "f r e e", "f.r.e.e".
 _SPELLED_OUT = re.compile(

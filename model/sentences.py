@@ -15,16 +15,16 @@ _CAPITALS = 9
 _FEWEST_CAPITALS = 4
 _NO_CAPITALS = bytes(set(range(128)) - set(range(ord("A"), ord("Z") + 1)))
 _NO_SMALL = bytes(set(range(128)) - set(range(ord("a"), ord("z") + 1)))
-# Latin letters, with accents and without; a capital dotted I would become two characters.
+# Latin letters, with accents and without; Python makes two characters of a capital dotted I.
 _TO_SMALL = {
     code: chr(code).lower()
     for code in (*range(0x41, 0x5B), *range(0xC0, 0x250), *range(0x1E00, 0x1F00))
-    if len(chr(code).lower()) == 1
-}
+} | {0x130: "i"}
 # Whole words, not parts of links, addresses and file names.
 _WORD = re.compile(r"(?<![^\s\"'(\[])[a-z]{2,}+(?![@/-]|[^\W\d]|[.:][^\s\"])")
-# What stands between two words, or before the first, and the next letter.
-_BETWEEN_WORDS = re.compile(r"(?:\A\W*+|(?<=\w)\W++)(?!https?:|www\.)[a-zà-öø-žḁ-ỿ]")
+# What stands between two words, or before the first, and the next letter, if it has a capital of
+# its own (a dotless i has that of i) that is one character.
+_BETWEEN_WORDS = re.compile(r"(?:\A\W*+|(?<=\w)\W++)(?!https?:|www\.)[a-zà-öø-İĲ-ňŋ-ǯǱ-ɏḁ-ẕẛ-ỿ]")
 _SENTENCE_END = re.compile(r"[.!?]\s|\n\s*\n")
 # Lines this long go on in the next one, unless a sentence ends there.
 _FULL_LINE = 50
@@ -50,8 +50,10 @@ def as_typed(text: str) -> str:
     small = len(letters.translate(None, _NO_SMALL))
     if capitals and capitals < max(_CAPITALS * small, _FEWEST_CAPITALS):
         return text
+    if capitals:  # else capitals with accents, if any, begin names
+        text = text.translate(_TO_SMALL)
     spellings = usual_spellings()
-    text = _WORD.sub(lambda word: spellings.get(word[0], word[0]), text.translate(_TO_SMALL))
+    text = _WORD.sub(lambda word: spellings.get(word[0], word[0]), text)
     return _BETWEEN_WORDS.sub(_begin_sentence, _I.sub("I", text))
 
 

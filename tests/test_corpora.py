@@ -28,6 +28,7 @@ from training.corpora import (
     read_training_only,
     sha256_of,
 )
+from training.invented import renamed
 
 
 def test_sms_file_reads_as_its_authors_wrote_it(sms_file: Path) -> None:
@@ -318,3 +319,8 @@ def test_invented_names_for_training_get_endings_that_mail_has(tmp_path: Path) -
     assert re.fullmatch(
         r"see (win\.[a-z.]+), an example\. Mail a@bank\.co\.uk, http://\1/x", example.text
     )
+
+
+@pytest.mark.parametrize("text", ["見win.exampleに", "win.example에서", "at WIN.EXAMPLE now"])
+def test_invented_names_get_endings_whatever_stands_round_them(text: str) -> None:
+    assert ".example" not in renamed(text).lower()

@@ -164,6 +164,9 @@ def test_marks_are_put_together_where_all_stand_apart(apart: str, together: str)
     [
         ("WIN CASH NOW! CALL 0900.\nI AM BOB", "Win cash now! Call 0900.\nI am Bob"),
         ("ŻÓŁTY LIST. ÉTÉ? IHRE BESTÄTIGUNG", "Żółty list. Été? Ihre bestätigung"),
+        ("ȘANSA TA. ƯU ĐÃI", "Șansa ta. Ưu đãi"),
+        ("SİPARİŞİNİZ. İYİ GÜNLER", "Siparişiniz. Iyi günler"),
+        ("hej Åsa, är du här?", "Hej Åsa, är du här?"),  # capitals of names
         ("dvdä, the dvd", "Dvdä, the DVD"),  # no beginning of a word is a name
         ('call me. i am home? "yes"\n  ok', 'Call me. I am home? "Yes"\n  Ok'),
         (
@@ -312,6 +315,14 @@ def test_characters_that_stand_for_eighteen_grow_no_more_than_fourfold() -> None
 
 def test_characters_that_stand_for_three_are_kept_throughout() -> None:
     assert fold_text("½" * 600) == "1⁄2" * 600
+
+
+def test_capitals_with_accents_fold_to_what_stays() -> None:
+    assert fold_text("ƑƦEE PRIZE") == "Free prize"
+    assert fold_text("ABCD ƑİÉ") == "Abcd fié"
+    letters = [chr(code) for code in (*range(0xC0, 0x250), *range(0x1E00, 0x1F00))]
+    once = [fold_text(f"{letter}. {letter} AB{letter}CD") for letter in letters]
+    assert [fold_text(text) for text in once] == once
 
 
 def test_words_of_mixed_scripts_tell_that_a_text_is_latin() -> None:

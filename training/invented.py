@@ -3,7 +3,8 @@
 import re
 import zlib
 
-_EXAMPLE = re.compile(r"(?<=[\w-])\.example(\.\w+|\b)")
+# In Chinese, Japanese and Korean the next word follows without a blank.
+_EXAMPLE = re.compile(r"(?<=[\w-])(?i:\.example)(\.\w+|(?a:\b))")
 _NAME = re.compile(r"[\w-]+$")
 _LONGEST_NAME = 253  # characters of a host's
 _ENDINGS = ("com", "com", "com", "net", "org", "co.uk", "info", "biz", "in", "io")
