@@ -13,9 +13,8 @@ INVENTED = sorted([*(ROOT / "training").glob("*.jsonl"), *(ROOT / "benchmarks").
 # Of so many words; a legal phrase or "please do not reply to this e-mail" comes to two runs.
 RUN_WORDS = 8
 MOST_RUNS = 2
-# Places of messages that do, as a program's bounce and old frauds are worded. The starter has
-# learnt those of ``today``, whose hash its run.json holds: they go with the next training.
-REPEATING = {"today": [336, 338, 543, 703, 1359, 1363], "today-mail": [14, 43]}
+# Places of messages to judge by that do, as old frauds are worded.
+REPEATING = {"today-mail": [14, 43]}
 WORD = re.compile(r"[a-z0-9]{2,}|[ai]")
 
 
