@@ -31,7 +31,7 @@ class Cutoffs:
         Raises:
             CheckpointError: ``cutoffs`` of run.json is not what ``training.cutoffs`` writes.
         """
-        stated = (classifier.run or {}).get("cutoffs")
+        stated = classifier.run.get("cutoffs")
         if stated is None:
             return cls(_HAM_BELOW, _SPAM_FROM)
         try:

@@ -187,7 +187,7 @@ async def info(request: Request, service: TheService) -> InfoResponse:
         spam_prior=classifier.spam_prior,
         ham_below=service.engine.cutoffs.ham_below,
         spam_from=service.engine.cutoffs.spam_from,
-        run=classifier.run,
+        run=classifier.run or None,
         version=request.app.version,
     )
 

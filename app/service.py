@@ -7,7 +7,7 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -21,9 +21,10 @@ from app.metrics import Metrics
 from app.queue import bound_of
 from app.settings import Settings
 from model.classifier import Classifier, EncodedText, Prediction
-from model.explain import Influence, cut_spans, influences, without
+from model.explain import MAX_TOKENS, Influence, cut_spans, influences, without
 from model.fold import fold_text
 from model.mail import MailText, message_to_text
+from model.tokenizer import encode
 from model.windows import WindowedText, encode_windows, join_windows
 
 STARTUP_FAILED = 2
@@ -39,8 +40,6 @@ _INLINE_CHARACTERS = 2_000
 _CLOSE_SECONDS = 5.0
 # How much of a text is explained.
 _EXPLAINED_CHARACTERS = 4_000
-
-_Encode = Callable[[str], WindowedText]
 
 
 @dataclass(frozen=True)
@@ -195,9 +194,7 @@ class Service:
             ServiceError: one of its kinds; the content of the texts is never a reason.
         """
         is_short = sum(map(len, texts)) <= _INLINE_CHARACTERS
-        verdicts = await self._predict(
-            len(texts), lambda encode: map(encode, texts), is_short, timeout_seconds
-        )
+        verdicts = await self._predict(len(texts), texts, is_short, timeout_seconds)
         self.metrics.count_verdicts(verdicts.predictions)
         return verdicts
 
@@ -210,12 +207,12 @@ class Service:
         """
         mails: list[MailText] = []
 
-        def decode(encode: _Encode) -> Iterator[WindowedText]:
+        def decode() -> Iterator[str]:
             for raw in raws:
                 mails.append(message_to_text(raw))
-                yield encode(mails[-1].text)
+                yield mails[-1].text
 
-        verdicts = await self._predict(len(raws), decode, False, timeout_seconds)
+        verdicts = await self._predict(len(raws), decode(), False, timeout_seconds)
         self.metrics.count_verdicts(verdicts.predictions)
         return mails, verdicts
 
@@ -224,26 +221,26 @@ class Service:
         that. Not counted as verdicts."""
         folded, spans = "", []
 
-        def vary(encode: _Encode) -> Iterator[WindowedText]:
+        def vary() -> Iterator[str]:
             nonlocal folded, spans
             folded = fold_text(text)
             beginning = folded[:_EXPLAINED_CHARACTERS]
-            whole = encode(beginning)
-            yield whole
-            spans = cut_spans(beginning, sum(len(window.token_ids) for window in whole.windows))
-            yield from map(encode, without(beginning, spans))
+            spans = cut_spans(beginning, len(encode(beginning, MAX_TOKENS)[0]))
+            yield beginning
+            yield from without(beginning, spans)
 
-        verdicts = await self._predict(1, vary, False, timeout_seconds)
+        verdicts = await self._predict(1, vary(), False, timeout_seconds)
         whole, *left_out = verdicts.predictions
         return folded, influences(spans, whole, left_out)
 
     async def _predict(
         self,
         num_texts: int,
-        encode_all: Callable[[_Encode], Iterator[WindowedText]],
+        texts: Iterable[str],
         is_short: bool,
         timeout_seconds: float | None,
     ) -> Verdicts:
+        """``texts`` is read in a thread unless all of them are short, and may make them there."""
         self._check(num_texts)
         timeout_seconds = timeout_seconds or self.settings.timeout_seconds
         begin = time.monotonic()
@@ -251,25 +248,25 @@ class Service:
         is_awaited = True
 
         def read() -> tuple[list[WindowedText], list[EncodedText], list[bytes]]:
-            texts = []
+            encoded = []
             size, most = engine.classifier.max_tokens, self.settings.max_windows
-            for text in encode_all(lambda text: encode_windows(text, size, most)):
-                texts.append(text)
+            for text in texts:
+                encoded.append(encode_windows(text, size, most))
                 if not is_awaited or time.monotonic() > begin + timeout_seconds:
                     raise TimeoutError  # nobody waits for the others
-            windows = [window for text in texts for window in text.windows]
-            return texts, windows, keys_of(windows)
+            windows = [window for text in encoded for window in text.windows]
+            return encoded, windows, keys_of(windows)
 
         self._pending_texts += num_texts
         engine.pending_texts += num_texts
         try:
             if is_short:
-                texts, windows, keys = read()
+                encoded, windows, keys = read()
             else:
                 threads = self._list_reader if num_texts > 1 else None  # the loop's own
                 async with asyncio.timeout(timeout_seconds):
                     reading = asyncio.get_running_loop().run_in_executor(threads, read)
-                    texts, windows, keys = await reading
+                    encoded, windows, keys = await reading
             elapsed = time.monotonic() - begin
             self.metrics.count_tokenizing(elapsed)
             of_windows = await engine.batcher.submit(windows, keys, timeout_seconds - elapsed)
@@ -279,8 +276,8 @@ class Service:
             is_awaited = False
             self._pending_texts -= num_texts
             engine.pending_texts -= num_texts
-        predictions = join_windows(texts, of_windows)
-        counts = [len(text.windows) for text in texts]
+        predictions = join_windows(encoded, of_windows)
+        counts = [len(text.windows) for text in encoded]
         return Verdicts(engine.classifier.name, predictions, engine.cutoffs, counts)
 
     def render_metrics(self) -> bytes:

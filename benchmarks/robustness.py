@@ -113,7 +113,7 @@ def own_splits(classifier: Classifier, places: Sequence[str]) -> tuple[Corpus, S
 
 def cutoff_of(classifier: Classifier) -> float:
     """From which P(spam) on the service calls spam what this checkpoint reads."""
-    stated = (classifier.run or {}).get("cutoffs") or {}
+    stated = classifier.run.get("cutoffs") or {}
     return float(stated.get("spam_from", 0.8))
 
 

@@ -69,7 +69,7 @@ class Checkpoint:
         read_token: the token whose logits are the verdict.
         causal_mask: whether tokens were kept from seeing what follows them.
         golden: messages with known answers; empty for checkpoints made elsewhere.
-        run: how it was made, from ``run.json``; None for checkpoints made elsewhere.
+        run: how it was made, from ``run.json``; empty for checkpoints made elsewhere.
     """
 
     model: GPT2ForSequenceClassification
@@ -78,7 +78,7 @@ class Checkpoint:
     read_token: ReadToken
     causal_mask: bool
     golden: tuple[GoldenMessage, ...]
-    run: dict[str, Any] | None
+    run: dict[str, Any]
 
 
 def load_classifier(source: str | Path) -> Checkpoint:
@@ -106,7 +106,7 @@ def load_classifier(source: str | Path) -> Checkpoint:
         read_token=own.get("read_token", "last"),
         causal_mask=own.get("causal_mask", True),
         golden=_read_golden(folder / "golden.json"),
-        run=read_json(folder / "run.json") if (folder / "run.json").exists() else None,
+        run=read_json(folder / "run.json") if (folder / "run.json").exists() else {},
     )
 
 

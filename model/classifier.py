@@ -15,7 +15,7 @@ from model import bf16, int8
 from model.checkpoint import Checkpoint, CheckpointError, load_classifier
 from model.fold import fold_text
 from model.ngrams import add_ngrams
-from model.packing import pack
+from model.packing import pack, within_budget
 from model.tokenizer import encode
 
 # How far a golden message may move from its stored probability: other processors round
@@ -206,7 +206,7 @@ class Classifier:
     def predict(self, texts: Sequence[EncodedText]) -> list[Prediction]:
         """Verdicts in the order of the texts, whatever batches they were computed in."""
         probabilities: list[list[float]] = []
-        for batch in self._batches(texts):
+        for batch in within_budget(texts, lambda t: len(t.token_ids), self.max_batch_tokens):
             probabilities += self._forward(batch)
         return [
             Prediction(ham, spam, len(text.token_ids), text.truncated)
@@ -248,19 +248,6 @@ class Classifier:
                 "are damaged: fetch the checkpoint anew, or train it anew."
             )
 
-    def _batches(self, texts: Sequence[EncodedText]) -> Iterator[list[EncodedText]]:
-        """Cuts the texts, in order, where the next would pass the token budget."""
-        batch: list[EncodedText] = []
-        tokens = 0
-        for text in texts:
-            if batch and tokens + len(text.token_ids) > self.max_batch_tokens:
-                yield batch
-                batch, tokens = [], 0
-            batch.append(text)
-            tokens += len(text.token_ids)
-        if batch:
-            yield batch
-
     @torch.inference_mode()
     def _forward(self, texts: list[EncodedText]) -> list[list[float]]:
         packed = pack([text.token_ids for text in texts]).to(self.device)
@@ -273,7 +260,7 @@ class Classifier:
 
 def _spam_prior(checkpoint: Checkpoint) -> float | None:
     """The share of spam that the verdicts assume, where run.json states one."""
-    stated = (checkpoint.run or {}).get("spam_prior")
+    stated = checkpoint.run.get("spam_prior")
     return stated if isinstance(stated, float) and 0 < stated < 1 else None
 
 

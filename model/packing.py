@@ -4,15 +4,18 @@ Knows tensors, nothing of words or labels. T tokens in the batch, B sequences, H
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
+from typing import TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+_T = TypeVar("_T")
 
 # Texts whose lengths differ by less share a rectangle: a call costs more than their padding.
 _RECTANGLE_STEP = 16
@@ -115,6 +118,32 @@ def pack(texts: Sequence[Sequence[int]], *, causal: bool = True) -> PackedBatch:
         lengths=lengths,
         causal=causal,
     )
+
+
+def within_budget(
+    items: Iterable[_T], num_tokens: Callable[[_T], int], budget: int
+) -> Iterator[list[_T]]:
+    """Cuts items, in their order, where the next would pass the budget.
+
+    >>> list(within_budget(["a", "bcd", "e", "fg"], len, budget=3))
+    [['a'], ['bcd'], ['e', 'fg']]
+
+    Args:
+        items: to be computed together; one that passes the budget by itself stands alone.
+        num_tokens: what an item takes of the budget.
+        budget: tokens of a group.
+    """
+    group: list[_T] = []
+    taken = 0
+    for item in items:
+        wanted = num_tokens(item)
+        if group and taken + wanted > budget:
+            yield group
+            group, taken = [], 0
+        group.append(item)
+        taken += wanted
+    if group:
+        yield group
 
 
 def concatenate(batches: Sequence[PackedBatch]) -> PackedBatch:

@@ -125,7 +125,6 @@ def test_runs_that_have_no_average_are_refused(
 
 def test_only_runs_on_one_split_that_read_alike_are_averaged(run: Run) -> None:
     first = load_classifier(run("first"))
-    assert first.run
     others: dict[str, object] = {
         "corpora": ["jsonl"],
         "data_sha256": "1" * 64,
@@ -146,7 +145,6 @@ def test_only_runs_on_one_split_that_read_alike_are_averaged(run: Run) -> None:
 
 def test_runs_of_an_older_average_weigh_alike(run: Run) -> None:
     plain = load_classifier(run("plain"))
-    assert plain.run
     old = plain.run | {"is_average": True, "seeds": [{"seed": 3}, {"seed": 4}]}
     told = average._told([plain, dataclasses.replace(plain, sha256="other", run=old)])
     assert [(part["seed"], part["weight"]) for part in told] == [(1, 0.5), (3, 0.25), (4, 0.25)]
@@ -182,7 +180,6 @@ def test_a_run_that_does_not_say_what_an_average_tells_is_refused_before_the_wor
 
 def test_one_base_may_be_written_with_a_slash_or_without(run: Run) -> None:
     first = load_classifier(run("first"))
-    assert first.run
     recipes = [first.run["recipe"] | {"base": base} for base in ("runs/base", "runs/base/")]
     average.average_runs(
         [dataclasses.replace(first, run=first.run | {"recipe": recipe}) for recipe in recipes]
@@ -223,7 +220,6 @@ def test_an_average_is_measured_in_float32(run: Run, corpus: Path, tmp_path: Pat
 
 def test_a_run_may_be_averaged_with_what_it_started_from(run: Run) -> None:
     first = load_classifier(run("first"))
-    assert first.run
     later, stranger = (
         dataclasses.replace(first, name=f"runs/{base}", run=first.run | {"recipe": recipe})
         for base in ("first", "elsewhere")

@@ -196,7 +196,7 @@ def test_the_run_of_a_base_is_read_where_its_weights_are_kept(
     (tmp_path / "run.json").write_text('{"best_step": 5}')
     monkeypatch.setattr("training.card.resolve", lambda place: tmp_path)  # as of a hub
     assert read_base_run(TrainConfig(base="someone/classifier")) == {"best_step": 5}
-    assert read_base_run(TrainConfig(base="someone/classifier", random_weights=True)) is None
-    assert read_base_run(TrainConfig(base="random")) is None
+    assert read_base_run(TrainConfig(base="someone/classifier", random_weights=True)) == {}
+    assert read_base_run(TrainConfig(base="random")) == {}
     (tmp_path / "run.json").unlink()
-    assert read_base_run(TrainConfig(base="someone/gpt2")) is None
+    assert read_base_run(TrainConfig(base="someone/gpt2")) == {}

@@ -13,7 +13,7 @@ INVENTED = sorted([*(ROOT / "training").glob("*.jsonl"), *(ROOT / "benchmarks").
 # Of so many words; a legal phrase or "please do not reply to this e-mail" comes to two runs.
 RUN_WORDS = 8
 MOST_RUNS = 2
-# Places of messages to judge by that do, as old frauds are worded.
+# Places of messages to judge by that do, as old frauds and bounces are worded.
 REPEATING = {"today-mail": [14, 43]}
 WORD = re.compile(r"[a-z0-9]{2,}|[ai]")
 

@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from tqdm import tqdm
 
 from model import bf16
 from model.gpt2 import Block, GPT2ForSequenceClassification
-from model.packing import PackedBatch, pack
+from model.packing import PackedBatch, pack, within_budget
 
 # Tokens computed at once: enough for matrix products to run at full speed.
 _TOKENS_AT_ONCE = 4096
@@ -102,17 +103,10 @@ def _groups(
     texts: Sequence[Sequence[int]], causal: bool, device: torch.device
 ) -> Iterator[list[PackedBatch]]:
     """The texts in their order, packed, some batches together."""
-    batches: list[PackedBatch] = []
-    waiting: list[Sequence[int]] = []
-    for text in texts:
-        if waiting and sum(map(len, waiting)) + len(text) > _TOKENS_AT_ONCE:
-            batches.append(pack(waiting, causal=causal).to(device))
-            waiting = []
-        waiting.append(text)
-        if len(batches) == _BATCHES_A_BLOCK:
-            yield batches
-            batches = []
-    yield [*batches, pack(waiting, causal=causal).to(device)]
+    groups = within_budget(texts, len, _TOKENS_AT_ONCE)
+    packed = (pack(group, causal=causal).to(device) for group in groups)
+    while batches := list(islice(packed, _BATCHES_A_BLOCK)):
+        yield batches
 
 
 def _allocate(num_rows: int, width: int, max_memory_bytes: int) -> Tensor:

@@ -121,7 +121,7 @@ def _run(options: argparse.Namespace) -> int:
     outcome.snapshot.validation_loss = run.metrics["validation"].loss
     told = _told(checkpoints)
     facts = run.facts
-    if not config.calibrate and not all("spam_prior" in (c.run or {}) for c in checkpoints):
+    if not config.calibrate and not all("spam_prior" in c.run for c in checkpoints):
         facts = {key: fact for key, fact in facts.items() if key != "spam_prior"}
     record = RunRecord.of(
         run.splits, outcome, run.metrics, facts, corpus.sha256, told, is_average=True
@@ -147,7 +147,7 @@ def _check_record(checkpoint: Checkpoint) -> None:
 
 def _outcome(checkpoints: Sequence[Checkpoint]) -> Outcome:
     """What the runs took together; an average has no curve of its own."""
-    runs = [checkpoint.run or {} for checkpoint in checkpoints]
+    runs = [checkpoint.run for checkpoint in checkpoints]
     seconds = sum(float(run["training_seconds"]) for run in runs)
     rate = sum(float(run["examples_per_second"]) for run in runs) / len(runs)
     step = max(int(run["best_step"]) for run in runs)
@@ -160,7 +160,7 @@ def _told(checkpoints: Sequence[Checkpoint]) -> list[dict[str, object]]:
     shares = Counter(checkpoint.sha256 for checkpoint in checkpoints)
     for checkpoint in {c.sha256: c for c in checkpoints}.values():
         weight = shares[checkpoint.sha256] / len(checkpoints)
-        run = checkpoint.run or {}
+        run = checkpoint.run
         if run.get("is_average"):
             parts = run["seeds"]
             told += [

@@ -140,38 +140,38 @@ def circumstances(config: TrainConfig, device: torch.device) -> dict[str, object
     }
 
 
-def read_run(place: str) -> dict[str, Any] | None:
-    """The run.json of a checkpoint, a folder or hub id; None where there is none.
+def read_run(place: str) -> dict[str, Any]:
+    """The run.json of a checkpoint, a folder or hub id; empty where there is none.
 
     Raises:
         CheckpointError: no such checkpoint, or a file that is not a JSON object.
     """
     path = resolve(place) / "run.json"
-    return read_json(path) if path.exists() else None
+    return read_json(path) if path.exists() else {}
 
 
-def read_base_run(config: TrainConfig) -> dict[str, Any] | None:
-    """The run.json of the recipe's base; None where there is none, or no weight of it is kept.
+def read_base_run(config: TrainConfig) -> dict[str, Any]:
+    """The run.json of the recipe's base; empty where there is none, or no weight of it is kept.
 
     Raises:
         CheckpointError: as for ``read_run``.
     """
     if config.base == "random" or config.random_weights:
-        return None
+        return {}
     return read_run(config.base)
 
 
-def recorded_recipe(run: dict[str, Any] | None, name: str) -> TrainConfig:
+def recorded_recipe(run: dict[str, Any], name: str) -> TrainConfig:
     """The recipe in a checkpoint's run.json.
 
     Args:
-        run: the file, None where there is none.
+        run: the file, empty where there is none.
         name: the checkpoint's.
 
     Raises:
         CheckpointError: no such file, or a recipe that this version cannot follow.
     """
-    if run is None:
+    if not run:
         raise CheckpointError(
             f"{name} holds no run.json, which says what it was trained on: give a folder that "
             "training.finetune wrote."
@@ -191,13 +191,11 @@ def other_version(name: str, problem: object) -> CheckpointError:
     )
 
 
-def check_data(
-    run: dict[str, Any] | None, name: str, config: TrainConfig, sha256: dict[str, str]
-) -> None:
+def check_data(run: dict[str, Any], name: str, config: TrainConfig, sha256: dict[str, str]) -> None:
     """Refuses corpora that a run was not made from: its test part is not theirs.
 
     Args:
-        run: its run.json, None where there is none.
+        run: its run.json, empty where there is none.
         name: the checkpoint's.
         config: names the files for training only, in which runs may differ.
         sha256: of what was read again for it, by file name.
@@ -205,14 +203,14 @@ def check_data(
     Raises:
         CorpusError: a corpus whose hash is not in run.json.
     """
-    known = (run or {}).get("data_sha256") or {}
+    known = run.get("data_sha256") or {}
     given = _split_data(config, sha256)
     if not set(given.values()) <= set(known.values()):
         raise other_data(name, known, given)
 
 
 def check_split(
-    run: dict[str, Any] | None, name: str, config: TrainConfig, sha256: dict[str, str]
+    run: dict[str, Any], name: str, config: TrainConfig, sha256: dict[str, str]
 ) -> None:
     """Refuses a run that split one of these corpora otherwise: it has learnt from its test part.
 
@@ -221,8 +219,8 @@ def check_split(
     Raises:
         CorpusError: such a run; one without run.json, or of none of the corpora, is not.
     """
-    known = (run or {}).get("data_sha256") or {}
-    recipe = (run or {}).get("recipe") or {}
+    known = run.get("data_sha256") or {}
+    recipe = run.get("recipe") or {}
     if not set(_split_data(config, sha256).values()) & set(known.values()):
         return
     for key in SPLIT_KEYS:
@@ -234,18 +232,18 @@ def check_split(
             )
 
 
-def check_foreign(run: dict[str, Any] | None, name: str, sources: Iterable[Source]) -> None:
+def check_foreign(run: dict[str, Any], name: str, sources: Iterable[Source]) -> None:
     """Refuses foreign texts that a run was made from: it has learnt their labels.
 
     Args:
-        run: its run.json, None where there is none.
+        run: its run.json, empty where there is none.
         name: the checkpoint's.
         sources: where the foreign texts are.
 
     Raises:
         CorpusError: such a source.
     """
-    known = (run or {}).get("data_sha256") or {}
+    known = run.get("data_sha256") or {}
     for source in sources:
         if sha256_of(source.path) in known.values():
             raise CorpusError(

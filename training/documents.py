@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from model.packing import within_budget
 from model.tokenizer import ENDOFTEXT, VOCAB_SIZE, encode
 from training.config import TrainConfig
 from training.corpora import CORPORA, CorpusError, Source, read_text
@@ -111,16 +112,8 @@ def batches(
         batch_tokens: the budget.
         seed: batches without end, each pass in an order of its own; None: one pass, in order.
     """
-    batch: list[Window] = []
-    room = batch_tokens
-    for window in _in_order(windows, seed):
-        if len(window) - 1 > room:
-            yield batch
-            batch, room = [], batch_tokens
-        batch.append(window)
-        room -= len(window) - 1
-    if batch:
-        yield batch
+    ordered = _in_order(windows, seed)
+    yield from within_budget(ordered, lambda window: len(window) - 1, batch_tokens)
 
 
 def _in_order(windows: Sequence[Window], seed: int | None) -> Iterator[Window]:

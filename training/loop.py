@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from model import bf16
 from model.gpt2 import GPT2ForSequenceClassification
+from model.packing import within_budget
 from training.bag_of_words import EvidenceHead
 from training.config import TrainConfig, TrainingError
 from training.data import Batch, join
@@ -306,7 +307,7 @@ class Trainer:
     def read(self, batches: Iterable[Batch]) -> Iterator[tuple[Tensor, Batch]]:
         """Logits (B, 2) of each batch; several batches are computed at once."""
         with autocast(self.precision, self.device):  # rounds the weights once for all
-            for group in _groups(batches):
+            for group in within_budget(batches, lambda b: b.packed.num_tokens, _EVALUATED_TOKENS):
                 logits = self.logits(self.evaluated_model, join(group))
                 sizes = [len(batch.labels) for batch in group]
                 yield from zip(torch.split(logits, sizes), group, strict=True)
@@ -371,16 +372,3 @@ class Trainer:
 def _accuracy(verdicts: Verdicts) -> float:
     right = [logits.argmax(-1).cpu() == batch.labels for logits, batch in verdicts]
     return torch.cat(right).float().mean().item()
-
-
-def _groups(batches: Iterable[Batch]) -> Iterator[list[Batch]]:
-    """Batches in their order, as many together as are computed fast."""
-    group: list[Batch] = []
-    for batch in batches:
-        tokens = sum(other.packed.num_tokens for other in group)
-        if group and tokens + batch.packed.num_tokens > _EVALUATED_TOKENS:
-            yield group
-            group = []
-        group.append(batch)
-    if group:
-        yield group

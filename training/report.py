@@ -104,7 +104,7 @@ def load_run(folder: Path, places: Sequence[str], device: torch.device) -> Run:
     """
     checkpoint = load_classifier(folder)
     config = recorded_recipe(checkpoint.run, checkpoint.name)
-    facts = checkpoint.run or {}
+    facts = checkpoint.run
     try:
         history = History(
             [LossPoint(**point) for point in facts["history"]["losses"]],
