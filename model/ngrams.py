@@ -2,9 +2,10 @@
 
 A network reads what a text means, and forgets words that it met a few times; a linear model of
 n-grams keeps each of them and errs on other texts. So the table's log odds are added to the
-network's. It counts words, pairs of neighbours and stretches of bytes, each of them once a text,
-all in small letters, and is a function of the token ids alone. It is read on the CPU, while a CUDA
-device computes what the network says.
+network's, and count more where the vocabulary cuts words into small pieces, as it does in other
+languages than those that the network has read. The table counts words, pairs of neighbours and
+stretches of bytes, each of them once a text, all in small letters, and is a function of the token
+ids alone. It is read on the CPU, while a CUDA device computes what the network says.
 Source: Cheng et al., "Wide & Deep Learning for Recommender Systems", 2016; Weinberger et al.,
 "Feature Hashing for Large Scale Multitask Learning", 2009.
 
@@ -30,6 +31,9 @@ _LONGEST = 5  # bytes of a stretch; the shortest has 2
 # So many n-grams more are counted as saying nothing: a word or two are no evidence.
 _FEW = 20
 _MANY = 4000  # a mail of some 500 tokens
+# Of English; other languages have 1.2 to 2.7. So many tokens of it more are counted.
+_BYTES_A_TOKEN = 3.5
+_FEW_TOKENS = 8
 # Odd numbers without a pattern.
 _MULTIPLIERS = 0x2545F4914F6CDD1D, 0x5851F42D4C957F2D
 
@@ -83,13 +87,24 @@ def add_ngrams(logits: Tensor, table: NgramTable | None, texts: Sequence[Sequenc
 
     Args:
         logits: of each text, or of a window of it.
-        table: None adds nothing.
+        table: None leaves them as they are.
         texts: the tokens of each text, all that is read of it.
     """
     logits = logits.float()
     if table is None:
         return logits
-    return logits + F.pad(table.read(texts)[:, None], (1, 0)).to(logits.device)
+    known = torch.tensor([network_share(text) for text in texts])[:, None]
+    log_odds = F.pad(table.read(texts)[:, None] / known, (1, 0))
+    return logits * known.to(logits.device) + log_odds.to(logits.device)
+
+
+def network_share(text: Sequence[int]) -> float:
+    """What the network's log odds are multiplied by, and the table's divided by: up to 1.
+
+    1 where the tokens are as long as in English, 0.3 in a long text of which each byte is one.
+    """
+    num_bytes = int(_lengths()[list(text)].sum())
+    return min(1.0, (num_bytes / _BYTES_A_TOKEN + _FEW_TOKENS) / (len(text) + _FEW_TOKENS))
 
 
 def share(size: int) -> float:
@@ -132,6 +147,12 @@ def _spelling() -> list[bytes]:
     empty one, has none."""
     small = b"".join(b" " if bytes([n]).isspace() else bytes([n]).lower() for n in range(256))
     return [*(token_bytes(token_id).translate(small) for token_id in range(VOCAB_SIZE - 1)), b""]
+
+
+@functools.cache
+def _lengths() -> Integers:
+    """How many bytes each token has."""
+    return np.array([len(spelled) for spelled in _spelling()])
 
 
 @functools.cache

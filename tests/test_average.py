@@ -150,6 +150,12 @@ def test_runs_of_an_older_average_weigh_alike(run: Run) -> None:
     assert [(part["seed"], part["weight"]) for part in told] == [(1, 0.5), (3, 0.25), (4, 0.25)]
 
 
+def test_a_run_that_is_named_twice_took_its_time_once(run: Run) -> None:
+    one, other = (load_classifier(run(f"run{seed}", seed)) for seed in (1, 2))
+    seconds = one.run["training_seconds"] + other.run["training_seconds"]
+    assert average._outcome([one, other, one]).seconds == pytest.approx(seconds)
+
+
 def test_a_run_that_does_not_say_what_an_average_tells_is_refused_before_the_work(
     run: Run,
     corpus: Path,

@@ -22,7 +22,7 @@ from model.checkpoint import (
 )
 from model.classifier import Classifier, EncodedText, Prediction
 from model.fold import fold_text
-from model.ngrams import KINDS, NgramTable
+from model.ngrams import KINDS, NgramTable, add_ngrams, network_share
 from model.packing import pack
 from model.tokenizer import encode
 from model.windows import encode_windows
@@ -96,6 +96,28 @@ def test_what_speaks_for_ham_counts_no_more_in_a_text_without_end() -> None:
     assert ham.read([tokens(text)]).item() == pytest.approx(bounded, rel=1e-5)
 
 
+def test_the_network_says_less_of_what_its_vocabulary_cuts_small_and_the_table_more() -> None:
+    table, texts = random_table(), [tokens(text) for text in AWKWARD_TEXTS]
+    logits = torch.randn(len(texts), 2)
+    found = (add_ngrams(logits, table, texts) @ torch.tensor([-1.0, 1.0])).tolist()
+    for (ham, spam), text, own, log_odds in zip(
+        logits.tolist(), texts, table.read(texts).tolist(), found, strict=True
+    ):
+        known = network_share(text)
+        assert log_odds == pytest.approx(known * (spam - ham) + own / known, rel=1e-4)
+    assert torch.equal(add_ngrams(logits, None, texts), logits)
+
+
+def test_what_the_vocabulary_knows_is_counted_by_bytes_a_token() -> None:
+    assert network_share(tokens("Shall we meet on Tuesday?")) == 1  # 25 bytes, 6 tokens
+    text = tokens("Чекаю на тебе о сьомій") * 50
+    num_bytes = 50 * len("Чекаю на тебе о сьомій".encode())
+    assert network_share(text) == pytest.approx((num_bytes / 3.5 + 8) / (len(text) + 8))
+    assert 0.4 < network_share(text) < 0.6
+    assert network_share(tokens("")) == pytest.approx(8 / 9)  # a token of no bytes
+    assert network_share(tokens("7") * 10_000) == pytest.approx(1 / 3.5, abs=1e-3)
+
+
 def test_case_kinds_of_blanks_and_repetition_say_nothing() -> None:
     texts = (
         "win a prize now win a prize now win",
@@ -129,6 +151,7 @@ def test_of_a_long_text_the_network_reads_windows_and_the_table_all_of_them(tmp_
     alone = [EncodedText(window.token_ids, False) for window in windowed.windows]
     everything = [token_id for text in alone for token_id in text.token_ids]
     [evidence] = table.read([everything]).tolist()
+    assert network_share(everything) == 1
     for own, window, whole in zip(
         table.read([text.token_ids for text in alone]).tolist(),
         classifier.predict(alone),
@@ -162,12 +185,14 @@ def test_a_saved_table_is_loaded_and_other_programs_read_the_network(
     assert torch.equal(loaded.model.ngrams.weight, bare.ngrams.weight)
     assert torch.equal(loaded.model.ngrams.weight, random_table().weight.to(storage_dtype).float())
     served, alone = (Classifier.load(f, "cpu", "float32") for f in (folder, bare_folder))
-    moves = [
-        log_odds(a) - log_odds(b)
-        for a, b in zip(served.classify(AWKWARD_TEXTS), alone.classify(AWKWARD_TEXTS), strict=True)
-    ]
+    both = [log_odds(prediction) for prediction in served.classify(AWKWARD_TEXTS)]
+    network = [log_odds(prediction) for prediction in alone.classify(AWKWARD_TEXTS)]
     read = [tokens(fold_text(text)) for text in AWKWARD_TEXTS]
-    assert moves == pytest.approx(loaded.model.ngrams.read(read).tolist(), abs=1e-4)
+    says = zip(
+        network, loaded.model.ngrams.read(read).tolist(), map(network_share, read), strict=True
+    )
+    by_hand = [known * own + table / known for own, table, known in says]
+    assert both == pytest.approx(by_hand, abs=1e-4)
     assert load_file(folder / "ngrams.safetensors")["weight"].dtype == storage_dtype
     assert loaded.sha256 != load_classifier(bare_folder).sha256
     theirs = transformers.pipeline("text-classification", str(folder), top_k=None, device="cpu")

@@ -146,8 +146,8 @@ def _check_record(checkpoint: Checkpoint) -> None:
 
 
 def _outcome(checkpoints: Sequence[Checkpoint]) -> Outcome:
-    """What the runs took together; an average has no curve of its own."""
-    runs = [checkpoint.run for checkpoint in checkpoints]
+    """What the runs took together, each once; an average has no curve of its own."""
+    runs = list({checkpoint.sha256: checkpoint.run for checkpoint in checkpoints}.values())
     seconds = sum(float(run["training_seconds"]) for run in runs)
     rate = sum(float(run["examples_per_second"]) for run in runs) / len(runs)
     step = max(int(run["best_step"]) for run in runs)
