@@ -93,9 +93,9 @@ def add_ngrams(logits: Tensor, table: NgramTable | None, texts: Sequence[Sequenc
     logits = logits.float()
     if table is None:
         return logits
-    known = torch.tensor([network_share(text) for text in texts])[:, None]
-    log_odds = F.pad(table.read(texts)[:, None] / known, (1, 0))
-    return logits * known.to(logits.device) + log_odds.to(logits.device)
+    known = torch.tensor([network_share(text) for text in texts])
+    both = torch.stack((known, table.read(texts) / known)).to(logits.device)
+    return logits * both[0, :, None] + F.pad(both[1, :, None], (1, 0))
 
 
 def network_share(text: Sequence[int]) -> float:
