@@ -21,10 +21,9 @@ from app.metrics import Metrics
 from app.queue import bound_of
 from app.settings import Settings
 from model.classifier import Classifier, EncodedText, Prediction
-from model.explain import MAX_TOKENS, Influence, cut_spans, influences, without
+from model.explain import Influence, cut_spans, influences, without
 from model.fold import fold_text
 from model.mail import MailText, message_to_text
-from model.tokenizer import encode
 from model.windows import WindowedText, encode_windows, join_windows
 
 STARTUP_FAILED = 2
@@ -220,12 +219,14 @@ class Service:
         """A text as the model reads it, and what the words of its beginning do to the verdict on
         that. Not counted as verdicts."""
         folded, spans = "", []
+        size, most = self._ready_engine().classifier.max_tokens, self.settings.max_windows
 
         def vary() -> Iterator[str]:
             nonlocal folded, spans
             folded = fold_text(text)
             beginning = folded[:_EXPLAINED_CHARACTERS]
-            spans = cut_spans(beginning, len(encode(beginning, MAX_TOKENS)[0]))
+            windows = encode_windows(beginning, size, most).windows
+            spans = cut_spans(beginning, sum(len(window.token_ids) for window in windows))
             yield beginning
             yield from without(beginning, spans)
 

@@ -60,7 +60,7 @@ def render() -> str:
         "Trained without the labels of one of the three, tested on it and on Enron-Spam; all "
         "systems had the 40,021 invented messages of `training/synthetic.jsonl`, `further.jsonl` "
         "and `everyday.jsonl`, too; the network read everything once, from `checkpoints/base`, "
-        "and got a table: the first of the starter's three steps. That base has read the training "
+        "and got a table: the first of the starter's four steps. That base has read the training "
         f"part of all three as plain text (`{without['command']}`):",
         "",
         "| texts | system | F1 | ROC AUC |",

@@ -231,7 +231,7 @@ class Classifier:
             # NaN must fail too. A label may turn where rounding alone explains it.
             if not distance <= tolerance or not (same_label or distance <= _ROUNDING):
                 reason = (
-                    "Weights and golden.json do not belong together."
+                    "Weights and golden.json do not belong together, or are of an older version."
                     if self.dtype == torch.float32
                     else f"{self.dtype} rounds too much for these weights: take float32."
                 )

@@ -39,7 +39,7 @@ def cut_spans(text: str, num_tokens: int) -> list[tuple[int, int]]:
 
     Args:
         text: as the model reads it.
-        num_tokens: of the text; each span costs about as many again.
+        num_tokens: of all windows of the text; each span costs about as many again.
     """
     words = [match.span() for match in _WORD.finditer(text)]
     most = max(1, min(MAX_SPANS, MAX_TOKENS // max(1, num_tokens)))

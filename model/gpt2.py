@@ -220,7 +220,7 @@ class GPT2ForSequenceClassification(nn.Module):
     ``ln_f`` afterwards, since the published class has none. ``read`` is ``last``, or for the book's
     comparisons ``first`` or ``mean`` (of all tokens' final states). ``ngrams``, where there is one,
     has a say beside the head; it reads whole texts, of which this may see windows, and whoever has
-    both adds up what they say (``add_ngrams``).
+    both weighs and adds what they say (``add_ngrams``).
     """
 
     def __init__(

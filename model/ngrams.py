@@ -151,8 +151,8 @@ def _spelling() -> list[bytes]:
 
 @functools.cache
 def _lengths() -> Integers:
-    """How many bytes each token has."""
-    return np.array([len(spelled) for spelled in _spelling()])
+    """How many bytes each token has; the end of text, which stands for an empty one, its name's."""
+    return np.array([len(token_bytes(token_id)) for token_id in range(VOCAB_SIZE)])
 
 
 @functools.cache

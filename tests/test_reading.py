@@ -10,9 +10,10 @@ from tqdm import tqdm
 
 from model.checkpoint import load_classifier
 from model.classifier import Classifier
+from model.ngrams import NgramTable
 from model.windows import read_in_windows
 from tests.conftest import AWKWARD_TEXTS, HAM, SPAM
-from training.calibration import calibrate_head, fit_calibration
+from training.calibration import calibrate_head, calibrated, fit_calibration
 from training.config import TrainConfig
 from training.reading import read_texts, read_worst_windows
 
@@ -52,7 +53,8 @@ def test_calibration_is_of_verdicts_as_they_are_read(save_tiny: Callable[..., Pa
     model = load_classifier(save_tiny()).model
     texts = [HAM, SPAM, f"{HAM} " * 300 + SPAM, f"{SPAM} " * 500, f"{HAM} " * 400]
     labels = torch.tensor([0, 1, 0, 1, 1])
-    logits, num_windows = read_worst_windows(model, texts, CPU)
+    logits, num_windows, shares = read_worst_windows(model, texts, CPU)
+    assert shares.tolist() == [1] * 5  # there is no table
     assert num_windows.tolist()[:2] == [1, 1]
     assert num_windows.max() > 2
     temperature, shift = fit_calibration(logits, labels, num_windows)
@@ -67,6 +69,31 @@ def test_calibration_is_of_verdicts_as_they_are_read(save_tiny: Callable[..., Pa
 
     for factor, added in ((1.05, 0), (0.95, 0), (1, 0.05), (1, -0.05)):
         assert loss(1, 0) < loss(factor, added)
+
+
+def test_the_shift_is_fitted_as_it_will_be_read_where_the_table_says_more(
+    save_tiny: Callable[..., Path],
+) -> None:
+    """It stands in the head, so it is scaled with what the network says."""
+    model = load_classifier(save_tiny()).model
+    torch.manual_seed(0)
+    model.ngrams = NgramTable(torch.randn(2, 1024))
+    texts = [
+        "\u0427\u0435\u043a\u0430\u044e \u043d\u0430 \u0442\u0435\u0431\u0435 " * n
+        for n in (1, 2, 4, 8, 400)
+    ] + [HAM, SPAM, SPAM[:20]]
+    labels = torch.tensor([0, 1, 1, 1, 1, 0, 1, 1])
+    logits, num_windows, shares = read_worst_windows(model, texts, CPU)
+    assert 0.3 < shares.min() < 0.7
+    assert shares.max() == 1
+    temperature, shift = fit_calibration(logits, labels, num_windows, shares)
+    assert abs(shift) > 0.2
+    calibrate_head(model, temperature, shift)
+    log_odds = torch.tensor(read_texts(model, texts, CPU)).double().logit()
+    of_worst = (
+        calibrated(logits.double(), temperature, shift, shares) @ torch.tensor([-1.0, 1.0]).double()
+    )
+    assert log_odds.tolist() == pytest.approx((of_worst - num_windows.log()).tolist(), abs=1e-3)
 
 
 @pytest.mark.parametrize(

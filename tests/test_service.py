@@ -16,6 +16,7 @@ from app.errors import DeadlineExpired
 from app.main import create_app
 from model.checkpoint import save_classifier
 from model.classifier import EncodedText, Prediction
+from model.explain import MAX_TOKENS
 from model.gpt2 import GPT2Config
 from model.windows import WindowedText, encode_windows
 from tests.batching import until
@@ -245,6 +246,31 @@ def test_an_explanation_is_of_one_model_though_another_comes(
     config = GPT2Config(n_layer=2, n_head=4, n_embd=32, n_positions=64)
     save_classifier(short, tiny_classifier_model(config=config), read_token="last")
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("num_words", [280, 700])
+def test_an_explanation_reads_as_many_tokens_as_it_may(
+    num_words: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of windows, which read a text nearly twice, or but the half of it."""
+    config = GPT2Config(n_layer=2, n_head=4, n_embd=32, n_positions=64)
+    save_classifier(tmp_path, tiny_classifier_model(config=config), read_token="last")
+    read: list[int] = []
+
+    def count(*arguments: Any) -> WindowedText:
+        found = encode_windows(*arguments)
+        read.append(sum(len(window.token_ids) for window in found.windows))
+        return found
+
+    async def scenario() -> None:
+        app = create_app(make_settings(tmp_path))
+        async with running(app):
+            monkeypatch.setattr(service, "encode_windows", count)
+            await app.state.service.explain("word " * num_words, 20.0)
+
+    asyncio.run(scenario())
+    variants = read[2:]  # after the whole, which is counted and read
+    assert 0.9 * MAX_TOKENS < sum(variants) <= MAX_TOKENS
 
 
 def test_an_explanation_for_which_no_thread_is_free_ends_in_time(

@@ -25,7 +25,10 @@ _MOST_SHIFT = 3.0
 
 
 def fit_calibration(
-    logits: Tensor, labels: Tensor, num_windows: Tensor | None = None
+    logits: Tensor,
+    labels: Tensor,
+    num_windows: Tensor | None = None,
+    shares: Tensor | None = None,
 ) -> tuple[float, float]:
     """The temperature T and shift b with the least cross-entropy of ``calibrated``.
 
@@ -35,6 +38,7 @@ def fit_calibration(
         labels: int64 (N,).
         num_windows: int64 (N,), by how many a text's odds are divided once they are calibrated, as
             ``join_predictions`` does; None where each is read at once.
+        shares: float (N,), as ``network_shares`` tells them; None where all are 1.
 
     Returns:
         T between 0.1 and 10, above 1 where the model was too sure of itself; b between -3 and 3,
@@ -42,12 +46,13 @@ def fit_calibration(
     """
     double = logits.double()
     joined = torch.zeros_like(double)
+    shares = torch.ones(len(double)) if shares is None else shares
     if num_windows is not None:
         joined[:, 0] = num_windows.log()
 
     def loss(numbers: tuple[float, float]) -> float:
         log_temperature, shift = numbers
-        found = calibrated(double, math.exp(log_temperature), shift) + joined
+        found = calibrated(double, math.exp(log_temperature), shift, shares) + joined
         return float(F.cross_entropy(found, labels))
 
     bounds = [(-bound, bound) for bound in (_MOST_LOG_TEMPERATURE, _MOST_SHIFT)]
@@ -71,9 +76,10 @@ def assumed_spam_prior(config: TrainConfig, validation: Sequence[Example]) -> di
     return {"spam_prior": sum(example.label for example in validation) / len(validation)}
 
 
-def calibrated(logits: Tensor, temperature: float, shift: float) -> Tensor:
-    """Logits (N, 2) divided by the temperature, then the shift added to those of spam."""
-    return logits / temperature + torch.tensor([0.0, shift])
+def calibrated(logits: Tensor, temperature: float, shift: float, shares: Tensor) -> Tensor:
+    """Logits (N, 2) divided by the temperature, then the shift added to those of spam: as much of
+    it as the network has of a say, for in its head it is kept (``shares``, (N,))."""
+    return logits / temperature + F.pad(shift * shares[:, None], (1, 0))
 
 
 @torch.no_grad()

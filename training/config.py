@@ -153,7 +153,7 @@ class TrainConfig(BaseModel):
         0.0,
         ge=0,
         description="Share of a table of n-grams in the verdict: its log odds times this are added "
-        "to the network's. It is fitted on the same texts; 0 is off.",
+        "to the network's, more where tokens are short. It is fitted on the same texts; 0 is off.",
     )
     ignore_index: int = Field(-100, description="Label left out of the loss; the book tries 50256.")
     averaging: float = Field(

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from model.classifier import EncodedText, Prediction
 from model.gpt2 import GPT2ForSequenceClassification
-from model.ngrams import add_ngrams
+from model.ngrams import add_ngrams, network_share
 from model.packing import pack
 from model.windows import MAX_WINDOWS, encode_windows, read_in_windows
 
@@ -44,16 +44,24 @@ def read_texts(
 @torch.inference_mode()
 def read_worst_windows(
     model: GPT2ForSequenceClassification, texts: Sequence[str], device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Logits (N, 2) of each text's window that is likeliest spam, and the number of its windows.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits (N, 2) of each text's window that is likeliest spam, the number of its windows, and
+    its ``network_shares``.
 
-    Args: as for ``read_texts``. Both tensors are on the CPU.
+    Args: as for ``read_texts``. All tensors are on the CPU.
     """
     encoded = [encode_windows(text, model.config.n_positions, MAX_WINDOWS) for text in texts]
     logits = _read(model, [window for text in encoded for window in text.windows], device)
     sizes = [len(text.windows) for text in encoded]
     worst = [own[(own[:, 1] - own[:, 0]).argmax()] for own in torch.split(logits, sizes)]
-    return torch.stack(worst), torch.tensor(sizes)
+    firsts = [text.windows[0] for text in encoded]
+    shares = network_shares(model, [window.whole or window.token_ids for window in firsts])
+    return torch.stack(worst), torch.tensor(sizes), shares
+
+
+def network_shares(model: GPT2ForSequenceClassification, texts: Sequence[Sequence[int]]) -> Tensor:
+    """By what the network's log odds of each text are multiplied, (N,): 1 without a table."""
+    return torch.tensor([1.0 if model.ngrams is None else network_share(text) for text in texts])
 
 
 def _read(

@@ -31,7 +31,7 @@ from training.memory import (
     settled_objects,
 )
 from training.ngrams import fit_ngrams
-from training.reading import read_texts, read_worst_windows
+from training.reading import network_shares, read_texts, read_worst_windows
 
 # Texts a batch where nothing is learnt and only speed matters.
 _EVALUATION_BATCH = 64
@@ -180,11 +180,13 @@ def _calibration(
     part, cache = parts["validation"], caches.get("validation")
     if not config.is_served or cache:
         logits, labels = predict(model, part, config, device, cache)
-        return fit_calibration(logits, labels)
+        shares = network_shares(model, [token_ids for token_ids, _ in part])
+        return fit_calibration(logits, labels, shares=shares)
     with autocast(config.precision, device):
         texts = [example.text for example in splits.validation]
-        logits, num_windows = read_worst_windows(model, texts, device)
-    return fit_calibration(logits, torch.tensor([label for _, label in part]), num_windows)
+        logits, num_windows, shares = read_worst_windows(model, texts, device)
+    labels = torch.tensor([label for _, label in part])
+    return fit_calibration(logits, labels, num_windows, shares)
 
 
 def _read_parts(
