@@ -241,7 +241,7 @@ class Service:
         is_short: bool,
         timeout_seconds: float | None,
     ) -> Verdicts:
-        """``texts`` is read in a thread unless all of them are short, and may make them there."""
+        """``texts`` may be a generator; unless ``is_short``, it runs in a thread."""
         self._check(num_texts)
         timeout_seconds = timeout_seconds or self.settings.timeout_seconds
         begin = time.monotonic()

@@ -77,8 +77,8 @@ def assumed_spam_prior(config: TrainConfig, validation: Sequence[Example]) -> di
 
 
 def calibrated(logits: Tensor, temperature: float, shift: float, shares: Tensor) -> Tensor:
-    """Logits (N, 2) divided by the temperature, then the shift added to those of spam: as much of
-    it as the network has of a say, for in its head it is kept (``shares``, (N,))."""
+    """Logits (N, 2) divided by the temperature, then the shift times ``shares`` (N,) added to those
+    of spam: the head holds it, and what the head says is scaled so."""
     return logits / temperature + F.pad(shift * shares[:, None], (1, 0))
 
 
