@@ -14,7 +14,7 @@ N bytes of a text, with a blank at both ends.
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -52,10 +52,8 @@ class NgramTable:
         self.weight = weight
 
     def read(self, texts: Sequence[Sequence[int]]) -> Tensor:
-        """Log odds of spam, float32 (B,) on the CPU; a list that is there twice is read once."""
-        once = {id(text): text for text in texts}
-        found = {key: self._log_odds(text) for key, text in once.items()}
-        return torch.tensor([found[id(text)] for text in texts])
+        """Log odds of spam, float32 (B,) on the CPU."""
+        return _of_each(self._log_odds, texts)
 
     def find(self, text: Sequence[int]) -> list[Integers]:
         """The buckets of a text's different n-grams, of each kind, in no order."""
@@ -93,7 +91,7 @@ def add_ngrams(logits: Tensor, table: NgramTable | None, texts: Sequence[Sequenc
     logits = logits.float()
     if table is None:
         return logits
-    known = torch.tensor([network_share(text) for text in texts])
+    known = _of_each(network_share, texts)
     both = torch.stack((known, table.read(texts) / known)).to(logits.device)
     return logits * both[0, :, None] + F.pad(both[1, :, None], (1, 0))
 
@@ -105,6 +103,13 @@ def network_share(text: Sequence[int]) -> float:
     """
     num_bytes = int(_lengths()[list(text)].sum())
     return min(1.0, (num_bytes / _BYTES_A_TOKEN + _FEW_TOKENS) / (len(text) + _FEW_TOKENS))
+
+
+def _of_each(tell: Callable[[Sequence[int]], float], texts: Sequence[Sequence[int]]) -> Tensor:
+    """What is told of each text, float32 (B,) on the CPU; one that is there twice is read once."""
+    once = {id(text): text for text in texts}
+    found = {key: tell(text) for key, text in once.items()}
+    return torch.tensor([found[id(text)] for text in texts])
 
 
 def share(size: int) -> float:
