@@ -161,6 +161,8 @@ async def classify_message(
     """The verdict on one message, or on a JSON list of messages in base64. There is one whatever a
     message holds: what cannot be decoded is read as well as it can be, what is too long is cut."""
     _refuse_mistaken(ham_below, spam_from)
+    if explain:
+        _refuse_strangers(request, service)
     if is_json(request):
         raws, is_cut = _messages_in(await read_json(request)), False
     else:
@@ -194,6 +196,13 @@ def _refuse_mistaken(ham_below: float | None, spam_from: float | None) -> None:
     except ValueError:
         wrong = {"loc": ("query", "ham_below"), "msg": "It is above spam_from", "input": ham_below}
         raise RequestValidationError([wrong]) from None
+
+
+def _refuse_strangers(request: Request, service: Service) -> None:
+    """Refuses to explain but to callers that have shown a key, or sit at this machine: the reply
+    holds the text."""
+    if not service.settings.api_keys_file and not _is_local(request):
+        raise AccessDenied("Explanations repeat the text: they need access keys on this service.")
 
 
 async def classify_mails(
@@ -251,9 +260,6 @@ def _decide(
 async def _explain(
     request: Request, service: Service, mail: MailText, timeout_seconds: float
 ) -> Explanation:
-    """Only for callers that have shown a key, or sit at this machine: the reply holds the text."""
-    if not service.settings.api_keys_file and not _is_local(request):
-        raise AccessDenied("Explanations repeat the text: they need access keys on this service.")
     async with ended_by_disconnect(request):
         text, found = await service.explain(mail.text, timeout_seconds)
     spans = [Span(text=text[span.start : span.end], log_odds=span.log_odds) for span in found]

@@ -100,7 +100,8 @@ _CHARACTER_NAME = re.compile(
     r"&(#0{0,20}\d{1,7}|#[xX]0{0,20}[\dA-Fa-f]{1,6}|[A-Za-z][A-Za-z\d]{1,30});"
 )
 _LINE_END = re.compile(r"<br ?/?>[ \t]?", re.IGNORECASE)
-_TAG = re.compile(r"</?(?:a|b|i|u|em|strong|span|p)(?:\s[^<>]{0,500})?>", re.IGNORECASE)
+# "if (a<b && c>d)" has none.
+_TAG = re.compile(r"</?(?:a|b|i|u|em|strong|span|p)(?:\s(?!\s?[&|])[^<>]{0,500})?>", re.IGNORECASE)
 # BBCode; of those whose end is there, too: "a[i]" is none.
 _BOARD_TAG = re.compile(
     r"\[(/?)(b|i|u|s|color|size|font|url|center|quote)(?:=[^\[\]\n]{1,300})?\]", re.IGNORECASE

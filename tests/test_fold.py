@@ -91,6 +91,7 @@ from model.fold import fold_text
             "get it <ab> <p ",
         ),
         ("<fr33>, <1'm> $h0p&1'v3 f0r< a>$h0p", "<free>, <I'm> shop&I've for< a>shop"),
+        ("if (a<b && c>d)", "if (a<b && c>d)"),
         ("<em>a</em> <strong>b</strong><u>c</u><i>d</i><P>e</p>", "a bcde"),
         ("at  &lt;TIME&gt; <DECIMAL>km <time> &lt;URL&gt;", "at  5:30 2.5km <time> <URL>"),
         ("\uff06lt; &#86;&#x49;AGRA &#1;&#8203;&amp;nbsp;&#1072;lso", "< VIAGRA  also"),

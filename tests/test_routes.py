@@ -80,6 +80,20 @@ def test_explanations_go_to_this_machine_where_there_are_no_keys(
     assert asyncio.run(scenario()) == dict.fromkeys(here, 200) | dict.fromkeys(elsewhere, 401)
 
 
+def test_what_is_not_explained_is_not_computed_either(save_tiny: Callable[..., Path]) -> None:
+    async def scenario() -> tuple[int, str]:
+        app = create_app(make_settings(save_tiny()))
+        transport = httpx.ASGITransport(app, client=("192.0.2.1", 1))
+        async with running(app), httpx.AsyncClient(transport=transport, base_url="http://a") as far:
+            reply = await far.post("/classify/message?explain=true", content=MAIL)
+            return reply.status_code, app.state.service.render_metrics().decode()
+
+    status, metrics = asyncio.run(scenario())
+    assert status == 401
+    assert 'spamgate_texts_total{label="ham"} 0.0' in metrics
+    assert 'spamgate_texts_total{label="spam"} 0.0' in metrics
+
+
 @pytest.mark.parametrize(("characters", "complete"), [(0, True), (4_000, True), (4_001, False)])
 def test_an_explanation_says_whether_it_is_of_all(
     save_tiny: Callable[..., Path], characters: int, complete: bool
