@@ -49,6 +49,10 @@ _CHUNK_CHARACTERS = 1 << 18
 _RESULT_HEAD = b'{"source": '
 
 _INTERRUPTED = 130
+_LESS_MEMORY = (
+    "Start again to go on, with SPAMGATE_MAX_BATCH_TOKENS=2048, when less else uses the GPU, or "
+    "with --device cpu."
+)
 
 
 class BulkError(ValueError):
@@ -292,6 +296,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = error.filename or options.out
         print(f"app.bulk: {where}: {error.strerror}. Start again to go on.", file=sys.stderr)  # noqa: T201
         return 2
+    except torch.OutOfMemoryError as error:
+        reason = str(error).partition(". ")[0]
+        print(f"app.bulk: {reason}. {_LESS_MEMORY}", file=sys.stderr)  # noqa: T201
+        return 2
     except KeyboardInterrupt:
         print("\napp.bulk: interrupted. Start again to go on.", file=sys.stderr)  # noqa: T201
         return _INTERRUPTED
@@ -333,6 +341,8 @@ def _make_scorer(options: argparse.Namespace) -> Scorer:
     settings = read_settings([word for flag in told.items() if flag[1] for word in flag])
     torch.set_num_threads(settings.threads or usable_cores())
     classifier = Classifier.load(settings.checkpoint, settings.device, settings.dtype)
+    if settings.max_batch_tokens:
+        classifier.max_batch_tokens = settings.max_batch_tokens
     if settings.spam_prior is not None:
         classifier.assume_spam_prior(settings.spam_prior)
     known = Cutoffs.of(classifier)
