@@ -132,6 +132,16 @@ def test_chaff_is_words_that_hardly_ever_come_twice() -> None:
     assert all(word.isalpha() and word.isascii() for word in drawn)
 
 
+@pytest.mark.parametrize("last", [400, 999])
+def test_each_part_of_a_long_text_is_in_some_window(last: int) -> None:
+    """Of more tokens than are read at once, and of more characters than are tokenized for it."""
+    numbers = [str(number) for number in range(100, last + 1)]
+    augmenter = make_augmenter((" ".join(numbers), 0), max_tokens=64, window_tokens=16)
+    read = {word for _ in range(3_000) for word in decode(augmenter(0).tokens).split()}
+    assert len(read.intersection(numbers)) > 0.95 * len(numbers)
+    assert read.intersection(numbers[-9:])
+
+
 def test_windows_are_passages_from_anywhere_and_now_and_then_all_of_it() -> None:
     text = " ".join(str(number) for number in range(100, 1000))
     augmenter = make_augmenter((text, 0), max_tokens=64, window_tokens=16)

@@ -45,6 +45,8 @@ _CHAFF_IN_FRONT = 0.3
 _SUBJECT_TOKENS = 12
 # No tokenizer is given more of a text than a window can hold.
 _CHARACTERS_A_TOKEN = 8
+# A character of four bytes makes four tokens at most.
+_TOKENS_A_CHARACTER = 4
 
 
 @dataclass(frozen=True)
@@ -162,18 +164,18 @@ class Augmenter:
             return encode(text, self._max_tokens)[0]
         # Of a very long text a stretch first, so that a megabyte is not tokenized for a window.
         most = _CHARACTERS_A_TOKEN * self._max_tokens
-        if len(text) > most and torch.rand(()) >= _FROM_THE_START:
-            start = _below(len(text) - most)
+        if len(text) > most:
+            start = _start_of_passage(len(text), most)
             text = text[start : start + most]
         # Mostly short passages, now and then a long one: cost, and every position is learnt.
         longest = self._max_tokens if torch.rand(()) < 0.15 else size
-        tokens = encode(text, self._max_tokens)[0]
+        tokens = encode(text, _TOKENS_A_CHARACTER * most)[0]
         return self._cut(tokens, longest)
 
     def _cut(self, tokens: list[int], size: int) -> list[int]:
         if len(tokens) <= size:
             return tokens
-        start = 0 if torch.rand(()) < _FROM_THE_START else _below(len(tokens) - size + 1)
+        start = _start_of_passage(len(tokens), size)
         return tokens[start : start + size]
 
     def _drop(self, tokens: list[int]) -> list[int]:
@@ -226,6 +228,14 @@ def _disguise(word: str) -> str:
 def _to_leet(letter: str) -> str:
     others = _LEET.get(letter.lower())
     return others[_below(len(others))] if others and torch.rand(()) < _LEET_LETTERS else letter
+
+
+def _start_of_passage(length: int, size: int) -> int:
+    """Of so many of ``length``: the beginning, or around any place, so that the ends are in as many
+    passages as what lies between."""
+    if torch.rand(()) < _FROM_THE_START:
+        return 0
+    return min(max(_below(length) - size // 2, 0), length - size)
 
 
 def _below(bound: int) -> int:
