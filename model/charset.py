@@ -71,6 +71,8 @@ def decode_bytes(data: bytes, declared: str, *, is_html: bool = False) -> tuple[
     codec = _codec(declared)
     if codec is None and is_html and (match := _META_CHARSET.search(data, 0, 1024)):
         codec = _codec(match[1].decode("ascii"))
+        # Where the tag can be found, it is wrong.
+        codec = "utf-8" if codec in ("utf-16-le", "utf-16-be") else codec
     if codec in (None, "cp1252") and _is_japanese(data):
         codec = "iso2022_jp"
     if codec not in _SEVEN_BIT and data.isascii() and b"\0" not in data:

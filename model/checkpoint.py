@@ -206,9 +206,7 @@ def save_classifier(
     only told.
     """
     finalize(model, storage_dtype)
-    tensors = to_published_form(model)
-    tensors = {name: tensor.to(storage_dtype) for name, tensor in tensors.items()}
-    write_tensors(tensors, folder / _WEIGHTS_FILE)
+    write_tensors(to_published_form(model, storage_dtype), folder / _WEIGHTS_FILE)
     if model.ngrams is not None:
         table = {"weight": model.ngrams.weight.to(storage_dtype)}
         write_tensors(table, folder / _NGRAMS_FILE)
@@ -233,9 +231,7 @@ def save_language_model(
     folder: Path, model: GPT2LMHeadModel, storage_dtype: torch.dtype = torch.float32
 ) -> None:
     """Writes a language model into an existing folder, as ``load_base`` and others read it."""
-    tensors = to_published_form(model)
-    tensors = {name: tensor.to(storage_dtype) for name, tensor in tensors.items()}
-    write_tensors(tensors, folder / _WEIGHTS_FILE)
+    write_tensors(to_published_form(model, storage_dtype), folder / _WEIGHTS_FILE)
     settings = published_config(model.config) | {"architectures": ["GPT2LMHeadModel"]}
     write_json(folder / "config.json", settings)
     write_tokenizer_files(folder, model.config.n_positions)

@@ -56,7 +56,7 @@ class Prediction:
     Attributes:
         ham_probability: softmax of the two logits, 0 to 1.
         spam_probability: 1 - ham_probability up to rounding.
-        num_tokens: tokens read.
+        num_tokens: that went through the model; those of two windows twice.
         truncated: whether the text was longer than what was read.
     """
 
@@ -144,9 +144,8 @@ class Classifier:
         """Loads a checkpoint in the number format that is fastest here and gives its answers.
 
         A short trial compares float32 with bfloat16, and int8 where a CPU has instructions for
-        it. A faster one is taken only where it computes at all and every golden message keeps its
-        label and its probability within ``GOLDEN_TOLERANCE``; without golden messages there is
-        nothing to tell that by, and float32 stays.
+        it. A faster one is taken only where it computes at all and ``check_golden`` passes; without
+        golden messages there is nothing to tell that by, and float32 stays.
         """
         best = cls.load(source, device, "float32")
         for dtype in _faster_formats(best.device) if best.golden else ():
@@ -303,6 +302,10 @@ def pick_device(name: str) -> torch.device:
             f"device {name!r} is not there ({reason}). Use auto, cpu, or cuda on a machine with an "
             "NVIDIA GPU, its driver and a CUDA build of torch."
         ) from error
+    if device.type not in ("cpu", "cuda"):
+        raise DeviceError(
+            f"device {name!r} is not one that spamgate knows: auto, cpu, cuda, cuda:1."
+        )
     if device.type == "cuda" and (reason := _too_old(device)):
         raise DeviceError(f"device {name!r} cannot be used: {reason}")
     return device

@@ -20,6 +20,8 @@ _NAMED_COLORS = {
     "silver": (192, 192, 192), "maroon": (128, 0, 0), "green": (0, 128, 0), "navy": (0, 0, 128),
     "olive": (128, 128, 0), "purple": (128, 0, 128), "teal": (0, 128, 128),
 }  # fmt: skip
+# Of all else an attribute makes a colour, too: black of "#0000", yellow of "#ffff".
+_ATTRIBUTE_COLOR = re.compile(r"#[0-9a-f]{3}|#?([0-9a-f]{6})")
 # Colours closer than this in each channel cannot be told apart.
 _SAME_COLOR = 16
 
@@ -42,10 +44,10 @@ def is_same_color(text: str, background: str) -> bool:
 def attribute_color(value: str) -> str:
     """The colour that a ``color`` or ``bgcolor`` attribute means, in CSS."""
     value = value.strip(" \t\n\f\r").lower()
-    if not value.isascii():
-        return _UNKNOWN
-    color = value if value in _NAMED_COLORS or value[:1] == "#" else f"#{value}"
-    return color if len(color) != 4 or value[:1] == "#" else _UNKNOWN
+    if value in _NAMED_COLORS:
+        return value
+    match = _ATTRIBUTE_COLOR.fullmatch(value)
+    return _UNKNOWN if match is None else f"#{match[1]}" if match[1] else value
 
 
 def rgb(color: str) -> tuple[int, int, int] | None:

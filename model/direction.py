@@ -42,7 +42,8 @@ def _line_as_shown(line: str) -> str:
     has_such_words = _LETTER.search(line) is not None
     if has_such_words and OVERRIDE_RIGHT_TO_LEFT not in line:
         return line
-    shown: str = get_display(line, base_dir="L")
+    whole = line.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    shown: str = get_display(whole, base_dir="L")
     return _WORDS.sub(lambda words: words[0][::-1], shown) if has_such_words else shown
 
 

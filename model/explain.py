@@ -35,7 +35,7 @@ class Influence:
 
 
 def cut_spans(text: str, num_tokens: int) -> list[tuple[int, int]]:
-    """Spans of as few words as the cost allows, which together are the text.
+    """Spans of as few words as the cost allows, which together are all words of the text.
 
     Args:
         text: as the model reads it.

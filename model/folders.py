@@ -23,6 +23,7 @@ def new_folder(target: Path) -> Iterator[Path]:
     if target.exists():
         raise CheckpointError(f"{target} exists already: give another name, or remove it first.")
     partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)  # of one that was killed: numbers come again
     partial.mkdir(parents=True)
     try:
         yield partial

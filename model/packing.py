@@ -5,7 +5,7 @@ Knows tensors, nothing of words or labels. T tokens in the batch, B sequences, H
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from typing import TypeVar
@@ -75,12 +75,11 @@ class PackedBatch:
 
     def to(self, device: torch.device) -> "PackedBatch":
         """Returns the batch on ``device``; the copy does not block where the memory is pinned."""
-        return PackedBatch(
-            self.input_ids.to(device, non_blocking=True),
-            self.position_ids.to(device, non_blocking=True),
-            self.cu_seqlens.to(device, non_blocking=True),
-            self.lengths,
-            self.causal,
+        return replace(
+            self,
+            input_ids=self.input_ids.to(device, non_blocking=True),
+            position_ids=self.position_ids.to(device, non_blocking=True),
+            cu_seqlens=self.cu_seqlens.to(device, non_blocking=True),
         )
 
 

@@ -3,6 +3,7 @@
 Never unpickles anything.
 """
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -98,13 +99,7 @@ def published_config(config: GPT2Config) -> dict[str, Any]:
     return {
         "model_type": "gpt2",
         "activation_function": "gelu_new",
-        "n_layer": config.n_layer,
-        "n_head": config.n_head,
-        "n_embd": config.n_embd,
-        "n_positions": config.n_positions,
-        "vocab_size": config.vocab_size,
-        "layer_norm_epsilon": config.layer_norm_epsilon,
-        "initializer_range": config.initializer_range,
+        **asdict(config),
         "resid_pdrop": 0.0,
         "embd_pdrop": 0.0,
         "attn_pdrop": 0.0,
@@ -212,10 +207,10 @@ def _all_finite(tensor: Tensor) -> bool:
 
 
 def to_published_form(
-    model: GPT2ForSequenceClassification | GPT2LMHeadModel,
+    model: GPT2ForSequenceClassification | GPT2LMHeadModel, dtype: torch.dtype
 ) -> dict[str, Tensor]:
-    """The model's tensors as published files hold them."""
+    """The model's tensors as published files hold them, in this number format."""
     return {
-        name: (tensor.t() if name.endswith(_CONV1D) else tensor).contiguous()
+        name: (tensor.t() if name.endswith(_CONV1D) else tensor).to(dtype).contiguous()
         for name, tensor in model.state_dict().items()
     }

@@ -162,7 +162,7 @@ def _write(path: Path, text: str) -> None:
 def _vocab() -> dict[str, int]:
     """The vocabulary in its published spelling, derived from the ranks."""
     spelling = byte_spelling()
-    vocab = {"".join(spelling[byte] for byte in token): rank for token, rank in _ranks().items()}
+    vocab = {token.decode("latin-1").translate(spelling): rank for token, rank in _ranks().items()}
     vocab["<|endoftext|>"] = ENDOFTEXT
     return vocab
 
@@ -180,10 +180,8 @@ def _merges_txt() -> str:
     merges = ["#version: 0.2"]
     for token, rank in ranks.items():
         if len(token) > 1:
-            left, right = _last_merge(ranks, token, rank)
-            merges.append(
-                "".join(spelling[b] for b in left) + " " + "".join(spelling[b] for b in right)
-            )
+            pair = _last_merge(ranks, token, rank)
+            merges.append(" ".join(part.decode("latin-1").translate(spelling) for part in pair))
     return "\n".join(merges) + "\n"
 
 

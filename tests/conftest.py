@@ -54,6 +54,7 @@ AWKWARD_TEXTS = [
     "<|endoftext|> is text here",
     "lone \ud83d surrogate",
     "\x00 null and \u202e bidi",
+    "\ud800 half a pair and \u202e bidi",
     "ünïcödé 字 😀",
     "word " * 300,
 ]

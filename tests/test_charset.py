@@ -17,6 +17,13 @@ def test_labels_that_nobody_knows_are_not_kept() -> None:
     assert len(vars(encodings)["_cache"]) <= kept + 1  # iso8859_15
 
 
+@pytest.mark.parametrize("label", ["utf-16", "utf-16be", "unicode"])
+def test_a_page_that_says_in_ascii_that_it_is_no_ascii_is_utf8(label: str) -> None:
+    for text in ("\xa35 now", "\xa35 now!"):
+        page = f'<meta charset="{label}"><p>{text}</p>'
+        assert decode_bytes(page.encode(), "", is_html=True) == (page, "utf-8")
+
+
 @pytest.mark.parametrize(
     ("label", "data", "text"),
     [

@@ -209,6 +209,14 @@ def test_new_folder_appears_only_when_complete(tmp_path: Path) -> None:
         pass
 
 
+def test_what_a_killed_process_of_the_same_number_left_is_in_nobodys_way(tmp_path: Path) -> None:
+    left = tmp_path / f".run.partial-{os.getpid()}"
+    left.mkdir()
+    (left / "half").write_text("x")
+    with new_folder(tmp_path / "run") as folder:
+        assert list(folder.iterdir()) == []
+
+
 def test_unknown_source_says_what_is_allowed() -> None:
     with pytest.raises(CheckpointError, match=r"Give a folder .* or a hub id"):
         load_classifier("/no/such/folder")

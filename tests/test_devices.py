@@ -13,6 +13,8 @@ from model.classifier import Classifier, DeviceError, _faster_formats, pick_devi
 def test_unknown_devices_and_dtypes_are_named() -> None:
     with pytest.raises(DeviceError, match="device 'nonsense' is not there"):
         pick_device("nonsense")
+    with pytest.raises(DeviceError, match="device 'meta' is not one that spamgate knows"):
+        pick_device("meta")
     with pytest.raises(DeviceError, match="dtype 'float8' is not known"):
         pick_dtype("float8", torch.device("cpu"))
     if not torch.cuda.is_available():
