@@ -61,7 +61,7 @@ def render() -> str:
         "systems had the 40,021 invented messages of `training/synthetic.jsonl`, `further.jsonl` "
         "and `everyday.jsonl`, too; the network read everything once, from `checkpoints/base`, "
         "and got a table: the first of the starter's four steps. That base has read the training "
-        f"part of all three as plain text (`{without['command']}`):",
+        f"part of all three as plain text (`{without['command']}`, the recipe of commit 523c0f0):",
         "",
         "| texts | system | F1 | ROC AUC |",
         "|---|---|---|---|",
