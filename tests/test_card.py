@@ -165,10 +165,15 @@ def test_what_is_read_and_who_takes_it_is_told(tmp_path: Path) -> None:
 
 def test_every_corpus_is_one_that_the_run_was_made_from() -> None:
     config = TrainConfig(corpora=("jsonl",), training_only=("any/invented.jsonl",))
-    run = {"data_sha256": {"one": "1" * 64, "two": "2" * 64}}
+    known = {"one": "1" * 64, "older.jsonl": "2" * 64, "old.jsonl": "4" * 64}
+    recipe = {"training_only": ["any/older.jsonl"], "replay": ["any/old.jsonl"]}
+    run: dict[str, object] = {"data_sha256": known, "recipe": recipe}
     check_data(run, "run", config, {"renamed": "1" * 64, "invented.jsonl": "3" * 64})
     with pytest.raises(CorpusError, match=r"made from one .*given: one .*, two \(SHA-256 3333"):
         check_data(run, "run", config, {"one": "1" * 64, "two": "3" * 64})
+    run["data_sha256"] = known | {"feedback.sqlite": "5" * 64}
+    with pytest.raises(CorpusError, match=r"made from .*feedback.sqlite .*given: one"):
+        check_data(run, "run", config, {"one": "1" * 64})
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from app.feedback import FeedbackStore, Report, digest_of
+from model.gpt2 import LABELS
 from tests.tiny_training import TINY_RECIPE, synthetic_lines
 from training import average, finetune, report
+from training.corpora import Corpus, read_sms
 from training.evaluate import FIGURES, measure
+from training.feedback import mix_in
 from training.report import load_run, worst_mistakes
 
 CPU = torch.device("cpu")
@@ -95,6 +99,30 @@ def test_report_is_for_runs_on_several_corpora_and_averages_too(
         check_figures(folder, *data[1::2])
     comments.write_text(comments.read_text() + '\n{"label": "ham", "text": "one more"}')
     assert report.main([str(out), *data]) == 2
+
+
+def test_run_with_feedback_is_read_again_with_it_alone(corpus: Path, tmp_path: Path) -> None:
+    """Without, texts of its training part would be in the test part: the split is another."""
+    recipe, file = tmp_path / "tiny.toml", tmp_path / "copy.sqlite"
+    recipe.write_text(TINY_RECIPE)
+    store = FeedbackStore(file, 1 << 20)
+    corrected = read_sms(corpus)[0]
+    for number in range(40):
+        text = f"win prize of people {number}"
+        store.add(Report(digest_of(text), "spam", f"s{number}", text))
+    text = corrected.text
+    store.add(Report(digest_of(text), LABELS[1 - corrected.label], "joe", text))
+    store.close()
+    [told, *_] = [e for e in mix_in(Corpus([corrected], {}), file).examples if e.text == text]
+    assert told.label != corrected.label
+    out, mean = tmp_path / "run", tmp_path / "mean"
+    data, more = ["--data", str(corpus)], ["--feedback", str(file)]
+    once = ["--epochs", "1", "--out", str(out)]
+    assert finetune.main([str(recipe), *data, *more, *once]) == 0
+    assert average.main([str(out), str(out), *data, "--out", str(mean)]) == 2
+    assert average.main([str(out), str(out), *data, *more, "--out", str(mean)]) == 0
+    assert report.main([str(out), *data]) == 2
+    assert report.main([str(out), *data, *more]) == 0
 
 
 def check_figures(out: Path, *places: str) -> None:

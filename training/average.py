@@ -27,6 +27,7 @@ from training.config import TrainConfig
 from training.corpora import read_corpora
 from training.data import split_examples
 from training.evaluate import as_table
+from training.feedback import mix_in
 from training.finetune import save_run
 from training.history import History
 from training.loop import Outcome, Snapshot
@@ -109,7 +110,7 @@ def _run(options: argparse.Namespace) -> int:
     config, model = average_runs(checkpoints)
     for checkpoint in checkpoints:
         _check_record(checkpoint)
-    corpus = read_corpora(options.data, config)
+    corpus = mix_in(read_corpora(options.data, config), options.feedback)
     for checkpoint in checkpoints:
         check_data(checkpoint.run, checkpoint.name, config, corpus.sha256)
     splits = split_examples(corpus.examples, config)

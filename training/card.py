@@ -201,11 +201,13 @@ def check_data(run: dict[str, Any], name: str, config: TrainConfig, sha256: dict
         sha256: of what was read again for it, by file name.
 
     Raises:
-        CorpusError: a corpus whose hash is not in run.json.
+        CorpusError: one of these corpora, or of the run's, feedback too, is none of the other's.
     """
-    known = run.get("data_sha256") or {}
+    known, recipe = run.get("data_sha256") or {}, run.get("recipe") or {}
+    whole = [*recipe.get("training_only", ()), *recipe.get("replay", ())]
+    split = set(known) - {Path(path).name for path in whole}
     given = _split_data(config, sha256)
-    if not set(given.values()) <= set(known.values()):
+    if set(given.values()) != {known[file] for file in split}:
         raise other_data(name, known, given)
 
 

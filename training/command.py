@@ -47,6 +47,9 @@ def add_run_data(parser: argparse.ArgumentParser) -> None:
         metavar="[KIND=]PATH",
         help=f"the runs' data, as for training.finetune; KIND is one of {', '.join(CORPORA)}",
     )
+    parser.add_argument(
+        "--feedback", type=Path, help="the runs' file of feedback, where they had one"
+    )
 
 
 def check_new(out: Path) -> None:

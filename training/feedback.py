@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model.gpt2 import LABELS
-from training.corpora import CorpusError, Example
+from training.corpora import Corpus, CorpusError, Example, sha256_of
 
 MAX_TEXTS_PER_SOURCE = 200
 
@@ -41,6 +41,24 @@ class Feedback:
         for source, number in self.capped.items():
             line += f"; left out {number} of {source!r}, which told more than its share"
         return line
+
+
+def mix_in(corpus: Corpus, path: Path | None) -> Corpus:
+    """The corpus with a file of feedback, whose labels count before those of the same texts there.
+
+    Args:
+        corpus: what is trained on otherwise.
+        path: None leaves that as it is.
+
+    Raises:
+        CorpusError: as for ``read_feedback``.
+    """
+    if path is None:
+        return corpus
+    feedback = read_feedback(path)
+    print(feedback.summary())
+    sha256 = corpus.sha256 | {path.name: sha256_of(path)}
+    return Corpus([*feedback.examples, *corpus.examples], sha256)
 
 
 def read_feedback(path: Path, max_texts_per_source: int = MAX_TEXTS_PER_SOURCE) -> Feedback:

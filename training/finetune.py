@@ -26,9 +26,9 @@ from training.card import (
 )
 from training.command import CtrlC, add_device, check_new, exit_code
 from training.config import TrainConfig, load_config, refuse_seeds
-from training.corpora import CORPORA, read_corpora, sha256_of
+from training.corpora import CORPORA, read_corpora
 from training.evaluate import as_table
-from training.feedback import read_feedback
+from training.feedback import mix_in
 from training.parallel import is_first, processes
 from training.plots import draw_accuracies, draw_losses
 from training.run import TrainedClassifier
@@ -115,17 +115,14 @@ def _train_and_save(
     refuse_seeds(config, options.seeds)
     corpus = read_corpora(options.data, config)
     check_split(read_base_run(config), config.base, config, corpus.sha256)
-    examples, sources = corpus.examples, corpus.sha256
-    if options.feedback:
-        feedback = read_feedback(options.feedback)
-        print(feedback.summary())
-        examples = [*examples, *feedback.examples]
-        sources[options.feedback.name] = sha256_of(options.feedback)
+    corpus = mix_in(corpus, options.feedback)
     how = circumstances(config, device)
     with CtrlC() as ctrl_c:
-        config, run, seeds = finetune_seeds(config, options.seeds, examples, device, ctrl_c)
+        config, run, seeds = finetune_seeds(config, options.seeds, corpus.examples, device, ctrl_c)
         told = [vars(result) for result in seeds]
-        record = RunRecord.of(run.splits, run.outcome, run.metrics, run.facts | how, sources, told)
+        record = RunRecord.of(
+            run.splits, run.outcome, run.metrics, run.facts | how, corpus.sha256, told
+        )
         if is_first():
             save_run(out, config, run, record)
     if options.seeds > 1:

@@ -30,6 +30,7 @@ from training.config import TrainConfig
 from training.corpora import read_corpora
 from training.data import Splits, split_examples
 from training.evaluate import FIGURES, Measured, as_cell, measure_with_intervals
+from training.feedback import mix_in
 from training.history import AccuracyPoint, History, LossPoint
 from training.plots import (
     draw_accuracies,
@@ -90,13 +91,16 @@ class Mistake:
     text: str | None
 
 
-def load_run(folder: Path, places: Sequence[str], device: torch.device) -> Run:
+def load_run(
+    folder: Path, places: Sequence[str], device: torch.device, feedback: Path | None = None
+) -> Run:
     """Reads a run folder and repeats its predictions on the data it was made from.
 
     Args:
         folder: of ``training.finetune``, or of ``training.average``.
         places: as for ``read_corpora``.
         device: where to compute.
+        feedback: the file that was mixed in, if any.
 
     Raises:
         CheckpointError: not such a folder.
@@ -113,7 +117,7 @@ def load_run(folder: Path, places: Sequence[str], device: torch.device) -> Run:
         sha256 = dict(facts["data_sha256"])
     except (KeyError, TypeError, ValueError) as error:
         raise other_version(checkpoint.name, error) from error
-    corpus = read_corpora(places, config)
+    corpus = mix_in(read_corpora(places, config), feedback)
     if sorted(corpus.sha256.values()) != sorted(sha256.values()):
         raise other_data(checkpoint.name, sha256, corpus.sha256)
     splits = split_examples(corpus.examples, config)
@@ -222,7 +226,7 @@ def _run(options: argparse.Namespace) -> int:
     if out.exists() and not out.is_file():  # a folder, or a device, which a rename would replace
         raise CheckpointError(f"{out} is not a file: give another --out.")
     check_folder(out)
-    run = load_run(folder, options.data, pick_device(options.device))
+    run = load_run(folder, options.data, pick_device(options.device), options.feedback)
     page = render(run, show_texts=options.show_texts)
     partial = out.with_name(f".{out.name}.partial")
     # A lone surrogate has no place in UTF-8; the page shows a question mark.
