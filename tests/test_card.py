@@ -195,6 +195,17 @@ def test_a_run_that_split_a_corpus_otherwise_is_refused(other: dict[str, object]
         check_split(run, "run", config, {"one": "1" * 64})
 
 
+def test_a_run_that_learnt_all_of_a_corpus_is_refused() -> None:
+    recipe = TrainConfig(training_only=("any/one",)).model_dump()
+    run = {"data_sha256": {"one": "1" * 64, "sms": "2" * 64}, "recipe": recipe}
+    check_split(run, "run", TrainConfig(), {"sms": "2" * 64})
+    check_split(
+        run, "run", TrainConfig(training_only=("any/one",)), {"sms": "2" * 64, "one": "1" * 64}
+    )
+    with pytest.raises(CorpusError, match="run was trained on all of one: no part of it can test"):
+        check_split(run, "run", TrainConfig(), {"sms": "2" * 64, "one": "1" * 64})
+
+
 def test_the_run_of_a_base_is_read_where_its_weights_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -203,18 +203,17 @@ def check_data(run: dict[str, Any], name: str, config: TrainConfig, sha256: dict
     Raises:
         CorpusError: one of these corpora, or of the run's, feedback too, is none of the other's.
     """
-    known, recipe = run.get("data_sha256") or {}, run.get("recipe") or {}
-    whole = [*recipe.get("training_only", ()), *recipe.get("replay", ())]
-    split = set(known) - {Path(path).name for path in whole}
+    known = run.get("data_sha256") or {}
     given = _split_data(config, sha256)
-    if set(given.values()) != {known[file] for file in split}:
+    if set(given.values()) != {known[file] for file in set(known) - _learnt_whole(run)}:
         raise other_data(name, known, given)
 
 
 def check_split(
     run: dict[str, Any], name: str, config: TrainConfig, sha256: dict[str, str]
 ) -> None:
-    """Refuses a run that split one of these corpora otherwise: it has learnt from its test part.
+    """Refuses a run that split one of these corpora otherwise, or learnt all of it: it has learnt
+    from its test part.
 
     Args: as for ``check_data``.
 
@@ -223,8 +222,12 @@ def check_split(
     """
     known = run.get("data_sha256") or {}
     recipe = run.get("recipe") or {}
-    if not set(_split_data(config, sha256).values()) & set(known.values()):
+    given = _split_data(config, sha256)
+    if not set(given.values()) & set(known.values()):
         return
+    whole = {known[file] for file in _learnt_whole(run) & set(known)}
+    if learnt := [file for file, digest in given.items() if digest in whole]:
+        raise CorpusError(f"{name} was trained on all of {learnt[0]}: no part of it can test that.")
     for key in SPLIT_KEYS:
         wanted = getattr(config, key)
         if recipe.get(key, wanted) != wanted:
@@ -252,6 +255,13 @@ def check_foreign(run: dict[str, Any], name: str, sources: Iterable[Source]) -> 
                 f"{name} was trained on {source.path}, which so is not foreign to it: leave that "
                 "out, or give a corpus that it has never read."
             )
+
+
+def _learnt_whole(run: dict[str, Any]) -> set[str]:
+    """Names of files that a run learnt from without splitting them."""
+    recipe = run.get("recipe") or {}
+    paths = [*recipe.get("training_only", ()), *recipe.get("replay", ())]
+    return {Path(path).name for path in paths}
 
 
 def _split_data(config: TrainConfig, sha256: dict[str, str]) -> dict[str, str]:

@@ -118,7 +118,6 @@ def judge(
     read_token: ReadToken = config.read_token
     if config.padding != "none":
         read_token = tokenize_parts(splits, config)[1]
-    exact = config.model_copy(update={"precision": "float32"})
     for place in checkpoints:
         checkpoint = load_classifier(place)
         if (checkpoint.read_token, checkpoint.causal_mask) != (read_token, config.causal_mask):
@@ -127,7 +126,7 @@ def judge(
                 f"recipe it would read {read_token}, or with another mask: take its own recipe."
             )
         model = checkpoint.model.to(device)
-        own = partial(read_as_trained, model, splits=splits, config=exact, device=device)
+        own = partial(read_as_trained, model, splits=splits, config=config, device=device)
         _judge({OWN: own} | baselines, tests, results, place)
     return results
 

@@ -233,7 +233,7 @@ class TrainConfig(BaseModel):
     cache_memory_bytes: int = Field(
         4 << 30, ge=0, description="Of those activations; what is more goes to a file on disk."
     )
-    eval_every: int = Field(50, ge=1, description="Steps between evaluations and snapshots.")
+    eval_every: int = Field(50, ge=1, description="Batches between evaluations and snapshots.")
     eval_batches: int = Field(5, ge=1, description="Batches in the losses printed on the way.")
 
     # Saving

@@ -136,7 +136,8 @@ def cluster_split(examples: Sequence[Example], config: TrainConfig) -> Splits:
     marks and case are read after the split, which so stays what it was for checkpoints from before.
     Where a cluster goes is drawn from a hash of its text: the same for a base as for the classifier
     made from it, in whatever order and with whatever other corpora both read it; but for the few
-    texts whose equals are spelled otherwise, of which the first to be read stands for all.
+    texts that another corpus has, too, or whose equals are spelled otherwise, of which the first to
+    be read stands for all.
     """
     distinct = drop_duplicates(folded(examples, typing=False))
     clusters = near_duplicate_clusters([e.text for e in distinct])

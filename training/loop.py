@@ -151,7 +151,7 @@ class Trainer:
         self.distillation = distillation
         # Of a last block whose input is kept, a few rows a step are computed: rounding its weights
         # anew each time takes longer than that in float32.
-        few_rows = num_cached_blocks == model.config.n_layer - 1 and model.read == "last"
+        few_rows = 0 < num_cached_blocks == model.config.n_layer - 1 and model.read == "last"
         self.precision = "float32" if few_rows and device.type == "cpu" else config.precision
         groups = parameter_groups(model, config)
         self.evidence_head: EvidenceHead | None = None

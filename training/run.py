@@ -9,7 +9,7 @@ import torch
 
 from model.checkpoint import ReadToken, finalize, load_base, load_classifier, undrawn
 from model.gpt2 import GPT2Config, GPT2ForSequenceClassification, init_weights
-from model.ngrams import NgramTable, add_ngrams
+from model.ngrams import add_ngrams
 from training.activations import ActivationCache, cache_activations
 from training.augment import Augmenter
 from training.bag_of_words import BagOfWords
@@ -35,7 +35,8 @@ from training.reading import network_shares, read_texts, read_worst_windows
 
 # Texts a batch where nothing is learnt and only speed matters.
 _EVALUATION_BATCH = 64
-# Of the training part, which is shuffled, its figures come from the first so many texts.
+# Of the training part its figures come from the first so many texts: a sample of what was split,
+# behind which stands what is for training only.
 _TRAINING_SAMPLE = 2000
 
 
@@ -108,7 +109,8 @@ def finetune(
         on_trained()
     merge_lora(model)
     make_embeddings_whole(model)
-    model.ngrams = _make_ngrams(config, splits)
+    if config.ngrams:
+        model.ngrams = fit_ngrams(splits.train, config.ngrams, config.seed)
     return measure_model(
         model, read_token, splits, parts, outcome, config, device, trained_parameters, caches
     )
@@ -233,7 +235,8 @@ def _by_corpus(
 
 
 def make_model(config: TrainConfig) -> GPT2ForSequenceClassification:
-    """The base with a two-class head, fresh unless the recipe keeps the base's, or random weights.
+    """The base with a two-class head, or random weights. The head is fresh and has no table beside
+    it, unless the recipe keeps the base's.
 
     What is drawn comes from torch's global generator.
     """
@@ -258,6 +261,7 @@ def make_model(config: TrainConfig) -> GPT2ForSequenceClassification:
         with torch.no_grad():
             model.score.weight.copy_(classifier.score.weight)
             model.score.bias.zero_()  # saved without one: ln_f does its work
+        model.ngrams = classifier.ngrams
     return model
 
 
@@ -266,13 +270,6 @@ def _check_max_tokens(config: TrainConfig, sizes: GPT2Config) -> None:
         raise TrainingError(
             f"max_tokens is {config.max_tokens}, {config.base} takes {sizes.n_positions}."
         )
-
-
-def _make_ngrams(config: TrainConfig, splits: Splits) -> NgramTable | None:
-    """The table that the recipe adds, or that of the base, where its head is kept."""
-    if config.keep_head:
-        return load_classifier(config.base).model.ngrams
-    return fit_ngrams(splits.train, config.ngrams, config.seed) if config.ngrams else None
 
 
 def tokenize_parts(
@@ -359,15 +356,16 @@ def read_as_trained(
     config: TrainConfig,
     device: torch.device,
 ) -> list[float]:
-    """P(spam) of each text, read as a run of this recipe and split reads its test part.
+    """P(spam) of each text in float32, read as a run of this recipe and split reads its test part.
 
     The model is on ``device``, and reads the recipe's token from here on.
     """
     model.read = config.read_token
     if config.is_served:
         return read_texts(model, [example.text for example in texts], device)
+    exact = config.model_copy(update={"precision": "float32"})
     parts, _ = tokenize_parts(replace(splits, test=list(texts)), config)
-    logits, _ = predict(model, parts["test"], config, device)
+    logits, _ = predict(model, parts["test"], exact, device)
     probabilities: list[float] = logits.softmax(-1)[:, 1].tolist()
     return probabilities
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from model.checkpoint import load_language_model
 from model.classifier import pick_device
 from model.gpt2 import GPT2LMHeadModel
+from model.packing import within_budget
 from model.tokenizer import decode, encode
 from training.card import GOLDEN_TEXTS
 from training.command import add_device, exit_code
@@ -70,22 +71,10 @@ def spam_probabilities(
     yes, no = (encode(answer, 1)[0][0] for answer in (" yes", " no"))
     prompts = [make_prompt(template, text, max_tokens) for text in texts]
     probabilities: list[float] = []
-    for batch in _batches(prompts):
+    for batch in within_budget(prompts, len, _BATCH_TOKENS):
         logits = next_token_logits(model, batch)[:, [no, yes]]  # (B, 2)
         probabilities += logits.softmax(-1)[:, 1].tolist()
     return probabilities
-
-
-def _batches(prompts: Sequence[list[int]]) -> list[list[list[int]]]:
-    batches: list[list[list[int]]] = []
-    room = 0
-    for prompt in prompts:
-        if len(prompt) > room:
-            batches.append([])
-            room = _BATCH_TOKENS
-        batches[-1].append(prompt)
-        room -= len(prompt)
-    return batches
 
 
 def print_answers(model: GPT2LMHeadModel, max_tokens: int) -> None:
