@@ -6,7 +6,6 @@ One thread of the CPU. Writes results/bare_model.json and prints it as the last 
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from itertools import cycle
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.environment import describe
+from benchmarks.environment import describe, write_result
 from benchmarks.server import ROOT
 from benchmarks.texts import load_texts
 from model import int8
@@ -49,8 +48,7 @@ def main() -> None:
         )
     result |= {"threads": 1, "texts": description, "checkpoint": Path(arguments.folder).name}
     result |= describe("benchmarks.bare_model")
-    arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(result))
+    write_result(arguments.out, result)
 
 
 def missing(dtype: str) -> str | None:

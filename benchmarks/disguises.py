@@ -8,12 +8,11 @@ as the last line.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.environment import describe
+from benchmarks.environment import describe, write_result
 from model.fold import fold_text
 from model.mail import message_to_text
 from training.command import exit_code
@@ -112,11 +111,9 @@ def _run(options: argparse.Namespace) -> int:
             )
             for name, disguise in DISGUISES.items()
         },
-        **describe("benchmarks.disguises"),
+        **describe("benchmarks.disguises", arguments=options.texts.name),
     }
-    result["command"] = f"python -m benchmarks.disguises {options.texts.name}"
-    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(result))
+    write_result(RESULT, result)
     return 0
 
 

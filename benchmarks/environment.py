@@ -1,5 +1,6 @@
 """What a figure was measured on: commit, processor, memory, versions, command."""
 
+import json
 import os
 import platform
 import shlex
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 PACKAGES = (
     "torch",
@@ -28,16 +30,31 @@ _EXTENSIONS = {
 }
 
 
-def describe(module: str, gpu: str = "no GPU used") -> dict[str, object]:
-    """The code, the machine, the versions and the command of this run of ``python -m module``."""
+def describe(
+    module: str, gpu: str = "no GPU used", arguments: str | None = None
+) -> dict[str, object]:
+    """The code, the machine, the versions and the command of this run of ``python -m module``.
+
+    Args:
+        module: its name.
+        gpu: which one computed.
+        arguments: of the command, where those that were given name places of this machine.
+    """
+    given = shlex.join(sys.argv[1:]) if arguments is None else arguments
     return {
-        "command": shlex.join(["python", "-m", module, *sys.argv[1:]]),
+        "command": f"python -m {module} {given}".rstrip(),
         "commit": commit(),
         "hardware": f"{processor()}, {os.cpu_count()} cores, {_memory_gib()} GiB, {gpu}",
         "python": platform.python_version(),
         "system": platform.platform(terse=True),
         "versions": {name: version(name) for name in PACKAGES},
     }
+
+
+def write_result(path: Path, result: dict[str, Any]) -> None:
+    """Writes what was measured, and prints it as one line, the last one."""
+    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(result))
 
 
 def commit(folder: Path = Path(__file__).parents[1]) -> str | None:

@@ -294,6 +294,8 @@ def main() -> None:
         parser.error("--seconds must be above 0, and --clients 1 or more")
     target = Target(arguments.url, arguments.body, tuple(arguments.header))
     texts, description = load_texts()
+    if arguments.texts_per_request > len(texts):
+        sys.exit(f"there are {len(texts)} texts: --texts-per-request may be no more")
     requests = cycle_requests(
         target,
         texts,

@@ -15,7 +15,6 @@ it as the last line.
 
 import argparse
 import hashlib
-import json
 import math
 import os
 import re
@@ -33,7 +32,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.environment import describe
+from benchmarks.environment import describe, write_result
 from benchmarks.filters import CONTENDERS, Contender, Filter
 from benchmarks.robustness import cutoff_of, own_splits, written_down
 from model.classifier import Classifier
@@ -261,10 +260,8 @@ def _run(options: argparse.Namespace) -> int:
         "left_out": left_out,
     }
     result |= {"learnt": {name: counts[label] for label, name in enumerate(LABELS)}}
-    result |= describe("benchmarks.judges") | {"filters": versions()}
-    result |= {"command": f"python -m benchmarks.judges {asked}"}
-    options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(result))
+    result |= describe("benchmarks.judges", arguments=asked) | {"filters": versions()}
+    write_result(options.out, result)
     return 0
 
 

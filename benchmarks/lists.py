@@ -14,17 +14,18 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.environment import describe
+from benchmarks.environment import describe, write_result
 from benchmarks.peers import (
     OWN,
-    SERVER_CORE,
     WARM_UP,
     Contender,
     contenders,
+    in_environment,
     load,
     load_command,
+    serving,
 )
-from benchmarks.server import free_port, started
+from benchmarks.server import free_port
 
 RESULT = Path(__file__).parent / "results" / "lists.json"
 TAKE_LISTS = (f"{OWN} float32", "infinity", "bentoml")
@@ -41,25 +42,27 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20, help="of each load")
     arguments = parser.parse_args()
     port = free_port()
+    wanted = [
+        contender
+        for contender in contenders(arguments.folder, arguments.peers_python or "python", port)
+        if contender.name in TAKE_LISTS and (contender.is_own or arguments.peers_python)
+    ]
     servers = {}
-    for contender in contenders(arguments.folder, arguments.peers_python or "python", port):
-        is_wanted = contender.is_own or arguments.peers_python
-        if contender.name in TAKE_LISTS and is_wanted:
+    with in_environment():
+        for contender in wanted:
             print(f"{contender.name} ...", file=sys.stderr, flush=True)
             servers[contender.name] = measure(contender, port, arguments.seconds)
-    result = {"servers": servers, "texts_per_list": TEXTS_PER_LIST, "rate": RATE}
-    result |= {"checkpoint": Path(arguments.folder).name, **describe("benchmarks.lists")}
     peers = " --peers-python VENV/bin/python" if arguments.peers_python else ""
-    result["command"] = f"python -m benchmarks.lists FOLDER{peers} --seconds {arguments.seconds:g}"
-    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(result))
+    asked = f"FOLDER{peers} --seconds {arguments.seconds:g}"
+    result = {"servers": servers, "texts_per_list": TEXTS_PER_LIST, "rate": RATE}
+    result |= {"checkpoint": Path(arguments.folder).name}
+    write_result(RESULT, result | describe("benchmarks.lists", arguments=asked))
 
 
 def measure(contender: Contender, port: int, seconds: float) -> dict[str, object]:
     """Single texts alone, then beside the lists; and what became of those."""
-    command = ["taskset", "--cpu-list", SERVER_CORE, *contender.command]
     singles = ("--rate", str(RATE), "--seconds", str(seconds))
-    with started(command, port, health=contender.health) as server:
+    with serving(contender, port) as server:
         url = server.url + contender.path
         load(contender, url, *WARM_UP)
         alone = load(contender, url, *singles)

@@ -9,12 +9,11 @@ prints it as the last line.
 
 import argparse
 import email
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.environment import describe
+from benchmarks.environment import describe, write_result
 from model.fold import fold_text
 from model.mail import message_to_text
 
@@ -34,11 +33,9 @@ def main() -> None:
         "message_to_text": measure(message_to_text, raws),
         "with_fold_text": measure(lambda raw: fold_text(message_to_text(raw).text), raws),
         "standard_library": measure(parse_by_standard_library, raws),
-        **describe("benchmarks.mail"),
+        **describe("benchmarks.mail", arguments="FOLDER"),
     }
-    result["command"] = "python -m benchmarks.mail FOLDER"
-    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(result))
+    write_result(RESULT, result)
 
 
 def measure(read: Callable[[bytes], object], raws: list[bytes]) -> dict[str, float]:

@@ -7,13 +7,12 @@ Cache on, no text twice. Writes results/memory.json and prints it as the last li
 
 import argparse
 import asyncio
-import json
 from collections import Counter
 from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.environment import describe, resident_mib
+from benchmarks.environment import describe, resident_mib, write_result
 from benchmarks.http_load import Outcome, Target, closed_loop, cycle_requests, open_loop
 from benchmarks.server import ROOT, Running, free_port, spamgate, started
 from benchmarks.texts import load_texts
@@ -87,8 +86,7 @@ def main() -> None:
     with started(spamgate(port, *flags), port) as server:
         result = asyncio.run(measure(server, arguments.requests, arguments.overload_seconds))
     result |= {"checkpoint": Path(arguments.checkpoint).name, **describe("benchmarks.memory")}
-    arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(result))
+    write_result(arguments.out, result)
 
 
 async def measure(server: Running, requests: int, overload_seconds: float) -> dict[str, object]:

@@ -27,13 +27,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import bare_model
 from benchmarks.environment import describe
 from benchmarks.random_weights import save_random_classifier
-from benchmarks.server import free_port, spamgate, started
+from benchmarks.server import Running, free_port, spamgate, started
 
 RESULT = Path(__file__).parent / "results" / "peers.json"
 SERVER_CORE, CLIENT_CORE = "0", "1"
@@ -122,9 +124,16 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.seconds, arguments.drain_seconds = 2.0, 4.0
+    with in_environment():
+        measure_all(arguments)
+
+
+@contextmanager
+def in_environment() -> Iterator[None]:
+    """What is started from here on has the environment below, and a folder for what it writes."""
     with tempfile.TemporaryDirectory(prefix="spamgate-") as scratch:
         os.environ |= environment(scratch)
-        measure_all(arguments)
+        yield
 
 
 def environment(scratch: str) -> dict[str, str]:
@@ -150,6 +159,7 @@ def measure_all(arguments: argparse.Namespace) -> None:
     result: dict = {"servers": {}}
     if arguments.resume and arguments.out.exists():
         result = json.loads(arguments.out.read_text(encoding="utf-8"))
+        refuse_other(result, circumstances(arguments))
     port = free_port()
     wanted = [
         contender
@@ -170,19 +180,34 @@ def measure_all(arguments: argparse.Namespace) -> None:
     print(json.dumps(result))
 
 
+def refuse_other(result: dict, now: dict) -> None:
+    """Ends a run that would go on with figures of another machine, commit or checkpoint."""
+    for key in ("hardware", "commit", "checkpoint", "versions", "peers"):
+        if result.get(key) != now[key]:
+            sys.exit(
+                f"{key} was {result.get(key)}, and is {now[key]}: start anew, without --resume"
+            )
+
+
+def circumstances(arguments: argparse.Namespace) -> dict:
+    """What is measured, and on what."""
+    return {
+        "checkpoint": Path(arguments.folder).name,
+        **describe("benchmarks.peers", arguments=command_arguments(arguments)),
+        "peers": peer_versions(arguments.peers_python),
+    }
+
+
 def write(result: dict, arguments: argparse.Namespace) -> None:
     """Puts what is there so far into the file."""
-    result |= {"checkpoint": Path(arguments.folder).name, **describe("benchmarks.peers")}
-    result["command"] = command_line(arguments)
-    result["peers"] = peer_versions(arguments.peers_python)
+    result |= circumstances(arguments)
     result["summary"] = summary(result["servers"])
     arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
-def command_line(arguments: argparse.Namespace) -> str:
-    """The command without this machine's paths, and what it was asked beside them."""
-    asked = ["python -m benchmarks.peers FOLDER --peers-python VENV/bin/python"]
-    asked += ["--clients", *map(str, arguments.clients)]
+def command_arguments(arguments: argparse.Namespace) -> str:
+    """What was asked, without this machine's paths."""
+    asked = ["FOLDER --peers-python VENV/bin/python", "--clients", *map(str, arguments.clients)]
     asked += [f"--seconds {arguments.seconds:g} --drain-seconds {arguments.drain_seconds:g}"]
     asked += ["--only", shlex.join(arguments.only)] if arguments.only else []
     asked += ["--resume"] if arguments.resume else []
@@ -197,9 +222,8 @@ def measure(contender: Contender, port: int, arguments: argparse.Namespace) -> d
     figures: dict = {}
     if contender.is_own:
         figures["bare_model"] = bare_loop(contender.dtype, arguments)
-    command = ["taskset", "--cpu-list", SERVER_CORE, *contender.command]
     try:
-        with started(command, port, health=contender.health) as server:
+        with serving(contender, port) as server:
             figures["startup_seconds"] = round(server.startup_seconds, 2)
             figures |= loads(contender, server.url + contender.path, arguments)
     except RuntimeError as error:
@@ -211,12 +235,24 @@ def measure(contender: Contender, port: int, arguments: argparse.Namespace) -> d
 
 def measure_again(contender: Contender, port: int, arguments: argparse.Namespace) -> dict:
     """The compared load once more, on a server started anew."""
+    try:
+        with serving(contender, port) as server:
+            url = server.url + contender.path
+            load(contender, url, *WARM_UP)
+            clients = ("--clients", str(COMPARED_CLIENTS))
+            return load(contender, url, *clients, *_durations(arguments))
+    except RuntimeError as error:
+        return {"failed": str(error)}
+
+
+def serving(contender: Contender, port: int) -> AbstractContextManager[Running]:
+    """The server on its core while the block runs.
+
+    Raises:
+        RuntimeError: as for ``started``.
+    """
     command = ["taskset", "--cpu-list", SERVER_CORE, *contender.command]
-    with started(command, port, health=contender.health) as server:
-        url = server.url + contender.path
-        load(contender, url, *WARM_UP)
-        clients = ("--clients", str(COMPARED_CLIENTS))
-        return load(contender, url, *clients, *_durations(arguments))
+    return started(command, port, health=contender.health)
 
 
 def loads(contender: Contender, url: str, arguments: argparse.Namespace) -> dict:
@@ -276,7 +312,9 @@ def summary(servers: dict[str, dict]) -> dict:
             result[f"times_{key}"] = {name: round(own[name] / rivals[best], 2) for name in own}
         result["fastest"] = max(own, key=own.__getitem__)
     for name in own:
-        rate = reached(name, COMPARED_CLIENTS) or 0.0
+        rate = reached(name, COMPARED_CLIENTS)
+        if rate is None:  # of the second round alone, as with other --clients
+            continue
         share = rate / bare_texts_per_second(servers[name])
         result.setdefault("share_of_bare_model", {})[name] = round(share, 3)
         most = reached(name, OWN_CLIENTS)

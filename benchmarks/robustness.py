@@ -8,18 +8,18 @@ as the service reads them. Writes results/robustness.json and prints it as the l
 """
 
 import argparse
-import json
 import random
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from benchmarks.disguises import FOLDED, UNFOLDED
-from benchmarks.environment import describe
+from benchmarks.environment import describe, write_result
 from model.classifier import Classifier
 from model.windows import MAX_WINDOWS
 from training.card import check_data, recorded_recipe
@@ -50,10 +50,10 @@ def measure(read: Read, spam: Sequence[str], ham: Sequence[str], cutoff: float) 
     changes = FOLDED | UNFOLDED
     changed = {name: [change(text) for text in spam] for name, change in changes.items()}
     for number in GOOD_WORDS:
-        # For each text another stretch of ham: one for all could be a lucky one.
-        most = max(1, len(all_words) - number)
-        firsts = [rng.randrange(most) for _ in spam]
-        good = [" ".join(all_words[first : first + number]) for first in firsts]
+        # For each text another stretch of ham: one for all could be a lucky one. Behind the last
+        # word comes the first, where there are few.
+        firsts = [rng.randrange(len(all_words)) for _ in spam] if all_words else []
+        good = [" ".join(islice(cycle(all_words), first, first + number)) for first in firsts]
         pairs = list(zip(good, spam, strict=True))
         changed[f"{number} good words in front"] = [f"{words}\n{text}" for words, text in pairs]
         changed[f"{number} good words behind"] = [f"{text}\n{words}" for words, text in pairs]
@@ -149,11 +149,9 @@ def _run(options: argparse.Namespace) -> int:
         figures = measure(read, spam[: options.most], ham, cutoff)
         figures["windows"] = windows_on_ham(classifier, ham, cutoff)
         result["corpora"][source] = figures
-    result |= describe("benchmarks.robustness")
     asked = written_down(options.checkpoint, [f"--most {options.most}"], {"data": options.data})
-    result["command"] = f"python -m benchmarks.robustness {asked}"
-    options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(result))
+    result |= describe("benchmarks.robustness", arguments=asked)
+    write_result(options.out, result)
     return 0
 
 

@@ -13,7 +13,7 @@ import json
 import urllib.request
 from pathlib import Path
 
-from benchmarks.environment import describe, resident_mib
+from benchmarks.environment import describe, resident_mib, write_result
 from benchmarks.http_load import Target, closed_loop, cycle_requests
 from benchmarks.server import ROOT, Running, free_port, spamgate, started, wait_for_workers
 from benchmarks.texts import load_texts
@@ -51,8 +51,7 @@ def main() -> None:
         result[name] = {workers: load[key] for workers, load in many.items()}
     result |= {"startup_seconds": round(sorted(startups)[STARTS // 2], 2)}
     result |= {"checkpoint": Path(arguments.checkpoint).name, **describe("benchmarks.service")}
-    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(result))
+    write_result(RESULT, result)
 
 
 def measure(server: Running, seconds: float) -> dict[str, object]:

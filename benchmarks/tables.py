@@ -4,6 +4,7 @@ A test holds the README equal to them, so that no figure there comes from anywhe
 """
 
 import json
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,9 @@ def _judges(judges: dict[str, Any]) -> list[str]:
         "Its verdicts on mail beside those of the filters that people run, each at its own "
         "threshold, none with a network to ask: MCC, spam caught, ham blocked, ROC AUC. Those with "
         f"Bayes, and bogofilter, were given {learnt['ham']} ham and {learnt['spam']} spam of the "
-        "same archive to learn. *mail*: the test part's messages as they came, with header fields "
+        "same archive to learn, and nothing of what else the starter has read (SMS, comments, "
+        "invented messages); Enron-Spam took part in the choice of its recipe. *mail*: the test "
+        "part's messages as they came, with header fields "
         "that in this archive tell much and that the starter does not read; *text alone* and "
         "Enron-Spam: all under the same few "
         f"fields (`{judges['command']}`, commit {judges['commit'][:7]}):",
@@ -155,11 +158,12 @@ def _robustness(robustness: dict[str, Any]) -> list[str]:
     for row, changes in rows.items():
         cells = []
         for figures in corpora.values():
-            worst = {
-                at: f"{max(figures['turned'][change][at] for change in changes):.0%}"
-                for at in ("turned", "evaded", "turned_at_cutoff", "evaded_at_cutoff")
-            }
-            cells.append("{} ({}) / {} ({})".format(*worst.values()))
+            found = [figures["turned"][change] for change in changes]
+            parts = []
+            for at in ("", "_at_cutoff"):
+                worst = max(found, key=itemgetter(f"turned{at}", f"evaded{at}"))
+                parts.append(f"{worst[f'turned{at}']:.0%} ({worst[f'evaded{at}']:.0%})")
+            cells.append(" / ".join(parts))
         lines.append(f"| {row} | {' | '.join(cells)} |")
     return lines
 

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from benchmarks.book_loop import book_loop
-from benchmarks.environment import describe
+from benchmarks.environment import describe, write_result
 from model.checkpoint import save_language_model
 from model.gpt2 import GPT2Config, GPT2LMHeadModel, init_weights
 from training.config import TrainConfig
@@ -64,8 +64,7 @@ def main() -> None:
                 runs[key] = figures
                 print(key, figures, flush=True)
     result = summary(runs) | describe("benchmarks.training")
-    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(result))
+    write_result(RESULT, result)
 
 
 def measure(arguments, mode: str, base: Path) -> dict[str, dict[str, dict] | None]:

@@ -19,6 +19,8 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 URL = "http://127.0.0.1:8000"
 RESULT = {"decision": "spam", "probabilities": {"ham": 0.02, "spam": 0.98}}
 SPAM_REPLY = json.dumps({"results": [RESULT]}).encode()
+HAM_RESULT = {"decision": "ham", "probabilities": {"ham": 0.98, "spam": 0.02}}
+HAM_REPLY = json.dumps({"results": [HAM_RESULT]}).encode()
 
 
 def say_with_curl(url: str, folder: Path) -> str:
@@ -60,6 +62,8 @@ def test_spam_is_told_and_without_a_verdict_messages_pass(
 ) -> None:
     with server(SPAM_REPLY) as (url, _):
         assert say(url, tmp_path) == "spam"
+    with server(HAM_REPLY) as (url, _):
+        assert say(url, tmp_path) in ("ham", "pass")
     with server(SPAM_REPLY[:-9], missing=9) as (url, _):
         assert say(url, tmp_path) == "pass"
     with server(b'{"title": "the queue is full"}', status=503) as (url, _):
@@ -79,6 +83,9 @@ def test_sieve_asks_with_an_access_key_where_there_is_one(tmp_path: Path, key: s
         text = text.replace("/etc/dovecot/spamgate-header", str(header)).replace(URL, url)
         shell = ["sh", "-c", text, "spamgate-check", "-o", "what a script says"]
         assert subprocess.run(shell, input=b"Subject: x\n\ny\n", check=False).returncode == 0
+    with server(HAM_REPLY.replace(b": ", b":")) as (other, _):
+        shell[2] = text.replace(url, other)
+        assert subprocess.run(shell, input=b"Subject: x\n\ny\n", check=False).returncode == 1
     [(path, headers, body)] = got
     assert (path, headers.get("X-Api-Key"), body) == (
         "/classify/message",

@@ -14,7 +14,7 @@ ALLOWED = {
     "benchmarks": {"benchmarks", "model", "training"},
     "examples": set[str](),
 }
-WITHOUT_WEB_FRAMEWORK = ["batcher", "errors", "settings"]
+WITHOUT_WEB_FRAMEWORK = ["batcher", "errors", "metrics", "settings"]
 
 
 def imported(path: Path) -> set[str]:

@@ -50,7 +50,7 @@ def exim(port: int, message: bytes) -> str:
         Path(spool).chmod(0o777)
         text = EXIM_CONFIGURATION.read_text().replace("SPOOL", spool)
         configuration = Path(spool) / "exim.conf"
-        configuration.write_text(text.replace(" 783 ", f" {port} "))
+        configuration.write_text(text.replace(" 1783 ", f" {port} "))
         lines = ["EHLO client.example.org", "MAIL FROM:<a@example.org>", "RCPT TO:<b@example.net>"]
         before = "".join(f"{line}\r\n" for line in [*lines, "DATA"]).encode()
         command = ["/usr/sbin/exim4", "-C", str(configuration), "-odq", "-bs"]

@@ -54,14 +54,14 @@ def test_the_command_is_recorded_as_it_was_given_but_for_paths(
 ) -> None:
     recorded: list[str] = []
     monkeypatch.setattr(
-        peers, "write", lambda _, arguments: recorded.append(peers.command_line(arguments))
+        peers, "write", lambda _, arguments: recorded.append(peers.command_arguments(arguments))
     )
     monkeypatch.setattr(peers, "measure", lambda *_: {"failed": "not asked"})
     monkeypatch.setattr(os, "environ", {})
     given = [str(tmp_path), "--peers-python", "bin/python", "--clients", "1", "64", "--quick"]
     monkeypatch.setattr(sys, "argv", ["peers", *given, "--only", "fastapi + pipeline"])
     peers.main()
-    assert shlex.split(recorded[0])[3:] == [
+    assert shlex.split(recorded[0]) == [
         *("FOLDER", "--peers-python", "VENV/bin/python", "--clients", "1", "64"),
         *("--seconds", "2", "--drain-seconds", "4", "--only", "fastapi + pipeline"),
     ]
@@ -70,3 +70,21 @@ def test_the_command_is_recorded_as_it_was_given_but_for_paths(
 def test_a_peer_that_is_not_installed_costs_no_measurement() -> None:
     """The tests' own environment has torch, and not all peers."""
     assert peers.peer_versions(sys.executable)["torch"] == version("torch")
+
+
+def test_figures_of_another_machine_are_not_gone_on_with() -> None:
+    keys = ("hardware", "commit", "checkpoint", "versions", "peers")
+    now = dict.fromkeys(keys, "this")
+    peers.refuse_other(now | {"command": "another"}, now)
+    for key in keys:
+        with pytest.raises(SystemExit, match=f"^{key} was that, and is this: start anew"):
+            peers.refuse_other(now | {key: "that"}, now)
+
+
+def test_clients_of_which_none_is_compared_end_in_a_summary() -> None:
+    own = figures("spamgate float32", 200.0)
+    own["closed_loop"] = {"16": {"ok_per_second": 150.0}}
+    own["again"] = {"ok_per_second": 180.0}
+    summary = peers.summary({"spamgate float32": own, "ray": figures("ray", 50.0)})
+    assert summary["times_best_peer"] == {"spamgate float32": 3.6}
+    assert "share_of_bare_model" not in summary

@@ -6,6 +6,7 @@ import select
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -31,27 +32,43 @@ def test_no_script_runs_what_names_the_path_of_the_environment() -> None:
 def test_a_build_that_was_stopped_goes_on_and_one_that_fails_says_where(
     code: int, tmp_path: Path
 ) -> None:
-    """Every program of the checkout is one that notes what it is told."""
-    (tmp_path / "scripts").mkdir()
-    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    """Every program of the checkout is one that notes what it is told; the teacher takes long where
+    another fails."""
+    checkout, elsewhere = tmp_path / "check out", tmp_path / "else where"
+    (checkout / "scripts").mkdir(parents=True)
+    (checkout / ".venv" / "bin").mkdir(parents=True)
     fails = f"case $* in *training.pretrain*language.toml*) exit {code};; esac"
-    program = f'#!/bin/sh\necho "$@" >>told\n{fails}\n'
+    lasts = "case $* in *training.features*) exec sleep 60;; esac" if code else ""
+    program = f"#!/bin/sh\nprintf '%s|' \"$@\" >>told\necho >>told\n{lasts}\n{fails}\n"
     for name in ("scripts/setup", ".venv/bin/python"):
-        (tmp_path / name).write_text(program)
-        (tmp_path / name).chmod(0o755)
-    script = shutil.copy(SCRIPTS / "build-starter", tmp_path / "scripts")
-    (tmp_path / "out" / "language.unfinished" / "step-0000350").mkdir(parents=True)
-    done = subprocess.run([script, "data", "out"], capture_output=True, text=True, timeout=60)
-    assert done.returncode == code
-    assert done.stderr == (
-        code and "build-starter: not finished; the newest of out/*.log says why\n" or ""
+        (checkout / name).write_text(program)
+        (checkout / name).chmod(0o755)
+    script = shutil.copy(SCRIPTS / "build-starter", checkout / "scripts")
+    (elsewhere / "out" / "language.unfinished" / "step-0000350").mkdir(parents=True)
+    process = subprocess.Popen(
+        [script, "my data", "out"],
+        cwd=elsewhere,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
-    pretrainings = [
-        line for line in (tmp_path / "told").read_text().splitlines() if "training.pretrain" in line
-    ]
-    assert [line.endswith(" --resume") for line in pretrainings] == (
-        [True] if code else [True, False]
-    )
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == code
+    where = f"build-starter: not finished; the newest of {elsewhere}/out/*.log says why\n"
+    assert told == (where if code else "")
+    still_run = ["pgrep", "-r", "R,S,D", "-s", str(process.pid)]
+    end = time.monotonic() + 10
+    while subprocess.run(still_run).returncode == 0:
+        assert time.monotonic() < end, "something still runs"
+        time.sleep(0.02)
+    lines = (checkout / "told").read_text().splitlines()
+    pretrainings = [line for line in lines if "training.pretrain" in line]
+    assert [line.endswith("|--resume|") for line in pretrainings] == [True, False][: 2 - bool(code)]
+    corpora = f"|--data|sms={elsewhere}/my data/SMSSpamCollection|--data|"
+    assert all(corpora in line for line in pretrainings)
+    if not code:
+        [starter] = [line for line in lines if line.endswith(f"|{elsewhere}/out/starter|")]
+        assert f"|{elsewhere}/out/home-3|--data|sms=" in starter
 
 
 @pytest.mark.parametrize("command", [["test"], ["build-starter", "data", "out"]])
@@ -71,6 +88,7 @@ def test_ctrl_c_ends_what_runs_in_the_background_too(command: list[str], tmp_pat
     # background, they ignore SIGINT, and so would this.
     process = subprocess.Popen(
         [script, *command[1:]],
+        cwd=tmp_path,
         start_new_session=True,
         pass_fds=[holds],
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
