@@ -206,16 +206,12 @@ class DynamicBatcher:
             return "the model fails"
         return None
 
-    def expected_wait(self, tokens: int = 0) -> float:
-        """Seconds until the model is through with what it has and this many tokens more."""
+    def expected_wait(self, tokens: int = 0, last: QueueEntry | None = None) -> float:
+        """Seconds until the model is through with what it has and this many tokens more; of what
+        waits, with all, or with what comes before ``last``."""
         running = sum(entry.num_tokens for entry in self._thread.batch)
-        return self._rate.seconds_for(running + self.queue.tokens + tokens)
-
-    def _wait_of(self, last: QueueEntry, tokens: int) -> float:
-        """Seconds until the model is through with a request of so many tokens, whose last entry
-        this is."""
-        running = sum(entry.num_tokens for entry in self._thread.batch)
-        return self._rate.seconds_for(running + self.queue.tokens_before(last) + tokens)
+        waiting = self.queue.tokens if last is None else self.queue.tokens_before(last)
+        return self._rate.seconds_for(running + waiting + tokens)
 
     async def close(self, timeout_seconds: float) -> None:
         """Ends the model thread once everything that waits is answered, or the time is over."""
@@ -228,12 +224,14 @@ class DynamicBatcher:
     ) -> None:
         new: dict[bytes, QueueEntry] = {}
         wanted: list[tuple[int, QueueEntry]] = []
+        # Windows of one text share the list of all that is read of it.
+        is_single = len({id(text.whole) if text.whole else id(text) for text in texts}) == 1
         for index, (text, key) in enumerate(zip(texts, keys, strict=True)):
             if (prediction := self._cache.get(key)) is not None:
                 job.results[index] = prediction
                 continue
             entry = new.get(key) or self._in_flight.get(key)
-            if entry is None or not self.queue.prolong(entry, deadline, is_single=len(texts) == 1):
+            if entry is None or not self.queue.prolong(entry, deadline, is_single=is_single):
                 entry = new[key] = QueueEntry(text, key, deadline)
             wanted.append((index, entry))
         self._enqueue(list(new.values()), deadline)
@@ -251,7 +249,7 @@ class DynamicBatcher:
         wait = self.expected_wait(tokens)
         if wait > left:
             # Of what waits, not all comes before these.
-            wait = self._wait_of(max(entries), tokens)
+            wait = self.expected_wait(tokens, last=max(entries))
         if wait > left:
             # These alone may take longer than that: then nothing is gained by waiting.
             is_too_much = self._rate.seconds_for(tokens) > left

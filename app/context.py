@@ -29,9 +29,6 @@ PROBES = ("/livez", "/readyz", "/health")
 _DOCS = ("/docs", "/openapi.json", "/static-offline-docs/")
 """Open without a key: a browser brings one only once the page has asked for it."""
 
-_OWN_KEYS = ("/admin/", "/feedback")
-"""Paths that ask for a key of their own instead of an access key."""
-
 _REQUEST_ID = re.compile(r"[\w.:+/=-]{1,128}", re.ASCII)
 _log = logging.getLogger("spamgate")
 
@@ -66,7 +63,7 @@ class RequestContext:
         *,
         metrics: Metrics,
         keys: AccessKeys,
-        own_keys: dict[str, SecretStr],
+        own_keys: dict[str, SecretStr | None],
         body_budget: BodyBudget,
     ) -> None:
         self._app = app
@@ -119,10 +116,10 @@ class RequestContext:
 
     def _admit(self, request: Request, path: str) -> None:
         """Before anything of the body is read: that is what others could fill the memory with."""
-        for prefix in _OWN_KEYS:
+        for prefix, key in self._own_keys.items():
             if path.startswith(prefix):
-                if prefix in self._own_keys:  # else there is nothing at this path
-                    admit_with(request, self._own_keys[prefix], prefix.strip("/"))
+                if key:  # else there is nothing at this path
+                    admit_with(request, key, prefix.strip("/"))
                 return
         if not (path in (*PROBES, *PAGE_PATHS) or path.startswith(_DOCS)):
             self._keys.admit(request)

@@ -45,6 +45,7 @@ _log = logging.getLogger("spamgate")
 
 # Less than clients wait for an answer (app.spamd: 4 s).
 _LOCKED_SECONDS = 2.0
+_RETRY_SECONDS = 0.05
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS feedback (
@@ -89,17 +90,28 @@ class FeedbackStore:
             self._connection = sqlite3.connect(
                 path, _LOCKED_SECONDS, check_same_thread=False, isolation_level=None
             )
+            self._prepare(time.monotonic() + _LOCKED_SECONDS)
+        except sqlite3.Error as error:
+            raise SettingsError(
+                f"feedback_file is {path}: {error}. Give an SQLite file of this service, or a new "
+                "one in a folder that may be written to."
+            ) from error
+
+    def _prepare(self, deadline: float) -> None:
+        try:
             self._connection.execute("PRAGMA journal_mode = WAL")
             # Each report is on the disk before it is acknowledged.
             self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.execute(_SCHEMA)
             # Where the table is there, nothing has been written yet, and perhaps nothing may be.
             self._connection.execute("DELETE FROM feedback WHERE 0")
-        except sqlite3.Error as error:
-            raise SettingsError(
-                f"feedback_file is {path}: {error}. Give an SQLite file of this service, or a new "
-                "one in a folder that may be written to."
-            ) from error
+        except sqlite3.OperationalError as error:
+            # Of several workers on a new file one may be told so at once, whatever the timeout.
+            is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not is_busy or time.monotonic() > deadline:
+                raise
+            time.sleep(_RETRY_SECONDS)
+            self._prepare(deadline)
 
     async def add_in_turn(self, report: Report) -> bool:
         """``add`` in a thread, one at a time: others, who wait for a locked file, hold none.

@@ -119,6 +119,8 @@ _HAM_BELOW = "P(spam) below which the decision is ham; the checkpoint's where no
 _SPAM_FROM = "P(spam) from which on the decision is spam; the checkpoint's where none is given."
 _WEIGHT = "The score is weight * (2 * P(spam) - 1); SPAMGATE_SCORE_WEIGHT where none is given."
 
+_BLANKS = b" \t\n\r\f\v"
+
 _BODY = {
     "required": True,
     "content": {
@@ -318,8 +320,8 @@ def _messages_in(value: Any) -> list[bytes]:
         if not messages or not isinstance(messages, list):
             raise TypeError
         # Strict but for blanks: else anything is base64, and the verdict one on noise.
-        lines = [message.split() for message in messages]
-        return [binascii.a2b_base64("".join(words), strict_mode=True) for words in lines]
+        packed = [message.encode("ascii").translate(None, _BLANKS) for message in messages]
+        return [binascii.a2b_base64(letters, strict_mode=True) for letters in packed]
     except (ValueError, TypeError, KeyError, AttributeError):
         raise MalformedBody(
             'The body is not JSON of this form: {"messages": ["base64", "base64"]}. A message '

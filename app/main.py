@@ -114,13 +114,13 @@ def create_app(
     for doors in (router, mail, front_doors):
         app.include_router(doors, dependencies=schemes if keys else [])
     app.include_router(page)
-    own_keys: dict[str, SecretStr] = {}
+    # Paths that ask for a key of their own instead of an access key.
+    own_keys: dict[str, SecretStr | None] = {"/feedback": None, "/admin/": settings.admin_key}
     if settings.feedback_key and settings.feedback_file:
         own_keys["/feedback"] = settings.feedback_key
         app.state.feedback = FeedbackStore(settings.feedback_file, settings.feedback_bytes)
         app.include_router(feedback, dependencies=schemes)
     if settings.admin_key:
-        own_keys["/admin/"] = settings.admin_key
         app.include_router(admin, dependencies=schemes)
     install_error_handlers(app)
     app.add_middleware(

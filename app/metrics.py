@@ -81,14 +81,17 @@ class Metrics:
         self._coalesced.inc(coalesced)
 
     def count_batch(self, report: BatchReport) -> None:
-        """One forward pass and the waiting before it."""
+        """One forward pass and the waiting before it; of canaries, their tokens alone."""
         self._tokens.inc(report.num_tokens)
+        texts = [e for e in zip(report.entries, report.outcomes, strict=True) if e[0].key]
+        if not texts:
+            return
         self._forward_seconds.observe(report.seconds)
         self._batch_tokens.observe(report.num_tokens)
-        self._batch_texts.observe(len(report.entries))
-        self._failed_texts.inc(sum(isinstance(o, Exception) for o in report.outcomes))
-        for entry in report.entries:
+        self._batch_texts.observe(len(texts))
+        for entry, outcome in texts:
             self._queue_seconds.observe(max(0.0, report.started - entry.arrival))
+            self._failed_texts.inc(isinstance(outcome, Exception))
 
     def count_restart(self) -> None:
         """One model thread that died or hung and was replaced."""

@@ -14,6 +14,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from app.schemas import ProblemResponse
 
 _MAX_HEAD_BYTES = 65_536
+# Requests that wait on one connection for the answer to the one before.
+_MAX_PIPELINED = 100
 # What a client may still send of a body whose request has been answered, and is to be closed.
 _LINGER_SECONDS = 2.0
 
@@ -86,7 +88,11 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head of a request has come."""
         self._unread_bytes = 0
-        if not self.parser.should_upgrade():
+        if self._refusal:
+            return
+        if len(self.pipeline) >= _MAX_PIPELINED:
+            self._refuse("Too many requests at once on one connection: wait for the answers.")
+        elif not self.parser.should_upgrade():
             super().on_headers_complete()
             if not self.cycle.keep_alive:
                 self._leave_out_keep_alive()
@@ -95,11 +101,12 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """A piece of a body has come."""
         self._unread_bytes = 0
-        super().on_body(body)
+        if not self._refusal:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The whole of a request has come."""
-        if not self.parser.should_upgrade():
+        if not (self._refusal or self.parser.should_upgrade()):
             super().on_message_complete()
 
     def on_response_complete(self) -> None:

@@ -210,7 +210,7 @@ admin = APIRouter(prefix="/admin", route_class=JSONRoute, strict_content_type=Fa
     "/reload",
     summary="Switch to a new checkpoint",
     responses=error_responses(
-        AccessDenied, MalformedBody, BodyTooLarge, UnknownEncoding, ReloadFailed
+        AccessDenied, MalformedBody, BodyTooLarge, UnknownEncoding, QueueFull, ReloadFailed
     ),
 )
 async def reload(service: TheService, body: ReloadRequest | None = None) -> ReloadResponse:

@@ -113,6 +113,8 @@ class InfoResponse(BaseModel):
 class ReloadRequest(BaseModel):
     """Which checkpoint to switch to."""
 
+    model_config = ConfigDict(extra="forbid")
+
     checkpoint: Annotated[
         str | None,
         Field(

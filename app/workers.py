@@ -31,7 +31,7 @@ STARTUP_FAILED, WORKERS_FAILED = 2, 3
 _log = logging.getLogger("spamgate")
 
 _POLL_SECONDS = 0.1
-# So many workers replaced in so short a time: something is wrong with all of them.
+# So many workers replaced in so short a time, or all of more: something is wrong with each of them.
 _MAX_REPLACED = 5
 _REPLACED_WITHIN_SECONDS = 60.0
 # What a worker that replaces another could not start with may be mended by then.
@@ -69,7 +69,7 @@ class Workers:
         self._settings = settings
         self._arguments = arguments
         self._processes: list[subprocess.Popen[bytes]] = []
-        self._replaced: deque[float] = deque(maxlen=_MAX_REPLACED)
+        self._replaced: deque[float] = deque(maxlen=max(_MAX_REPLACED, settings.workers))
         self._first_pids: set[int] = set()
         self._retry_times: list[float] = []
         self._stopping_since: float | None = None
@@ -154,7 +154,7 @@ class Workers:
 
     def _replace(self, ended: subprocess.Popen[bytes]) -> None:
         now = time.monotonic()
-        if len(self._replaced) == _MAX_REPLACED and (
+        if len(self._replaced) == self._replaced.maxlen and (
             now - self._replaced[0] < _REPLACED_WITHIN_SECONDS
         ):
             _log.error("workers keep ending", extra={"exit_code": ended.returncode})

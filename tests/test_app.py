@@ -177,6 +177,22 @@ def test_nothing_is_read_of_a_body_that_is_declared_too_long(
     assert "has 100001 bytes; at most 100000 are" in problem["detail"]
 
 
+def test_a_length_of_thousands_of_digits_is_a_length(save_tiny: Callable[..., Path]) -> None:
+    """More than Python makes a number of."""
+
+    async def scenario() -> list[int]:
+        body = b'{"texts": ["hello"]}'
+        async with serving(save_tiny()) as client:
+            lengths = ("0" * 4_400 + str(len(body)), "9" * 4_400)
+            replies = [
+                await client.post("/classify", content=body, headers={"content-length": length})
+                for length in lengths
+            ]
+            return [reply.status_code for reply in replies]
+
+    assert asyncio.run(scenario()) == [200, 413]
+
+
 def test_unknown_paths_and_methods_are_problems_too(save_tiny: Callable[..., Path]) -> None:
     async def scenario() -> tuple[httpx.Response, httpx.Response]:
         async with serving(folder) as client:

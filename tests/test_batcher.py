@@ -76,6 +76,26 @@ def test_a_text_of_a_list_does_not_hold_up_who_asks_for_it_alone() -> None:
     run(scenario)
 
 
+def test_a_long_text_of_a_list_does_not_hold_up_who_asks_for_it_alone() -> None:
+    async def scenario() -> None:
+        whole = [300] * 64 + [301] * 64
+        windows = [EncodedText([n] * 64, truncated=False, whole=whole) for n in (300, 301)]
+        model = FakeModel(held=True)
+        async with batching(model) as batcher:
+            await occupied(batcher, model)
+            listed = submit(batcher, *(encoded(100 + n, 64) for n in range(100)), *windows)
+            await asyncio.sleep(0)
+            alone = submit(batcher, *windows)
+            await asyncio.sleep(0)
+            turns = [entry.text for entry in sorted(batcher.queue._heap)]
+            assert max(map(turns.index, windows)) < 20
+            model.release_all()
+            assert answers(await alone) == [300, 301]
+            assert answers(await listed)[-2:] == [300, 301]
+
+    run(scenario)
+
+
 def test_the_cache_answers_without_the_model_and_off_means_off() -> None:
     async def scenario(cache_bytes: int) -> int:
         model = FakeModel()

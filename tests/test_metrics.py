@@ -23,7 +23,7 @@ def test_a_batch_is_counted_by_size_time_and_waiting() -> None:
     texts = [EncodedText([1, 2, 3], truncated=False), EncodedText([4], truncated=False)]
     arrivals = (10.0, 11.5)
     entries = [
-        QueueEntry(text, b"", deadline=60.0, arrival=arrival)
+        QueueEntry(text, b"key", deadline=60.0, arrival=arrival)
         for text, arrival in zip(texts, arrivals, strict=True)
     ]
     outcomes: list[Prediction | Exception] = [Prediction(0.5, 0.5, 3, False), ValueError()]
@@ -34,6 +34,15 @@ def test_a_batch_is_counted_by_size_time_and_waiting() -> None:
     assert found["forward_seconds_sum"] == 0.25
     assert (found["queue_seconds_count"], found["queue_seconds_sum"]) == (2, 2.5)
     assert found["failed_texts_total"] == 1
+
+
+def test_a_canary_is_no_text_of_anybody() -> None:
+    metrics = Metrics()
+    canary = QueueEntry(EncodedText([1], truncated=False), b"", deadline=60.0)
+    for outcome in (Prediction(0.5, 0.5, 1, False), ValueError()):
+        metrics.count_batch(BatchReport([canary], [outcome], started=12.0, seconds=0.25))
+    counted = {name: value for name, value in values_of(metrics).items() if value}
+    assert {name for name in counted if "created" not in name} == {"tokens_total"}
 
 
 def test_times_and_probabilities_are_counted_as_they_are() -> None:

@@ -124,6 +124,26 @@ def test_what_was_whole_is_answered_before_what_is_broken(broken: bytes, num_who
     assert problem_in(last) == "Invalid HTTP request received."
 
 
+@pytest.mark.parametrize("too_many", [False, True])
+def test_so_many_requests_may_wait_on_one_connection(too_many: bool) -> None:
+    async def slow(scope, receive, send) -> None:
+        if scope["path"] == "/first":
+            await asyncio.sleep(0.1)
+        await echo(scope, receive, send)
+
+    following = b"POST /b HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi" * (300 if too_many else 99)
+    last = b"GET /c HTTP/1.1\r\nConnection: close\r\n\r\n"
+    answer = converse(say(b"GET /first HTTP/1.1\r\n\r\n" + following + last), app=slow)
+    *answers, final = answer.split(b"HTTP/1.1 ")[1:]
+    bodies = [reply.partition(b"\r\n\r\n")[2] for reply in answers]
+    if too_many:
+        assert bodies == [b"GET /first ", *[b"POST /b hi"] * 100]
+        assert problem_in(final).startswith("Too many requests at once on one connection")
+    else:
+        assert bodies == [b"GET /first ", *[b"POST /b hi"] * 99]
+        assert final.endswith(b"GET /c ")
+
+
 async def refuse(scope, receive, send) -> None:
     """Answers without a look at the body."""
     await send({"type": "http.response.start", "status": 401, "headers": []})

@@ -170,6 +170,7 @@ def run_scripted(
     retry_seconds: float = 60.0,
     *,
     ignores_sigterm: bool = False,
+    workers: int = 2,
 ) -> tuple[int, list[int]]:
     """Runs two workers, which are these Python scripts instead, as are those that replace them; at
     SIGTERM after the last has started. Exit codes: of the parent, of each."""
@@ -192,7 +193,7 @@ def run_scripted(
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     before = {number: signal.getsignal(number) for number in numbers}
     try:
-        flags = ["--port", "0", "--workers", "2", "--drain-seconds", "0"]
+        flags = ["--port", "0", "--workers", str(workers), "--drain-seconds", "0"]
         code = Workers(read_settings(flags), []).run()
     finally:
         for number, handler in before.items():
@@ -243,6 +244,14 @@ def test_workers_of_which_none_is_left_end_with_2(monkeypatch: pytest.MonkeyPatc
 def test_workers_that_keep_ending_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     ended = run_scripted(monkeypatch, [RUNS, *[DIES] * 6, RUNS])
     assert ended == (3, [-signal.SIGTERM, *[-signal.SIGKILL] * 6])
+
+
+@pytest.mark.parametrize(("dying", "expected"), [(7, 0), (14, 3)])
+def test_many_workers_may_each_end_once(
+    monkeypatch: pytest.MonkeyPatch, dying: int, expected: int
+) -> None:
+    code, _ = run_scripted(monkeypatch, [*[DIES] * dying, *[RUNS] * 7], workers=7)
+    assert code == expected
 
 
 def test_workers_that_end_once_in_a_while_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
