@@ -6,9 +6,11 @@ _UNKNOWN = "unknown"
 
 # With commas throughout, or without any and a slash before the opacity.
 _CHANNELS = r"rgba?\(\s*+(\d{1,3})(?:\s*+(,)\s*+|\s++)(\d{1,3})(?(2)\s*+,\s*+|\s++)(\d{1,3})\s*+"
+FAINT = r"(?=[\d.])(?:0*(?:\.0(?:[0-4]\d*)?)?|0*[0-4]?(?:\.\d*)?%)"
+"""An opacity of less than a twentieth."""
 _TRANSPARENT = re.compile(
     rf"transparent|#[0-9a-f]{{3}}0|#[0-9a-f]{{6}}00"
-    rf"|{_CHANNELS}(?(2),|/)\s*+(?:0+(?:\.0+)?|\.0+)%?\s*+\)"
+    rf"|{_CHANNELS}(?(2),|/)\s*+{FAINT}\s*+\)"
 )
 _HEX_COLOR = re.compile(r"#(?:([0-9a-f]{3})f?|([0-9a-f]{6})(?:ff)?)")
 _RGB_COLOR = re.compile(rf"{_CHANNELS}(?:(?(2),|/)\s*+(?:1(?:\.0+)?|100%)\s*+)?\)")
@@ -19,6 +21,9 @@ _NAMED_COLORS = {
     "aqua": (0, 255, 255), "fuchsia": (255, 0, 255), "gray": (128, 128, 128),
     "silver": (192, 192, 192), "maroon": (128, 0, 0), "green": (0, 128, 0), "navy": (0, 0, 128),
     "olive": (128, 128, 0), "purple": (128, 0, 128), "teal": (0, 128, 128),
+    "azure": (240, 255, 255), "mintcream": (245, 255, 250), "honeydew": (240, 255, 240),
+    "aliceblue": (240, 248, 255), "floralwhite": (255, 250, 240), "lavenderblush": (255, 240, 245),
+    "seashell": (255, 245, 238), "oldlace": (253, 245, 230), "linen": (250, 240, 230),
 }  # fmt: skip
 # Of all else an attribute makes a colour, too: black of "#0000", yellow of "#ffff".
 _ATTRIBUTE_COLOR = re.compile(r"#[0-9a-f]{3}|#?([0-9a-f]{6})")
@@ -56,5 +61,6 @@ def rgb(color: str) -> tuple[int, int, int] | None:
         digits = match[2] or "".join(2 * digit for digit in match[1])
         return int(digits[:2], 16), int(digits[2:4], 16), int(digits[4:], 16)
     if match := _RGB_COLOR.fullmatch(color):
-        return int(match[1]), int(match[3]), int(match[4])
+        red, green, blue = (min(255, int(match[n])) for n in (1, 3, 4))
+        return red, green, blue
     return _NAMED_COLORS.get(color)

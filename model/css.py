@@ -10,6 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from model.colors import FAINT
+from model.css_values import is_invalid
+
 Style = dict[str, str]
 """Properties that matter here and their values, both in lower case.
 
@@ -59,7 +62,7 @@ _VENDOR = re.compile(r"\A-(?:webkit|moz|ms|o)-")
 # Properties that may change any other, and names that cannot be read.
 _ANYTHING = re.compile(r"all\Z|animation|.*\?")
 _PLAIN = frozenset(
-    ("display", "visibility", "opacity", "font-size", "color", "overflow", "position")
+    ("display", "opacity", "font-size", "color", "overflow", "position")
     + ("height", "max-height", "width", "max-width", "unicode-bidi", "direction")
 )
 _UNCLEAR = {
@@ -87,7 +90,7 @@ NO_BACKGROUND = ("none", "transparent", "inherit", "initial")
 
 _ZERO = r"(?:0+(?:\.0+)?|\.0+)"
 _UNIT = r"(?:px|pt|pc|em|rem|ex|ch|in|cm|mm|vw|vh)"
-_ZERO_OPACITY = re.compile(rf"{_ZERO}%?")
+_ZERO_OPACITY = re.compile(FAINT)
 _ZERO_LENGTH = re.compile(rf"{_ZERO}{_UNIT}?")
 _ZERO_FONT = re.compile(rf"{_ZERO}(?:{_UNIT}|%)?")
 _TINY_FONT = re.compile(r"(?:0?\.\d+|1(?:\.0+)?)(?:px|pt)")
@@ -256,7 +259,7 @@ def _uncertain(style: Style) -> Style:
 
 def _is_hiding(name: str, value: str) -> bool:
     style = {name: value}
-    return hides(style) or is_zero_font(style) or value in ("hidden", "collapse")
+    return hides(style) or is_zero_font(style) or value == "hidden"
 
 
 def parse_style(css: str) -> tuple[Style, Style]:
@@ -290,7 +293,7 @@ def _effect(name: str, value: str) -> Style:
         return _ALL_UNKNOWN
     if not value or _HARMLESS.fullmatch(f"{name}:{value}"):
         return {}
-    if _is_without_effect(name, value):
+    if _is_without_effect(name, value) or is_invalid(name, value):
         return {}
     if is_vendors or len(value) > _MAX_VALUE_CHARACTERS:
         value = _UNKNOWN

@@ -47,9 +47,24 @@ _MAX_STYLED = 5_000
 # A text in a list is set in by two blanks for each list around it.
 _MAX_LISTS = 32
 
-_STYLED = "[style],[hidden],[color],[bgcolor],[background],[text]"
+_STYLED = "[style],[color],[bgcolor],[background],[text]"
 # Elements that are part of a line unless they are displayed otherwise.
 _LINES = INLINE - {"br"} | {"a", "abbr", "code", "del", "ins", "label", "sub", "sup", "time"}
+# Those that stand on lines of their own unless they are displayed otherwise.
+_STACKED = BLOCKS | {
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "h5",
+    "h6",
+    "form",
+    "blockquote",
+    "pre",
+    "address",
+    "nav",
+}
+_STACKED |= {"aside", "figure", "figcaption", "fieldset", "dl", "dt", "dd", "details", "summary"}
 _ISOLATES = {"rtl": ISOLATE_RIGHT_TO_LEFT, "ltr": ISOLATE_LEFT_TO_RIGHT}
 _ENLARGED = frozenset(("big", "h1", "h2", "h3"))
 _SELECTED_NAMES = re.compile(r"[.#]([\w-]+)")
@@ -60,6 +75,12 @@ _COLOR_ATTRIBUTES = (
 )
 # In these other rules of markup hold, and other properties of CSS.
 _FOREIGN = re.compile(r"<(?:svg|math)\b", re.ASCII | re.IGNORECASE)
+# Nothing is written in these.
+_EMPTY_DRAWING = re.compile(
+    r"<(svg|math)\b[^<>]*+>(?:\s|<(?!svg|math)/?(?:path|g|circle|rect|line|polygon|polyline|ellipse|defs)"
+    r"\b[^<>]*+>)*+</\1\s*>",
+    re.ASCII | re.IGNORECASE,
+)
 _FOREIGN_RAW = re.compile(rf"<(?:{RAW}|!\[CDATA\[)", re.ASCII | re.IGNORECASE)
 _TAG = re.compile(r"</?[a-z][^<>]*+>", re.ASCII | re.IGNORECASE)
 
@@ -94,6 +115,7 @@ def _shown_text(html: str) -> str:
 
 
 def _laid_out_text(html: str) -> str:
+    html = _EMPTY_DRAWING.sub("", html)
     markup, is_costly = simplify_markup(html)
     foreign = _FOREIGN.search(html) if _FOREIGN.search(markup) else None
     tree = None if is_costly else HTMLTree.parse(markup)
@@ -141,7 +163,7 @@ def _tell_lines(tree: HTMLTree, styles: dict[ElementNode, Style]) -> None:
         display = style.get("display", "none")
         if display == "none" or (parent := element.parent) is None:
             continue
-        if element.tag in BLOCKS and (display == "contents" or display.startswith("inline")):
+        if element.tag in _STACKED and (display == "contents" or display.startswith("inline")):
             # A box in a line: of letters or words, but of buttons and columns, too.
             blanks = [tree.create_text_node(" ") for _ in range(2)]
             between = element.child_nodes.values()
@@ -234,10 +256,11 @@ def _is_certain(rule: Rule, element: ElementNode) -> bool:
 
 
 def _hints(element: ElementNode) -> Style:
-    """What attributes other than ``style`` say, which is weaker than any rule."""
+    """What attributes other than ``style`` say, which is weaker than any rule.
+
+    Not what ``hidden`` says: Gmail and Outlook do not heed it, nor ``visibility``.
+    """
     style: Style = {}
-    if element.hasattr("hidden") and "until" not in (element.getattr("hidden") or "").lower():
-        style["display"] = "none"
     for attribute, tags, name in _COLOR_ATTRIBUTES:
         if element.tag in tags and (value := element.getattr(attribute)):
             style[name] = attribute_color(value)
@@ -261,8 +284,6 @@ def _remove_hidden(document: DocumentNode, styles: dict[ElementNode, Style]) -> 
                 element.parent.remove_child(element)
         elif is_zero_font(style) or (is_tiny_font(style) and not is_scaled):
             _blank(element, "font-size", styles)
-        elif style.get("visibility") in ("hidden", "collapse"):
-            _blank(element, "visibility", styles)
         elif not style.keys().isdisjoint(COLOR_PROPERTIES) and colors.are_same(element):
             _blank(element, "color", styles, colors)
 
@@ -276,7 +297,7 @@ def _blank(
     """Empties the text below an element down to where a child sets the property anew.
 
     Such a child is looked at by itself, so that no text is walked over more than once for each of
-    the three properties.
+    the two properties.
     """
     is_tiny = inherited == "font-size" and not is_zero_font(styles[element])
     is_line = inherited == "color" and not is_solid(element, styles[element])
@@ -296,8 +317,6 @@ def _blank(
 
 
 def _sets(element: ElementNode, style: Style, inherited: str) -> bool:
-    if inherited == "visibility":
-        return "visibility" in style
     if element.tag in INDEPENDENT:
         return True
     if inherited == "color":

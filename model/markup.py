@@ -199,8 +199,9 @@ def _simplify(markup: re.Match[str]) -> str:
             return f"<style class=uncertain>{markup['content']}"
         if raw == "textarea" and not markup["content"].strip():
             return f"<textarea>{attributes_of(markup['raw_attributes']).get('placeholder', '')}"
-        is_needed = raw in ("style", "textarea", "xmp")
-        return f"<{raw}>{markup['content']}" if is_needed else f"<{raw}>"
+        if raw in ("textarea", "xmp"):
+            return _simplify_tag(raw, markup["raw_attributes"]) + markup["content"]
+        return f"<style>{markup['content']}" if raw == "style" else f"<{raw}>"
     # Browsers drop a tag that the end of the document cuts off.
     return markup[0] if markup["doctype"] else ""
 
@@ -214,7 +215,7 @@ def _simplify_tag(name: str, its_attributes: str) -> str:
     attributes = attributes_of(its_attributes)
     if name.lower() == "bdo":
         # What is shown the other way round is put so when letters are made plain (fold.py).
-        is_turned = attributes.get("dir", "").strip().lower() == "rtl"
+        is_turned = unescape(attributes.get("dir", "")).strip().lower() == "rtl"
         return f"<bdo>{OVERRIDE_RIGHT_TO_LEFT if is_turned else OVERRIDE_LEFT_TO_RIGHT}"
     if name.lower() in ("link", "meta"):
         return _sheet_of(attributes)
