@@ -15,6 +15,7 @@ from model.charset import decode_bytes
 from model.fields import content_type, decode_field
 from model.html import html_to_text
 from model.lines import FOLDED, new_lines, shown_lines, unescape_lines, unflow, unfold
+from model.markup import without_long_comments
 from model.transfer import decode_transfer, signed_content
 
 # Bounds on what is looked at; whatever lies beyond is not read, and ``truncated`` says so.
@@ -130,14 +131,12 @@ class _Part:
     body: bytes
     depth: int
 
-    @property
-    def is_attachment(self) -> bool:
+    def is_left_out_of(self, kind: str) -> bool:
+        """Whether it is not shown as part of such a multipart, unless there is nothing else."""
+        own_kind = content_type(self.fields.get(b"content-type", b""))[0]
         disposition = self.fields.get(b"content-disposition", b"").lower()
-        return self.depth > 0 and disposition.startswith(b"attachment")
-
-    @property
-    def is_message(self) -> bool:
-        return content_type(self.fields.get(b"content-type", b""))[0] in _MESSAGES
+        is_about = kind == "multipart/report" and own_kind in _MESSAGES
+        return is_about or disposition.startswith(b"attachment")
 
     @property
     def content(self) -> bytes:
@@ -257,11 +256,10 @@ def _displayed(part: _Part, budget: _Budget, *, open_all: bool) -> list[_Text]:
             num_roots = _put_root_first(children, parameters.get("start", ""))
             # The last alternative is the likeliest to be shown: it must not find the budget spent.
             order = -1 if kind == "multipart/alternative" else 1
-            is_report = kind == "multipart/report"
             shown = [
                 _displayed(child, budget, open_all=open_all)
                 for child in children[::order]
-                if open_all or not (child.is_attachment or (is_report and child.is_message))
+                if open_all or not child.is_left_out_of(kind)
             ][::order]
             return _choose(shown, kind, num_roots)
         kind = "text/plain"
@@ -377,8 +375,8 @@ def _boundary_lines(body: bytes, delimiter: bytes, budget: _Budget) -> Iterator[
 
 def _read_text(part: _Part, kind: str, parameters: dict[str, str], budget: _Budget) -> _Text:
     is_html = kind in _MARKUP
-    data = budget.take(part.content)
-    data = unfold(data) if kind in FOLDED else data
+    data = without_long_comments(part.content, MAX_TEXT_BYTES) if is_html else part.content
+    data = unfold(budget.take(data)) if kind in FOLDED else budget.take(data)
     declared = parameters.get("charset", "").strip().split(" ")[0]
     text, charset = decode_bytes(data, declared, is_html=is_html)
     if is_html:
