@@ -51,20 +51,10 @@ _STYLED = "[style],[color],[bgcolor],[background],[text]"
 # Elements that are part of a line unless they are displayed otherwise.
 _LINES = INLINE - {"br"} | {"a", "abbr", "code", "del", "ins", "label", "sub", "sup", "time"}
 # Those that stand on lines of their own unless they are displayed otherwise.
-_STACKED = BLOCKS | {
-    "h1",
-    "h2",
-    "h3",
-    "h4",
-    "h5",
-    "h6",
-    "form",
-    "blockquote",
-    "pre",
-    "address",
-    "nav",
-}
-_STACKED |= {"aside", "figure", "figcaption", "fieldset", "dl", "dt", "dd", "details", "summary"}
+_STACKED = BLOCKS | frozenset(
+    ("h1", "h2", "h3", "h4", "h5", "h6", "form", "blockquote", "pre", "address", "nav", "aside")
+    + ("figure", "figcaption", "fieldset", "dl", "dt", "dd", "details", "summary")
+)
 _ISOLATES = {"rtl": ISOLATE_RIGHT_TO_LEFT, "ltr": ISOLATE_LEFT_TO_RIGHT}
 _ENLARGED = frozenset(("big", "h1", "h2", "h3"))
 _SELECTED_NAMES = re.compile(r"[.#]([\w-]+)")
@@ -76,10 +66,9 @@ _COLOR_ATTRIBUTES = (
 # In these other rules of markup hold, and other properties of CSS.
 _FOREIGN = re.compile(r"<(?:svg|math)\b", re.ASCII | re.IGNORECASE)
 # Nothing is written in these.
+_SHAPE = r"(?:path|g|circle|rect|line|polygon|polyline|ellipse|defs)"
 _EMPTY_DRAWING = re.compile(
-    r"<(svg|math)\b[^<>]*+>(?:\s|<(?!svg|math)/?(?:path|g|circle|rect|line|polygon|polyline|ellipse|defs)"
-    r"\b[^<>]*+>)*+</\1\s*>",
-    re.ASCII | re.IGNORECASE,
+    rf"<(svg|math)\b[^<>]*+>(?:\s|</?{_SHAPE}\b[^<>]*+>)*+</\1\s*>", re.ASCII | re.IGNORECASE
 )
 _FOREIGN_RAW = re.compile(rf"<(?:{RAW}|!\[CDATA\[)", re.ASCII | re.IGNORECASE)
 _TAG = re.compile(r"</?[a-z][^<>]*+>", re.ASCII | re.IGNORECASE)

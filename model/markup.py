@@ -35,7 +35,7 @@ _CLOSED_BY_OTHERS = _EMPTY | frozenset(
 # What selectors match and what hides, shows or is itself text; the parser takes quadratic time over
 # the attributes of one tag, so it gets to see no others.
 _KEPT_ATTRIBUTES = frozenset(
-    ("style", "class", "id", "hidden", "color", "bgcolor", "background", "text", "size")
+    ("style", "class", "id", "color", "bgcolor", "background", "text", "size")
     + ("alt", "value", "type", "dir", "align", "placeholder")
 )
 # The blanks of HTML; Python knows more.
