@@ -319,7 +319,7 @@ def _messages_in(value: Any) -> list[bytes]:
         messages = value["messages"]
         if not messages or not isinstance(messages, list):
             raise TypeError
-        # Strict but for blanks: else anything is base64, and the verdict one on noise.
+        # Strict but for ASCII's blanks: else anything is base64, and the verdict one on noise.
         packed = [message.encode("ascii").translate(None, _BLANKS) for message in messages]
         return [binascii.a2b_base64(letters, strict_mode=True) for letters in packed]
     except (ValueError, TypeError, KeyError, AttributeError):

@@ -82,8 +82,10 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Ends what is under way; with the process, where a checkpoint is still being loaded."""
+        # Asked again when the application has ended, which gives up what is loaded at the start.
+        is_loading = self._service.switching.locked()
         await super().shutdown(sockets)
-        if self._service.switching.locked():
+        if is_loading or self._service.switching.locked():
             # Python would wait for the thread that loads, however long: it may be a download.
             logging.shutdown()
             os._exit(self.exit_code)

@@ -52,7 +52,7 @@ def measure(read: Read, spam: Sequence[str], ham: Sequence[str], cutoff: float) 
     for number in GOOD_WORDS:
         # For each text another stretch of ham: one for all could be a lucky one. Behind the last
         # word comes the first, where there are few.
-        firsts = [rng.randrange(len(all_words)) for _ in spam] if all_words else []
+        firsts = [rng.randrange(max(1, len(all_words))) for _ in spam]
         good = [" ".join(islice(cycle(all_words), first, first + number)) for first in firsts]
         pairs = list(zip(good, spam, strict=True))
         changed[f"{number} good words in front"] = [f"{words}\n{text}" for words, text in pairs]

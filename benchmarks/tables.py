@@ -143,7 +143,8 @@ def _robustness(robustness: dict[str, Any]) -> list[str]:
         "Verdicts of the starter on spam of the test part that are turned by what is done to it, "
         "and in brackets turned from spam to ham (others become spam), at 0.5 / at the cut-off for "
         f"spam, {robustness['cutoff']:.2f}; of the disguises the one that turns most, of good "
-        "words in front and behind the worse "
+        "words in front and behind the worse, of comments all 1,531 words of ham where 2,000 are "
+        "asked "
         f"(`{robustness['command']}`):",
         "",
         f"| done to it | {' | '.join(corpora)} |",

@@ -6,7 +6,7 @@ _UNKNOWN = "unknown"
 
 # With commas throughout, or without any and a slash before the opacity.
 _CHANNELS = r"rgba?\(\s*+(\d{1,3})(?:\s*+(,)\s*+|\s++)(\d{1,3})(?(2)\s*+,\s*+|\s++)(\d{1,3})\s*+"
-FAINT = r"(?=[\d.])(?:0*(?:\.0(?:[0-4]\d*)?)?|0*[0-4]?(?:\.\d*)?%)"
+FAINT = r"(?:0+|0*\.0(?:[0-4]\d*)?|(?:0*[0-4](?:\.\d+)?|0*\.\d+)%)"
 """An opacity of less than a twentieth."""
 _TRANSPARENT = re.compile(
     rf"transparent|#[0-9a-f]{{3}}0|#[0-9a-f]{{6}}00"

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from model.colors import FAINT
-from model.css_values import is_invalid
 
 Style = dict[str, str]
 """Properties that matter here and their values, both in lower case.
@@ -101,6 +100,9 @@ _ZERO_FONT_SHORTHAND = re.compile(
     rf"\s++{_FAMILY}(?:\s*+,\s*+{_FAMILY})*+"
 )
 
+# Values that every browser drops, so that what was said before holds.
+_DROPPED = {"display": re.compile(r"\d.*"), "opacity": re.compile(r"[a-z]\w?")}
+_DROPPED["font-size"] = _DROPPED["opacity"]
 _SIDES = ("height", "max-height", "width", "max-width")
 _EDGES = ("top", "right", "bottom", "left", "inset")
 _CLIPPING_DISPLAYS = ("block", "inline-block", "flow-root", "flex", "grid")
@@ -293,7 +295,7 @@ def _effect(name: str, value: str) -> Style:
         return _ALL_UNKNOWN
     if not value or _HARMLESS.fullmatch(f"{name}:{value}"):
         return {}
-    if _is_without_effect(name, value) or is_invalid(name, value):
+    if _is_without_effect(name, value):
         return {}
     if is_vendors or len(value) > _MAX_VALUE_CHARACTERS:
         value = _UNKNOWN
@@ -313,7 +315,9 @@ def _effect(name: str, value: str) -> Style:
 
 
 def _is_without_effect(name: str, value: str) -> bool:
-    """Whether a declaration that may move something leaves it where it is."""
+    """Whether a declaration that may move something leaves it where it is, or browsers drop it."""
+    if name in _DROPPED:
+        return _DROPPED[name].fullmatch(value) is not None
     if name.startswith("margin"):
         return _PLAIN_MARGIN.fullmatch(value) is not None
     if name == "line-height":

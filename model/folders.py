@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,8 +22,8 @@ def new_folder(target: Path) -> Iterator[Path]:
     """
     if target.exists():
         raise CheckpointError(f"{target} exists already: give another name, or remove it first.")
-    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)  # of one that was killed: numbers come again
+    # Not by the process's number: in containers these come again, at the same time, too.
+    partial = target.with_name(f".{target.name}.partial-{secrets.token_hex(4)}")
     partial.mkdir(parents=True)
     try:
         yield partial

@@ -104,8 +104,9 @@ def _shown_text(html: str) -> str:
 
 
 def _laid_out_text(html: str) -> str:
-    html = _EMPTY_DRAWING.sub("", html)
     markup, is_costly = simplify_markup(html)
+    # Not by nothing: what stands around one might become a tag.
+    markup = _EMPTY_DRAWING.sub("<b></b>", markup)
     foreign = _FOREIGN.search(html) if _FOREIGN.search(markup) else None
     tree = None if is_costly else HTMLTree.parse(markup)
     if tree is None or tree.document is None or _has_deep_lists(tree.document):

@@ -15,7 +15,6 @@ from model.charset import decode_bytes
 from model.fields import content_type, decode_field
 from model.html import html_to_text
 from model.lines import FOLDED, new_lines, shown_lines, unescape_lines, unflow, unfold
-from model.markup import without_long_comments
 from model.transfer import decode_transfer, signed_content
 
 # Bounds on what is looked at; whatever lies beyond is not read, and ``truncated`` says so.
@@ -375,8 +374,8 @@ def _boundary_lines(body: bytes, delimiter: bytes, budget: _Budget) -> Iterator[
 
 def _read_text(part: _Part, kind: str, parameters: dict[str, str], budget: _Budget) -> _Text:
     is_html = kind in _MARKUP
-    data = without_long_comments(part.content, MAX_TEXT_BYTES) if is_html else part.content
-    data = unfold(budget.take(data)) if kind in FOLDED else budget.take(data)
+    data = budget.take(part.content)
+    data = unfold(data) if kind in FOLDED else data
     declared = parameters.get("charset", "").strip().split(" ")[0]
     text, charset = decode_bytes(data, declared, is_html=is_html)
     if is_html:

@@ -253,19 +253,6 @@ def attributes_of(markup: str) -> dict[str, str]:
     return attributes
 
 
-def without_long_comments(html: bytes, most: int) -> bytes:
-    """Of more bytes than are read, those without comments, but for conditions, which Outlook reads;
-    as it is where all is read."""
-    if len(html) <= most:
-        return html
-    kept, end = [], 0
-    while (start := html.find(b"<!--", end)) >= 0 and (stop := html.find(b"-->", start + 4)) >= 0:
-        is_condition = html.startswith(b"<!--[", start)
-        kept.append(html[end : stop + 3 if is_condition else start])
-        end = stop + 3
-    return b"".join((*kept, html[end:]))
-
-
 def _is_plain_sheet(markup: str) -> bool:
     """Whether the attributes of a ``<style>`` leave no doubt that it holds."""
     attributes = attributes_of(markup)

@@ -209,12 +209,11 @@ def test_new_folder_appears_only_when_complete(tmp_path: Path) -> None:
         pass
 
 
-def test_what_a_killed_process_of_the_same_number_left_is_in_nobodys_way(tmp_path: Path) -> None:
-    left = tmp_path / f".run.partial-{os.getpid()}"
-    left.mkdir()
-    (left / "half").write_text("x")
-    with new_folder(tmp_path / "run") as folder:
-        assert list(folder.iterdir()) == []
+def test_two_at_once_do_not_get_into_each_others_way(tmp_path: Path) -> None:
+    """Of two containers on one volume, with the same number of a process, too."""
+    with new_folder(tmp_path / "run") as first, new_folder(tmp_path / "run") as second:
+        assert first != second
+        assert {*tmp_path.iterdir()} == {first, second}
 
 
 def test_unknown_source_says_what_is_allowed() -> None:

@@ -40,7 +40,6 @@ u + #body a{color:inherit} div[style*="margin: 16px 0;"]{margin:0!important} td:
         "seen<i style='display:none!important;display:block'>x</i>",
         "seen<i style='opacity:.01'>x</i>",
         "seen<i style='display:none;display:0'>x</i>",
-        "seen<i style='display:none;display:blocky'>x</i>",
         "seen<i style='font-size:0;font-size:x;opacity:y'>x</i>",
         "seen<i style='color:azure'>x</i>",
         "seen<i style='color:rgb(300,300,300)'>x</i>",

@@ -203,15 +203,6 @@ def test_plain_is_read_where_the_html_says_little() -> None:
     assert read(multipart("alternative", html("<p>a few words</p>"))) == "a few words"
 
 
-def test_long_comments_push_nothing_out_of_what_is_read() -> None:
-    comment, condition = f"<!--{'x' * 800_000}-->", "<!--[if mso]><p>for Outlook</p><![endif]-->"
-    page = f"<p>first</p>{comment}<p>second</p>{condition}{comment}<p>third</p><!-- unclosed"
-    message = f"Content-Type: text/html\n\n{page}"
-    read = message_to_text(message.encode())
-    assert read.text == "first\n\nsecond\n\nthird\n\nfor Outlook"
-    assert not read.truncated
-
-
 def test_mixed_parts_follow_one_another_without_attachments() -> None:
     raw = multipart(
         "mixed",
