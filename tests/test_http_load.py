@@ -54,6 +54,33 @@ def test_requests_that_are_never_answered_are_given_up_and_counted(load: Load) -
     assert 0 < outcome.seconds < 5
 
 
+def test_a_stall_counts_from_the_time_at_which_a_request_was_due(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ten in a tenth of a second, on one connection, of a server that takes as long for each."""
+
+    async def scenario() -> Outcome:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                while await reader.read(65536):
+                    await asyncio.sleep(0.1)
+                    writer.write(REPLY)
+            finally:
+                writer.close()
+
+        listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = listener.sockets[0].getsockname()[1]
+        target = Target(f"http://127.0.0.1:{port}/classify")
+        requests = repeat(target.request(["hello"]))
+        async with listener:
+            return await open_loop(target, requests, rate=100, seconds=0.1, drain_seconds=5)
+
+    monkeypatch.setattr("benchmarks.http_load._OPEN_LOOP_CONNECTIONS", 1)
+    latencies = asyncio.run(scenario()).latencies
+    assert len(latencies) > 3
+    assert max(latencies) > 0.1 * (len(latencies) - 1)
+
+
 @pytest.mark.parametrize("load", [closed, opened])
 def test_a_server_that_stalls_has_no_higher_rate_for_it(load: Load) -> None:
     """Three replies in a moment, then none to the end of the load."""

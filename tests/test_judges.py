@@ -113,6 +113,18 @@ def test_score_on_the_threshold_is_spam(tmp_path: Path) -> None:
     assert found["some"]["roc_auc"][0] == pytest.approx(5.5 / 6, abs=1e-4)
 
 
+def test_own_verdicts_are_those_at_one_half_and_at_the_cutoff(
+    save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judges, "own_scores", lambda *_: [0.1, 0.7, 0.7, 0.95])
+    monkeypatch.setattr(judges, "cutoff_of", lambda _: 0.9)
+    messages = [Message(Path("x"), label) for label in (0, 0, 1, 1)]
+    found = judges.judge_own(Classifier.load(save_tiny(), "cpu", "float32"), messages)
+    shares = [(row["ham_blocked"][0], row["spam_caught"][0]) for row in found.values()]
+    assert shares == [(0.5, 1.0), (0.0, 0.5)]
+    assert [row["roc_auc"][0] for row in found.values()] == [0.875, 0.875]
+
+
 def test_far_scores_stay_in_order() -> None:
     @dataclass
     class Ranking(Counting):

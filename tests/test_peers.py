@@ -88,3 +88,13 @@ def test_clients_of_which_none_is_compared_end_in_a_summary() -> None:
     summary = peers.summary({"spamgate float32": own, "ray": figures("ray", 50.0)})
     assert summary["times_best_peer"] == {"spamgate float32": 3.6}
     assert "share_of_bare_model" not in summary
+
+
+def test_of_two_rounds_and_of_the_bare_model_before_and_after_the_mean_counts() -> None:
+    rounds = {"closed_loop": {"64": {"ok_per_second": 100.0}}, "again": {"ok_per_second": 50.0}}
+    assert peers.compared(rounds) == 75.0
+    bare = {
+        "bare_model": {"texts_per_second": {"8": 10.0, "64": 30.0}},
+        "bare_model_after": {"texts_per_second": {"8": 90.0, "64": 50.0}},
+    }
+    assert peers.bare_texts_per_second(bare) == 50.0
