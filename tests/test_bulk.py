@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from app import bulk, records
 from app.bulk import main
@@ -335,26 +334,6 @@ def test_two_runs_do_not_write_to_one_file(
         fcntl.flock(other, fcntl.LOCK_EX)
         score(texts, code=2)
     assert "another run writes to" in capsys.readouterr().err
-    assert len(score(texts)) == 1
-
-
-def test_run_that_needs_less_memory_is_told_how_to_take_it(
-    score: Score, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
-) -> None:
-    def predict(classifier: Classifier, texts: Any) -> list[Prediction]:
-        if classifier.max_batch_tokens > 2048:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
-        return in_memory(classifier, texts)
-
-    in_memory = Classifier.predict
-    monkeypatch.setattr(Classifier, "predict", predict)
-    monkeypatch.setattr(Classifier, "check_golden", lambda classifier: None)
-    texts = written(tmp_path / "a.txt", HAM)
-    score(texts, code=2)
-    told = capsys.readouterr().err
-    assert told.startswith("app.bulk: CUDA out of memory. Start again to go on, with SPAMGATE_")
-    assert "2 GiB" not in told
-    monkeypatch.setenv("SPAMGATE_MAX_BATCH_TOKENS", "2048")
     assert len(score(texts)) == 1
 
 

@@ -13,12 +13,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from app import bulk, records
 from app.bulk import Done, chunks, done_before, main
 from app.records import Record, SourceError, open_source, read_records
 from model.checkpoint import CheckpointError
-from model.classifier import Classifier
+from model.classifier import Classifier, Prediction
 from model.mail import MAX_CHARACTERS, MailText, message_to_text
 from tests.conftest import HAM, SPAM
 
@@ -270,6 +271,32 @@ def test_a_disk_that_fills_ends_the_run_with_code_2(
     assert main([str(written(tmp_path / "a.txt", HAM)), "--out", str(out)]) == 2
     told = f"app.bulk: {out}: No space left on device. Start again to go on.\n"
     assert capsys.readouterr().err == told
+
+
+def test_run_that_needs_less_memory_is_told_how_to_take_it(
+    save_tiny: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def predict(classifier: Classifier, texts: Any) -> list[Prediction]:
+        if classifier.max_batch_tokens > 2048:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+        return in_memory(classifier, texts)
+
+    in_memory = Classifier.predict
+    monkeypatch.setattr(Classifier, "predict", predict)
+    monkeypatch.setattr(Classifier, "check_golden", lambda classifier: None)
+    monkeypatch.setenv("SPAMGATE_DTYPE", "float32")
+    texts, out = written(tmp_path / "a.txt", HAM), tmp_path / "out.jsonl"
+    command = [str(texts), "--out", str(out), "--checkpoint", str(save_tiny()), "--device", "cpu"]
+    assert main(command) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("app.bulk: CUDA out of memory. Start again to go on, with SPAMGATE_")
+    assert "2 GiB" not in told
+    monkeypatch.setenv("SPAMGATE_MAX_BATCH_TOKENS", "2048")
+    assert main(command) == 0
+    assert len(out.read_text().splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def test_a_list_whose_client_has_gone_is_read_no_further(
     asyncio.run(scenario())
 
 
-def test_keys_of_long_texts_are_made_where_these_are_read(
+def test_keys_of_long_and_of_many_texts_are_made_where_these_are_read(
     save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: list[threading.Thread] = []
@@ -126,12 +126,12 @@ def test_keys_of_long_texts_are_made_where_these_are_read(
 
     async def scenario() -> None:
         async with serving(save_tiny()) as client:
-            for texts in ([LONG], [LONG, "of two"]):
+            for texts in ([LONG], [LONG, "of two"], ["a"] * 100):
                 assert (await post(client, *texts)).status_code == 200
 
     monkeypatch.setattr(service, "keys_of", keys)
     asyncio.run(scenario())
-    assert len(threads) == 2
+    assert len(threads) == 3
     assert threading.main_thread() not in threads
 
 

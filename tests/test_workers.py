@@ -5,10 +5,12 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.feedback import FeedbackStore, Report
 from app.main import _work_beside_others, create_app
 from app.service import MODEL_FAILED
 from app.settings import SettingsError, read_settings
@@ -293,6 +296,33 @@ def test_an_address_with_colons_is_listened_on_and_told_in_brackets() -> None:
         pytest.skip("no IPv6 here")
     with listen(read_settings(["--host", "::1", "--port", "0"])) as listener:
         assert url_of(listener) == f"http://[::1]:{listener.getsockname()[1]}"
+
+
+def test_workers_that_make_one_file_of_feedback_wait_for_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite may refuse at once what two set up at the same moment, whatever the timeout."""
+
+    class Locked(sqlite3.Connection):
+        refused = 0
+
+        def execute(self, *arguments: Any) -> sqlite3.Cursor:
+            if "journal_mode" in arguments[0] and Locked.refused < 2:
+                Locked.refused += 1
+                error = sqlite3.OperationalError("database is locked")
+                error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+                raise error
+            return super().execute(*arguments)
+
+    monkeypatch.setattr("app.feedback.sqlite3.connect", partial(sqlite3.connect, factory=Locked))
+    store = FeedbackStore(tmp_path / "f", 1 << 20)
+    assert store.add(Report("0" * 64, "spam", "joe", "text"))
+    store.close()
+    assert Locked.refused == 2
+    monkeypatch.setattr("app.feedback._LOCKED_SECONDS", 0.0)
+    Locked.refused = -1_000
+    with pytest.raises(SettingsError, match="database is locked"):
+        FeedbackStore(tmp_path / "f", 1 << 20)
 
 
 def test_an_admin_key_would_reach_one_worker_alone() -> None:
