@@ -159,9 +159,10 @@ class _LenientRequest(Request):
             except json.JSONDecodeError as error:
                 reason = error.msg.removesuffix(" at")  # which some of them end in
                 raise _malformed(f"{reason} at character {error.pos}") from None
-            except (ValueError, RecursionError) as error:
-                # A number of thousands of digits, brackets thousands deep.
-                raise _malformed(type(error).__name__) from None
+            except ValueError:
+                raise _malformed("a number of it has thousands of digits") from None
+            except RecursionError:
+                raise _malformed("its brackets lie in one another thousands deep") from None
         return self._json
 
     def _hold_values(self, text: str) -> None:
@@ -226,4 +227,4 @@ def inflater_for(request: Request) -> "zlib._Decompress | zstd.ZstdDecompressor 
 
 
 def _malformed(reason: str) -> MalformedBody:
-    return MalformedBody(f"The body is not JSON ({reason}). See /docs for the form.")
+    return MalformedBody(f"The body cannot be read as JSON: {reason}. See /docs for the form.")

@@ -2,7 +2,7 @@
 
     ServiceError
       MalformedBody        the body is not JSON, or not of the form that is asked for
-      UnknownEncoding      the body is packed in a way that is not read here
+      UnknownEncoding      the body is packed in a way that is not read here, or in a form
       BodyTooLarge         before or after inflating, or of too many values
       TooManyTexts         in one request
       AccessDenied         no key, or a wrong one
@@ -41,7 +41,7 @@ class MalformedBody(ServiceError):
 
 
 class UnknownEncoding(ServiceError):
-    """The body is packed in a way that is not read here."""
+    """The body is packed in a way that is not read here, or in a form."""
 
 
 class BodyTooLarge(ServiceError):

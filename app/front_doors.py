@@ -59,7 +59,7 @@ async def chat_completions(
 ) -> dict[str, Any]:
     """Three lines as rspamd's gpt plugin reads them: probability, reason, category; or the same as
     JSON where the request or its system message asks for that."""
-    if body.get("stream"):
+    if body.get("stream") is True:
         raise MalformedBody('"stream" must be false: an answer comes in one piece.')
     mail = _mail_in_chat(body)
     verdict = await classify_text(request, service, mail, timeout_ms=timeout_ms)
@@ -168,10 +168,12 @@ router.include_router(_json_router)
 
 
 def _mail_in_chat(body: dict[str, Any]) -> MailText:
-    """The mail in a chat: of the user's messages the subject, if the first is one, and the last.
+    """The mail in a chat: of the user's messages the subject, if one before the last is one, and
+    the last.
 
-    rspamd sends the subject, the sender, the domains of links and the text, one message each; the
-    model was trained on subject and text. Any other chat is read whole.
+    rspamd sends what it knows of the user, if it is told to, the subject, the sender, the domains
+    of links and the text, one message each; the model was trained on subject and text. Any other
+    chat is read whole.
     """
     messages = body.get("messages")
     contents = [
@@ -182,8 +184,9 @@ def _mail_in_chat(body: dict[str, Any]) -> MailText:
     if not contents:
         raise MalformedBody('"messages" must hold a message with role "user".')
     subject = ""
-    if len(contents) > 1 and contents[0].startswith("Subject:"):
-        subject = contents[0].removeprefix("Subject:").strip()
+    subjects = [content for content in contents[:-1] if content.startswith("Subject:")]
+    if subjects:
+        subject = subjects[0].removeprefix("Subject:").strip()
         contents = contents[-1:]
     text = "\n\n".join(part for part in (subject, *contents) if part)
     return MailText(text, subject, ("text/plain",), "utf-8", truncated=False)

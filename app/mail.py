@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from app.bodies import NOT_AS_ENCODED, NOT_INFLATED, BodyBudget, inflater_for, read_json
 from app.decision import Cutoffs, Decision, score_of
-from app.errors import AccessDenied, MalformedBody
+from app.errors import AccessDenied, MalformedBody, UnknownEncoding
 from app.problems import SCOPE_KEY
 from app.routes import CLASSIFY_ERRORS, TheService, TimeoutMs, ended_by_disconnect
 from app.schemas import Probabilities
@@ -280,7 +280,8 @@ def _is_local(request: Request) -> bool:
 
 def is_json(request: Request) -> bool:
     """Whether the body is said to be JSON, and so no message itself."""
-    return request.headers.get("content-type", "").lower().startswith("application/json")
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind in ("application/json", "text/json") or kind.endswith("+json")
 
 
 async def read_message(request: Request) -> tuple[bytes, bool]:
@@ -291,9 +292,13 @@ async def read_message(request: Request) -> tuple[bytes, bool]:
 
     Raises:
         QueueFull: too much is held already.
-        UnknownEncoding: packed neither by gzip nor by deflate nor by zstd.
+        UnknownEncoding: packed neither by gzip nor by deflate nor by zstd, or in a form.
         MalformedBody: not what its Content-Encoding says.
     """
+    if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        raise UnknownEncoding(
+            "The body is a form. Send the message itself as the body: curl --data-binary @FILE."
+        )
     inflater = inflater_for(request)
     most = request.app.state.service.settings.max_body_bytes
     budget: BodyBudget = request.app.state.body_budget

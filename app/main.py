@@ -99,6 +99,8 @@ def create_app(
         version=version("spamgate"),
         description=_DESCRIPTION,
         redoc_url=None,
+        # Clients do not follow a redirection of what they POST, and would take it for no verdict.
+        redirect_slashes=False,
         lifespan=partial(_lifespan, service, exit_process),
         # Its logs would repeat what exceptions say.
         telemetry={"logs": False, "auto_configure": settings.telemetry},

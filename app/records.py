@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import BinaryIO, Literal, TextIO
 
@@ -38,9 +39,13 @@ _PACKED = (
     *(b"\x1f\x8b", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18", b"PK\3\4"),
     *(b"BZh%d1" % level for level in range(1, 10)),
 )
-# How a message of an mbox begins: whose it is, and when it came, unless a blank line tells it, too.
+# By so many bytes of the lines that are no UTF-8, among so many of a file, its charset is told.
+_SAMPLE_BYTES, _SAMPLED_BYTES = 1 << 20, 64 << 20
+# How a message of an mbox begins: whose it is, and when it came, unless a blank line tells it, too;
+# then its fields.
 _DATED_FROM = re.compile(rb"From \S.*\d\d:\d\d.*\d{4}")
 _BARE_FROM = re.compile(rb"From \S+\s*\Z")
+_FIELD = re.compile(rb">?From |[!-9;-~]+[ \t]*:")
 _MAX_FROM_BYTES = 200
 # How text that Windows calls Unicode begins. Read as UTF-8 it would get verdicts on noise.
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -178,13 +183,14 @@ def _read_file(name: str, file: BinaryIO, format: Format, column: str) -> Iterat
     elif format == "mbox":
         yield from _read_mbox(name, file)
     else:
+        charset = _charset_of(file) if format == "txt" else ""
         for position, line, size in _lines(file):
             is_cut = size > len(line)
             content = line.rstrip(b"\r\n")
             if not content.strip():
                 continue
             if format == "txt":
-                text = decode_bytes(content, "")[0]
+                text = _decode_line(content, charset)
                 yield Record(name, position, size, text, is_cut=is_cut)
             else:
                 text_or_none, problem = _json_text(content, column, is_cut)
@@ -205,11 +211,37 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes, int]]:
         yield position, line, size
 
 
+def _charset_of(file: BinaryIO) -> str:
+    """The charset that its lines which are no UTF-8 are likeliest in, all of them together; a short
+    one alone would tell nothing."""
+    sample = bytearray()
+    for _, line, _ in _lines(file):
+        if not _is_utf8(line):
+            sample += line
+        if len(sample) > _SAMPLE_BYTES or file.tell() > _SAMPLED_BYTES:
+            break
+    file.seek(0)
+    return decode_bytes(bytes(sample), "")[1] if sample else ""
+
+
+def _decode_line(line: bytes, charset: str) -> str:
+    return line.decode() if _is_utf8(line) else decode_bytes(line, charset)[0]
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def _json_text(line: bytes, column: str, is_cut: bool) -> tuple[str | None, str]:
     if is_cut:
         return None, f"longer than {_MAX_LINE_BYTES} bytes"
     try:
-        value = json.loads(line.decode(json.detect_encoding(line), "replace"))
+        # Not strict: exports leave control characters as they are.
+        value = json.loads(line.decode(json.detect_encoding(line), "replace"), strict=False)
     except (ValueError, RecursionError):
         return None, "not JSON"
     text = value.get(column) if isinstance(value, dict) else None
@@ -219,8 +251,10 @@ def _json_text(line: bytes, column: str, is_cut: bool) -> tuple[str | None, str]
 
 
 def _read_csv(path: Path, column: str) -> Iterator[Record]:
+    with path.open("rb") as binary:
+        charset = _charset_of(binary)
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        lines = _csv_lines(file)
+        lines = _csv_lines(file, charset)
         rows = _csv_rows(lines)
         position = 0
         while True:
@@ -241,9 +275,11 @@ def _read_csv(path: Path, column: str) -> Iterator[Record]:
 
 
 def _check_column(path: Path, column: str) -> None:
+    with path.open("rb") as binary:
+        charset = _charset_of(binary)
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         try:
-            columns = list(_csv_rows(_csv_lines(file)).fieldnames or [])
+            columns = list(_csv_rows(_csv_lines(file, charset)).fieldnames or [])
         except csv.Error as error:
             raise SourceError(f"{path} is not CSV: {error}.") from error
     if column not in columns:
@@ -260,13 +296,13 @@ def _csv_rows(lines: Iterator[str]) -> "csv.DictReader[str]":
     return csv.DictReader(lines)
 
 
-def _csv_lines(file: TextIO) -> Generator[str]:
-    """Each line, by its likeliest charset if it is no UTF-8 (Excel writes such); for one beyond the
-    bound, which is not held, a field that csv refuses."""
+def _csv_lines(file: TextIO, charset: str) -> Generator[str]:
+    """Each line, by this charset if it is no UTF-8 (Excel writes such); for one beyond the bound,
+    which is not held, a field that csv refuses."""
     while line := file.readline(_MAX_LINE_BYTES):
         if line.endswith(("\n", "\r")) or len(line) < _MAX_LINE_BYTES:
             content = line.encode("utf-8", "surrogateescape")
-            yield line if line.isascii() else decode_bytes(content, "")[0]
+            yield line if line.isascii() else _decode_line(content, charset)
             continue
         while line and not line.endswith(("\n", "\r")):
             line = file.readline(_READ_BYTES)
@@ -274,11 +310,12 @@ def _csv_lines(file: TextIO) -> Generator[str]:
 
 
 def _read_mbox(name: str, file: BinaryIO) -> Iterator[Record]:
-    """Messages that begin with a ``From `` line; one without a date follows a blank line."""
+    """Messages that begin with a ``From `` line, and fields; one without a date follows a blank
+    line, one with a date may have no fields."""
     raw, size, position = bytearray(), 0, 0
     after_blank = True
-    for _, line, length in _lines(file):
-        if _begins_message(line[:_MAX_FROM_BYTES], after_blank) and raw.strip():
+    for (_, line, length), (_, following, _) in pairwise(chain(_lines(file), [(0, b"", 0)])):
+        if raw.strip() and _begins_message(line[:_MAX_FROM_BYTES], after_blank, following):
             position += 1
             yield _mail_record(name, position, bytes(raw), size)
             raw, size = bytearray(), 0
@@ -289,9 +326,11 @@ def _read_mbox(name: str, file: BinaryIO) -> Iterator[Record]:
         yield _mail_record(name, position + 1, bytes(raw), size)
 
 
-def _begins_message(line: bytes, after_blank: bool) -> bool:
-    is_bare = after_blank and _BARE_FROM.match(line) is not None
-    return is_bare or _DATED_FROM.match(line) is not None
+def _begins_message(line: bytes, after_blank: bool, following: bytes) -> bool:
+    if _FIELD.match(following):
+        is_bare = after_blank and _BARE_FROM.match(line) is not None
+        return is_bare or _DATED_FROM.match(line) is not None
+    return not following.strip() and _DATED_FROM.match(line) is not None
 
 
 def _mail_record(name: str, position: int, raw: bytes, size: int) -> Record:

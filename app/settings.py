@@ -197,14 +197,18 @@ def read_settings(arguments: list[str]) -> Settings:
     return settings
 
 
-def unread_variables() -> list[str]:
-    """SPAMGATE_ variables that no setting reads: a name misspelled, and a default in its place."""
-    known = {_PREFIX + name.upper() for name in Settings.model_fields}
-    named = [name for name in os.environ if name.upper().startswith(_PREFIX)]
+def unread_variables(settings: type[BaseSettings] = Settings) -> list[str]:
+    """Variables with the prefix of these settings that none of them reads: a name misspelled, and
+    a default in its place."""
+    prefix = settings.model_config["env_prefix"]
+    known = {prefix + name.upper() for name in settings.model_fields}
+    others = tuple(other for other in _NOT_OF_SETTINGS if other != prefix)
     return sorted(
         name
-        for name in named
-        if name.upper() not in known and not name.upper().startswith(_NOT_OF_SETTINGS)
+        for name in os.environ
+        if name.upper().startswith(prefix)
+        and name.upper() not in known
+        and not name.upper().startswith(others)
     )
 
 

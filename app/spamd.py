@@ -9,12 +9,9 @@ import asyncio
 import contextlib
 import http.client
 import json
-import re
 import signal
 import sys
-import zlib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -22,15 +19,8 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app import take_ctrl_c
-from app.settings import Key, wrong_settings
-
-_COMMANDS = ("CHECK", "SYMBOLS", "REPORT", "REPORT_IFSPAM", "HEADERS", "PROCESS", "TELL")
-_MAX_FIELDS = 64
-_CHUNK_BYTES = 65_536
-_MARK = re.compile(
-    rb"^X-Spam-[!-9;-~]*[ \t]*:.*(?:\n[ \t].*)*(?:\n|\Z)", re.IGNORECASE | re.MULTILINE
-)
-_END_OF_FIELDS = re.compile(rb"(?:\A|\n)\r?\n")
+from app.settings import Key, unread_variables, wrong_settings
+from app.spamd_protocol import ProtocolError, Request, Verdict, format_reply, read_request
 
 
 class SpamdSettings(BaseSettings):
@@ -54,7 +44,7 @@ class SpamdSettings(BaseSettings):
     port: int = Field(783, ge=0, le=65535, description="TCP port; 0 takes any free one")
     url: str = Field(
         "http://127.0.0.1:8000",
-        pattern=r"^https?://(\[[0-9a-fA-F:.]+\]|[^/:\s\[\]]+)(:\d+)?(/\S*)?$",
+        pattern=r"^https?://(\[[0-9a-fA-F:.]+\]|[^/:@?#\s\[\]]+)(:\d+)?(/[^?#\s]*)?$",
         description="the service that is asked",
     )
 
@@ -82,48 +72,12 @@ class SpamdSettings(BaseSettings):
     max_connections: int = Field(64, ge=1, description="served at once; others wait")
 
 
-class ProtocolError(Exception):
-    """A request that is none of the spamd protocol."""
-
-
 class NoVerdict(Exception):
     """The service did not answer, or not with a verdict."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """What a client sent.
-
-    Attributes:
-        command: one of the protocol's.
-        version: of the protocol, such as 1.5; decides the form of the reply.
-        fields: in lower case.
-        message: raw.
-        is_cut: whether it was longer.
-    """
-
-    command: str
-    version: float
-    fields: dict[str, str]
-    message: bytes
-    is_cut: bool = False
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the service says of a message."""
-
-    is_spam: bool
-    score: float
-    required_score: float
-    symbols: list[str]
-
-    @property
-    def points(self) -> tuple[float, float]:
-        """Score and required score to one digit. What is no spam stays below, where both round to
-        the same: Exim goes by the numbers alone."""
-        score, required = round(self.score, 1), round(self.required_score, 1)
-        return score if self.is_spam else min(score, required - 0.1), required
+class LabelNotKept(Exception):
+    """The service did not answer, or did not take what TELL told."""
 
 
 class Spamd:
@@ -183,11 +137,18 @@ class Spamd:
                 return await loop.run_in_executor(self._threads, self._tell, request)
             verdict = await loop.run_in_executor(self._threads, self._check, request.message)
             return format_reply(request, verdict)
+        except LabelNotKept as error:
+            _log(f"label not kept: {error}")
+            # Without the blank line: of a reply that has one spamc does not look at the number.
+            return b"SPAMD/1.0 75 EX_TEMPFAIL\r\n"
         except NoVerdict as error:
-            print(f"spamgate: no verdict: {error}", file=sys.stderr, flush=True)  # noqa: T201
+            _log(f"no verdict: {error}")
             return b"SPAMD/1.5 75 EX_TEMPFAIL\r\n\r\n"
-        except (ProtocolError, TimeoutError, asyncio.IncompleteReadError, ValueError) as error:
-            return f"SPAMD/1.0 76 Bad header line: {type(error).__name__}\r\n".encode()
+        except TimeoutError:
+            seconds = self._settings.read_seconds
+            return f"SPAMD/1.0 79 Timeout: the request did not end in {seconds:g} s\r\n".encode()
+        except ProtocolError as error:
+            return f"SPAMD/1.0 76 Bad header line: {error}\r\n".encode()
 
     def _check(self, message: bytes) -> Verdict:
         answer = self._post("/checkv2", message, self._settings.key)
@@ -204,15 +165,17 @@ class Spamd:
     def _tell(self, request: Request) -> bytes:
         key = self._settings.feedback_key
         label = request.fields.get("message-class", "").lower()
-        sets_local = "local" in request.fields.get("set", "").lower()
-        if key is None or label not in ("spam", "ham") or not sets_local:
+        if key is None or label not in ("spam", "ham") or "local" not in request.places("set"):
             return (
                 b"SPAMD/1.0 69 Service Unavailable: TELL needs a feedback key, and takes "
                 b"Set: local with Message-class: spam or ham.\r\n"
             )
         source = f"spamd:{request.fields.get('user', '')}"
         query = urlencode({"label": label, "source": source}, encoding="latin-1")  # as it came
-        self._post(f"/feedback?{query}", request.message, key)
+        try:
+            self._post(f"/feedback?{query}", request.message, key)
+        except NoVerdict as error:
+            raise LabelNotKept(str(error)) from error
         return b"SPAMD/1.1 0 EX_OK\r\nDidSet: local\r\n\r\n\r\n"
 
     def _post(self, path: str, message: bytes, key: SecretStr | None) -> dict[str, Any]:
@@ -236,123 +199,8 @@ class Spamd:
         return answer
 
 
-async def read_request(reader: asyncio.StreamReader, max_message_bytes: int) -> Request:
-    """Reads one request, to its stated length or the end of the stream.
-
-    Raises:
-        ProtocolError: not the spamd protocol.
-    """
-    words = (await reader.readline()).decode("latin-1").split()
-    if len(words) != 2 or not words[1].startswith("SPAMC/"):
-        raise ProtocolError
-    command, version = words[0].upper(), float(words[1].removeprefix("SPAMC/"))
-    if command in ("PING", "SKIP"):
-        return Request(command, version, {}, b"")
-    if command not in _COMMANDS:
-        raise ProtocolError
-    fields = await _read_fields(reader)
-    message, is_cut = await _read_message(reader, fields.get("content-length"), max_message_bytes)
-    if "compress" in fields:
-        if fields["compress"].lower() != "zlib":
-            raise ProtocolError
-        message, is_cut = _inflate(message, is_cut, max_message_bytes)
-    return Request(command, version, fields, message, is_cut)
-
-
-async def _read_fields(reader: asyncio.StreamReader) -> dict[str, str]:
-    fields: dict[str, str] = {}
-    for _ in range(_MAX_FIELDS):
-        line = await reader.readline()
-        if not line.endswith(b"\n"):
-            raise ProtocolError
-        name, _, value = line.decode("latin-1").strip().partition(":")
-        if not name:
-            return fields
-        fields[name.lower()] = value.strip()
-    raise ProtocolError
-
-
-async def _read_message(
-    reader: asyncio.StreamReader, stated: str | None, most: int
-) -> tuple[bytes, bool]:
-    """The message, and whether it is cut at the bound. One that ends before its stated length is
-    refused: PROCESS would give back half of it for the whole."""
-    if stated is not None and not stated.isdecimal():
-        raise ProtocolError
-    rest = sys.maxsize if stated is None else int(stated)
-    message, is_cut = bytearray(), False
-    while rest > 0 and (chunk := await reader.read(min(rest, _CHUNK_BYTES))):
-        rest -= len(chunk)
-        is_cut |= len(message) + len(chunk) > most
-        message += chunk[: most - len(message)]
-    if stated is not None and rest:
-        raise ProtocolError
-    return bytes(message), is_cut
-
-
-def _inflate(packed: bytes, is_cut: bool, most: int) -> tuple[bytes, bool]:
-    inflater = zlib.decompressobj()
-    try:
-        message = inflater.decompress(packed, most + 1)
-    except zlib.error as error:
-        raise ProtocolError from error
-    is_cut |= len(message) > most
-    if not (inflater.eof or is_cut):
-        raise ProtocolError
-    return message[:most], is_cut
-
-
-def format_reply(request: Request, verdict: Verdict) -> bytes:
-    """The reply as the version of the client expects it; as SpamAssassin 4.0's spamd words it."""
-    yes, no = ("Yes", "No") if request.command == "REPORT_IFSPAM" else ("True", "False")
-    score, required = verdict.points
-    spam = f"Spam: {yes if verdict.is_spam else no} ; {score:.1f} / {required:.1f}\r\n"
-    if request.command == "CHECK":
-        return f"SPAMD/1.1 0 EX_OK\r\n{spam}\r\n".encode()
-    body = _reply_body(request, verdict)
-    length = f"Content-length: {len(body)}\r\n"
-    rewrites = request.command in ("PROCESS", "HEADERS")
-    if request.version >= 1.3:
-        head = f"{length}{spam}\r\n"
-    elif rewrites:
-        head = f"{length}\r\n" if request.version >= 1.2 else ""
-    else:
-        head = f"{spam}\r\n"
-    return f"SPAMD/1.1 0 EX_OK\r\n{head}".encode() + body
-
-
-def _reply_body(request: Request, verdict: Verdict) -> bytes:
-    tests = ",".join(verdict.symbols) if verdict.is_spam else ""
-    if request.command == "SYMBOLS":
-        return tests.encode() + (b"" if request.version >= 1.3 else b"\r\n")
-    if request.command in ("PROCESS", "HEADERS"):
-        return mark_message(request.message, verdict, headers_only=request.command == "HEADERS")
-    if request.command == "REPORT_IFSPAM" and not verdict.is_spam:
-        return b""
-    score, required = verdict.points
-    spam = ", spam" if verdict.is_spam else ""
-    return f"spamgate: {score:.1f} of {required:.1f} points{spam}\n".encode()
-
-
-def mark_message(message: bytes, verdict: Verdict, *, headers_only: bool) -> bytes:
-    """The message with X-Spam- fields on top; those that it brought along are taken out."""
-    blank_line = _END_OF_FIELDS.search(message)
-    end = blank_line.end() if blank_line else len(message)
-    mbox, head = b"", message[:end]
-    if head.startswith(b"From "):
-        mbox, line_feed, head = head.partition(b"\n")
-        mbox += line_feed
-    head = _MARK.sub(b"", head)
-    answer = "Yes" if verdict.is_spam else "No"
-    tests = ",".join(verdict.symbols) if verdict.is_spam else "none"
-    score, required = verdict.points
-    fields = [
-        f"X-Spam-Flag: {answer.upper()}",
-        f"X-Spam-Status: {answer}, score={score:.1f} required={required:.1f} tests={tests}",
-    ]
-    line_end = "\r\n" if b"\r\n" in message[:end] else "\n"
-    marks = "".join(field + line_end for field in fields).encode()
-    return mbox + marks + head + (b"" if headers_only else message[end:])
+def _log(line: str) -> None:
+    print(f"spamgate: {line}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 async def serve(settings: SpamdSettings) -> None:
@@ -360,7 +208,7 @@ async def serve(settings: SpamdSettings) -> None:
     listener = Spamd(settings)
     server = await listener.start()
     port = server.sockets[0].getsockname()[1]
-    print(f"spamgate: spamd protocol on {settings.host}:{port}", file=sys.stderr, flush=True)  # noqa: T201
+    _log(f"spamd protocol on {settings.host}:{port}")
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
@@ -374,6 +222,8 @@ def main() -> int:
     take_ctrl_c()
     try:
         settings = SpamdSettings(_cli_parse_args=sys.argv[1:])
+        if unread := unread_variables(SpamdSettings):
+            _log(f"no setting reads these variables: {', '.join(unread)}")
         asyncio.run(serve(settings))
     except ValidationError as error:
         problem = str(wrong_settings(error, "SPAMGATE_SPAMD_"))
@@ -381,7 +231,7 @@ def main() -> int:
         problem = str(error)
     else:
         return 0
-    print(f"spamgate: {problem}", file=sys.stderr)  # noqa: T201
+    _log(problem)
     return 2
 
 

@@ -27,11 +27,16 @@ _OTHER_NAMES = dict.fromkeys(
 # What browsers read under the names of Python's narrower codecs: with what Windows added to them.
 _WINDOWS = {
     "shift_jis": "cp932", "euc_kr": "cp949", "gb2312": "gb18030", "gbk": "gb18030", "big5": "cp950",
-    "iso8859-11": "cp874",
+    "iso8859-11": "cp874", "iso8859-1": "cp1252", "ascii": "cp1252",
 }  # fmt: skip
 # What goes by the same label: Hong Kong's characters, and Thai with control characters, which
 # browsers show for bytes that Windows gave no character.
 _SAME_LABEL = {"cp950": "big5hkscs", "cp874": "iso8859-11"}
+# The Macintosh's, which go by other names in Python.
+_MACINTOSH = {
+    "x-mac-cyrillic": "mac-cyrillic", "x-mac-ukrainian": "mac-cyrillic", "x-mac-greek": "mac-greek",
+    "x-mac-ce": "mac-latin2", "x-mac-centraleurroman": "mac-latin2", "x-mac-turkish": "mac-turkish",
+}  # fmt: skip
 # Characters of ISO-2022-JP behind what says of which set they are, up to the end of the line.
 _JAPANESE_RUN = re.compile("\x1b(\\$[@B]|\\([BIJ])([^\x1b\n]*+)")
 _PAIR = re.compile("([!-~])([!-~])")
@@ -120,6 +125,7 @@ def _codec(label: str) -> str | None:
         return None
     label = _OTHER_NAMES.get(label, label)
     label = map_encoding_to_html5(label, fallback_utf8=False) or label
+    label = _MACINTOSH.get(label, label)
     label = encodings.normalize_encoding(label)
     if not {label, label.replace(".", "_")} & _KNOWN_LABELS:
         return None

@@ -11,7 +11,12 @@ _TYPE_END = re.compile(r"[\s;,(\"]")
 # Names as long as they can be registered (RFC 6838), of what can stand in them (2045).
 _NAME = r"[!#-'*+.0-9A-Z^-~-]{1,127}"
 _TYPE = re.compile(rf"{_NAME}/{_NAME}", re.IGNORECASE)
-_PARAMETER = re.compile(r';\s*+([^\s=;*]++)(\*?)(\d{0,2})(\*?)\s*+=\s*+("[^"]*+"?|[^;]*+)')
+_PARAMETER = re.compile(
+    r";\s*+([^\s=;*]++)(\*?)(\d{0,2})(\*?)\s*+=\s*+(?:\"((?:[^\"\\]|\\.)*+)\"?|([^;]*+))"
+)
+_QUOTED_PAIR = re.compile(r"\\(.)")
+# What ends a value without quotes to those who go by RFC 2045.
+_VALUE_END = re.compile(r"[\s(]")
 # Question marks in a word are against the RFC, and shown.
 _ENCODED_WORD = re.compile(r"=\?([^?*\s]++)(?:\*[^?\s]*+)?\?([bBqQ])\?((?:[^?]|\?(?!=))*+)\?=")
 
@@ -23,25 +28,29 @@ def content_type(field: bytes, *, last_counts: bool = False) -> tuple[str, dict[
 
     Args:
         field: the field without its name.
-        last_counts: of a parameter that stands twice; else the first does.
+        last_counts: of a parameter that stands twice; else the first does. Then a value without
+            quotes ends at a blank or comment, too.
     """
     value = field.decode("utf-8", "surrogateescape").replace("\n", "")
     kind = _TYPE_END.split(value.lower().strip().lstrip('"'), maxsplit=1)[0]
     if not _TYPE.fullmatch(kind):
         kind = "multipart/mixed" if kind.startswith("multipart/") else "text/plain"
-    parameters: dict[str, str] = {}
-    for name, star, number, extended, quoted in _PARAMETER.findall(value):
-        content = quoted.strip().strip('"')
+    # RFC 2231 cuts a long value into name*0, name*1 and so on.
+    pieces: dict[str, dict[int, str]] = {}
+    for name, star, number, extended, quoted, bare in _PARAMETER.findall(value):
+        content = _QUOTED_PAIR.sub(r"\1", quoted) or bare.strip().strip('"')
+        if last_counts and bare:
+            content = _VALUE_END.split(content, maxsplit=1)[0]
+        own, index = pieces.setdefault(name.lower(), {}), int(number or 0)
         if extended or (star and not number):
-            content = unquote(content.rpartition("'")[2], errors="surrogateescape")
-        # RFC 2231 cuts a long value into name*0, name*1 and so on.
-        is_sequel = number not in ("", "0")
-        name = name.lower()
-        if is_sequel:
-            parameters[name] = parameters.get(name, "") + content
-        elif last_counts or name not in parameters:
-            parameters[name] = content
-    return kind, parameters
+            # The first piece says its charset and language.
+            told = content.split("'", 2)[-1] if index == 0 else content
+            content = unquote(told, errors="surrogateescape")
+        if last_counts or index not in own:
+            own[index] = content
+    return kind, {
+        name: "".join(own[index] for index in sorted(own)) for name, own in pieces.items()
+    }
 
 
 def decode_field(value: bytes, charset: str = "") -> str:

@@ -35,10 +35,12 @@ def shown_lines(text: str) -> tuple[str, str]:
 def new_lines(text: str, known: set[str]) -> str:
     """The lines with words that are not known, those of the lines before included.
 
+    Whatever is new in them is known from then on.
+
     >>> new_lines("Lunch\\nAt noon\\nnoon", {"Lunch"})
     'At noon'
     """
-    known, new = set(known), []
+    new = []
     for line in text.split("\n"):
         if not known.issuperset(words := line.split()):
             new.append(line)

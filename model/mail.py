@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
+from model.alternatives import INVITATION, ShownText, choose, said_once
 from model.charset import decode_bytes
 from model.fields import content_type, decode_field
 from model.html import html_to_text
-from model.lines import FOLDED, new_lines, shown_lines, unescape_lines, unflow, unfold
+from model.lines import FOLDED, shown_lines, unescape_lines, unflow, unfold
 from model.transfer import decode_transfer, signed_content
 
 # Bounds on what is looked at; whatever lies beyond is not read, and ``truncated`` says so.
@@ -24,7 +25,7 @@ MAX_PARTS = 1_000
 MAX_DEPTH = 50  # as in mutt
 MAX_CHARACTERS = 200_000
 # A subject line or a Content-Type longer than this is an attack.
-_MAX_FIELD_BYTES = 8 << 10
+_MAX_SUBJECT_BYTES, _MAX_FIELD_BYTES = 8 << 10, 64 << 10
 
 # Of a multipart with more parts the first and the last ones are looked at.
 _FIRST_PARTS, _LAST_PARTS = 700, 250
@@ -33,10 +34,7 @@ _MAX_OPENED_BYTES = 4 * MAX_MESSAGE_BYTES
 # What is read of a part if those before it were long, up to MAX_TEXT_BYTES once more.
 _LEAST_TEXT_BYTES = 4 << 10
 
-# An HTML part with fewer words gives way to the plain part beside it, as in rspamd.
-_MIN_HTML_WORDS = 10
-
-_COMMENTS = re.compile(rb"\A(?:\([^()]*+\)\s*+)++")
+_COMMENTS = re.compile(rb"\A(?:\((?:[^()]|\([^()]*+\))*+\)\s*+)++")
 # Fields one after another. As one pattern, so that any number of them takes no time.
 _FIELDS = re.compile(rb"(?:[!-9;-~]++[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*+(?:\n|\Z))*+")
 _WANTED_FIELD = re.compile(
@@ -44,13 +42,18 @@ _WANTED_FIELD = re.compile(
     rb"([^\n]*+(?:\n[ \t][^\n]*+)*+)",
     re.IGNORECASE | re.MULTILINE,
 )
-_PLAIN, _INVITATION = {"text/plain"}, {"text/calendar"}
+# A text without a header may begin with lines that look like fields; no message is without these.
+_USUAL_FIELD = re.compile(
+    rb"^(?:from|to|date|subject|received|return-path|sender|reply-to|message-id|mime-version|"
+    rb"content-[!-9;-~]++|delivered-to|(?:resent|list|x)-[!-9;-~]++|dkim-signature)[ \t]*+:",
+    re.IGNORECASE | re.MULTILINE,
+)
 # What the older two mark up, names of fonts aside, reads as unknown elements of HTML do.
 _MARKUP = frozenset({"text/html", "text/enriched", "text/richtext"})
 _ENRICHED_PARAMETER = re.compile(r"<param>[^<]*+</param>", re.IGNORECASE)
 _SIGNED = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})
 # Text that most programs show in a form of its own or as a file; all other kinds as plain text.
-_FOR_PROGRAMS = (FOLDED - _INVITATION) | {"text/rtf", "text/rfc822-headers", "text/x-amp-html"}
+_FOR_PROGRAMS = (FOLDED - INVITATION) | {"text/rtf", "text/rfc822-headers", "text/x-amp-html"}
 _MESSAGES = frozenset({"message/rfc822", "message/global", "message/news"})
 _GUESSED_BOUNDARY = re.compile(rb"\n--(?!-*+\s)(\S[^\n]{0,199})\n[ \t\n]*+Content-", re.IGNORECASE)
 _MAX_GUESSED_BYTES = 64 << 10
@@ -143,15 +146,6 @@ class _Part:
         return decode_transfer(self.body, self.fields.get(b"content-transfer-encoding", b""))
 
 
-@dataclass(frozen=True)
-class _Text:
-    """A displayed part, decoded."""
-
-    content_type: str
-    charset: str
-    text: str
-
-
 def message_to_text(raw: bytes) -> MailText:
     """Reads a message as its reader's mail program shows it.
 
@@ -168,9 +162,7 @@ def message_to_text(raw: bytes) -> MailText:
         raw: any bytes; as a rule a message, with or without an mbox ``From `` line.
     """
     # A file of text that became a message may begin with a mark that no mail program shows.
-    lines = _unix_lines(raw[:MAX_MESSAGE_BYTES].removeprefix(codecs.BOM_UTF8)).lstrip(b"\n")
-    if lines.startswith((b"From ", b">From ")):
-        lines = lines.partition(b"\n")[2]
+    lines = _without_envelope(_unix_lines(raw[:MAX_MESSAGE_BYTES].removeprefix(codecs.BOM_UTF8)))
     budget = _Budget()
     root, texts = _read(lines, budget)
     if budget.is_ambiguous:
@@ -181,7 +173,7 @@ def message_to_text(raw: bytes) -> MailText:
     charset = texts[0].charset if texts else "ascii"
     declared = "" if charset in _UNTELLING_CHARSETS else charset
     subject = " ".join(decode_field(root.fields.get(b"subject", b""), declared).split())
-    body = "\n\n".join(text for text in _said_once(texts, subject) if text)
+    body = "\n\n".join(text for text in said_once(texts, subject) if text)
     text = f"{subject}\n\n{body}" if subject and body else subject or body
     return MailText(
         text=head_and_tail(text, MAX_CHARACTERS),
@@ -198,6 +190,12 @@ def _unix_lines(data: bytes) -> bytes:
     return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
+def _without_envelope(lines: bytes) -> bytes:
+    """The message without an mbox's line on top, which says whose it is."""
+    lines = lines.lstrip(b"\n")
+    return lines.partition(b"\n")[2] if lines.startswith((b"From ", b">From ")) else lines
+
+
 def head_and_tail(whole: _Sequence, length: int) -> _Sequence:
     """All of it, or three parts from its beginning and one from its end."""
     if len(whole) <= length:
@@ -206,7 +204,7 @@ def head_and_tail(whole: _Sequence, length: int) -> _Sequence:
     return whole[: length - tail] + whole[len(whole) - tail :]
 
 
-def _read(lines: bytes, budget: _Budget) -> tuple[_Part, list[_Text]]:
+def _read(lines: bytes, budget: _Budget) -> tuple[_Part, list[ShownText]]:
     """The message as an entity, and the texts that are shown of it."""
     root = _parse_part(lines, 0, budget)
     texts = _displayed(root, budget, open_all=False)
@@ -219,6 +217,8 @@ def _parse_part(lines: bytes, depth: int, budget: _Budget) -> _Part:
     """Splits fields from body. A line that is no field begins the body, unless fields follow it."""
     fields_only = _FIELDS.match(lines)
     end = fields_only.end() if fields_only else 0
+    if depth == 0 and not _USUAL_FIELD.search(lines, 0, end):
+        end = 0
     if not lines.startswith(b"\n", end):
         blank_line = lines.find(b"\n\n", max(end - 1, 0))
         all_lines = blank_line + 1 if blank_line >= 0 else len(lines)
@@ -227,7 +227,10 @@ def _parse_part(lines: bytes, depth: int, budget: _Budget) -> _Part:
             end = end if budget.last_counts else all_lines
     fields: dict[bytes, bytes] = {}
     for match in _WANTED_FIELD.finditer(lines, 0, end):
-        name, value = match[1].lower(), match[2].strip()[:_MAX_FIELD_BYTES]
+        name, value = match[1].lower(), match[2].strip()
+        most = _MAX_SUBJECT_BYTES if name == b"subject" else _MAX_FIELD_BYTES
+        budget.is_exceeded |= len(value) > most
+        value = value[:most]
         if name != b"subject":
             value = _COMMENTS.sub(b"", value)
         if fields.setdefault(name, value) != value and name != b"subject":
@@ -237,7 +240,7 @@ def _parse_part(lines: bytes, depth: int, budget: _Budget) -> _Part:
     return _Part(fields, lines[end:].removeprefix(b"\n"), depth)
 
 
-def _displayed(part: _Part, budget: _Budget, *, open_all: bool) -> list[_Text]:
+def _displayed(part: _Part, budget: _Budget, *, open_all: bool) -> list[ShownText]:
     """The texts that are shown of a part, in the order in which they are shown."""
     budget.parts -= 1
     if budget.parts < 0:
@@ -260,11 +263,11 @@ def _displayed(part: _Part, budget: _Budget, *, open_all: bool) -> list[_Text]:
                 for child in children[::order]
                 if open_all or not child.is_left_out_of(kind)
             ][::order]
-            return _choose(shown, kind, num_roots)
+            return choose(shown, kind, num_roots)
         kind = "text/plain"
     if kind in _SIGNED or kind in _MESSAGES:
         entity = signed_content(part.content) if kind in _SIGNED else part.content
-        inner = _parse_part(_unix_lines(entity), part.depth + 1, budget)
+        inner = _parse_part(_without_envelope(_unix_lines(entity)), part.depth + 1, budget)
         return _displayed(inner, budget, open_all=open_all) if entity else []
     is_shown = open_all or part.depth == 0 or kind not in _FOR_PROGRAMS
     if kind.startswith("text/") and is_shown:
@@ -277,8 +280,12 @@ def _put_root_first(children: list[_Part], start: str) -> int:
 
     Returns how many children may be the root: two if it was another, as not all programs look.
     """
-    root_id = start.encode("utf-8", "surrogateescape")
-    named = [child for child in children if child.fields.get(b"content-id") == root_id]
+    root_id = _identifier(start.encode("utf-8", "surrogateescape"))
+    named = [
+        child
+        for child in children
+        if root_id and _identifier(child.fields.get(b"content-id", b"")) == root_id
+    ]
     if not named or named[0] is children[0]:
         return 1
     children.remove(named[0])
@@ -286,45 +293,10 @@ def _put_root_first(children: list[_Part], start: str) -> int:
     return 2
 
 
-def _choose(shown: list[list[_Text]], kind: str, num_roots: int) -> list[_Text]:
-    """What a multipart shows of its children's texts."""
-    shown = [texts for texts in shown if any(text.text for text in texts)]
-    if kind == "multipart/related":
-        shown = shown[:num_roots]
-    if kind == "multipart/alternative" and shown:
-        rich = [texts for texts in shown if _html_words(texts) >= _MIN_HTML_WORDS]
-        plain = [texts for texts in shown if _kinds(texts) == _PLAIN]
-        invitations = [texts for texts in shown if _kinds(texts) == _INVITATION]
-        others = [texts for texts in shown if texts not in invitations]
-        html = [texts for texts in others if _html_words(texts)]
-        chosen = (rich or plain or others or shown)[-1]
-        # Gmail and Outlook show HTML wherever it stands, others the last of all, and an invitation
-        # beside that.
-        for texts in (*html[-1:], *others[-1:], *invitations[-1:]):
-            chosen = chosen if _words(texts) <= _words(chosen) else chosen + texts
-        return chosen
-    return [text for texts in shown for text in texts]
-
-
-def _kinds(texts: list[_Text]) -> set[str]:
-    return {text.content_type for text in texts}
-
-
-def _said_once(texts: list[_Text], subject: str) -> Iterator[str]:
-    """The texts, of invitations what neither the others say nor the subject: most programs that
-    send one repeat all of the message in it."""
-    known = _words([text for text in texts if text.content_type not in _INVITATION])
-    for text in texts:
-        is_invitation = text.content_type in _INVITATION
-        yield new_lines(text.text, known | {*subject.split()}) if is_invitation else text.text
-
-
-def _words(texts: list[_Text]) -> set[str]:
-    return {word for text in texts for word in text.text.split()}
-
-
-def _html_words(texts: list[_Text]) -> int:
-    return sum(len(text.text.split()) for text in texts if text.content_type == "text/html")
+def _identifier(value: bytes) -> bytes:
+    """A Content-ID without its brackets, which Thunderbird does not want in ``start``."""
+    value = value.strip()
+    return value[1:].partition(b">")[0] if value.startswith(b"<") else value
 
 
 def _split(part: _Part, boundary: str, kind: str, budget: _Budget) -> list[_Part]:
@@ -372,7 +344,7 @@ def _boundary_lines(body: bytes, delimiter: bytes, budget: _Budget) -> Iterator[
     yield from line.finditer(body, last)
 
 
-def _read_text(part: _Part, kind: str, parameters: dict[str, str], budget: _Budget) -> _Text:
+def _read_text(part: _Part, kind: str, parameters: dict[str, str], budget: _Budget) -> ShownText:
     is_html = kind in _MARKUP
     data = budget.take(part.content)
     data = unfold(data) if kind in FOLDED else data
@@ -380,14 +352,14 @@ def _read_text(part: _Part, kind: str, parameters: dict[str, str], budget: _Budg
     text, charset = decode_bytes(data, declared, is_html=is_html)
     if is_html:
         text = html_to_text(_ENRICHED_PARAMETER.sub("", text) if kind != "text/html" else text)
-    elif kind in _INVITATION and part.depth > 0:
+    elif kind in INVITATION and part.depth > 0:
         plain, html = shown_lines(text)
         text = f"{plain}\n{html_to_text(html)}"
     elif kind in FOLDED:
         text = unescape_lines(text)
     elif parameters.get("format", "").lower() == "flowed":
         text = unflow(text, delete_space=parameters.get("delsp", "").lower() == "yes")
-    return _Text(kind, charset, _tidy(text))
+    return ShownText(kind, charset, _tidy(text))
 
 
 def _tidy(text: str) -> str:

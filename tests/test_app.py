@@ -130,8 +130,8 @@ def test_a_wrong_body_gets_a_problem_that_repeats_none_of_it(
 def test_a_problem_says_where_json_ends_being_json(save_tiny: Callable[..., Path]) -> None:
     reply = asyncio.run(post_raw(save_tiny(), b'{"texts": ["SECRET'))
     assert reply.json()["detail"] == (
-        "The body is not JSON (Unterminated string starting at character 11). See /docs for the "
-        "form."
+        "The body cannot be read as JSON: Unterminated string starting at character 11. See /docs "
+        "for the form."
     )
 
 

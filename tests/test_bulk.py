@@ -350,7 +350,7 @@ def test_run_goes_on_where_a_file_has_grown_alone(
         "txt": [f"{text}\n" for text in (HAM, SPAM, "three")],
         "csv": [f"text\n{HAM!r}\n", f"{SPAM!r}\n", "three\n"],
         "jsonl": [json.dumps({"text": text}) + "\n" for text in (HAM, SPAM, "three")],
-        "mbox": [f"From a\n\n{text}\n\n" for text in (HAM, SPAM, "three")],
+        "mbox": [f"From a\nTo: c\n\n{text}\n\n" for text in (HAM, SPAM, "three")],
     }[suffix]
     path = written(tmp_path / f"a.{suffix}", one + two)
     before = score(path)

@@ -35,6 +35,10 @@ def test_a_page_that_says_in_ascii_that_it_is_no_ascii_is_utf8(label: str) -> No
         ("ISO_646.irv_1991", b"hi\0", "hi\0"),
         ("ansi_x3.4_1968", b"hi\0", "hi\0"),
         ("iso--8859--15", b"\xa4", "€"),
+        ("latin-1", "Grüße – 5 €".encode(), "Grüße – 5 €"),
+        ("latin_1", b"\x80 \x93a\x94", "€ “a”"),
+        ("x-mac-cyrillic", "Здравствуйте".encode("mac-cyrillic"), "Здравствуйте"),
+        ("X-Mac-CE", "Dvořák".encode("mac-latin2"), "Dvořák"),
         # No charset of mail; no mail program would unpack it.
         ("unicode_escape", b"\\x68\xe4", r"\x68ä"),
     ],

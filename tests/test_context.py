@@ -190,11 +190,11 @@ def test_every_counter_moves_by_exactly_what_happened(save_tiny: Callable[..., P
         and not re.search("_bucket|_sum|queue_|batch_|forward_", name)
     }
     assert moved == {
-        'requests_total{outcome="ok"}': 5,  # three verdicts, a redirect, and /metrics itself
+        'requests_total{outcome="ok"}': 4,  # three verdicts and /metrics itself
         'requests_total{outcome="inference_failed"}': 1,
         'requests_total{outcome="malformed_body"}': 1,
         'requests_total{outcome="too_many_texts"}': 1,
-        'requests_total{outcome="error"}': 1,  # the unknown path
+        'requests_total{outcome="error"}': 2,  # the unknown paths
         'requests_total{outcome="not_ready"}': 1,  # what was cut off
         "request_seconds_count": 10,
         "tokenize_seconds_count": 5,

@@ -20,9 +20,6 @@ from model.fold import fold_text
 from model.mail import MAX_CHARACTERS, head_and_tail
 from tests.conftest import HAM, SPAM
 from tests.serving import serving
-from tests.tiny_training import TINY_RECIPE, synthetic_lines
-from training import finetune
-from training.corpora import CorpusError
 from training.feedback import read_feedback
 
 MAIL = f"Subject: Hello\r\n\r\n{SPAM}\r\n".encode()
@@ -135,12 +132,11 @@ def test_text_stays_when_its_label_is_changed_by_digest(tmp_path: Path) -> None:
         {"text": "x", "label": "maybe"},
         {"text": "x"},
         {"label": "ham"},
-        {"label": "ham", "digest": "abc"},
         {"label": "ham", "digest": "ab" * 31},
         {"label": "ham", "text": 1},
+        {"label": "ham", "message": "Content-Type: image/png\n\n"},
         {"label": "ham", "text": "x", "source": 1},
         {"label": "ham", "digest": "ab" * 32, "text": 5},
-        {"label": "ham", "digest": "ab" * 32, "text": {"a": 1}},
         {"label": "ham", "digest": "ab" * 32, "message": [1]},
         [],
     ],
@@ -188,7 +184,8 @@ def test_a_report_too_large_to_read_is_told_so(
 
 def test_awkward_texts_are_kept(save_tiny: Callable[..., Path], tmp_path: Path) -> None:
     awkward = ["", "\0", "lone \ud83d", "\udcff", "x" * 100_000]
-    reports = [{key: text, "label": "ham"} for text in awkward for key in ("text", "message")]
+    reports = [{"text": text, "label": "ham"} for text in awkward]
+    reports += [{"message": text, "label": "ham"} for text in awkward[1:]]
     replies = tell(save_tiny(), tmp_path / "f", *reports)
     assert {reply.status_code for reply in replies} == {200}
 
@@ -339,62 +336,3 @@ def test_a_file_that_may_not_be_written_is_refused_at_the_start(
     monkeypatch.setattr(sqlite3, "connect", lambda *arguments, **values: connection)
     with pytest.raises(SettingsError, match="readonly"):
         FeedbackStore(tmp_path / "f", max_bytes=1 << 20)
-
-
-def test_one_source_counts_for_so_many_texts_only(tmp_path: Path) -> None:
-    store = FeedbackStore(tmp_path / "f", max_bytes=1 << 20)
-    for number in range(10):
-        store.add(report(f"a{9 - number}", "ham", "loud", f"text {number}"))
-    store.add(report("b", "spam", "quiet", "other"))
-    store.add(report("a2", "spam", "quiet", None))  # of which the loud one sent the text
-    store.close()
-    kept = read_feedback(tmp_path / "f", max_texts_per_source=3)
-    assert {e.text for e in kept.examples} == {"text 0", "text 1", "text 2", "other", "text 7"}
-    assert kept.capped == {"loud": 7}
-    assert kept.summary() == (
-        "feedback: 5 texts; left out 7 of 'loud', which told more than its share"
-    )
-
-
-def test_text_that_sources_disagree_about_is_left_out(tmp_path: Path) -> None:
-    store = FeedbackStore(tmp_path / "f", max_bytes=1 << 20)
-    for digest, text in (("d", "text"), ("e", None)):
-        store.add(report(digest, "ham", "joe", text))
-        store.add(report(digest, "spam", "ann", text))
-    store.close()
-    kept = read_feedback(tmp_path / "f")
-    assert kept.examples == []
-    assert kept.conflicting == ["d", "e"]
-    assert kept.textless == 0  # for one reason only
-
-
-def test_file_that_is_none_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "text").write_text("not SQLite at all, but long enough to look at\n" * 100)
-    sqlite3.connect(tmp_path / "empty").close()
-    for name in ("missing", "text", "empty"):
-        with pytest.raises(CorpusError):
-            read_feedback(tmp_path / name)
-
-
-def test_a_training_run_takes_feedback_in(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    store = FeedbackStore(tmp_path / "feedback.sqlite", max_bytes=1 << 20)
-    for number in range(7):
-        store.add(report(f"d{number}", "spam", "joe", f"told text number {number} of joe"))
-    store.close()
-    corpus, recipe = tmp_path / "SMSSpamCollection", tmp_path / "tiny.toml"
-    corpus.write_text("\n".join(synthetic_lines(80)) + "\n")
-    recipe.write_text(TINY_RECIPE)
-    arguments = [str(recipe), "--data", str(corpus), "--epochs", "1"]
-
-    def texts_trained(out: str, *more: str) -> int:
-        assert finetune.main([*arguments, "--out", str(tmp_path / out), *more]) == 0
-        run = json.loads((tmp_path / out / "run.json").read_text())
-        return sum(sum(part.values()) for part in run["counts"].values())
-
-    with_feedback = texts_trained("with", "--feedback", str(tmp_path / "feedback.sqlite"))
-    assert with_feedback - texts_trained("without") == 7
-    assert "feedback: 7 texts" in capsys.readouterr().out
-    missing = [*arguments, "--out", str(tmp_path / "x"), "--feedback", str(tmp_path / "none")]
-    assert finetune.main(missing) == 2

@@ -284,6 +284,14 @@ def test_chat_answers_probability_reason_and_category(save_tiny: Callable[..., P
     assert reply["usage"]["total_tokens"] > 0
 
 
+def test_what_a_chat_knows_of_the_user_is_not_read(save_tiny: Callable[..., Path]) -> None:
+    folder, messages = save_tiny(), list(GPT_CHAT["messages"])  # type: ignore[call-overload]
+    messages.insert(1, {"role": "user", "content": "User context: free prizes"})
+    reply = ask(folder, "/v1/chat/completions", {"messages": messages, "stream": "false"})
+    probability = float(reply["choices"][0]["message"]["content"].split("\n")[0])
+    assert probability == pytest.approx(expected_probability(folder, MAIL), abs=1e-4)
+
+
 def test_chat_answers_json_where_it_is_asked_for(save_tiny: Callable[..., Path]) -> None:
     folder = save_tiny()
     by_format = GPT_CHAT | {"response_format": {"type": "json_object"}}

@@ -61,7 +61,7 @@ def test_file_that_vanishes_is_no_bad_record(tmp_path: Path) -> None:
 
 
 def test_mbox_that_begins_with_blank_lines_has_no_message_before_its_first(tmp_path: Path) -> None:
-    path = written(tmp_path / "a.mbox", b"\n\nFrom a\nSubject: x\n\ny\n\nFrom b\n\nz")
+    path = written(tmp_path / "a.mbox", b"\n\nFrom a\nSubject: x\n\ny\n\nFrom b\nTo: c\n\nz")
     found = read(path)
     assert [record.text for record in found] == ["x\n\ny", "z"]
 
@@ -105,7 +105,7 @@ def test_long_texts_are_held_few_at_a_time() -> None:
         ("a.txt", b"one\ntwo", ["one", "two"]),
         ("a.jsonl", b'{"text": "one"}\n', ["one"]),
         ("a.csv", b"text\none\n", ["one"]),
-        ("a.mbox", b"From a\nSubject: x\n\ny\n\nFrom b\n\nz", ["x\n\ny", "z"]),
+        ("a.mbox", b"From a\nSubject: x\n\ny\n\nFrom b\nTo: c\n\nz", ["x\n\ny", "z"]),
     ],
 )
 def test_byte_order_mark_is_none_of_the_text(
@@ -179,20 +179,44 @@ def test_message_is_held_up_to_the_bound(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(records, "MAX_MESSAGE_BYTES", 100)
     monkeypatch.setattr(records, "message_to_text", read_message)
-    read(written(tmp_path / "a.mbox", "From a\n\n" + "line\n" * 1000 + "\nFrom b\n\nend"))
+    read(written(tmp_path / "a.mbox", "From a\n\n" + "line\n" * 1000 + "\nFrom b\nTo: c\n\nend"))
     read(written(tmp_path / "a.eml", "line\n" * 1000))
-    assert read_of_each == [101, 11, 101]
+    assert read_of_each == [101, 17, 101]
 
 
 def test_from_within_a_message_begins_no_other(tmp_path: Path) -> None:
     one = "one\nFrom here\n\nFromage\n\nFrom my end (not technical) some questions:\n\nwhy"
     one += "\n\nFrom Monday 10:30 on:"
-    path = written(tmp_path / "a.mbox", f"From a\n\n{one}\n\nFrom b\n\ntwo")
+    path = written(tmp_path / "a.mbox", f"From a\n\n{one}\n\nFrom b\nTo: c\n\ntwo")
     assert [record.text for record in read(path)] == [one, "two"]
 
 
+def test_a_line_of_prose_that_tells_a_time_begins_no_message(tmp_path: Path) -> None:
+    one = "The shop is open\nFrom Monday 10:00 to 18:00, call 0800 1234 now.\nBye"
+    two = "From a Sat Jan  3 01:05:34 2026\n\ntwo"
+    path = written(tmp_path / "a.mbox", f"From a\n\n{one}\n{two}\n\nFrom John\n\nhere")
+    assert [record.text for record in read(path)] == [one, "two\n\nFrom John\n\nhere"]
+
+
+@pytest.mark.parametrize("charset", ["cp1251", "koi8-r", "utf-8"])
+@pytest.mark.parametrize("name", ["a.txt", "a.csv"])
+def test_charset_is_that_of_all_lines(tmp_path: Path, name: str, charset: str) -> None:
+    """A short line alone could be in anything."""
+    lines = ["Спасибо", "день", "Да конечно", "привет", "Завтра в десять у метро", "Да", "плюс"]
+    path = tmp_path / name
+    path.write_bytes("\n".join([*(["text"] * (name == "a.csv")), *lines]).encode(charset))
+    with path.open("ab") as file:
+        file.write("\nUTF-8 тоже".encode())
+    assert [record.text for record in read(path)] == [*lines, "UTF-8 тоже"]
+
+
+def test_json_line_may_hold_control_characters(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.jsonl", '{"text": "a\tb"}\n')
+    assert [record.text for record in read(path)] == ["a\tb"]
+
+
 def test_mbox_of_windows_is_read_message_by_message(tmp_path: Path) -> None:
-    mbox = "From a\n\none\n\nFrom b\n\ntwo\n".replace("\n", "\r\n")
+    mbox = "From a\n\none\n\nFrom b\nTo: c\n\ntwo\n".replace("\n", "\r\n")
     assert [record.text for record in read(written(tmp_path / "a.mbox", mbox))] == ["one", "two"]
 
 

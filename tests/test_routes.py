@@ -138,6 +138,47 @@ async def asked(folder: Path, path: str, name: str = "message", **headers: str) 
         return await client.post(path, content=body, headers=default | headers)
 
 
+@pytest.mark.parametrize("kind", ["text/json; charset=utf-8", "application/problem+json"])
+def test_json_is_known_by_its_other_names(save_tiny: Callable[..., Path], kind: str) -> None:
+    reply = asyncio.run(
+        asked(save_tiny(), "/classify/message", "messages", **{"content-type": kind})
+    )
+    assert len(reply.json()["results"]) == 2
+
+
+@pytest.mark.parametrize("path", ["/classify/message", "/checkv2"])
+def test_form_is_told_how_to_send_a_message(save_tiny: Callable[..., Path], path: str) -> None:
+    kind = {"content-type": "multipart/form-data; boundary=x"}
+    reply = asyncio.run(asked(save_tiny(), path, **kind))
+    assert (reply.status_code, reply.json()["code"]) == (415, "unknown_encoding")
+    assert "--data-binary" in reply.json()["detail"]
+
+
+def test_path_with_a_slash_more_is_no_redirection(save_tiny: Callable[..., Path]) -> None:
+    """Which no client follows with what it posts."""
+    reply = asyncio.run(asked(save_tiny(), "/classify/message/"))
+    assert (reply.status_code, reply.json()["code"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("9" * 5000, "a number of it has thousands"),
+        ("[" * 50_000, "its brackets lie in one another"),
+    ],
+)
+def test_json_that_python_does_not_read_is_told_as_such(
+    save_tiny: Callable[..., Path], body: str, reason: str
+) -> None:
+    async def scenario() -> httpx.Response:
+        async with serving(save_tiny()) as client:
+            return await client.post("/classify", content=body, headers=JSON)
+
+    reply = asyncio.run(scenario())
+    assert reply.status_code == 400
+    assert reason in reply.json()["detail"]
+
+
 def test_list_of_messages_is_not_explained(save_tiny: Callable[..., Path]) -> None:
     path = "/classify/message?explain=true"
     reply = asyncio.run(asked(save_tiny(), path, "messages"))

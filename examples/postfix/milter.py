@@ -20,7 +20,8 @@ PROTOCOL = 0x01 | 0x02 | 0x04 | 0x08 | 0x100 | 0x200 | 0x80 | 0x40000 | 0x80000
 def ask(url: str, message: bytes) -> tuple[str, float]:
     """Decision and probability of spam."""
     headers = {"Content-Type": "message/rfc822", "X-Timeout-Ms": "4000"} | ACCESS_KEY
-    with urlopen(Request(f"{url}/classify/message", message, headers), timeout=4) as reply:
+    address = f"{url.rstrip('/')}/classify/message"
+    with urlopen(Request(address, message, headers), timeout=4) as reply:
         result = json.load(reply)["results"][0]
     return result["decision"], result["probabilities"]["spam"]
 
@@ -36,7 +37,8 @@ async def judge(url: str, fields: bytes, body: bytes, reject: bool) -> bytes:
         asked = asyncio.to_thread(ask, url, fields + b"\r\n" + body)
         verdict = await asyncio.wait_for(asked, 4)
     except Exception as error:  # whatever goes wrong here, no mail may be held up by it
-        print(f"no verdict: {type(error).__name__}", file=sys.stderr, flush=True)
+        status = getattr(error, "code", "")  # 401: SPAMGATE_KEY is missing
+        print(f"no verdict: {type(error).__name__} {status}".rstrip(), file=sys.stderr, flush=True)
     if reject and verdict and verdict[0] == "spam":
         return packet(b"y", b"550 5.7.1 This message was classified as spam.\0")
     forged = range(len(re.findall(rb"(?im)^X-Spamgate *:", fields)), 0, -1)

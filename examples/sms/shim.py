@@ -16,11 +16,13 @@ def is_spam(url: str, message: bytes, charset: str, threshold: float) -> bool:
     """The verdict on a message; False where there is none in time."""
     try:
         body = json.dumps({"texts": [message.decode(charset, "replace")]}).encode()
-        with urlopen(Request(f"{url}/classify", body, ACCESS_KEY), timeout=2) as reply:
+        address = f"{url.rstrip('/')}/classify"
+        with urlopen(Request(address, body, ACCESS_KEY), timeout=2) as reply:
             result = json.load(reply)["results"][0]
         return bool(result["probabilities"]["spam"] >= threshold)
     except Exception as error:  # whatever goes wrong here, no message may be lost by it
-        print(f"no verdict: {type(error).__name__}", file=sys.stderr)
+        status = getattr(error, "code", "")  # 401: SPAMGATE_KEY is missing
+        print(f"no verdict: {type(error).__name__} {status}".rstrip(), file=sys.stderr)
         return False
 
 
