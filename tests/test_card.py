@@ -36,7 +36,7 @@ def card(
 ) -> str:
     cutoffs = ("ham_below", "spam_from", "blocks_0_1_percent", "blocks_1_percent")
     record = RunRecord(
-        counts={},
+        counts={"validation": {"ham": 598, "spam": 2}},
         metrics={},
         facts={"cutoffs": dict.fromkeys(cutoffs, 0.5), "reliability": []},
         data_sha256=data_sha256,
@@ -102,9 +102,14 @@ def test_snapshot_and_split_are_those_of_the_recipe(
 def test_counts_and_cutoffs_stand_under_their_own_names(tmp_path: Path) -> None:
     cutoffs = {"ham_below": 0.1, "spam_from": 0.6, "blocks_0_1_percent": 0.9}
     facts = {"cutoffs": cutoffs | {"blocks_1_percent": 0.4}, "reliability": []}
-    counts = {"train": {"ham": 70, "spam": 30}, "test": {"ham": 8, "spam": 2}}
+    counts = {"train": {"ham": 70, "spam": 30}, "validation": {"ham": 8, "spam": 2}}
     text = card(tmp_path, TrainConfig(), {}, facts=facts, counts=counts)
-    assert "| part | ham | spam |\n|---|---|---|\n| train | 70 | 30 |\n| test | 8 | 2 |\n" in text
+    assert (
+        "| part | ham | spam |\n|---|---|---|\n| train | 70 | 30 |\n| validation | 8 | 2 |\n"
+        in text
+    )
+    assert "The validation part has 8 ham. Below 598 the cut-off for spam lies beyond" in text
+    assert "The validation part has" not in card(tmp_path, TrainConfig(), {})
     for row in (
         "| ham below | 0.1000 |",
         "| spam from | 0.6000 |",
@@ -123,6 +128,16 @@ def test_a_record_is_of_the_run_that_was_made() -> None:
     assert (record.training_seconds, record.examples_per_second) == (12.3, 56.8)
     assert record.counts["train"] == {"ham": 0, "spam": 3}
     assert (record.interrupted, record.is_average) == (True, False)
+
+
+def test_what_became_of_a_training_is_told(tmp_path: Path) -> None:
+    best_of_two = card(tmp_path, TrainConfig(seed=5), {}, seeds=[{}, {}], interrupted=True)
+    assert "training seed 5, the best of 2 by validation loss." in best_of_two
+    assert "validation loss), of a training that was interrupted, " in best_of_two
+    padded = card(tmp_path, TrainConfig(selection="book", padding="longest"), {}, seeds=[{}])
+    assert "texts cut after as many tokens as the longest of the training part has" in padded
+    assert "best of" not in padded
+    assert "interrupted" not in padded
 
 
 def test_all_seeds_of_an_average_are_told(tmp_path: Path) -> None:
@@ -158,7 +173,7 @@ def test_what_is_read_and_who_takes_it_is_told(tmp_path: Path) -> None:
     assert "read at the mean of each text's tokens.\n" in text
     assert "the service does not take this checkpoint" in text
     assert "\nrandom weights; trained part: last_block;" in text
-    text = card(tmp_path, TrainConfig(padding="longest", max_tokens=120), {})
+    text = card(tmp_path, TrainConfig(padding="context", max_tokens=120), {})
     assert "last token, with the padding that the training had.\n" in text
     assert "texts cut after 120 tokens,\n" in text
 

@@ -68,6 +68,8 @@ def test_table_shows_mean_and_deviation() -> None:
     runs = [measure([0, 1], scores) for scores in ([0.1, 0.9], [0.9, 0.1])]
     table = compare.as_table(compare.summarize({"sms": {"spamgate": runs}}))
     assert "| sms | spamgate | 0.0000 ± 1.4142 | 0.5000 ± 0.7071 |" in table
+    of_one = compare.as_table(compare.summarize({"sms": {"spamgate": runs[:1]}}))
+    assert "| sms | spamgate | 1.0000 | 1.0000 |" in of_one
 
 
 def test_no_foreign_text_to_draw_is_refused() -> None:

@@ -110,7 +110,7 @@ def test_marks_of_windows_are_no_part_of_the_texts(tmp_path: Path) -> None:
     "line",
     [
         '{"label": "ham", "te',
-        '{"label": "Ham", "text": "fine"}',
+        '{"label": "maybe", "text": "fine"}',
         '{"label": "ham", "text": null}',
         '{"label": "ham", "text": 5}',
         '["ham", "fine"]',
@@ -156,9 +156,12 @@ def test_a_table_is_read_as_json_lines_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("label,text\nspam,win\nSpam,win\n", "line 3: expected a row below names with label"),
-        ("label;text\nspam;win\n", "line 2: expected a row below names with label"),
-        ("label,text\nspam\n", "line 2: expected a row below names with label"),
+        ("label;text\nspam;win\n", r"line 1: expected label,text, not \['label;text'\]"),
+        ("v1,v2\nspam,win\n", r"line 1: expected label,text, not \['v1', 'v2'\]"),
+        ("", r"line 1: expected label,text, not \[\]"),
+        ("label,text\nspam\n", "line 2: expected a row .* with label"),
+        ("label,text\nspam,win 1,000\n", r"line 2: expected a row \(texts with commas in quot"),
+        ("label,text\nspan,win\n", r"line 2: .* label \(ham or 0, spam or 1\) and text"),
         ('label,text\nspam,"win\n', "up to line 2: unexpected end of data"),
     ],
 )
@@ -167,6 +170,13 @@ def test_a_table_of_another_form_is_a_clear_error(tmp_path: Path, table: str, me
     path.write_text(table)
     with pytest.raises(CorpusError, match=message):
         read_csv(path)
+
+
+def test_tables_of_the_book_and_of_others_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "train.csv"
+    for table in ("Label,Text\n0,fine\n1,win\n", "text, LABEL\nfine,Ham \nwin,SPAM\n"):
+        path.write_text(table)
+        assert [(e.text, e.label) for e in read_csv(path)] == [("fine", 0), ("win", 1)]
 
 
 def test_texts_of_other_kinds_than_the_recipes_are_pointed_to_one_that_takes_them() -> None:

@@ -26,6 +26,7 @@ from training.data import (
     make_loader,
     near_duplicate_clusters,
     pad_to,
+    sample_of_both,
     split_examples,
     tokenize,
 )
@@ -188,6 +189,24 @@ def test_split_without_spam_is_refused() -> None:
     examples = [Example(f"text {i} {i} {i}", 0, "sms") for i in range(100)]
     with pytest.raises(TrainingError, match="the train part would hold"):
         split_examples(examples, TrainConfig())
+
+
+def test_what_is_taken_of_equal_texts_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    texts = [f"{word} text about {word * 2} and {word * 3}" for word in map(str, range(100))]
+    examples = [Example(text, label, "csv") for label in (0, 1) for text in texts]
+    with pytest.raises(TrainingError, match=r"Of the 200 given 100 are taken; equal"):
+        split_examples(examples, TrainConfig(corpora=("csv",)))
+    other = [Example(f"win {text} now", 1, "csv") for text in texts]
+    split_examples([*examples, *other], TrainConfig(corpora=("csv",)))
+    assert capsys.readouterr().out == "of 300 texts 200 differ; of equal ones the first counts\n"
+
+
+def test_a_sample_of_the_training_part_has_both_classes() -> None:
+    examples = [Example("", int(n in (7, 9)), "") for n in range(10)]
+    assert sample_of_both(examples, 4) == [0, 1, 2, 3, 7]
+    assert sample_of_both(examples, 8) == list(range(8))
+    assert sample_of_both(examples, 20) == list(range(10))
+    assert sample_of_both(examples[:5], 3) == [0, 1, 2]
 
 
 def test_no_texts_are_refused() -> None:

@@ -19,7 +19,7 @@ from model.hub import resolve
 from training.command import versions
 from training.config import TrainConfig
 from training.corpora import CorpusError, Source, sha256_of
-from training.cutoffs import ReliabilityBin, as_reliability_table
+from training.cutoffs import TEXTS_OF_A_CUTOFF, ReliabilityBin, as_reliability_table
 from training.data import Splits
 from training.evaluate import Metrics, as_table
 from training.loop import Outcome, chosen_precision
@@ -289,12 +289,18 @@ def write_model_card(
     """A model card with the metadata block that hubs read; ``has_table``: the model has n-grams."""
     start = "random weights" if config.base == "random" else f"`{config.base}`"
     cut = f"texts cut after {config.max_tokens} tokens"
+    if config.padding == "longest":
+        cut = "texts cut after as many tokens as the longest of the training part has"
     long = "long texts read in windows" if config.is_served else cut
     decides = "the service decides by the first two"
     if not config.is_served:
         decides = "the service does not take this checkpoint, which it would read otherwise"
     seed = f"training seed {config.seed}"
     chosen = f"the saved snapshot (step {record.best_step}, {_SNAPSHOTS[config.snapshot]})"
+    if len(record.seeds) > 1:
+        seed += f", the best of {len(record.seeds)} by validation loss"
+    if record.interrupted:
+        chosen += ", of a training that was interrupted"
     if record.is_average:
         seed = f"training seeds {', '.join(str(run['seed']) for run in record.seeds)}"
         chosen = f"the average of the {len(record.seeds)} runs' weights (`training.average`)"
@@ -331,7 +337,7 @@ at a threshold of 0.5:
 From the validation part. `run.json` holds them; {decides}.
 
 {_cutoffs_table(record.facts["cutoffs"])}
-
+{_cutoffs_caveat(record.counts)}
 {as_reliability_table([ReliabilityBin(**row) for row in record.facts["reliability"]])}
 
 ## Use
@@ -366,6 +372,16 @@ def _data_list(config: TrainConfig, record: RunRecord) -> str:
 def _counts_table(counts: dict[str, dict[str, int]]) -> str:
     lines = (f"| {part} | {of['ham']} | {of['spam']} |" for part, of in counts.items())
     return "\n".join(["| part | ham | spam |", "|---|---|---|", *lines])
+
+
+def _cutoffs_caveat(counts: dict[str, dict[str, int]]) -> str:
+    ham = counts["validation"]["ham"]
+    if ham >= TEXTS_OF_A_CUTOFF:
+        return ""
+    return (
+        f"\nThe validation part has {ham} ham. Below {TEXTS_OF_A_CUTOFF} the cut-off for spam lies "
+        "beyond all that was seen, and more ham than promised may lie above it.\n"
+    )
 
 
 def _cutoffs_table(cutoffs: dict[str, float]) -> str:

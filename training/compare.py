@@ -235,14 +235,17 @@ def _mean_and_deviation(runs: Sequence[Metrics], metric: str) -> tuple[float, fl
 
 
 def as_table(summary: dict[str, dict[str, dict[str, tuple[float, float]]]]) -> str:
-    """Markdown, mean ± standard deviation."""
+    """Markdown, mean ± standard deviation; of one run, or of equal ones, the figure alone."""
     lines = [
         "| texts | system | MCC | F1 | spam caught | ham blocked | ROC AUC | calibration error |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for test, systems in summary.items():
         for name, metrics in systems.items():
-            cells = (f"{mean:.4f} ± {deviation:.4f}" for mean, deviation in metrics.values())
+            cells = (
+                f"{mean:.4f} ± {deviation:.4f}" if deviation else f"{mean:.4f}"
+                for mean, deviation in metrics.values()
+            )
             lines.append(f"| {test} | {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -22,6 +22,7 @@ from training.config import TrainConfig, TrainingError
 from training.invented import renamed
 
 SMS_FILE = "SMSSpamCollection"
+_LABELS = {"ham": 0, "0": 0, "spam": 1, "1": 1}
 _CACHE = Path.home() / ".cache" / "spamgate"
 _MAX_DOWNLOAD_BYTES = 64 << 20
 _DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
@@ -163,12 +164,20 @@ def read_jsonl(path: Path) -> list[Example]:
 
 
 def read_csv(path: Path) -> list[Example]:
-    """As ``read_jsonl``, of a table whose first row names the columns ``label`` and ``text``."""
+    """As ``read_jsonl``, of a table whose first row names the columns ``label`` and ``text``, in
+    whatever case."""
     content = read_text(path)
     csv.field_size_limit(max(csv.field_size_limit(), len(content)))  # a mail may be that long
-    rows = csv.DictReader(io.StringIO(content, newline=""), strict=True)
+    # With a comma too many a row's text is a list, and so none.
+    rows = csv.DictReader(io.StringIO(content, newline=""), restkey="text", strict=True)
     try:
-        examples = [_labelled(dict, row, "a row below names", path, rows.line_num) for row in rows]
+        rows.fieldnames = [name.strip().lower() for name in rows.fieldnames or ()]
+        if not {"label", "text"} <= {*rows.fieldnames}:
+            raise CorpusError(
+                f"{path}, line 1: expected label,text, not {str(rows.fieldnames)[:200]}."
+            )
+        form = "a row (texts with commas in quotation marks)"
+        examples = [_labelled(dict, row, form, path, rows.line_num) for row in rows]
     except csv.Error as error:
         raise CorpusError(f"{path}, up to line {rows.reader.line_num}: {error}.") from error
     return [example for example in examples if example.text]
@@ -180,12 +189,12 @@ def _labelled(
     """The example that ``read`` finds in a line, named for the file."""
     try:
         entry = read(line)
-        label, text = LABELS.index(entry["label"]), entry["text"]
+        label, text = _LABELS[str(entry["label"]).strip().lower()], entry["text"]
         if not isinstance(text, str):  # null is no text, and no word either
             raise TypeError(text)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise CorpusError(
-            f"{path}, line {number}: expected {form} with label (ham or spam) and text."
+            f"{path}, line {number}: expected {form} with label (ham or 0, spam or 1) and text."
         ) from error
     return Example(renamed(text.replace("\ufeff", "")), label, path.name.partition(".")[0])
 

@@ -23,6 +23,8 @@ _HAM_BLOCKED = 0.005
 _SPAM_MISSED = 0.01
 # How sure it is that no more ham is called spam: some thousand texts tell half a percent poorly.
 _CONFIDENCE = 0.95
+TEXTS_OF_A_CUTOFF = 598
+"""Ham from which on ``spam_from`` is told by what was seen; with less it lies beyond that."""
 # The tail beyond the last text is drawn from this many.
 _TAIL_TEXTS = 10
 _LOGIT_BOUND = 1e-9
@@ -36,7 +38,7 @@ class Cutoffs:
     Attributes:
         ham_below: a text below it is ham. About 1 % of spam lies there; at most 0.5.
         spam_from: a text from it on is spam. At most 0.5 % of ham lies there, with a confidence of
-            95 %; at least 0.5.
+            95 % where it was found from ``TEXTS_OF_A_CUTOFF`` ham; at least 0.5.
         blocks_0_1_percent: from which on lies 0.1 % of ham, wherever that is.
         blocks_1_percent: the same of 1 %.
     """

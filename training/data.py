@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from operator import itemgetter
 from typing import Any
 
@@ -101,10 +102,28 @@ def split_examples(examples: Sequence[Example], config: TrainConfig) -> Splits:
             splits = Splits(*(folded(part) for part in vars(splits).values()))
     else:
         splits = cluster_split(examples, config)
+    num_texts = sum(map(len, vars(splits).values()))
     for name, count in splits.counts().items():
         if min(count.values()) < (2 if name == "validation" else 1):
-            raise TrainingError(f"the {name} part would hold {count}: too few texts to train with.")
+            raise TrainingError(
+                f"the {name} part would hold {count}: too few texts to train with. Of the "
+                f"{len(examples)} given {num_texts} are taken; equal ones count once, with the "
+                "first one's label, and nearly equal ones stand in one part."
+            )
+    if config.selection == "all" and num_texts < len(examples):
+        print(f"of {len(examples):,} texts {num_texts:,} differ; of equal ones the first counts")
     return splits
+
+
+def sample_of_both(examples: Sequence[Example], size: int = 2000) -> list[int]:
+    """Positions of the first ``size`` texts, and of the first of a class that none of them is.
+
+    Of a training part: a sample of what was split, behind which stands what is for training only.
+    """
+    sample = list(range(min(size, len(examples))))
+    found = {examples[n].label for n in sample}
+    later = (n for n in range(size, len(examples)) if examples[n].label not in found)
+    return sample + list(islice(later, 1))
 
 
 def book_split(examples: Sequence[Example], config: TrainConfig) -> Splits:

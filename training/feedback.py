@@ -80,6 +80,8 @@ def read_feedback(path: Path, max_texts_per_source: int = MAX_TEXTS_PER_SOURCE) 
     labels: dict[str, set[str]] = defaultdict(set)
     texts: dict[str, str] = {}
     for digest, source, label, text in rows:
+        if label not in LABELS:
+            raise CorpusError(f"{path} holds a label that is neither ham nor spam.")
         # A text counts although the source that sent it has told too much: others may confirm it.
         if text is not None:
             texts.setdefault(digest, text)

@@ -25,7 +25,7 @@ from training.card import (
     write_run_json,
 )
 from training.command import CtrlC, add_device, check_new, exit_code
-from training.config import TrainConfig, load_config, refuse_seeds
+from training.config import TrainConfig, TrainingError, load_config, refuse_seeds
 from training.corpora import CORPORA, read_corpora
 from training.evaluate import as_table
 from training.feedback import mix_in
@@ -113,6 +113,11 @@ def _train_and_save(
     options: argparse.Namespace, config: TrainConfig, out: Path, device: torch.device
 ) -> int:
     refuse_seeds(config, options.seeds)
+    if options.feedback and config.selection == "book":
+        raise TrainingError(
+            'feedback needs a recipe with selection = "all": the draw of the book does not see '
+            "that two texts are equal, and could put one into training and test, with two labels."
+        )
     corpus = read_corpora(options.data, config)
     check_split(read_base_run(config), config.base, config, corpus.sha256)
     corpus = mix_in(corpus, options.feedback)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -24,10 +24,11 @@ from training.config import TrainConfig, TrainingError
 from training.data import Batch, join
 from training.distillation import Distillation
 from training.history import AccuracyPoint, History, LossPoint
-from training.optimizer import make_optimizers, parameter_groups, schedule
+from training.optimizer import make_optimizers, parameter_groups, running_average, schedule
 from training.parallel import (
     check_batch_size,
     is_first,
+    num_processes,
     of_first,
     share_of,
     sum_gradients,
@@ -169,8 +170,7 @@ class Trainer:
         ]
         self.average: AveragedModel | None = None
         if config.averaging:
-            average = get_ema_multi_avg_fn(config.averaging)  # type: ignore[no-untyped-call]
-            self.average = AveragedModel(model, multi_avg_fn=average)
+            self.average = AveragedModel(model, multi_avg_fn=running_average(config.averaging))
         self.class_weights = torch.tensor([1.0, config.spam_weight], device=device)
         self.history = History()
         self.snapshot = Snapshot()
@@ -215,7 +215,12 @@ class Trainer:
                 if not self.snapshot.tensors:
                     raise
                 interrupted = True
-                self.bar.write("interrupted: keeping the snapshot so far")
+                self.bar.write("interrupted: keeping the best snapshot, this step's included")
+                # Epochs may have passed since the last one. Several processes stop at different
+                # batches, and would wait for each other.
+                if num_processes() == 1:
+                    with contextlib.suppress(KeyboardInterrupt, TrainingError, _OutOfPatience):
+                        self.evaluate()
         seconds = time.monotonic() - start
         self.snapshot.restore(self.model)
         rate = self.examples_seen / seconds

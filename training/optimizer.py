@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from model.gpt2 import GPT2ForSequenceClassification, GPT2Model
 from training.config import TrainConfig
@@ -57,6 +58,18 @@ def make_optimizers(
         return [adamw]
     with_matrices = [group for group in by_muon if group["params"]]
     return [adamw, Muon(with_matrices, weight_decay)]
+
+
+def running_average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """How ``AveragedModel`` takes weights in: with less of those before at first, or a short
+    training would keep much of its first step."""
+
+    def update(averages: Any, weights: Any, num_averaged: Any) -> None:
+        kept = min(decay, (1 + int(num_averaged)) / (10 + int(num_averaged)))
+        average = get_ema_multi_avg_fn(kept)  # type: ignore[no-untyped-call]
+        average(averages, weights, num_averaged)
+
+    return update
 
 
 def schedule(config: TrainConfig, total_steps: int) -> Callable[[int], float]:

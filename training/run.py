@@ -17,7 +17,15 @@ from training.calibration import assumed_spam_prior, calibrate_head, fit_calibra
 from training.config import TrainConfig, TrainingError
 from training.corpora import Example
 from training.cutoffs import decision_facts
-from training.data import Splits, TokenizedExample, make_loader, pad_to, split_examples, tokenize
+from training.data import (
+    Splits,
+    TokenizedExample,
+    make_loader,
+    pad_to,
+    sample_of_both,
+    split_examples,
+    tokenize,
+)
 from training.distillation import Distillation
 from training.evaluate import Metrics, measure
 from training.features import Lessons
@@ -33,11 +41,7 @@ from training.memory import (
 from training.ngrams import fit_ngrams
 from training.reading import network_shares, read_texts, read_worst_windows
 
-# Texts a batch where nothing is learnt and only speed matters.
-_EVALUATION_BATCH = 64
-# Of the training part its figures come from the first so many texts: a sample of what was split,
-# behind which stands what is for training only.
-_TRAINING_SAMPLE = 2000
+_EVALUATION_BATCH = 64  # texts, where nothing is learnt and only speed matters
 
 
 @dataclass(frozen=True)
@@ -204,7 +208,8 @@ def _read_parts(
     for name, part in parts.items():
         texts, cache = getattr(splits, name), caches.get(name)
         if name == "train" and not cache:
-            part, texts = part[:_TRAINING_SAMPLE], texts[:_TRAINING_SAMPLE]
+            sample = sample_of_both(texts)
+            part, texts = [part[n] for n in sample], [texts[n] for n in sample]
         if config.is_served and not cache:
             with autocast(config.precision, device):
                 found = read_texts(model, [example.text for example in texts], device)

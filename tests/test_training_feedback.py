@@ -1,0 +1,81 @@
+"""Feedback as training reads it: whose labels count, and how often."""
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from app.feedback import FeedbackStore
+from tests.test_feedback import report
+from tests.tiny_training import TINY_RECIPE, synthetic_lines
+from training import finetune
+from training.corpora import CorpusError
+from training.feedback import read_feedback
+
+
+def test_one_source_counts_for_so_many_texts_only(tmp_path: Path) -> None:
+    store = FeedbackStore(tmp_path / "f", max_bytes=1 << 20)
+    for number in range(10):
+        store.add(report(f"a{9 - number}", "ham", "loud", f"text {number}"))
+    store.add(report("b", "spam", "quiet", "other"))
+    store.add(report("a2", "spam", "quiet", None))  # of which the loud one sent the text
+    store.close()
+    kept = read_feedback(tmp_path / "f", max_texts_per_source=3)
+    assert {e.text for e in kept.examples} == {"text 0", "text 1", "text 2", "other", "text 7"}
+    assert kept.capped == {"loud": 7}
+    assert kept.summary() == (
+        "feedback: 5 texts; left out 7 of 'loud', which told more than its share"
+    )
+
+
+def test_text_that_sources_disagree_about_is_left_out(tmp_path: Path) -> None:
+    store = FeedbackStore(tmp_path / "f", max_bytes=1 << 20)
+    for digest, text in (("d", "text"), ("e", None)):
+        store.add(report(digest, "ham", "joe", text))
+        store.add(report(digest, "spam", "ann", text))
+    store.close()
+    kept = read_feedback(tmp_path / "f")
+    assert kept.examples == []
+    assert kept.conflicting == ["d", "e"]
+    assert kept.textless == 0  # for one reason only
+
+
+def test_file_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("not SQLite at all, but long enough to look at\n" * 100)
+    sqlite3.connect(tmp_path / "empty").close()
+    for name in ("missing", "text", "empty"):
+        with pytest.raises(CorpusError):
+            read_feedback(tmp_path / name)
+    store = FeedbackStore(tmp_path / "odd", max_bytes=1 << 20)
+    store.add(report("d", "junk", "joe"))
+    store.close()
+    with pytest.raises(CorpusError, match="a label that is neither ham nor spam"):
+        read_feedback(tmp_path / "odd")
+
+
+def test_a_training_run_takes_feedback_in(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = FeedbackStore(tmp_path / "feedback.sqlite", max_bytes=1 << 20)
+    for number in range(7):
+        store.add(report(f"d{number}", "spam", "joe", f"told text number {number} of joe"))
+    store.close()
+    corpus, recipe = tmp_path / "SMSSpamCollection", tmp_path / "tiny.toml"
+    corpus.write_text("\n".join(synthetic_lines(80)) + "\n")
+    recipe.write_text(TINY_RECIPE)
+    arguments = [str(recipe), "--data", str(corpus), "--epochs", "1"]
+
+    def texts_trained(out: str, *more: str) -> int:
+        assert finetune.main([*arguments, "--out", str(tmp_path / out), *more]) == 0
+        run = json.loads((tmp_path / out / "run.json").read_text())
+        return sum(sum(part.values()) for part in run["counts"].values())
+
+    with_feedback = texts_trained("with", "--feedback", str(tmp_path / "feedback.sqlite"))
+    assert with_feedback - texts_trained("without") == 7
+    assert "feedback: 7 texts" in capsys.readouterr().out
+    missing = [*arguments, "--out", str(tmp_path / "x"), "--feedback", str(tmp_path / "none")]
+    assert finetune.main(missing) == 2
+    recipe.write_text(TINY_RECIPE + 'selection = "book"\n')
+    assert finetune.main([*missing[:-1], str(tmp_path / "feedback.sqlite")]) == 2
+    assert 'feedback needs a recipe with selection = "all"' in capsys.readouterr().err
