@@ -286,10 +286,10 @@ def _report(told: dict[str, Any]) -> Report:
         raise MalformedBody("text and message must be texts.")
     if isinstance(message, bytes):
         text = message_to_text(message).text
-        if not text:
-            raise MalformedBody("The message has neither subject nor text: nothing to learn from.")
     if isinstance(text, str):
         text = fold_text(head_and_tail(text, MAX_CHARACTERS)).encode("utf-8", "replace").decode()
+        if not text.strip():
+            raise MalformedBody("The message has neither subject nor text: nothing to learn from.")
         digest = digest_of(text)
         text = text[:MAX_TEXT_CHARACTERS]
     elif not isinstance(digest, str) or not _is_digest(digest):

@@ -41,11 +41,14 @@ _PACKED = (
 )
 # By so many bytes of the lines that are no UTF-8, among so many of a file, its charset is told.
 _SAMPLE_BYTES, _SAMPLED_BYTES = 1 << 20, 64 << 20
+# A line with so many bytes beyond ASCII tells its own.
+_TELLING_BYTES = 40
 # How a message of an mbox begins: whose it is, and when it came, unless a blank line tells it, too;
 # then its fields.
 _DATED_FROM = re.compile(rb"From \S.*\d\d:\d\d.*\d{4}")
 _BARE_FROM = re.compile(rb"From \S+\s*\Z")
-_FIELD = re.compile(rb">?From |[!-9;-~]+[ \t]*:")
+_ASCTIME = re.compile(rb"From \S.*\b[A-Z][a-z]{2} {1,2}\d{1,2} \d\d:\d\d.* \d{4}\b")
+_FIELD = re.compile(rb">?From |[!-9;-~]+[ \t]*:(?!//)")
 _MAX_FROM_BYTES = 200
 # How text that Windows calls Unicode begins. Read as UTF-8 it would get verdicts on noise.
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -225,7 +228,10 @@ def _charset_of(file: BinaryIO) -> str:
 
 
 def _decode_line(line: bytes, charset: str) -> str:
-    return line.decode() if _is_utf8(line) else decode_bytes(line, charset)[0]
+    """A short line in the charset of the file, unless it is UTF-8; a long one tells its own."""
+    num_telling = sum(byte > 0x7F for byte in line)
+    is_told = _is_utf8(line) or num_telling >= _TELLING_BYTES
+    return decode_bytes(line, "" if is_told else charset)[0]
 
 
 def _is_utf8(line: bytes) -> bool:
@@ -311,7 +317,7 @@ def _csv_lines(file: TextIO, charset: str) -> Generator[str]:
 
 def _read_mbox(name: str, file: BinaryIO) -> Iterator[Record]:
     """Messages that begin with a ``From `` line, and fields; one without a date follows a blank
-    line, one with a date may have no fields."""
+    line, one with a date as C writes it may have no fields."""
     raw, size, position = bytearray(), 0, 0
     after_blank = True
     for (_, line, length), (_, following, _) in pairwise(chain(_lines(file), [(0, b"", 0)])):
@@ -330,7 +336,8 @@ def _begins_message(line: bytes, after_blank: bool, following: bytes) -> bool:
     if _FIELD.match(following):
         is_bare = after_blank and _BARE_FROM.match(line) is not None
         return is_bare or _DATED_FROM.match(line) is not None
-    return not following.strip() and _DATED_FROM.match(line) is not None
+    is_told = after_blank or not following.strip()
+    return is_told and _ASCTIME.match(line) is not None
 
 
 def _mail_record(name: str, position: int, raw: bytes, size: int) -> Record:

@@ -144,10 +144,14 @@ class Spamd:
         except NoVerdict as error:
             _log(f"no verdict: {error}")
             return b"SPAMD/1.5 75 EX_TEMPFAIL\r\n\r\n"
+        except asyncio.IncompleteReadError:
+            return b"SPAMD/1.0 76 Bad header line: nothing came\r\n"
         except TimeoutError:
-            seconds = self._settings.read_seconds
-            return f"SPAMD/1.0 79 Timeout: the request did not end in {seconds:g} s\r\n".encode()
+            late = f"the request did not end in {self._settings.read_seconds:g} s"
+            _log(f"no request: {late}")
+            return f"SPAMD/1.0 79 Timeout: {late}\r\n".encode()
         except ProtocolError as error:
+            _log(f"no request: {error}")
             return f"SPAMD/1.0 76 Bad header line: {error}\r\n".encode()
 
     def _check(self, message: bytes) -> Verdict:

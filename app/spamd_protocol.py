@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 _COMMANDS = ("CHECK", "SYMBOLS", "REPORT", "REPORT_IFSPAM", "HEADERS", "PROCESS", "TELL")
 _MAX_FIELDS = 64
-_REQUEST_LINE = re.compile(rb"\s*(\S+)\s+SPAMC/(\d{1,3}(?:\.\d{1,3})?)\s*")
+_REQUEST_LINE = re.compile(rb"\s*([A-Za-z_]+)\s+SPAMC/(\d{1,3}(?:\.\d{1,3})?)\s*")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _CHUNK_BYTES = 65_536
 _MARK = re.compile(
@@ -66,8 +66,12 @@ async def read_request(reader: asyncio.StreamReader, max_message_bytes: int) -> 
 
     Raises:
         ProtocolError: not the spamd protocol.
+        IncompleteReadError: nothing came at all, as where only the port was looked at.
     """
-    first = _REQUEST_LINE.fullmatch(await _read_line(reader))
+    line = await _read_line(reader)
+    if not line:
+        raise asyncio.IncompleteReadError(b"", None)
+    first = _REQUEST_LINE.fullmatch(line)
     if not first:
         raise ProtocolError("the request does not begin with a command and SPAMC/1.5")
     command, version = first[1].decode().upper(), float(first[2])

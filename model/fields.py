@@ -11,8 +11,9 @@ _TYPE_END = re.compile(r"[\s;,(\"]")
 # Names as long as they can be registered (RFC 6838), of what can stand in them (2045).
 _NAME = r"[!#-'*+.0-9A-Z^-~-]{1,127}"
 _TYPE = re.compile(rf"{_NAME}/{_NAME}", re.IGNORECASE)
-_PARAMETER = re.compile(
-    r";\s*+([^\s=;*]++)(\*?)(\d{0,2})(\*?)\s*+=\s*+(?:\"((?:[^\"\\]|\\.)*+)\"?|([^;]*+))"
+_PARAMETER, _UNESCAPED_PARAMETER = (
+    re.compile(rf';\s*+([^\s=;*]++)(\*?)(\d{{0,2}})(\*?)\s*+=\s*+(?:"({quoted})"?|([^;]*+))')
+    for quoted in (r'(?:[^"\\]|\\.)*+', r'[^"]*+')
 )
 _QUOTED_PAIR = re.compile(r"\\(.)")
 # What ends a value without quotes to those who go by RFC 2045.
@@ -29,7 +30,7 @@ def content_type(field: bytes, *, last_counts: bool = False) -> tuple[str, dict[
     Args:
         field: the field without its name.
         last_counts: of a parameter that stands twice; else the first does. Then a value without
-            quotes ends at a blank or comment, too.
+            quotes ends at a blank or comment, too, and a backslash in quotes is one.
     """
     value = field.decode("utf-8", "surrogateescape").replace("\n", "")
     kind = _TYPE_END.split(value.lower().strip().lstrip('"'), maxsplit=1)[0]
@@ -37,10 +38,13 @@ def content_type(field: bytes, *, last_counts: bool = False) -> tuple[str, dict[
         kind = "multipart/mixed" if kind.startswith("multipart/") else "text/plain"
     # RFC 2231 cuts a long value into name*0, name*1 and so on.
     pieces: dict[str, dict[int, str]] = {}
-    for name, star, number, extended, quoted, bare in _PARAMETER.findall(value):
-        content = _QUOTED_PAIR.sub(r"\1", quoted) or bare.strip().strip('"')
+    pattern = _UNESCAPED_PARAMETER if last_counts else _PARAMETER
+    for name, star, number, extended, quoted, bare in pattern.findall(value):
+        content = quoted or bare.strip().strip('"')
         if last_counts and bare:
             content = _VALUE_END.split(content, maxsplit=1)[0]
+        elif quoted and not last_counts:
+            content = _QUOTED_PAIR.sub(r"\1", quoted)
         own, index = pieces.setdefault(name.lower(), {}), int(number or 0)
         if extended or (star and not number):
             # The first piece says its charset and language.

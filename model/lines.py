@@ -35,16 +35,16 @@ def shown_lines(text: str) -> tuple[str, str]:
 def new_lines(text: str, known: set[str]) -> str:
     """The lines with words that are not known, those of the lines before included.
 
-    Whatever is new in them is known from then on.
-
     >>> new_lines("Lunch\\nAt noon\\nnoon", {"Lunch"})
     'At noon'
     """
+    own: set[str] = set()
     new = []
     for line in text.split("\n"):
-        if not known.issuperset(words := line.split()):
+        # Known are very many words, perhaps: they are looked up, not copied.
+        if not own.issuperset(words := set(line.split()) - known):
             new.append(line)
-            known.update(words)
+            own |= words
     return "\n".join(new)
 
 

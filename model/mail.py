@@ -34,6 +34,8 @@ _MAX_OPENED_BYTES = 4 * MAX_MESSAGE_BYTES
 # What is read of a part if those before it were long, up to MAX_TEXT_BYTES once more.
 _LEAST_TEXT_BYTES = 4 << 10
 
+# What an mbox says on top of a message: whose it is. In a message it is text unless fields follow.
+_ENVELOPE = re.compile(rb"\A>?From [^\n]*+\n(?=[!-9;-~]++[ \t]*+:)")
 _COMMENTS = re.compile(rb"\A(?:\((?:[^()]|\([^()]*+\))*+\)\s*+)++")
 # Fields one after another. As one pattern, so that any number of them takes no time.
 _FIELDS = re.compile(rb"(?:[!-9;-~]++[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*+(?:\n|\Z))*+")
@@ -57,6 +59,7 @@ _FOR_PROGRAMS = (FOLDED - INVITATION) | {"text/rtf", "text/rfc822-headers", "tex
 _MESSAGES = frozenset({"message/rfc822", "message/global", "message/news"})
 _GUESSED_BOUNDARY = re.compile(rb"\n--(?!-*+\s)(\S[^\n]{0,199})\n[ \t\n]*+Content-", re.IGNORECASE)
 _MAX_GUESSED_BYTES = 64 << 10
+_AFTER_BOUNDARY = re.compile(rb"(--)?[ \t]*+(?=\n|\Z)")
 # Of a body, these say nothing of bytes beyond ASCII in the subject.
 _UNTELLING_CHARSETS = frozenset(("ascii", "utf-8", "cp1252", "utf-16-le", "utf-16-be"))
 # With characters without width between them, as newsletters fill up what is shown of them in lists.
@@ -162,7 +165,9 @@ def message_to_text(raw: bytes) -> MailText:
         raw: any bytes; as a rule a message, with or without an mbox ``From `` line.
     """
     # A file of text that became a message may begin with a mark that no mail program shows.
-    lines = _without_envelope(_unix_lines(raw[:MAX_MESSAGE_BYTES].removeprefix(codecs.BOM_UTF8)))
+    lines = _unix_lines(raw[:MAX_MESSAGE_BYTES].removeprefix(codecs.BOM_UTF8)).lstrip(b"\n")
+    if lines.startswith((b"From ", b">From ")):
+        lines = lines.partition(b"\n")[2]
     budget = _Budget()
     root, texts = _read(lines, budget)
     if budget.is_ambiguous:
@@ -188,12 +193,6 @@ def message_to_text(raw: bytes) -> MailText:
 
 def _unix_lines(data: bytes) -> bytes:
     return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-
-
-def _without_envelope(lines: bytes) -> bytes:
-    """The message without an mbox's line on top, which says whose it is."""
-    lines = lines.lstrip(b"\n")
-    return lines.partition(b"\n")[2] if lines.startswith((b"From ", b">From ")) else lines
 
 
 def head_and_tail(whole: _Sequence, length: int) -> _Sequence:
@@ -267,7 +266,9 @@ def _displayed(part: _Part, budget: _Budget, *, open_all: bool) -> list[ShownTex
         kind = "text/plain"
     if kind in _SIGNED or kind in _MESSAGES:
         entity = signed_content(part.content) if kind in _SIGNED else part.content
-        inner = _parse_part(_without_envelope(_unix_lines(entity)), part.depth + 1, budget)
+        inner = _parse_part(
+            _ENVELOPE.sub(b"", _unix_lines(entity), count=1), part.depth + 1, budget
+        )
         return _displayed(inner, budget, open_all=open_all) if entity else []
     is_shown = open_all or part.depth == 0 or kind not in _FOR_PROGRAMS
     if kind.startswith("text/") and is_shown:
@@ -313,11 +314,11 @@ def _split(part: _Part, boundary: str, kind: str, budget: _Budget) -> list[_Part
         delimiter = guess[1].rstrip()
     children: list[bytes] = []
     start = None
-    for match in _boundary_lines(body, delimiter, budget):
+    for begin, end, is_last in _boundary_lines(body, delimiter, budget):
         if start is not None:
-            children.append(body[start : match.start()])
-        start = match.end() + 1
-        if match[1]:
+            children.append(body[start:begin])
+        start = end + 1
+        if is_last:
             break
     else:
         # Never closed: the last child reaches to the end.
@@ -330,18 +331,32 @@ def _split(part: _Part, boundary: str, kind: str, budget: _Budget) -> list[_Part
     return parts
 
 
-def _boundary_lines(body: bytes, delimiter: bytes, budget: _Budget) -> Iterator[re.Match[bytes]]:
-    """The boundary lines; of very many the first and the last ones."""
-    line = re.compile(rb"\n--" + re.escape(delimiter) + rb"(--)?[ \t]*+(?=\n|\Z)")
+def _boundary_lines(
+    body: bytes, delimiter: bytes, budget: _Budget
+) -> Iterator[tuple[int, int, bool]]:
+    """Where boundary lines begin and end, and which is the closing one; of very many the first and
+    the last ones."""
     end = 0
-    for match in islice(line.finditer(body), _FIRST_PARTS):
-        yield match
-        end = match.end()
+    for line in islice(_find_lines(body, delimiter, 0, len(body)), _FIRST_PARTS):
+        yield line
+        end = line[1]
     last = len(body)
     for _ in range(_LAST_PARTS):
         last = max(body.rfind(b"\n--" + delimiter, end, last), end)
-    budget.is_exceeded |= line.search(body, end, last) is not None
-    yield from line.finditer(body, last)
+    budget.is_exceeded |= next(_find_lines(body, delimiter, end, last), None) is not None
+    yield from _find_lines(body, delimiter, last, len(body))
+
+
+def _find_lines(
+    body: bytes, delimiter: bytes, start: int, end: int
+) -> Iterator[tuple[int, int, bool]]:
+    # Not as a pattern with the delimiter in it: Python keeps hundreds, and one may have 64 KiB.
+    line = b"\n--" + delimiter
+    while (begin := body.find(line, start, end)) >= 0:
+        start = begin + len(line)
+        if match := _AFTER_BOUNDARY.match(body, start, end):
+            start = match.end()
+            yield begin, start, match[1] is not None
 
 
 def _read_text(part: _Part, kind: str, parameters: dict[str, str], budget: _Budget) -> ShownText:

@@ -159,6 +159,7 @@ def test_a_table_is_read_as_json_lines_are(tmp_path: Path) -> None:
         ("label;text\nspam;win\n", r"line 1: expected label,text, not \['label;text'\]"),
         ("v1,v2\nspam,win\n", r"line 1: expected label,text, not \['v1', 'v2'\]"),
         ("", r"line 1: expected label,text, not \[\]"),
+        ("label,text,Text\nham,a,b\n", r"line 1: expected label,text, not \['label', 'text', 'te"),
         ("label,text\nspam\n", "line 2: expected a row .* with label"),
         ("label,text\nspam,win 1,000\n", r"line 2: expected a row \(texts with commas in quot"),
         ("label,text\nspan,win\n", r"line 2: .* label \(ham or 0, spam or 1\) and text"),
@@ -174,7 +175,7 @@ def test_a_table_of_another_form_is_a_clear_error(tmp_path: Path, table: str, me
 
 def test_tables_of_the_book_and_of_others_are_read(tmp_path: Path) -> None:
     path = tmp_path / "train.csv"
-    for table in ("Label,Text\n0,fine\n1,win\n", "text, LABEL\nfine,Ham \nwin,SPAM\n"):
+    for table in ("Label,Text\n0,fine\n1,win\n", "text, LABEL\nfine,Ham ,,\nwin,SPAM\n"):
         path.write_text(table)
         assert [(e.text, e.label) for e in read_csv(path)] == [("fine", 0), ("win", 1)]
 

@@ -194,9 +194,11 @@ def test_split_without_spam_is_refused() -> None:
 def test_what_is_taken_of_equal_texts_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     texts = [f"{word} text about {word * 2} and {word * 3}" for word in map(str, range(100))]
     examples = [Example(text, label, "csv") for label in (0, 1) for text in texts]
-    with pytest.raises(TrainingError, match=r"Of the 200 given 100 are taken; equal"):
+    with pytest.raises(TrainingError, match=r"Of 200 given 100 differ; of equal"):
         split_examples(examples, TrainConfig(corpora=("csv",)))
     other = [Example(f"win {text} now", 1, "csv") for text in texts]
+    with pytest.raises(TrainingError, match=r"too few texts to train with\.$"):
+        split_examples(examples[:-90], TrainConfig(corpora=("csv",), selection="book"))
     split_examples([*examples, *other], TrainConfig(corpora=("csv",)))
     assert capsys.readouterr().out == "of 300 texts 200 differ; of equal ones the first counts\n"
 

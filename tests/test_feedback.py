@@ -135,6 +135,8 @@ def test_text_stays_when_its_label_is_changed_by_digest(tmp_path: Path) -> None:
         {"label": "ham", "digest": "ab" * 31},
         {"label": "ham", "text": 1},
         {"label": "ham", "message": "Content-Type: image/png\n\n"},
+        {"label": "ham", "message": "Content-Type: text/plain\n\n\u200b\u00ad"},
+        {"label": "ham", "text": ""},
         {"label": "ham", "text": "x", "source": 1},
         {"label": "ham", "digest": "ab" * 32, "text": 5},
         {"label": "ham", "digest": "ab" * 32, "message": [1]},
@@ -183,9 +185,8 @@ def test_a_report_too_large_to_read_is_told_so(
 
 
 def test_awkward_texts_are_kept(save_tiny: Callable[..., Path], tmp_path: Path) -> None:
-    awkward = ["", "\0", "lone \ud83d", "\udcff", "x" * 100_000]
-    reports = [{"text": text, "label": "ham"} for text in awkward]
-    reports += [{"message": text, "label": "ham"} for text in awkward[1:]]
+    awkward = ["a\0", "lone \ud83d", "\udcff", "x" * 100_000]
+    reports = [{key: text, "label": "ham"} for text in awkward for key in ("text", "message")]
     replies = tell(save_tiny(), tmp_path / "f", *reports)
     assert {reply.status_code for reply in replies} == {200}
 

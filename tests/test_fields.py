@@ -1,5 +1,6 @@
 """Parameters of a type as mail programs read them, and what depends on them."""
 
+import re
 import time
 
 import pytest
@@ -57,6 +58,22 @@ def test_a_decoy_hides_nothing_behind_a_boundary_that_programs_read_otherwise(
     assert "Buy now" in read(raw)
 
 
+@pytest.mark.parametrize(
+    ("parameters", "real", "decoy"),
+    [
+        (r'boundary="a\b"', r"a\b", "ab"),
+        (r'boundary="a\b"', "ab", r"a\b"),
+        (r'name="C:\dir\"; boundary=real; x="; boundary=decoy"', "real", "decoy"),
+    ],
+)
+def test_both_ways_to_read_a_backslash_are_read(parameters: str, real: str, decoy: str) -> None:
+    body = "".join(
+        f"--{boundary}\r\n\r\n{text}\r\n--{boundary}--\r\n"
+        for boundary, text in ((decoy, "lunch at noon"), (real, "cheap pills"))
+    )
+    assert "cheap pills" in read(mail(body, f"Content-Type: multipart/mixed; {parameters}"))
+
+
 @pytest.mark.parametrize("start", ['"root"', '"<root>"', "root"])
 @pytest.mark.parametrize("identifier", ["<root>", "<root> (c)", " root"])
 def test_root_is_found_with_and_without_brackets(start: str, identifier: str) -> None:
@@ -76,6 +93,29 @@ def test_line_of_an_mbox_on_top_of_an_attached_message_is_none_of_it(line: str) 
     inner = f"{line}\r\nReceived: from x\r\nSubject: hi\r\n\r\ninside"
     raw = multipart("mixed", plain("text"), f"Content-Type: message/rfc822\r\n\r\n{inner}")
     assert read(raw) == "text\n\ninside"
+
+
+@pytest.mark.parametrize(
+    "inner", ["\r\nNOTE: cheap\r\nOFFER: today", "\r\nFrom our shop\r\nmore", "From us\r\nmore"]
+)
+@pytest.mark.parametrize("kind", ["mixed", "digest"])
+def test_lines_that_look_like_fields_are_text_behind_an_empty_header(kind: str, inner: str) -> None:
+    text = read(multipart(kind, f"Content-Type: message/rfc822\r\n\r\n{inner}"))
+    assert text == inner.strip().replace("\r\n", "\n")
+
+
+def test_memory_of_long_boundaries_is_given_back() -> None:
+    """Python keeps patterns, hundreds of them."""
+    patterns: dict[object, object] = vars(re)["_cache"]
+    before = len(patterns)
+    for number in range(20):
+        boundary = f"{number}" * 1000
+        raw = mail(
+            f"--{boundary}\r\n\r\ntext\r\n--{boundary}--\r\n",
+            f"Content-Type: multipart/mixed; boundary={boundary}",
+        )
+        assert read(raw) == "text"
+    assert len(patterns) <= before + 5
 
 
 @pytest.mark.parametrize(

@@ -194,8 +194,11 @@ def test_from_within_a_message_begins_no_other(tmp_path: Path) -> None:
 def test_a_line_of_prose_that_tells_a_time_begins_no_message(tmp_path: Path) -> None:
     one = "The shop is open\nFrom Monday 10:00 to 18:00, call 0800 1234 now.\nBye"
     two = "From a Sat Jan  3 01:05:34 2026\n\ntwo"
-    path = written(tmp_path / "a.mbox", f"From a\n\n{one}\n{two}\n\nFrom John\n\nhere")
-    assert [record.text for record in read(path)] == [one, "two\n\nFrom John\n\nhere"]
+    prose = "two\n\nFrom John\n\nhere\n\nFrom Monday 10:30, 12 May 2024, we are open.\n\nbye"
+    prose += "\nFrom Friday 10:30, 12 May 2024\nhttps://shop.example"
+    three = "From a@b Sun Jan  4 01:05:34 +0000 2026\nno header"
+    path = written(tmp_path / "a.mbox", f"From a\n\n{one}\n{two.replace('two', prose)}\n\n{three}")
+    assert [record.text for record in read(path)] == [one, prose, "no header"]
 
 
 @pytest.mark.parametrize("charset", ["cp1251", "koi8-r", "utf-8"])
@@ -208,6 +211,15 @@ def test_charset_is_that_of_all_lines(tmp_path: Path, name: str, charset: str) -
     with path.open("ab") as file:
         file.write("\nUTF-8 тоже".encode())
     assert [record.text for record in read(path)] == [*lines, "UTF-8 тоже"]
+
+
+def test_a_long_line_tells_its_own_charset(tmp_path: Path) -> None:
+    russian = "Здравствуйте, ваш заказ готов и ждёт вас в магазине на площади"
+    lines = [(russian, "cp1251")] * 4 + [("こんにちは、お元気ですか。" * 4, "shift_jis")]
+    lines += [("こんにちは 無料", "iso-2022-jp")]
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"\n".join(line.encode(charset) for line, charset in lines))
+    assert [record.text for record in read(path)] == [line for line, _ in lines]
 
 
 def test_json_line_may_hold_control_characters(tmp_path: Path) -> None:

@@ -186,6 +186,7 @@ def test_no_verdict_is_a_temporary_failure_and_told(capsys: pytest.CaptureFixtur
     [
         b"",
         b"GET / HTTP/1.1\r\n\r\n",
+        b"\xff\xfe SPAMC/1.5\r\n\r\n",
         b"CHECK\r\n\r\n",
         b"CHECK SPAMC/x\r\n\r\n",
         b"DELETE SPAMC/1.5\r\n\r\n",
@@ -203,9 +204,11 @@ def test_what_is_no_request_is_refused(request_bytes: bytes) -> None:
     assert ask("http://127.0.0.1:1", request_bytes).startswith(b"SPAMD/1.0 76 ")
 
 
-def test_refusal_says_why() -> None:
+def test_refusal_says_why(capsys: pytest.CaptureFixture[str]) -> None:
     reply = ask("http://127.0.0.1:1", b"DELETE SPAMC/1.5\r\n\r\n")
     assert reply.startswith(b"SPAMD/1.0 76 Bad header line: the command is none of CHECK, ")
+    ask("http://127.0.0.1:1", b"")  # whoever looks whether the port is open
+    assert capsys.readouterr().err.count("no request: ") == 1
 
 
 def test_line_behind_the_stated_length_is_left_unread() -> None:

@@ -164,20 +164,17 @@ def read_jsonl(path: Path) -> list[Example]:
 
 
 def read_csv(path: Path) -> list[Example]:
-    """As ``read_jsonl``, of a table whose first row names the columns ``label`` and ``text``, in
-    whatever case."""
+    """As ``read_jsonl``, of a table whose first row names the columns, in whatever case."""
     content = read_text(path)
     csv.field_size_limit(max(csv.field_size_limit(), len(content)))  # a mail may be that long
-    # With a comma too many a row's text is a list, and so none.
-    rows = csv.DictReader(io.StringIO(content, newline=""), restkey="text", strict=True)
+    rows = csv.DictReader(io.StringIO(content, newline=""), strict=True)
+    form = "a row (texts with commas in quotation marks)"
     try:
-        rows.fieldnames = [name.strip().lower() for name in rows.fieldnames or ()]
-        if not {"label", "text"} <= {*rows.fieldnames}:
-            raise CorpusError(
-                f"{path}, line 1: expected label,text, not {str(rows.fieldnames)[:200]}."
-            )
-        form = "a row (texts with commas in quotation marks)"
-        examples = [_labelled(dict, row, form, path, rows.line_num) for row in rows]
+        names = rows.fieldnames = [name.strip().lower() for name in rows.fieldnames or ()]
+        if [names.count(name) for name in ("label", "text")] != [1, 1]:
+            raise CorpusError(f"{path}, line 1: expected label,text, not {str(names)[:200]}.")
+        whole = ({} if any(row.pop(None, ())) else row for row in rows)
+        examples = [_labelled(dict, row, form, path, rows.line_num) for row in whole]
     except csv.Error as error:
         raise CorpusError(f"{path}, up to line {rows.reader.line_num}: {error}.") from error
     return [example for example in examples if example.text]

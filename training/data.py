@@ -105,10 +105,11 @@ def split_examples(examples: Sequence[Example], config: TrainConfig) -> Splits:
     num_texts = sum(map(len, vars(splits).values()))
     for name, count in splits.counts().items():
         if min(count.values()) < (2 if name == "validation" else 1):
+            hint = f" Of {len(examples)} given {num_texts} differ; of equal ones the first counts, "
+            hint += "with its label, and nearly equal ones stand in one part."
             raise TrainingError(
-                f"the {name} part would hold {count}: too few texts to train with. Of the "
-                f"{len(examples)} given {num_texts} are taken; equal ones count once, with the "
-                "first one's label, and nearly equal ones stand in one part."
+                f"the {name} part would hold {count}: too few texts to train with."
+                + hint * (config.selection == "all")
             )
     if config.selection == "all" and num_texts < len(examples):
         print(f"of {len(examples):,} texts {num_texts:,} differ; of equal ones the first counts")

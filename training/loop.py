@@ -215,11 +215,11 @@ class Trainer:
                 if not self.snapshot.tensors:
                     raise
                 interrupted = True
-                self.bar.write("interrupted: keeping the best snapshot, this step's included")
+                self.bar.write("interrupted: evaluating once more, then keeping the best snapshot")
                 # Epochs may have passed since the last one. Several processes stop at different
                 # batches, and would wait for each other.
                 if num_processes() == 1:
-                    with contextlib.suppress(KeyboardInterrupt, TrainingError, _OutOfPatience):
+                    with contextlib.suppress(TrainingError, _OutOfPatience):
                         self.evaluate()
         seconds = time.monotonic() - start
         self.snapshot.restore(self.model)
