@@ -10,6 +10,7 @@ import csv
 import inspect
 import json
 import re
+from collections import Counter
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from itertools import chain, pairwise
@@ -41,13 +42,18 @@ _PACKED = (
 )
 # By so many bytes of the lines that are no UTF-8, among so many of a file, its charset is told.
 _SAMPLE_BYTES, _SAMPLED_BYTES = 1 << 20, 64 << 20
-# A line with so many bytes beyond ASCII tells its own.
+# A line with so many bytes beyond ASCII may tell its own.
 _TELLING_BYTES = 40
+_BEYOND_ASCII = bytes(range(0x80, 0x100))
+_OF_TWO_BYTES = frozenset(("cp932", "euc_jp", "gb18030", "cp950", "cp949"))
 # How a message of an mbox begins: whose it is, and when it came, unless a blank line tells it, too;
 # then its fields.
 _DATED_FROM = re.compile(rb"From \S.*\d\d:\d\d.*\d{4}")
 _BARE_FROM = re.compile(rb"From \S+\s*\Z")
-_ASCTIME = re.compile(rb"From \S.*\b[A-Z][a-z]{2} {1,2}\d{1,2} \d\d:\d\d.* \d{4}\b")
+_TOLD_FROM = re.compile(
+    rb"From \S.*\b(?:[A-Z][a-z]{2} {1,2}\d{1,2} \d\d:\d\d(?::\d\d)?(?: [A-Z]{1,5}| [+-]\d{4})*"
+    rb" \d{4}\b|\d{1,2} [A-Z][a-z]{2} \d{4} \d\d:\d\d)"
+)
 _FIELD = re.compile(rb">?From |[!-9;-~]+[ \t]*:(?!//)")
 _MAX_FROM_BYTES = 200
 # How text that Windows calls Unicode begins. Read as UTF-8 it would get verdicts on noise.
@@ -215,23 +221,39 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes, int]]:
 
 
 def _charset_of(file: BinaryIO) -> str:
-    """The charset that its lines which are no UTF-8 are likeliest in, all of them together; a short
-    one alone would tell nothing."""
+    """The charset that its lines which do not tell their own are likeliest in, all of them
+    together; a short one alone would tell nothing."""
     sample = bytearray()
     for _, line, _ in _lines(file):
-        if not _is_utf8(line):
+        if not _is_utf8(line) and _own_text(line) is None:
             sample += line
         if len(sample) > _SAMPLE_BYTES or file.tell() > _SAMPLED_BYTES:
             break
     file.seek(0)
-    return decode_bytes(bytes(sample), "")[1] if sample else ""
+    charset = decode_bytes(bytes(sample), "")[1] if sample else ""
+    if charset != "cp1252":
+        return charset
+    # Which is said, too, where lines of different kinds leave it open: most of them tell then.
+    votes: Counter[str] = Counter()
+    for line in bytes(sample).split(b"\n"):
+        votes[decode_bytes(line, "")[1]] += len(line)
+    return max(votes, key=votes.__getitem__)
 
 
 def _decode_line(line: bytes, charset: str) -> str:
-    """A short line in the charset of the file, unless it is UTF-8; a long one tells its own."""
-    num_telling = sum(byte > 0x7F for byte in line)
-    is_told = _is_utf8(line) or num_telling >= _TELLING_BYTES
-    return decode_bytes(line, "" if is_told else charset)[0]
+    """A line in the charset of the file, unless it tells its own."""
+    if not charset or _is_utf8(line):
+        return decode_bytes(line, "")[0]
+    own_text = _own_text(line)
+    return decode_bytes(line, charset)[0] if own_text is None else own_text
+
+
+def _own_text(line: bytes) -> str | None:
+    """A long line in a charset of two bytes a character; those of one byte are guessed poorly."""
+    if len(line) - len(line.translate(None, _BEYOND_ASCII)) < _TELLING_BYTES:
+        return None
+    text, charset = decode_bytes(line, "")
+    return text if charset in _OF_TWO_BYTES and "\ufffd" not in text else None
 
 
 def _is_utf8(line: bytes) -> bool:
@@ -308,7 +330,8 @@ def _csv_lines(file: TextIO, charset: str) -> Generator[str]:
     while line := file.readline(_MAX_LINE_BYTES):
         if line.endswith(("\n", "\r")) or len(line) < _MAX_LINE_BYTES:
             content = line.encode("utf-8", "surrogateescape")
-            yield line if line.isascii() else _decode_line(content, charset)
+            is_plain = line.isascii() and "\x1b" not in line
+            yield line if is_plain else _decode_line(content, charset)
             continue
         while line and not line.endswith(("\n", "\r")):
             line = file.readline(_READ_BYTES)
@@ -317,7 +340,7 @@ def _csv_lines(file: TextIO, charset: str) -> Generator[str]:
 
 def _read_mbox(name: str, file: BinaryIO) -> Iterator[Record]:
     """Messages that begin with a ``From `` line, and fields; one without a date follows a blank
-    line, one with a date as C writes it may have no fields."""
+    line, one with a date as C or mail writes it may have no fields."""
     raw, size, position = bytearray(), 0, 0
     after_blank = True
     for (_, line, length), (_, following, _) in pairwise(chain(_lines(file), [(0, b"", 0)])):
@@ -337,7 +360,7 @@ def _begins_message(line: bytes, after_blank: bool, following: bytes) -> bool:
         is_bare = after_blank and _BARE_FROM.match(line) is not None
         return is_bare or _DATED_FROM.match(line) is not None
     is_told = after_blank or not following.strip()
-    return is_told and _ASCTIME.match(line) is not None
+    return is_told and _TOLD_FROM.match(line) is not None
 
 
 def _mail_record(name: str, position: int, raw: bytes, size: int) -> Record:

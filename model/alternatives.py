@@ -64,9 +64,13 @@ def said_once(texts: list[ShownText], subject: str) -> Iterator[str]:
     others = [text for text in texts if text.content_type not in INVITATION]
     # Of invitations there may be hundreds beside very many words: these are gathered once.
     known = {*_words(others), *subject.split()} if len(others) < len(texts) else set[str]()
+    invitations: set[str] = set()
     for text in texts:
-        is_invitation = text.content_type in INVITATION
-        yield new_lines(text.text, known) if is_invitation else text.text
+        if text.content_type not in INVITATION:
+            yield text.text
+        elif text.text not in invitations:
+            invitations.add(text.text)
+            yield new_lines(text.text, known)
 
 
 def _kinds(texts: list[ShownText]) -> set[str]:

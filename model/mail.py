@@ -60,6 +60,8 @@ _MESSAGES = frozenset({"message/rfc822", "message/global", "message/news"})
 _GUESSED_BOUNDARY = re.compile(rb"\n--(?!-*+\s)(\S[^\n]{0,199})\n[ \t\n]*+Content-", re.IGNORECASE)
 _MAX_GUESSED_BYTES = 64 << 10
 _AFTER_BOUNDARY = re.compile(rb"(--)?[ \t]*+(?=\n|\Z)")
+# Longer ones than that are no patterns: Python keeps hundreds.
+_MAX_PATTERN_BYTES = 256
 # Of a body, these say nothing of bytes beyond ASCII in the subject.
 _UNTELLING_CHARSETS = frozenset(("ascii", "utf-8", "cp1252", "utf-16-le", "utf-16-be"))
 # With characters without width between them, as newsletters fill up what is shown of them in lists.
@@ -350,8 +352,12 @@ def _boundary_lines(
 def _find_lines(
     body: bytes, delimiter: bytes, start: int, end: int
 ) -> Iterator[tuple[int, int, bool]]:
-    # Not as a pattern with the delimiter in it: Python keeps hundreds, and one may have 64 KiB.
     line = b"\n--" + delimiter
+    if len(line) <= _MAX_PATTERN_BYTES:
+        pattern = re.compile(re.escape(line) + _AFTER_BOUNDARY.pattern)
+        for found in pattern.finditer(body, start, end):
+            yield found.start(), found.end(), found[1] is not None
+        return
     while (begin := body.find(line, start, end)) >= 0:
         start = begin + len(line)
         if match := _AFTER_BOUNDARY.match(body, start, end):

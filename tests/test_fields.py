@@ -104,6 +104,22 @@ def test_lines_that_look_like_fields_are_text_behind_an_empty_header(kind: str, 
     assert text == inner.strip().replace("\r\n", "\n")
 
 
+def test_lines_that_begin_like_a_boundary_cost_little() -> None:
+    raw = b"x" * 10
+    for boundary in ("abcd", "abc", "ab", "a"):
+        field = f"Content-Type: multipart/mixed; boundary={boundary}; x=1; x=2\r\n\r\n".encode()
+        raw = field + f"--{boundary}\n".encode() + raw
+    begin = time.process_time()
+    message_to_text(b"Subject: x\r\n" + raw + b"\n--abcde" * 500_000)
+    assert time.process_time() - begin < 3  # six where each is looked at in Python
+
+
+def test_an_invitation_that_comes_many_times_is_read_once() -> None:
+    parts = ["Content-Type: text/calendar\r\n\r\nSUMMARY:Buy\r\nDESCRIPTION:Cheap now"] * 9
+    other = "Content-Type: text/calendar\r\n\r\nSUMMARY:now Cheap\r\nDESCRIPTION:Buy"
+    assert read(multipart("mixed", *parts, other)) == "Buy\nCheap now\n\nnow Cheap\nBuy"
+
+
 def test_memory_of_long_boundaries_is_given_back() -> None:
     """Python keeps patterns, hundreds of them."""
     patterns: dict[object, object] = vars(re)["_cache"]

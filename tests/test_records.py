@@ -195,10 +195,22 @@ def test_a_line_of_prose_that_tells_a_time_begins_no_message(tmp_path: Path) -> 
     one = "The shop is open\nFrom Monday 10:00 to 18:00, call 0800 1234 now.\nBye"
     two = "From a Sat Jan  3 01:05:34 2026\n\ntwo"
     prose = "two\n\nFrom John\n\nhere\n\nFrom Monday 10:30, 12 May 2024, we are open.\n\nbye"
-    prose += "\nFrom Friday 10:30, 12 May 2024\nhttps://shop.example"
+    prose += (
+        "\nFrom Friday 10:30, 12 May 2024\nhttps://shop.example\n\nFrom Monday, Jan 15 09:00 until"
+    )
+    prose += " the end of Jan 2024 the road is closed.\nPlease plan."
     three = "From a@b Sun Jan  4 01:05:34 +0000 2026\nno header"
-    path = written(tmp_path / "a.mbox", f"From a\n\n{one}\n{two.replace('two', prose)}\n\n{three}")
-    assert [record.text for record in read(path)] == [one, prose, "no header"]
+    four = "From b@c Fri, 05 Jan 2024 10:00:00 +0000\n\nof mail's date"
+    messages = f"From a\n\n{one}\n{two.replace('two', prose)}\n\n{three}\n\n{four}"
+    path = written(tmp_path / "a.mbox", messages)
+    assert [record.text for record in read(path)] == [one, prose, "no header", "of mail's date"]
+
+
+def test_lines_of_western_europe_are_read_as_such(tmp_path: Path) -> None:
+    lines = ["Mañana", "déjà vu", "Schöne Grüße", "À bientôt", "5 € pour le café", "Où es-tu ?"]
+    path = tmp_path / "a.txt"
+    path.write_bytes("\n".join(lines).encode("cp1252"))
+    assert [record.text for record in read(path)] == lines
 
 
 @pytest.mark.parametrize("charset", ["cp1251", "koi8-r", "utf-8"])
@@ -213,12 +225,15 @@ def test_charset_is_that_of_all_lines(tmp_path: Path, name: str, charset: str) -
     assert [record.text for record in read(path)] == [*lines, "UTF-8 тоже"]
 
 
-def test_a_long_line_tells_its_own_charset(tmp_path: Path) -> None:
-    russian = "Здравствуйте, ваш заказ готов и ждёт вас в магазине на площади"
-    lines = [(russian, "cp1251")] * 4 + [("こんにちは、お元気ですか。" * 4, "shift_jis")]
-    lines += [("こんにちは 無料", "iso-2022-jp")]
-    path = tmp_path / "a.txt"
-    path.write_bytes(b"\n".join(line.encode(charset) for line, charset in lines))
+@pytest.mark.parametrize("name", ["a.txt", "a.csv"])
+def test_a_long_line_tells_its_own_charset(tmp_path: Path, name: str) -> None:
+    russian = "Здравствуйте ваш заказ готов и ждёт вас в магазине на площади"
+    lines = [(russian, "cp1251")] * 20 + [("こんにちは、お元気ですか。" * 4, "shift_jis")]
+    lines += [("当選おめでとう 無料", "iso-2022-jp")]
+    lines += [("СРОЧНЫЙ КРЕДИТ НАЛИЧНЫМИ БЕЗ СПРАВОК И ПОРУЧИТЕЛЕЙ ЗА ОДИН ДЕНЬ", "cp1251")]
+    path = tmp_path / name
+    head = b"text\n" * (name == "a.csv")
+    path.write_bytes(head + b"\n".join(line.encode(charset) for line, charset in lines))
     assert [record.text for record in read(path)] == [line for line, _ in lines]
 
 
@@ -315,6 +330,8 @@ def test_run_that_needs_less_memory_is_told_how_to_take_it(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    checkpoint = save_tiny()
+
     def predict(classifier: Classifier, texts: Any) -> list[Prediction]:
         if classifier.max_batch_tokens > 2048:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
@@ -325,7 +342,7 @@ def test_run_that_needs_less_memory_is_told_how_to_take_it(
     monkeypatch.setattr(Classifier, "check_golden", lambda classifier: None)
     monkeypatch.setenv("SPAMGATE_DTYPE", "float32")
     texts, out = written(tmp_path / "a.txt", HAM), tmp_path / "out.jsonl"
-    command = [str(texts), "--out", str(out), "--checkpoint", str(save_tiny()), "--device", "cpu"]
+    command = [str(texts), "--out", str(out), "--checkpoint", str(checkpoint), "--device", "cpu"]
     assert main(command) == 2
     told = capsys.readouterr().err
     assert told.startswith("app.bulk: CUDA out of memory. Start again to go on, with SPAMGATE_")
