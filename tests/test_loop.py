@@ -116,12 +116,13 @@ def test_patience_ends_a_run_that_gets_no_better() -> None:
     assert [point.step for point in outcome.history.losses] == [1, 2, 3]
 
 
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_ctrl_c_before_the_first_evaluation_leaves_nothing_to_keep(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
     monkeypatch.setattr(Trainer, "evaluate", interrupt)
     with pytest.raises(KeyboardInterrupt):
         contrary_run(epochs=1)
@@ -145,9 +146,6 @@ def test_ctrl_c_at_the_first_line_keeps_what_it_tells_of(monkeypatch: pytest.Mon
 def test_ctrl_c_keeps_what_was_learnt_since_the_last_evaluation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
     monkeypatch.setattr(Trainer, "print_accuracies", interrupt)
     config = TrainConfig(trained="all", epochs=3, batch_size=8, learning_rate=1e-3, eval_every=99)
     loaders = make_loader(EXAMPLES, 8, training=True), make_loader(EXAMPLES, 8)

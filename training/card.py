@@ -295,15 +295,7 @@ def write_model_card(
     decides = "the service decides by the first two"
     if not config.is_served:
         decides = "the service does not take this checkpoint, which it would read otherwise"
-    seed = f"training seed {config.seed}"
-    chosen = f"the saved snapshot (step {record.best_step}, {_SNAPSHOTS[config.snapshot]})"
-    if len(record.seeds) > 1:
-        seed += f", the best of {len(record.seeds)} by validation loss"
-    if record.interrupted:
-        chosen += ", of a training that was interrupted"
-    if record.is_average:
-        seed = f"training seeds {', '.join(str(run['seed']) for run in record.seeds)}"
-        chosen = f"the average of the {len(record.seeds)} runs' weights (`training.average`)"
+    seed, chosen = _seed_and_weights(config, record)
     path.write_text(
         f"""---
 license: apache-2.0
@@ -348,6 +340,18 @@ were not in training. `run.json` holds recipe, versions, hashes, curves.
 """,
         encoding="utf-8",
     )
+
+
+def _seed_and_weights(config: TrainConfig, record: RunRecord) -> tuple[str, str]:
+    if record.is_average:
+        seeds = ", ".join(str(run["seed"]) for run in record.seeds)
+        weights = f"the average of the {len(record.seeds)} runs' weights (`training.average`)"
+        return f"training seeds {seeds}", weights
+    seed = f"training seed {config.seed}"
+    if len(record.seeds) > 1:
+        seed += f", the best of {len(record.seeds)} by validation loss"
+    weights = f"the saved snapshot (step {record.best_step}, {_SNAPSHOTS[config.snapshot]})"
+    return seed, weights + ", of a training that was interrupted" * record.interrupted
 
 
 def _reading(config: TrainConfig, has_table: bool) -> str:
