@@ -62,6 +62,7 @@ FOLDED: dict[str, Callable[[str], str]] = {
     "fullwidth letters": lambda text: text.translate(_FULLWIDTH),
     "mathematical letters": lambda text: text.translate(_BOLD),
     "Cyrillic lookalikes": lambda text: text.translate(_CYRILLIC),
+    "wide blanks": lambda text: text.replace(" ", " \t\xa0  "),
 }
 # Undone in part, else left for the model to see through: honest texts hold such things, too.
 UNFOLDED: dict[str, Callable[[str], str]] = {

@@ -16,6 +16,7 @@ from model.accents import without_disguising_accents
 from model.broken import without_breaks
 from model.direction import as_shown
 from model.leet import read_leet, vocabulary
+from model.lines import tidy_blanks
 from model.sentences import as_typed
 from model.tokenized import join_marks
 
@@ -90,7 +91,6 @@ _SCATTERED_WORD = re.compile(
 _LETTERS_AND_DIGITS = re.compile(r"[A-Za-z0-9]")
 _FEWEST_LETTERS = 3
 _FEWEST_WORDS = 3
-_FEWEST_TABS = 3
 # Marks that lists, abbreviations and initials have among them.
 _IN_LISTS = {".", ",", ".,", ";", ":"}
 # What programs that store texts for a page put in them: "&lt;", "&amp;#39;", "<br />". Some corpora
@@ -148,9 +148,10 @@ def fold_text(text: str, *, typing: bool = True) -> str:
     and more that different marks keep apart are put together, words with digits and signs for
     letters are read (see ``leet.py``), and broken ones (``broken.py``), marks that stand apart put
     where they belong (``tokenized.py``), HTML's names of characters are read, its tags and those of
-    message boards left out, tabs instead of blanks are blanks, signs for a number that was taken
-    out ("<#>") are a number, and a text in capitals or small letters throughout gets a capital at
-    each sentence and name (``sentences.py``). Never raises.
+    message boards left out, tabs are blanks, several blanks and empty lines are one
+    (``lines.py``), signs for a number that was taken out ("<#>") are a number, and a text in
+    capitals or small letters throughout gets a capital at each sentence and name
+    (``sentences.py``). Never raises.
     """
     # Clients send either; mail and training texts have line feeds alone.
     folded = _fold_letters(text.replace("\r\n", "\n").replace("\r", "\n"))
@@ -164,15 +165,12 @@ def fold_text(text: str, *, typing: bool = True) -> str:
         folded = _read_typing(folded) if typing else folded
         if folded == spelled:
             break
-    return folded
+    # Last: two blanks part words that are spelled out by one.
+    return tidy_blanks(folded) if typing else folded
 
 
 def _read_typing(text: str) -> str:
-    text = without_disguising_accents(_read_escapes(text))
-    # Tabs between words look like blanks; no text of a table has more of them than of the others.
-    tabs = text.count("\t")
-    if tabs >= _FEWEST_TABS and tabs > text.count(" ") + text.count("\n"):
-        text = text.replace("\t", " ")
+    text = without_disguising_accents(_read_escapes(text)).replace("\t", " ")
     text = _SCATTERED_WORD.sub(_gather, text)
     return as_typed(without_breaks(read_leet(join_marks(text))))
 

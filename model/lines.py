@@ -1,10 +1,13 @@
-"""Lines that a format of text has cut, and what is shown of an invitation. Knows no mail."""
+"""Blanks, lines that a format has cut, and what is shown of an invitation. Knows no mail."""
 
 import re
 
 # In these, a line goes on behind "\n ", and "\\" stands before commas (RFC 5545, 6350).
 FOLDED = frozenset({"text/calendar", "text/vcard", "text/x-vcard", "text/directory"})
 
+# With characters without width between them, as newsletters fill up what is shown of them in lists.
+_BLANKS = re.compile(r"[^\S\n]++(?:[\u00ad\u034f\u200b-\u200f\u2060\ufeff]++[^\S\n]++)*+")
+_BLANK_LINES = re.compile(r"\n\s*\n")
 _FOLD = re.compile(rb"\r?\n[ \t]")  # even between the bytes of one character
 _ESCAPED = re.compile(r"\\([nN,;\\])")
 # What mail programs show of an invitation, and parameters, in which a colon may be quoted.
@@ -13,6 +16,17 @@ _SHOWN = re.compile(
     r"(?:;(?:[^\":\r\n]|\"[^\"\r\n]*+\")*+)?+:([^\r\n]*+)",
     re.IGNORECASE | re.MULTILINE,
 )
+
+
+def tidy_blanks(text: str) -> str:
+    """Blanks run together, lines stripped, at most one blank line in a row.
+
+    >>> tidy_blanks(" Are\\t we  on? \\n\\n\\n\\nYes\\n")
+    'Are we on?\\n\\nYes'
+    """
+    text = _BLANKS.sub(" ", text.replace("\r\n", "\n").replace("\r", "\n"))
+    text = text.replace(" \n", "\n").replace("\n ", "\n")
+    return _BLANK_LINES.sub("\n\n", text).strip()
 
 
 def unfold(data: bytes) -> bytes:

@@ -15,7 +15,7 @@ from model.alternatives import INVITATION, ShownText, choose, said_once
 from model.charset import decode_bytes
 from model.fields import content_type, decode_field
 from model.html import html_to_text
-from model.lines import FOLDED, shown_lines, unescape_lines, unflow, unfold
+from model.lines import FOLDED, shown_lines, tidy_blanks, unescape_lines, unflow, unfold
 from model.transfer import decode_transfer, signed_content
 
 # Bounds on what is looked at; whatever lies beyond is not read, and ``truncated`` says so.
@@ -64,9 +64,6 @@ _AFTER_BOUNDARY = re.compile(rb"(--)?[ \t]*+(?=\n|\Z)")
 _MAX_PATTERN_BYTES = 256
 # Of a body, these say nothing of bytes beyond ASCII in the subject.
 _UNTELLING_CHARSETS = frozenset(("ascii", "utf-8", "cp1252", "utf-16-le", "utf-16-be"))
-# With characters without width between them, as newsletters fill up what is shown of them in lists.
-_BLANKS = re.compile(r"[^\S\n]++(?:[\u00ad\u034f\u200b-\u200f\u2060\ufeff]++[^\S\n]++)*+")
-_BLANK_LINES = re.compile(r"\n\s*\n")
 
 
 _Sequence = TypeVar("_Sequence", str, bytes)
@@ -380,11 +377,4 @@ def _read_text(part: _Part, kind: str, parameters: dict[str, str], budget: _Budg
         text = unescape_lines(text)
     elif parameters.get("format", "").lower() == "flowed":
         text = unflow(text, delete_space=parameters.get("delsp", "").lower() == "yes")
-    return ShownText(kind, charset, _tidy(text))
-
-
-def _tidy(text: str) -> str:
-    """Blanks run together, lines stripped, at most one blank line in a row."""
-    text = _BLANKS.sub(" ", text.replace("\r\n", "\n").replace("\r", "\n"))
-    text = text.replace(" \n", "\n").replace("\n ", "\n")
-    return _BLANK_LINES.sub("\n\n", text).strip()
+    return ShownText(kind, charset, tidy_blanks(text))

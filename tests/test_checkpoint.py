@@ -73,7 +73,7 @@ def test_transformers_pipeline_gives_the_same_probabilities(
 ) -> None:
     model = tiny_classifier_model(head_bias=True)
     save_classifier(tmp_path, model, read_token="last", storage_dtype=storage_dtype)
-    texts = [SPAM, HAM, "Word " + "word " * 299]
+    texts = [SPAM, HAM, "Word" + " word" * 299]
     ours = Classifier.load(tmp_path, "cpu").classify(texts)
     theirs = transformers.pipeline("text-classification", str(tmp_path), top_k=None, device="cpu")
     for prediction, scores in zip(ours, theirs(texts), strict=True):

@@ -116,7 +116,7 @@ def test_no_cluster_straddles_the_split(sms_file: Path) -> None:
     straddling = [c for c in np.unique(clusters) if len(set(part_of[clusters == c])) > 1]
     # Split as they came; "... call later &lt;#&gt; mins" is nearly equal to others as it is read.
     assert [texts[n] for n in np.flatnonzero(np.isin(clusters, straddling) & (part_of == 2))] == [
-        "Sorry, I'll call later  5 mins"
+        "Sorry, I'll call later 5 mins"
     ]
     assert len(straddling) == 1
     shares = [len(part) / len(texts) for part in parts]
