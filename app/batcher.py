@@ -28,9 +28,6 @@ _WATCH_SECONDS = 0.2
 _CANARY_SECONDS = 5.0
 # Another process may do better.
 _HOPELESS_SECONDS = 60.0
-# So many tokens take a model little longer than one does. Counted as fewer, the canaries of an idle
-# service would have it refuse a long text for want of time.
-_FULL_TOKENS = 64
 _CANARY = EncodedText([50256], truncated=False)
 _CANARY_KEY = b""  # no text has it: each has at least one token
 
@@ -45,6 +42,8 @@ class Limits:
         cache_bytes: memory for predictions of texts seen before; 0 is none.
         stall_seconds: a batch that takes this long and ten times what is expected has hung.
         max_restarts: model threads started in a row without one batch that succeeds.
+        full_tokens: so many take the model little longer than one does. Counted as fewer, single
+            short texts and canaries would have an idle service refuse long ones for want of time.
     """
 
     max_batch_tokens: int = 16384
@@ -52,6 +51,7 @@ class Limits:
     cache_bytes: int = 0
     stall_seconds: float = 10.0
     max_restarts: int = 3
+    full_tokens: int = 64
 
 
 @dataclass(eq=False, slots=True)
@@ -99,16 +99,21 @@ def _first_line(error: object) -> str:
 
 
 class DrainRate:
-    """Seconds the model takes for a token, over the last batches, larger ones counting for more."""
+    """Seconds the model takes for a token, over the last batches, larger ones counting for more.
 
-    def __init__(self) -> None:
+    Args:
+        full_tokens: as in ``Limits``.
+    """
+
+    def __init__(self, full_tokens: int) -> None:
+        self._full_tokens = full_tokens
         self._seconds = 0.0
         self._tokens = 0.0
 
     def add(self, tokens: int, seconds: float) -> None:
         """Counts one batch; what was before counts for less."""
         self._seconds = 0.9 * self._seconds + seconds
-        self._tokens = 0.9 * self._tokens + max(tokens, _FULL_TOKENS)
+        self._tokens = 0.9 * self._tokens + max(tokens, self._full_tokens)
 
     def seconds_for(self, tokens: int) -> float:
         """How long the model is expected to take; 0 before the first batch."""
@@ -151,7 +156,7 @@ class DynamicBatcher:
         self._loop = asyncio.get_running_loop()
         self._cache = PredictionCache(limits.cache_bytes)
         self._in_flight: dict[bytes, QueueEntry] = {}
-        self._rate = DrainRate()
+        self._rate = DrainRate(limits.full_tokens)
         self._last_success = monotonic()
         self._failing = False
         self._restarts_in_a_row = 0

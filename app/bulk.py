@@ -296,8 +296,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = error.filename or options.out
         print(f"app.bulk: {where}: {error.strerror}. Start again to go on.", file=sys.stderr)  # noqa: T201
         return 2
-    except torch.OutOfMemoryError as error:
-        reason = str(error).partition(". ")[0]
+    # The second where others have left no room for as much as a context.
+    except (torch.OutOfMemoryError, torch.AcceleratorError) as error:
+        reason = str(error).partition("\n")[0].partition(". ")[0]
+        if "out of memory" not in reason:
+            raise
         print(f"app.bulk: {reason}. {_LESS_MEMORY}", file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt:

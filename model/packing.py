@@ -71,7 +71,7 @@ class PackedBatch:
     @cached_property
     def rectangles(self) -> "Rectangles":
         """The texts laid out for ``rectangular_attention``."""
-        return Rectangles.of(self.lengths)
+        return Rectangles.of(self.lengths, self.input_ids.device)
 
     def to(self, device: torch.device) -> "PackedBatch":
         """Returns the batch on ``device``; the copy does not block where the memory is pinned."""
@@ -175,7 +175,7 @@ def packed_attention(q: Tensor, k: Tensor, v: Tensor, batch: PackedBatch) -> Ten
     """
     if q.is_cuda and q.dtype in (torch.bfloat16, torch.float16) and _suits_flash(q.shape[-1]):
         return varlen_attention(q, k, v, batch)
-    if q.is_cuda or not batch.causal:
+    if not batch.causal or (q.is_cuda and q.requires_grad):
         return reference_attention(q, k, v, batch)
     if q.requires_grad and q.dtype == torch.bfloat16 and not _is_last_only(q, batch):
         return matmul_attention(q, k, v, batch)
@@ -263,8 +263,8 @@ class Rectangles:
     is_real: tuple[Tensor, ...]
 
     @classmethod
-    def of(cls, lengths: Sequence[int]) -> "Rectangles":
-        """The rectangles of a batch of texts of these lengths."""
+    def of(cls, lengths: Sequence[int], device: torch.device) -> "Rectangles":
+        """The rectangles of a batch of texts of these lengths, which lies on this device."""
         sizes = np.array(lengths)
         starts = np.cumsum(sizes) - sizes
         texts = np.argsort(sizes, kind="stable")
@@ -287,16 +287,17 @@ class Rectangles:
         places[all_rows[real_rows]] = np.flatnonzero(real_rows)
         return cls(
             tuple(shapes),
-            torch.from_numpy(all_rows),
-            torch.from_numpy(places),
-            torch.from_numpy(texts),
-            torch.from_numpy(np.argsort(texts)),
-            tuple(torch.from_numpy(real)[:, None, None] for real in is_real),
+            torch.from_numpy(all_rows).to(device),
+            torch.from_numpy(places).to(device),
+            torch.from_numpy(texts).to(device),
+            torch.from_numpy(np.argsort(texts)).to(device),
+            tuple(torch.from_numpy(real)[:, None, None].to(device) for real in is_real),
         )
 
 
 def rectangular_attention(q: Tensor, k: Tensor, v: Tensor, batch: PackedBatch) -> Tensor:
-    """The same in a few calls for all texts of a batch, for inference on a CPU.
+    """The same in a few calls for all texts of a batch, for inference on a CPU, or on a GPU in a
+    number format or head size that ``varlen_attention`` does not take.
 
     What it costs to call a kernel once for every text is more than what a short text itself costs.
     No token looks at the padding behind its text, so nothing changes.
@@ -359,6 +360,9 @@ def varlen_attention(q: Tensor, k: Tensor, v: Tensor, batch: PackedBatch) -> Ten
     """The same in one FlashAttention kernel: CUDA, bfloat16 or float16, D as ``_suits_flash``."""
     from torch.nn.attention.varlen import varlen_attn
 
+    # Torch 2.15 would take cuDNN's, which makes a plan for each shape in many times what a batch
+    # takes, and keeps it; packed batches hardly ever have the same twice.
+    torch.backends.cuda.enable_cudnn_sdp(False)
     if _is_last_only(q, batch):
         cu_q = torch.arange(len(batch.lengths) + 1, dtype=torch.int32, device=q.device)
         max_q, window = 1, (-1, -1)

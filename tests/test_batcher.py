@@ -248,7 +248,7 @@ def test_a_full_queue_refuses_with_the_time_it_needs_to_drain() -> None:
 
 
 def test_the_expected_time_follows_the_last_batches() -> None:
-    rate = DrainRate()
+    rate = DrainRate(full_tokens=64)
     assert rate.seconds_for(100) == 0
     rate.add(tokens=100, seconds=1.0)
     assert rate.seconds_for(50) == pytest.approx(0.5)
@@ -287,7 +287,7 @@ def test_a_wait_longer_than_the_caller_has_is_refused_at_once() -> None:
 
 
 def test_a_model_asked_for_single_tokens_is_not_thought_slow() -> None:
-    rate = DrainRate()
+    rate = DrainRate(full_tokens=64)
     for _ in range(100):
         rate.add(tokens=1, seconds=0.015)  # GPT-2 on two cores
     assert rate.seconds_for(4096) < 1

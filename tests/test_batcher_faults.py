@@ -229,7 +229,7 @@ def test_a_model_without_success_for_longer_than_it_may_take_is_a_problem() -> N
             assert batcher.problem is None  # a batch of ten seconds, after twenty without any
             model.release_all()
             await running
-            batcher._rate = DrainRate()
+            batcher._rate = DrainRate(full_tokens=64)
             assert batcher.problem is None
 
     run(scenario)

@@ -131,6 +131,7 @@ def test_what_flash_attention_is_told_is_the_same_attention(
 ) -> None:
     def by_the_arguments(q, k, v, cu_q, cu_k, max_q, max_k, *, window_size):
         """The kernel's contract: offsets int32, bounds, causal from the end where (-1, 0)."""
+        assert not torch.backends.cuda.cudnn_sdp_enabled()  # it would plan anew for each shape
         assert cu_q.dtype == cu_k.dtype == torch.int32
         assert (cu_q[-1], cu_k[-1]) == (len(q), len(k))
         assert (cu_q.diff().max(), cu_k.diff().max()) == (max_q, max_k)
@@ -147,6 +148,7 @@ def test_what_flash_attention_is_told_is_the_same_attention(
         return torch.cat(out)
 
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", by_the_arguments)
+    torch.backends.cuda.enable_cudnn_sdp(True)
     torch.manual_seed(0)
     batch = pack([[0] * n for n in lengths], causal=causal)
     q, k, v = torch.randn(3, sum(lengths), 2, 8)
@@ -161,9 +163,9 @@ def test_what_flash_attention_is_told_is_the_same_attention(
     [
         (torch.bfloat16, 64, "varlen_attention"),
         (torch.float16, 256, "varlen_attention"),
-        (torch.bfloat16, 20, "reference_attention"),
-        (torch.bfloat16, 264, "reference_attention"),
-        (torch.float32, 64, "reference_attention"),
+        (torch.bfloat16, 20, "rectangular_attention"),
+        (torch.bfloat16, 264, "rectangular_attention"),
+        (torch.float32, 64, "rectangular_attention"),
     ],
 )
 def test_on_a_gpu_flash_attention_gets_the_head_sizes_that_it_takes(
@@ -171,11 +173,12 @@ def test_on_a_gpu_flash_attention_gets_the_head_sizes_that_it_takes(
 ) -> None:
     """Of others it says that head_size must be a multiple of 8, or at most 256."""
     called: list[str] = []
-    for name in ("varlen_attention", "reference_attention"):
+    for name in ("varlen_attention", "reference_attention", "rectangular_attention"):
         monkeypatch.setattr(packing, name, lambda *_, name=name: called.append(name))
     q = torch.zeros(3, 1, head_size, dtype=dtype).as_subclass(OnGpu)
-    packed_attention(q, q, q, pack([[1, 2, 3]]))
-    assert called == [kernel]
+    packed_attention(q, q, q, pack([[1, 2], [3]]))
+    packed_attention(q.requires_grad_(), q, q, pack([[1, 2], [3]]))  # rectangles are for inference
+    assert called == [kernel, kernel.replace("rectangular", "reference")]
 
 
 @pytest.mark.gpu

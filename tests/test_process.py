@@ -287,7 +287,7 @@ def test_a_second_signal_ends_at_once_but_not_one_that_a_worker_gets_twice(
     ("flags", "words"),
     [
         (["--checkpoint", "no/such/folder"], "no checkpoint folder at no/such/folder"),
-        (["--device", "cuda:7"], "device 'cuda:7' is not there"),
+        (["--device", "cuda:99"], "device 'cuda:99' is not there"),
         (["--port", "70000"], "port is '70000'"),
         (["--host", ""], "host is ''"),
         (["--checkpoint", ""], "checkpoint is ''"),

@@ -140,13 +140,17 @@ def exit_code(module: str, run: Callable[[], int]) -> int:
         return 130
     except (TrainingError, CheckpointError, DeviceError) as error:
         message = str(error)
-    except torch.OutOfMemoryError as error:
+    # The second where others have left no room for as much as a context.
+    except (torch.OutOfMemoryError, torch.AcceleratorError) as error:
+        reason = str(error).partition("\n")[0].partition(". ")[0]
+        if "out of memory" not in reason:
+            raise
         message = (
-            f"{str(error).partition('. ')[0]}. Lower batch_size (and raise accumulation_steps), or "
-            "batch_tokens, in the recipe; end what else uses the GPU; or take --device cpu."
+            f"{reason}. Lower batch_size (and raise accumulation_steps), or batch_tokens, in the "
+            "recipe; end what else uses the GPU; or take --device cpu."
         )
     except OSError as error:
-        message = f"cannot read or write {error.filename}: {error.strerror}."
+        message = f"cannot read or write {error.filename or 'a pipe or file'}: {error.strerror}."
         if error.errno == errno.ENOSPC:
             message = "no space left on the disk; nothing stands under the final name."
     print(f"{module}: {message}", file=sys.stderr)

@@ -365,7 +365,8 @@ class Trainer:
             reduction="none",
         )  # (T,)
         # Each text weighs the same, however long.
-        everywhere = (losses / lengths.repeat_interleave(lengths)).sum() / len(lengths)
+        of_tokens = lengths.repeat_interleave(lengths, output_size=packed.num_tokens)
+        everywhere = (losses / of_tokens).sum() / len(lengths)
         share = self.config.prefix_loss
         loss = share * everywhere + (1 - share) * losses[packed.last_rows].mean()
         if self.evidence_head and batch.log_odds is not None:

@@ -65,7 +65,8 @@ def running_average(decay: float) -> Callable[[Any, Any, Any], None]:
     training would keep much of its first step."""
 
     def update(averages: Any, weights: Any, num_averaged: Any) -> None:
-        kept = min(decay, (1 + int(num_averaged)) / (10 + int(num_averaged)))
+        num_before = int(num_averaged)
+        kept = min(decay, (1 + num_before) / (10 + num_before))
         average = get_ema_multi_avg_fn(kept)  # type: ignore[no-untyped-call]
         average(averages, weights, num_averaged)
 
