@@ -12,7 +12,7 @@ from app import take_ctrl_c
 from app.access import KeysError
 from app.logs import configure_logs
 from app.settings import SettingsError, read_settings, unread_variables
-from app.workers import Workers, inherited_socket, listen
+from app.workers import STARTUP_FAILED, Workers, inherited_socket, listen
 
 
 def main() -> int:
@@ -37,7 +37,7 @@ def main() -> int:
         listener = listener or listen(settings)
     except (SettingsError, KeysError) as error:
         print(f"spamgate: {error}", file=sys.stderr)  # noqa: T201
-        return 2
+        return STARTUP_FAILED
     except KeyboardInterrupt:  # loading takes seconds
         return 130
     return server.serve_until_signal(listener)

@@ -52,7 +52,7 @@ class BodyBudget:
 
     def __init__(self, settings: Settings) -> None:
         # Any body that is allowed has room: packed, and inflated beside it, and read as texts.
-        of_texts = 2 * settings.max_body_bytes + _BYTES_OF_MARK * settings.max_texts
+        of_texts = 2 * settings.max_body_bytes + _BYTES_OF_MARK * (settings.max_texts + _MORE_MARKS)
         self._max_bytes = max(settings.max_pending_bytes, of_texts)
         self._held_bytes = 0
 

@@ -77,4 +77,4 @@ def score_of(spam_probability: float, weight: float) -> float:
 
 def _shifted(probability: float, log_odds: float) -> float:
     odds = probability * math.exp(log_odds)
-    return odds / (odds + 1 - probability)
+    return odds / (odds + (1 - probability))

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from fastapi import APIRouter, Depends, Header, Request, Response
@@ -144,10 +144,14 @@ async def health(service: TheService, response: Response) -> HealthResponse:
     """200 where the model has computed something a moment ago and there is room in the queue; 503
     while it loads, fails or hangs, where the queue is full, and before the service ends."""
     problem = service.problem
+    status: Literal["ok", "loading", "unavailable", "failed"] = "ok"
     if problem:
         response.status_code = 503
+        status = "unavailable" if service.engine else "loading"
+    if service.failure:
+        status = "failed"
     answer = HealthResponse(
-        status="ok" if problem is None else "unavailable",
+        status=status,
         reason=problem,
         uptime_seconds=service.uptime_seconds,
     )
@@ -156,8 +160,6 @@ async def health(service: TheService, response: Response) -> HealthResponse:
         answer.model = classifier.name
         answer.device = str(classifier.device)
         answer.dtype = classifier.dtype_name
-    elif problem:
-        answer.status = "failed" if service.failure else "loading"
     return answer
 
 

@@ -20,14 +20,13 @@ from app.loading import load_model, settle_objects
 from app.metrics import Metrics
 from app.queue import bound_of
 from app.settings import Settings
+from app.workers import STARTUP_FAILED
 from model.classifier import Classifier, EncodedText, Prediction
 from model.explain import Influence, cut_spans, influences, without
 from model.fold import fold_text
 from model.mail import MailText, message_to_text
 from model.windows import WindowedText, encode_windows, join_windows
 
-STARTUP_FAILED = 2
-"""Exit code where the checkpoint or the device cannot be used."""
 MODEL_FAILED = 3
 """Exit code where the model thread cannot be kept alive, or the model fails on everything."""
 
@@ -38,6 +37,8 @@ _INLINE_CHARACTERS = 2_000
 _CHARACTERS_A_TEXT = 50  # as each text costs beside its own
 # For what is in the model when the process ends: the time to drain has been spent.
 _CLOSE_SECONDS = 5.0
+# What a model reads in little more time than one token, of 124M parameters: see ``Limits``.
+_FULL_TOKENS = {"cpu": 64, "cuda": 2048}
 # How much of a text is explained.
 _EXPLAINED_CHARACTERS = 4_000
 
@@ -148,10 +149,13 @@ class Service:
             try:
                 classifier = await asyncio.to_thread(load_model, self.settings, checkpoint)
             except Exception as error:
-                _log.error("reload failed", extra={"reason": _one_line(error)})
-                raise ReloadFailed(f"{_one_line(error)} The model so far stays in use.") from error
-            await self._replace(classifier)
-            return classifier.name
+                reason = _one_line(error)
+            else:
+                await self._replace(classifier)
+                return classifier.name
+            _log.error("reload failed", extra={"reason": reason})
+            settle_objects()  # only now: the error's traceback has held what was loaded
+            raise ReloadFailed(f"{reason} The model so far stays in use.")
 
     async def roll_back(self) -> str:
         """Goes back to the model before the last switch; a second call goes forth again.
@@ -339,6 +343,7 @@ class Service:
             max_queue_tokens=settings.max_queue_tokens,
             cache_bytes=settings.cache_bytes,
             stall_seconds=settings.stall_seconds,
+            full_tokens=_FULL_TOKENS[classifier.device.type],
         )
 
         def on_failure(reason: str) -> None:

@@ -81,7 +81,7 @@ class LabelNotKept(Exception):
 
 
 class Spamd:
-    """The listener. ``serve`` runs until it is cancelled."""
+    """The listener: ``start``, then ``finish``."""
 
     def __init__(self, settings: SpamdSettings) -> None:
         self._settings = settings

@@ -26,7 +26,9 @@ PARENT_PID = "SPAMGATE_WORKER_PARENT"
 """Set for a worker: the process that started it."""
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """Set for a worker, and read by prometheus_client when it is imported."""
-STARTUP_FAILED, WORKERS_FAILED = 2, 3
+STARTUP_FAILED = 2
+"""Exit code where the settings, the checkpoint or the device cannot be used."""
+WORKERS_FAILED = 3
 
 _log = logging.getLogger("spamgate")
 

@@ -16,7 +16,7 @@ import torch
 from benchmarks.environment import describe, write_result
 from benchmarks.server import ROOT
 from benchmarks.texts import load_texts
-from model import int8
+from model import bf16, int8
 from model.checkpoint import CheckpointError, load_classifier
 from model.classifier import Classifier, EncodedText
 
@@ -53,7 +53,7 @@ def main() -> None:
 
 def missing(dtype: str) -> str | None:
     """Why a number format gains nothing on this CPU; None where it can be used."""
-    if dtype == "bfloat16" and not torch.cpu._is_avx512_bf16_supported():
+    if dtype == "bfloat16" and not bf16.is_native(torch.device("cpu")):
         return "this processor has no AVX512-BF16 instructions"
     if dtype == "int8" and not int8.is_supported():
         return "this processor has no VNNI instructions, or torch no oneDNN"

@@ -25,6 +25,7 @@ import torch
 
 from benchmarks.book_loop import book_loop
 from benchmarks.environment import describe, write_result
+from model import bf16
 from model.checkpoint import save_language_model
 from model.gpt2 import GPT2Config, GPT2LMHeadModel, init_weights
 from training.config import TrainConfig
@@ -70,7 +71,7 @@ def main() -> None:
 def measure(arguments, mode: str, base: Path) -> dict[str, dict[str, dict] | None]:
     """Both loops' figures by number format; None where the processor has no such arithmetic."""
     figures: dict[str, dict[str, dict] | None] = {"float32": None, "bfloat16": None}
-    formats = list(figures) if torch.cpu._is_avx512_bf16_supported() else ["float32"]
+    formats = list(figures) if bf16.is_native(torch.device("cpu")) else ["float32"]
 
     def run(who: str) -> dict[str, dict]:
         return {p: in_own_process(arguments, who, mode, p, base) for p in formats}

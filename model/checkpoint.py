@@ -289,8 +289,7 @@ def hash_files(folder: Path) -> str:
     for path in [*sorted(folder.glob("*.safetensors")), folder / "config.json"]:
         try:
             with path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
+                hashlib.file_digest(file, lambda: digest)
         except OSError as error:
             raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from error
     return digest.hexdigest()

@@ -78,7 +78,8 @@ class Classifier:
         """Moves the model to the device.
 
         Raises:
-            CheckpointError: the checkpoint reads a padded position, which no text has here.
+            CheckpointError: the checkpoint reads another token than the last, such as a padded
+                one, which no text has here, or has no causal mask.
         """
         if checkpoint.read_token != "last" or not checkpoint.causal_mask:
             read = checkpoint.read_token
@@ -151,17 +152,17 @@ class Classifier:
         for dtype in _faster_formats(best.device) if best.golden else ():
             try:
                 rival = cls.load(source, str(best.device), dtype)
-                seconds = rival._trial_seconds()
+                seconds = rival.trial_seconds()
             # Rounding, but also a GPU without memory for both or a torch without the kernels:
             # whatever a rival lacks, float32 has been proved.
             except Exception as error:
                 _log.warning("%s is not used: %s", dtype, error)
                 continue
-            if seconds < _WORTH_IT * best._trial_seconds():
+            if seconds < _WORTH_IT * best.trial_seconds():
                 best = rival
         return best
 
-    def _trial_seconds(self) -> float:
+    def trial_seconds(self) -> float:
         """The shortest of a few times that the trial texts take."""
         texts = self.trial_texts()
         times = []

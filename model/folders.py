@@ -32,6 +32,17 @@ def new_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def new_file(target: Path) -> Iterator[Path]:
+    """Yields a path beside ``target``, to write to, that takes its place once all is written."""
+    partial = target.with_name(f".{target.name}.partial-{secrets.token_hex(4)}")
+    try:
+        yield partial
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def parse_json(path: Path) -> Any:
     """What a JSON file holds.
 

@@ -9,6 +9,7 @@ dynamic layers, the other way, are deprecated and scale the whole batch alike.
 import torch
 from torch import Tensor, nn
 
+from model import bf16
 from model.gpt2 import Attention, Block, GPT2ForSequenceClassification, pad_rows
 from model.packing import PackedBatch, packed_attention
 
@@ -28,7 +29,7 @@ class Int8Linear(nn.Module):
         super().__init__()
         scales = _scales(weight)  # (out, 1)
         rounded = (weight / scales).round().to(torch.int8)
-        self._weight = torch.ops.onednn.qlinear_prepack(rounded, None)
+        self._weight = torch.ops.onednn.qlinear_prepack(rounded.contiguous(), None)
         self._weight_scales = scales.flatten().contiguous()
         self._weight_zeros = torch.zeros(len(weight), dtype=torch.int64)
         self._bias = bias.detach().clone()
@@ -86,7 +87,7 @@ class Int8Attention(Attention):
         return self._heads(self._q(last)[: batch.num_texts], k, v, batch)
 
     def _heads(self, q: Tensor, k: Tensor, v: Tensor, batch: PackedBatch) -> Tensor:
-        dtype = torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+        dtype = torch.bfloat16 if bf16.is_native(q.device) else torch.float32
         q, k, v = (t.reshape(len(t), self.n_head, -1).to(dtype) for t in (q, k, v))
         return packed_attention(q, k, v, batch).flatten(1).float()
 

@@ -58,7 +58,7 @@ def test_a_model_of_few_positions_is_served(tmp_path: Path, n_positions: int) ->
     """Also where it is tried on short texts, for its speed."""
     config = GPT2Config(n_layer=2, n_head=4, n_embd=32, n_positions=n_positions)
     save_classifier(tmp_path, tiny_classifier_model(config=config), read_token="last")
-    assert Classifier.load(tmp_path, "cpu")._trial_seconds() > 0
+    assert Classifier.load(tmp_path, "cpu").trial_seconds() > 0
     reply = asyncio.run(post_raw(tmp_path, json.dumps({"texts": ["", "word " * 150]}).encode()))
     assert reply.status_code == 200
     assert [result["tokens"] for result in reply.json()["results"]] == [1, 8 * n_positions]

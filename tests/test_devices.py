@@ -69,7 +69,7 @@ def test_a_gpu_older_than_what_torch_is_built_for_is_not_used(
     assert ("the GPU is not used: Tesla V100" in caplog.text) == (expected == "cpu")
 
 
-@pytest.mark.parametrize("step", ["predict", "_trial_seconds"])
+@pytest.mark.parametrize("step", ["predict", "trial_seconds"])
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError, FileNotFoundError])
 def test_a_faster_format_that_cannot_be_computed_leaves_float32(
     step: str,

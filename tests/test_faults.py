@@ -80,7 +80,11 @@ def test_lists_leave_room_for_single_texts(save_tiny: Callable[..., Path]) -> No
     asyncio.run(scenario())
 
 
-def test_bodies_beyond_the_bytes_that_are_held_are_refused(save_tiny: Callable[..., Path]) -> None:
+def test_bodies_beyond_the_bytes_that_are_held_are_refused(
+    save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.bodies._MORE_MARKS", 10)  # so that bodies alone are what fills it
+
     async def scenario() -> None:
         # Room for two of the largest, of each of which 65,536 do not count.
         settings = make_settings(
@@ -169,6 +173,19 @@ def test_no_more_values_are_read_than_any_request_needs(
     reply = asyncio.run(scenario())
     assert reply.status_code == status
     assert status == 200 or "more than 100010 brackets" in reply.json()["detail"]
+
+
+def test_an_idle_service_has_room_for_any_body_that_is_allowed(
+    save_tiny: Callable[..., Path],
+) -> None:
+    async def scenario() -> int:
+        app = create_app(make_settings(save_tiny(), max_pending_bytes=1024, max_body_bytes=200_000))
+        async with running(app) as client:
+            replace_model(app, FakeModel())
+            return (await client.post("/classify", content=body)).status_code
+
+    body = '{"texts": ["a"], "x": [' + "{}," * 49_000 + "0]}"
+    assert asyncio.run(scenario()) == 200
 
 
 def test_deadlines_are_kept_whatever_the_model_does(save_tiny: Callable[..., Path]) -> None:

@@ -66,8 +66,8 @@ def test_merged_lora_gives_the_logits_of_unmerged_lora() -> None:
     assert not model.score.weight.equal(before)
 
 
-def test_lora_starts_at_the_base_and_trains_only_its_factors() -> None:
-    model = tiny_classifier_model()
+def test_lora_starts_at_the_base_and_trains_its_factors_and_the_head() -> None:
+    model = tiny_classifier_model(head_bias=True)
     batch = pack([[1, 2, 3], [4, 5]])
     with torch.no_grad():
         before = model(batch)
@@ -76,6 +76,7 @@ def test_lora_starts_at_the_base_and_trains_only_its_factors() -> None:
         torch.testing.assert_close(model(batch), before)
     model(batch).sum().backward()
     trained = {name for name, p in model.named_parameters() if p.grad is not None}
-    assert all(name.endswith((".A", ".B")) for name in trained)
+    whole = {name for name in trained if not name.endswith((".A", ".B"))}
+    assert whole == {"score.base.weight", "score.base.bias"}
     # two factors for each of four layers in two blocks, and the head's
-    assert len(trained) == 2 * (4 * 2 + 1)
+    assert len(trained - whole) == 2 * (4 * 2 + 1)

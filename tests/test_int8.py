@@ -78,7 +78,7 @@ def test_the_fastest_format_is_one_that_keeps_the_golden_answers(
     save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times = {torch.float32: 1.0, torch.bfloat16: 1.0, torch.int8: 0.1}
-    monkeypatch.setattr(Classifier, "_trial_seconds", lambda self: times[self.dtype])
+    monkeypatch.setattr(Classifier, "trial_seconds", lambda self: times[self.dtype])
     folder = save_tiny()
     assert Classifier.load(folder, "cpu", "auto").dtype == torch.int8
     times[torch.int8] = 0.95

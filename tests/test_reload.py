@@ -31,13 +31,13 @@ def test_what_loading_held_of_a_gpu_is_given_back(
     """Torch keeps it for itself, and other workers may compute on the same."""
     alive: list[list[torch.dtype]] = []
     made: weakref.WeakSet[Classifier] = weakref.WeakSet()
-    pick = Classifier._trial_seconds
+    pick = Classifier.trial_seconds
 
     def bfloat16_is_faster(self: Classifier) -> float:
         made.add(self)
         return pick(self) if self.dtype == torch.bfloat16 else 1e6
 
-    monkeypatch.setattr(Classifier, "_trial_seconds", bfloat16_is_faster)
+    monkeypatch.setattr(Classifier, "trial_seconds", bfloat16_is_faster)
     monkeypatch.setattr(classifier, "_faster_formats", lambda device: ["bfloat16"])
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: alive.append([m.dtype for m in made]))
 

@@ -4,7 +4,7 @@ And what an earlier run wrote there, read again: its recipe, and what it has lea
 """
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -205,7 +205,8 @@ def check_data(run: dict[str, Any], name: str, config: TrainConfig, sha256: dict
     """
     known = run.get("data_sha256") or {}
     given = _split_data(config, sha256)
-    if set(given.values()) != {known[file] for file in set(known) - _learnt_whole(run)}:
+    whole = _learnt_whole(run.get("recipe") or {})
+    if set(given.values()) != {known[file] for file in set(known) - whole}:
         raise other_data(name, known, given)
 
 
@@ -225,7 +226,7 @@ def check_split(
     given = _split_data(config, sha256)
     if not set(given.values()) & set(known.values()):
         return
-    whole = {known[file] for file in _learnt_whole(run) & set(known)}
+    whole = {known[file] for file in _learnt_whole(recipe) & set(known)}
     if learnt := [file for file, digest in given.items() if digest in whole]:
         raise CorpusError(f"{name} was trained on all of {learnt[0]}: no part of it can test that.")
     for key in SPLIT_KEYS:
@@ -257,16 +258,15 @@ def check_foreign(run: dict[str, Any], name: str, sources: Iterable[Source]) -> 
             )
 
 
-def _learnt_whole(run: dict[str, Any]) -> set[str]:
-    """Names of files that a run learnt from without splitting them."""
-    recipe = run.get("recipe") or {}
+def _learnt_whole(recipe: Mapping[str, Any]) -> set[str]:
+    """Names of files that a run of this recipe learns from without splitting them."""
     paths = [*recipe.get("training_only", ()), *recipe.get("replay", ())]
     return {Path(path).name for path in paths}
 
 
 def _split_data(config: TrainConfig, sha256: dict[str, str]) -> dict[str, str]:
     """Of the files that were read, those that are split."""
-    training_only = _training_only_names(config)
+    training_only = _learnt_whole(config.model_dump())
     return {name: digest for name, digest in sha256.items() if name not in training_only}
 
 
@@ -277,10 +277,6 @@ def other_data(name: str, known: dict[str, str], given: dict[str, str]) -> Corpu
         for files in (known, given)
     )
     return CorpusError(f"{name} was made from {made_from or 'nothing known'}; given: {came}.")
-
-
-def _training_only_names(config: TrainConfig) -> set[str]:
-    return {Path(path).name for path in (*config.training_only, *config.replay)}
 
 
 def write_model_card(
@@ -361,7 +357,7 @@ def _reading(config: TrainConfig, has_table: bool) -> str:
 
 
 def _data_list(config: TrainConfig, record: RunRecord) -> str:
-    training_only = _training_only_names(config)
+    training_only = _learnt_whole(config.model_dump())
     is_in_parts = config.replay_parts > 1
     in_parts = {Path(path).name for path in config.replay} if is_in_parts else set()
     one_part = f"one of {config.replay_parts} parts, chosen by the seed, of "

@@ -16,6 +16,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+from model.folders import new_file
 from model.gpt2 import LABELS
 from model.mail import message_to_text
 from training.config import TrainConfig, TrainingError
@@ -350,7 +351,8 @@ def read_text(path: Path) -> str:
 def sha256_of(path: Path) -> str:
     """Hex digest of a file, or over the names and digests of all files in a folder."""
     if not path.is_dir():
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     files = sorted(file for file in path.rglob("*") if file.is_file())
     lines = (f"{sha256_of(file)}  {file.relative_to(path).as_posix()}\n" for file in files)
     # A name that is not UTF-8 counts with its own bytes.
@@ -359,10 +361,8 @@ def sha256_of(path: Path) -> str:
 
 def _example(label: str, text: str, path: Path, number: int) -> Example:
     if label not in LABELS or not text:
-        raise CorpusError(
-            f"{path}, line {number}: expected ham or spam, a TAB and a text; "
-            f"this line starts with {label[:20]!r}."
-        )
+        form = f"ham or spam, a TAB and a text; this line starts with {label[:20]!r}"
+        raise CorpusError(f"{path}, line {number}: expected {form}.")
     return Example(text, LABELS.index(label), "sms")
 
 
@@ -379,9 +379,8 @@ def _download(path: Path, urls: Sequence[str], sha256: str) -> None:
             continue
         _check_sha256(content, sha256, url)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_bytes(content)
-        partial.rename(path)
+        with new_file(path) as partial:
+            partial.write_bytes(content)
         return
     raise CorpusError(
         "the SMS Spam Collection could not be downloaded "

@@ -56,7 +56,7 @@ class Batch:
 
 
 def join(batches: Sequence[Batch]) -> Batch:
-    """The texts of several batches, which are all of one kind, as one."""
+    """The texts of several batches, which are all of one kind, as one; without ``log_odds``."""
     if len(batches) == 1:
         return batches[0]
     hidden = [batch.hidden for batch in batches if batch.hidden is not None]

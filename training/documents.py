@@ -32,6 +32,11 @@ class TextSplit:
     train: list[Window]
     held_back: dict[str, list[Window]]
 
+    @property
+    def every_held_back(self) -> list[Window]:
+        """Those of all sources."""
+        return list(itertools.chain(*self.held_back.values()))
+
     @cached_property
     def sha256(self) -> str:
         """Of all windows in their order, which the order of learning hangs on, too."""

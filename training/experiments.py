@@ -57,7 +57,7 @@ ROWS = (
     Row(9, "1558M, all layers", (100.00, 98.66, 98.67, 8.12), "-xl", {"trained": "all"}),
     Row(
         10,
-        "random weights, all layers",
+        "random weights as GPT-2's are drawn, all layers",
         (100.00, 96.64, 93.67, 0.69),
         changes={"random_weights": True, "trained": "all"},
     ),
@@ -155,7 +155,7 @@ def as_table(rows: Sequence[Row], results: Results, base: str, epochs: int | Non
             f"| {row.number} | {row.about} | {first['parameters']:,} "
             f"| {first['trained_parameters']:,} | {' | '.join(accuracies)} | {row.book[2]:.2f} "
             f"| {minutes:.2f} | {row.book[3]:.2f} | {rate:.0f} | {memory:.0f} | {len(runs)} "
-            f"| {first['device']} |"
+            f"| {', '.join(dict.fromkeys(run['device'] for run in runs))} |"
         )
     return "\n".join(lines)
 

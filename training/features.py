@@ -25,6 +25,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
+from model.folders import new_file
 from model.packing import PackedBatch, pack
 from model.published import write_tensors
 from training.command import add_sources, check_new, exit_code
@@ -205,9 +206,8 @@ def save_lessons(
         "tokens": torch.tensor([token for tokens in read for token in tokens], dtype=torch.int32),
         "lengths": torch.tensor([len(tokens) for tokens in read]),
     }
-    partial = path.with_name(f".{path.name}.partial")
-    write_tensors(tensors, partial)
-    partial.rename(path)
+    with new_file(path) as partial:
+        write_tensors(tensors, partial)
 
 
 def _digest(window: Window) -> bytes:
@@ -244,8 +244,8 @@ def _run(options: argparse.Namespace) -> int:
 
 def every_window(texts: TextSplit) -> list[Window]:
     """What is learnt from, then what is held back, each once."""
-    held_back = (window for source in texts.held_back.values() for window in source)
-    return [list(window) for window in dict.fromkeys(map(tuple, (*texts.train, *held_back)))]
+    windows = map(tuple, (*texts.train, *texts.every_held_back))
+    return [list(window) for window in dict.fromkeys(windows)]
 
 
 def look(

@@ -25,7 +25,7 @@ def freeze(model: GPT2ForSequenceClassification, config: TrainConfig) -> int:
         "last_block": [model.score, backbone.ln_f, *backbone.h[-1:]],
         "last_two_blocks": [model.score, backbone.ln_f, *backbone.h[-2:]],
         "all": [model],
-        "lora": [],
+        "lora": [model.score],  # its own weights, too: they are as drawn
     }
     model.requires_grad_(False)
     for part in parts[config.trained]:

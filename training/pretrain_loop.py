@@ -216,7 +216,7 @@ class Pretrainer:
         """Share of the variance of what the teacher saw in all held-back windows left unlearnt."""
         if not self.pupil:
             return None
-        every = [window for source in self.texts.held_back.values() for window in source]
+        every = self.texts.every_held_back
         total, count = 0.0, 0
         for part in batches(every, self.config.batch_tokens, seed=None):
             with autocast(self.config.precision, self.device):
@@ -348,7 +348,7 @@ class Pretrainer:
 
     def spread_held_back(self) -> Iterator[Window]:
         """Some windows of every source, ``eval_tokens`` together, always the same."""
-        every = [window for source in self.texts.held_back.values() for window in source]
+        every = self.texts.every_held_back
         left = self.config.eval_tokens
         for number in np.random.default_rng(self.config.seed).permutation(len(every)).tolist():
             yield every[number]
@@ -382,9 +382,11 @@ def saved_steps(folder: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def _ctrl_c() -> Iterator[Event]:
-    """An event that Ctrl-C sets, so that no step is cut in half."""
+    """An event that Ctrl-C sets, so that no step is cut in half; where it is ignored, none does."""
     stopped = Event()
-    before = signal.signal(signal.SIGINT, lambda *_: stopped.set())
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda *_: stopped.set())
     try:
         yield stopped
     finally:

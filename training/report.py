@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 
 from model.checkpoint import CheckpointError, load_classifier
 from model.classifier import pick_device
+from model.folders import new_file
 from model.gpt2 import LABELS
 from model.hub import resolve
 from training.baselines import fit_baselines
@@ -228,10 +229,9 @@ def _run(options: argparse.Namespace) -> int:
     check_folder(out)
     run = load_run(folder, options.data, pick_device(options.device), options.feedback)
     page = render(run, show_texts=options.show_texts)
-    partial = out.with_name(f".{out.name}.partial")
-    # A lone surrogate has no place in UTF-8; the page shows a question mark.
-    partial.write_text(page, encoding="utf-8", errors="replace")
-    partial.replace(out)
+    with new_file(out) as partial:
+        # A lone surrogate has no place in UTF-8; the page shows a question mark.
+        partial.write_text(page, encoding="utf-8", errors="replace")
     print(f"written to {out}")
     return 0
 

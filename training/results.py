@@ -1,11 +1,10 @@
 """A file of finished runs, so that an interrupted table goes on where it stopped."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-from model.folders import write_json
+from model.folders import new_file, write_json
 from training.config import ConfigError, TrainConfig
 
 _KEYS = ("row", "recipe", "figures")
@@ -52,9 +51,8 @@ class Results:
         """Appends a run and writes the file beside itself, then renames it."""
         recipe = config.model_dump(mode="json")
         self._runs.append({"row": row, "recipe": recipe, "figures": figures})
-        partial = self.path.with_suffix(".partial")
-        write_json(partial, {"runs": self._runs})
-        os.replace(partial, self.path)
+        with new_file(self.path) as partial:
+            write_json(partial, {"runs": self._runs})
 
 
 def _without_seed(recipe: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from model import bf16
 from model.tokenizer import ENDOFTEXT, byte_spelling, token_bytes
 from training.config import TrainingError
 from training.documents import Window
@@ -98,7 +99,7 @@ def token_states(windows: Sequence[Window]) -> Iterator[tuple[int, TokenStates]]
     # Of the language model, as the file names the tensors; AutoModel would find none of them.
     model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=_FILE).model.eval()
     model.layers = model.layers[: max(_LAYERS) + 1]  # the last one's states would be normalized
-    if torch.cpu._is_avx512_bf16_supported():
+    if bf16.is_native(torch.device("cpu")):
         model = model.bfloat16()
     texts = [_Aligned.of(window, tokenizer) for window in windows]
     for batch in _batches([len(text.tokens) for text in texts]):
