@@ -28,6 +28,78 @@ def test_no_script_runs_what_names_the_path_of_the_environment() -> None:
         assert set(run) <= {"python"}, script.name
 
 
+def make_data(folder: Path) -> None:
+    (folder / "spamassassin").mkdir(parents=True)
+    for name in ("SMSSpamCollection", "youtube-spam.jsonl.gz"):
+        (folder / name).touch()
+
+
+def test_a_build_of_data_that_is_not_whole_says_what_is_missing(tmp_path: Path) -> None:
+    make_data(tmp_path / "data")
+    (tmp_path / "data" / "youtube-spam.jsonl.gz").unlink()
+    done = subprocess.run(
+        [SCRIPTS / "build-starter", "data", "out"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"build-starter: {tmp_path}/data holds no youtube-spam.jsonl.gz ")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("pip_fails", [False, True])
+def test_going_back_to_older_packages_installs_them(pip_fails: bool, tmp_path: Path) -> None:
+    """Whatever was installed between, for another use or by half."""
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    setup = shutil.copy(SCRIPTS / "setup", tmp_path / "scripts")
+    python = tmp_path / ".venv" / "bin" / "python"
+    (tmp_path / "pyproject.toml").touch()
+
+    def run(extra: str, constraints: str, code: int = 0) -> bool:
+        (tmp_path / "constraints.txt").write_text(constraints)
+        python.write_text(
+            f"#!/bin/sh\ncase $* in *install*) touch installed; exit {code};; esac\nexit 0\n"
+        )
+        python.chmod(0o755)
+        (tmp_path / "installed").unlink(missing_ok=True)
+        done = subprocess.run([setup, extra], capture_output=True, text=True)
+        assert done.returncode == code, done.stderr
+        return (tmp_path / "installed").exists()
+
+    assert run("dev", "old")
+    assert not run("serve", "old")
+    assert run("serve", "new", code=2 if pip_fails else 0)
+    assert run("serve", "old")
+    assert not run("serve", "old")
+
+
+def test_an_environment_without_pip_keeps_what_is_in_it(tmp_path: Path) -> None:
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    setup = shutil.copy(SCRIPTS / "setup", tmp_path / "scripts")
+    for name in ("pyproject.toml", "constraints.txt", ".venv/torch"):
+        (tmp_path / name).touch()
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.write_text(
+        "#!/bin/sh\ncase $* in *ensurepip*) touch pip;; *'pip --version'*) test -e pip;; esac\n"
+    )
+    python.chmod(0o755)
+    done = subprocess.run([setup, "serve"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / ".venv" / "torch").exists()
+
+
+def test_scripts_find_their_checkout_whatever_cdpath_says(tmp_path: Path) -> None:
+    (tmp_path / "scripts").mkdir()
+    done = subprocess.run(
+        ["scripts/setup"],
+        cwd=SCRIPTS.parent,
+        env=os.environ | {"CDPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+
+
 @pytest.mark.parametrize("code", [0, 3])
 def test_a_build_that_was_stopped_goes_on_and_one_that_fails_says_where(
     code: int, tmp_path: Path
@@ -44,6 +116,7 @@ def test_a_build_that_was_stopped_goes_on_and_one_that_fails_says_where(
         (checkout / name).write_text(program)
         (checkout / name).chmod(0o755)
     script = shutil.copy(SCRIPTS / "build-starter", checkout / "scripts")
+    make_data(elsewhere / "my data")
     (elsewhere / "out" / "language.unfinished" / "step-0000350").mkdir(parents=True)
     process = subprocess.Popen(
         [script, "my data", "out"],
@@ -84,6 +157,7 @@ def test_ctrl_c_ends_what_runs_in_the_background_too(command: list[str], tmp_pat
         (tmp_path / name).write_text(f"#!/bin/sh\n{'' if name == 'scripts/setup' else program}")
         (tmp_path / name).chmod(0o755)
     script = shutil.copy(SCRIPTS / command[0], tmp_path / "scripts")
+    make_data(tmp_path / "data")
     # A group of its own, as a terminal makes one for what it runs; where the tests run in the
     # background, they ignore SIGINT, and so would this.
     process = subprocess.Popen(
