@@ -9,7 +9,7 @@ import signal
 import sys
 
 from app import take_ctrl_c
-from app.access import KeysError
+from app.access import AccessKeys, KeysError
 from app.logs import configure_logs
 from app.settings import SettingsError, read_settings, unread_variables
 from app.workers import STARTUP_FAILED, Workers, inherited_socket, listen
@@ -29,6 +29,7 @@ def main() -> int:
                 "no setting reads these variables", extra={"variables": unread}
             )
         if settings.workers > 1 and listener is None:
+            AccessKeys(settings.api_keys_file)  # else each worker would say what is wrong with them
             return Workers(settings, sys.argv[1:]).run()
         # Not before: torch is large, and whoever only starts others does without.
         from app.server import Server

@@ -24,7 +24,7 @@ from app.page import PATHS as PAGE_PATHS
 from app.problems import SCOPE_KEY, problem_response, service_problem
 
 PROBES = ("/livez", "/readyz", "/health")
-"""Open without a key, neither counted nor logged."""
+"""Open without a key."""
 
 _DOCS = ("/docs", "/openapi.json", "/static-offline-docs/")
 """Open without a key: a browser brings one only once the page has asked for it."""
@@ -91,7 +91,7 @@ class RequestContext:
             await self._answer(scope, receive, send_with_id, context)
         finally:
             self._body_budget.release(context.held_bytes)
-            if scope["path"] not in PROBES:
+            if not _is_beside(scope["path"], context):
                 self._finish(method, scope, context)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, context: Context) -> None:
@@ -140,6 +140,14 @@ class RequestContext:
                 "ms": round(1000 * seconds, 2),
             }
             _log.info("request", extra=fields)
+
+
+def _is_beside(path: str, context: Context) -> bool:
+    """Whether a request is neither counted nor logged: a quiet service would tell of little else
+    than probes, and of what went well with scrapes and pages."""
+    is_well = context.status < 400 and not context.outcome
+    is_page = path in ("/metrics", *PAGE_PATHS) or path.startswith(_DOCS)
+    return path in PROBES or (is_page and is_well)
 
 
 def _request_id(request: Request) -> str:

@@ -1,6 +1,7 @@
 """Raw messages in, verdicts out: POST /classify/message, and what the other front doors share."""
 
 import binascii
+import contextlib
 import time
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -12,7 +13,14 @@ from pydantic import BaseModel, Field
 
 from app.bodies import NOT_AS_ENCODED, NOT_INFLATED, BodyBudget, inflater_for, read_json
 from app.decision import Cutoffs, Decision, score_of
-from app.errors import AccessDenied, MalformedBody, UnknownEncoding
+from app.errors import (
+    AccessDenied,
+    DeadlineExpired,
+    MalformedBody,
+    QueueFull,
+    UnknownEncoding,
+    WouldExpire,
+)
 from app.problems import SCOPE_KEY
 from app.routes import CLASSIFY_ERRORS, TheService, TimeoutMs, ended_by_disconnect
 from app.schemas import Probabilities
@@ -76,7 +84,8 @@ class MessageResult(BaseModel):
     windows: Annotated[int, Field(ge=1, description="Passages that went through the model.")]
     truncated: Annotated[bool, Field(description="Whether something was left unread.")]
     explanation: Annotated[
-        Explanation | None, Field(description="With `explain=true`, of one message.")
+        Explanation | None,
+        Field(description="With `explain=true`, of one message, where there was room and time."),
     ] = None
 
     @classmethod
@@ -186,7 +195,9 @@ async def classify_message(
     if explain and len(results) == 1:
         timeout_seconds = timeout_ms / 1000 if timeout_ms else service.settings.timeout_seconds
         left = timeout_seconds - (time.monotonic() - begin)
-        results[0].explanation = await _explain(request, service, verdicts[0].mail, left)
+        # The verdict stands; for why there may be no room, or no time.
+        with contextlib.suppress(QueueFull, WouldExpire, DeadlineExpired):
+            results[0].explanation = await _explain(request, service, verdicts[0].mail, left)
     return MessageResponse(model=verdicts[0].model, results=results)
 
 

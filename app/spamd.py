@@ -232,7 +232,7 @@ def main() -> int:
     except ValidationError as error:
         problem = str(wrong_settings(error, "SPAMGATE_SPAMD_"))
     except (OSError, UnicodeError) as error:  # a host's name that cannot be one
-        problem = str(error)
+        problem = f"cannot listen on {settings.host}:{settings.port}: {error}"
     else:
         return 0
     _log(problem)

@@ -301,7 +301,7 @@ def pick_device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise DeviceError(
             f"device {name!r} is not there ({reason}). Use auto, cpu, or cuda on a machine with an "
-            "NVIDIA GPU, its driver and a CUDA build of torch."
+            "NVIDIA GPU, with a CUDA build of torch that its driver is new enough for."
         ) from error
     if device.type not in ("cpu", "cuda"):
         raise DeviceError(

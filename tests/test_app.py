@@ -210,7 +210,7 @@ def test_head_is_answered_as_get_is_and_logged_as_head(
 ) -> None:
     async def scenario() -> list[int]:
         async with serving(folder) as client:
-            replies = [await client.head(path) for path in ("/health", "/metrics", "/nowhere")]
+            replies = [await client.head(path) for path in ("/health", "/info", "/nowhere")]
             return [reply.status_code for reply in replies]
 
     folder = save_tiny()

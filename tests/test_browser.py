@@ -133,6 +133,9 @@ def test_a_message_is_checked_and_explained(
     assert "% spam" in page.inner_text("#decision")
     assert page.inner_text("#text").split() == f"<h1>Winner</h1> {SPAM}".split()
     assert page.locator("#text span").count() > 5
+    # For those who see no colours.
+    assert re.match(r"Most for spam: \S.* \(\d\.\d\).* Most for ham: ", page.inner_text("#words"))
+    assert page.locator("#status").is_hidden()
     # Nothing is wider than the screen.
     assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
     keep_screenshot(page, f"page-{name}")
@@ -169,6 +172,49 @@ def test_others_without_a_key_get_a_verdict_alone(browser: Any, address: str) ->
     assert "% spam" in page.inner_text("#decision")
     assert "or with an access key" in page.inner_text("#facts")
     assert not page.locator("#explained").is_visible()
+    page.close()
+
+
+def test_a_key_that_no_service_asked_for_costs_no_verdict(browser: Any, address: str) -> None:
+    page = browser.new_page(extra_http_headers={"X-Forwarded-For": "172.18.0.1"})
+    page.goto(f"{address}/")
+    page.fill("#message", SPAM)
+    page.get_by_text("Access key").click()
+    page.fill("#key", "abc")
+    page.get_by_role("button", name="Check").click()
+    page.locator("#result").wait_for()
+    assert "% spam" in page.inner_text("#decision")
+    page.close()
+
+
+def test_the_page_asks_for_the_key_that_the_service_wants(browser: Any, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("people secret\n", encoding="utf-8")
+    with served(api_keys_file=keys) as url:
+        page, _, _ = open_page(browser, f"{url}/", DESK)
+        page.fill("#message", SPAM)
+        page.get_by_role("button", name="Check").click()
+        page.locator("#problem").wait_for()
+        assert page.evaluate("document.activeElement.id") == "key"
+        page.keyboard.type("secret")
+        page.keyboard.press("Enter")
+        page.locator("#result").wait_for()
+        page.close()
+
+
+def test_a_file_that_has_changed_is_told_apart_from_a_service_that_is_away(
+    browser: Any, address: str, tmp_path: Path
+) -> None:
+    from playwright.sync_api import expect
+
+    eml = tmp_path / f"{'W' * 120}.eml"
+    eml.write_bytes(SPAM_MAIL)
+    page, _, _ = open_page(browser, f"{address}/", PHONE)
+    page.set_input_files("#file", eml)
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE[0]
+    eml.write_bytes(SPAM_MAIL * 2)
+    page.get_by_role("button", name="Check").click()
+    expect(page.locator("#problem")).to_have_text("The file cannot be read: open it again.")
     page.close()
 
 

@@ -114,12 +114,14 @@ def test_explaining_counts_as_the_callers_time(
 
     monkeypatch.setattr("app.service.fold_text", fold_slowly)
 
-    async def scenario(headers: dict[str, str], **settings: object) -> tuple[int, str]:
+    async def scenario(headers: dict[str, str], **settings: object) -> tuple[int, list[bool]]:
         async with serving(folder, **settings) as client:
             path = "/classify/message?explain=true"
             reply = await client.post(path, content=SPAM_MAIL, headers=headers)
-            return reply.status_code, reply.json().get("code", "")
+            return reply.status_code, ["explanation" in r for r in reply.json()["results"]]
 
     folder = save_tiny()
-    assert asyncio.run(scenario({"x-timeout-ms": "400"})) == (504, "deadline_expired")
-    assert asyncio.run(scenario({}, timeout_seconds=0.4)) == (504, "deadline_expired")
+    # The verdict is there in time, and stands.
+    assert asyncio.run(scenario({"x-timeout-ms": "400"})) == (200, [False])
+    assert asyncio.run(scenario({}, timeout_seconds=0.4)) == (200, [False])
+    assert asyncio.run(scenario({})) == (200, [True])

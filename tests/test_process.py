@@ -295,6 +295,7 @@ def test_a_second_signal_ends_at_once_but_not_one_that_a_worker_gets_twice(
         (["--host", "ä..b"], "cannot listen on ä..b:0: encoding of hostname failed"),
         (["--drain-seconds", "inf"], "drain_seconds is 'inf'"),
         (["--feedback-key", "k", "--feedback-file", "no/such/f"], "feedback_file is no/such/f"),
+        (["--workers", "2", "--api-keys-file", "no/such"], "file of access keys cannot be read"),
     ],
 )
 def test_a_service_that_cannot_start_says_why_and_returns_2(

@@ -1,5 +1,6 @@
 """Settings of the spamd protocol's listener."""
 
+import re
 import sys
 from typing import Any
 
@@ -45,6 +46,15 @@ def test_settings_come_from_flags(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_setting_with_which_no_verdict_can_come_is_refused(setting: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         SpamdSettings(**setting)
+
+
+def test_an_address_that_cannot_be_listened_on_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["app.spamd", "--host", "no-such-host.invalid"])
+    assert main() == 2
+    told = capsys.readouterr().err
+    assert re.fullmatch(r"spamgate: cannot listen on no-such-host\.invalid:\d+: [^\n]+\n", told)
 
 
 def test_wrong_settings_end_the_start_with_one_line_and_code_2(

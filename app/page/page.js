@@ -26,10 +26,22 @@ function fact(name, value) {
   byId("facts").append(term, detail);
 }
 
-function show(model, result) {
+// The words that moved the verdict most, for those who see no colours.
+function strongest(spans, sign) {
+  const found = spans.filter((span) => sign * span.log_odds > 0.1 && span.text.trim());
+  found.sort((one, other) => sign * (other.log_odds - one.log_odds));
+  const told = found.slice(0, 5).map((span) => `${span.text.trim()} (${span.log_odds.toFixed(1)})`);
+  return told.join(", ") || "nothing";
+}
+
+function show(model, result, mayExplain) {
   const spam = result.probabilities.spam;
   byId("decision").textContent = `${result.decision}: ${(100 * spam).toFixed(1)} % spam`;
-  byId("meter").value = spam;
+  const meter = byId("meter");
+  meter.value = spam;
+  // Green, yellow or red, as its cut-offs have decided.
+  meter.low = result.decision === "ham" ? 1 : 0.001;
+  meter.high = result.decision === "spam" ? 0.001 : 1;
   byId("facts").replaceChildren();
   fact("Score", result.score.toFixed(2));
   fact("Read", `${result.parts.join(", ") || "the subject"}, ${result.charset}`);
@@ -41,9 +53,14 @@ function show(model, result) {
   const text = byId("text");
   text.replaceChildren();
   const explanation = result.explanation;
-  if (!explanation) fact("Why", "told on the service's own machine, or with an access key");
+  const why = mayExplain
+    ? "not told: the service is busy"
+    : "told on the service's own machine, or with an access key";
+  if (!explanation) fact("Why", why);
   byId("explained").hidden = !explanation;
   const spans = explanation ? explanation.spans : [];
+  byId("words").textContent =
+    `Most for spam: ${strongest(spans, 1)}. Most for ham: ${strongest(spans, -1)}.`;
   const largest = Math.max(0.5, ...spans.map((span) => Math.abs(span.log_odds)));
   for (const span of spans) {
     const mark = document.createElement("span");
@@ -51,6 +68,7 @@ function show(model, result) {
     mark.textContent = span.text;
     mark.title = `${span.log_odds > 0 ? "+" : ""}${span.log_odds.toFixed(2)} log-odds`;
     const color = span.log_odds > 0 ? "220 38 38" : "22 163 74";
+    if (Math.abs(span.log_odds) > 0.1) mark.className = span.log_odds > 0 ? "spam" : "ham";
     mark.style.backgroundColor = `rgb(${color} / ${strength.toFixed(2)})`;
     text.append(mark);
   }
@@ -69,17 +87,31 @@ async function check(event) {
   const key = byId("key").value;
   // Fetch takes a character for each byte, and the service the bytes for UTF-8.
   if (key) headers["X-API-Key"] = String.fromCharCode(...new TextEncoder().encode(key));
-  const request = { method: "POST", headers, body: file || message.value, signal };
+  let body;
+  try {
+    body = file ? await file.arrayBuffer() : message.value;
+  } catch {
+    if (!signal.aborted) problem("The file cannot be read: open it again.");
+    return;
+  }
+  const request = { method: "POST", headers, body, signal };
+  byId("status").hidden = false;
   try {
     let reply = await fetch("classify/message?explain=true", request);
-    // Without a key others than this machine get verdicts alone.
-    if (reply.status === 401 && !key) reply = await fetch("classify/message", request);
+    // Others than this machine get verdicts alone, unless the service knows their key.
+    const mayExplain = reply.status !== 401;
+    if (!mayExplain) reply = await fetch("classify/message", request);
     const answer = await reply.json();
-    if (reply.ok) show(answer.model, answer.results[0]);
+    if (reply.ok) show(answer.model, answer.results[0], mayExplain);
     else problem(answer.detail || answer.title);
+    if (reply.status === 401) {
+      byId("access").open = true;
+      byId("key").focus();
+    }
   } catch {
     if (!signal.aborted) problem("The service does not answer.");
   }
+  if (!signal.aborted) byId("status").hidden = true;
 }
 
 byId("form").addEventListener("submit", check);
