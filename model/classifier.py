@@ -1,10 +1,11 @@
 """The one door to the model: texts in, predictions out."""
 
+import copy
 import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -122,18 +123,24 @@ class Classifier:
         Args:
             source: folder or hub id.
             device: ``auto`` (CUDA where there is one, else the CPU) or torch's name of a device.
-            dtype: ``float32``, ``bfloat16``, ``int8`` (CPU), or ``auto``: as ``_load_fastest``.
+            dtype: ``float32``, ``bfloat16``, ``int8`` (CPU), or ``auto``: as ``_fastest``.
 
         Raises:
             CheckpointError: unusable files, golden messages that come out differently, or
                 verdicts that are not numbers.
             DeviceError: the device or number format is not there.
         """
-        if dtype == "auto":
-            return cls._load_fastest(source, device)
         chosen_device = pick_device(device)
+        if dtype == "auto":
+            return cls._fastest(load_classifier(source), chosen_device)
         chosen_dtype = pick_dtype(dtype, chosen_device)
-        classifier = cls(load_classifier(source), device=chosen_device, dtype=chosen_dtype)
+        return cls._proved(load_classifier(source), chosen_device, chosen_dtype)
+
+    @classmethod
+    def _proved(
+        cls, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype
+    ) -> "Classifier":
+        classifier = cls(checkpoint, device=device, dtype=dtype)
         if classifier.golden:
             classifier.check_golden()
         else:
@@ -141,17 +148,18 @@ class Classifier:
         return classifier
 
     @classmethod
-    def _load_fastest(cls, source: str | Path, device: str) -> "Classifier":
-        """Loads a checkpoint in the number format that is fastest here and gives its answers.
+    def _fastest(cls, checkpoint: Checkpoint, device: torch.device) -> "Classifier":
+        """A checkpoint in the number format that is fastest here and gives its answers.
 
         A short trial compares float32 with bfloat16, and int8 where a CPU has instructions for
         it. A faster one is taken only where it computes at all and ``check_golden`` passes; without
         golden messages there is nothing to tell that by, and float32 stays.
         """
-        best = cls.load(source, device, "float32")
-        for dtype in _faster_formats(best.device) if best.golden else ():
+        exact = best = cls._proved(checkpoint, device, torch.float32)
+        for dtype in _faster_formats(device) if best.golden else ():
             try:
-                rival = cls.load(source, str(best.device), dtype)
+                copied = replace(checkpoint, model=copy.deepcopy(exact._model))
+                rival = cls._proved(copied, device, pick_dtype(dtype, device))
                 seconds = rival.trial_seconds()
             # Rounding, but also a GPU without memory for both or a torch without the kernels:
             # whatever a rival lacks, float32 has been proved.
