@@ -298,9 +298,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     # The second where others have left no room for as much as a context.
     except (torch.OutOfMemoryError, torch.AcceleratorError) as error:
-        reason = str(error).partition("\n")[0].partition(". ")[0]
-        if "out of memory" not in reason:
+        if isinstance(error, torch.AcceleratorError) and "out of memory" not in str(error):
             raise
+        reason = str(error).partition("\n")[0].partition(". ")[0]
         print(f"app.bulk: {reason}. {_LESS_MEMORY}", file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt:

@@ -16,7 +16,9 @@ from app.decision import Cutoffs, Decision, score_of
 from app.errors import (
     AccessDenied,
     DeadlineExpired,
+    InferenceFailed,
     MalformedBody,
+    NotReady,
     QueueFull,
     UnknownEncoding,
     WouldExpire,
@@ -195,8 +197,10 @@ async def classify_message(
     if explain and len(results) == 1:
         timeout_seconds = timeout_ms / 1000 if timeout_ms else service.settings.timeout_seconds
         left = timeout_seconds - (time.monotonic() - begin)
-        # The verdict stands; for why there may be no room, or no time.
-        with contextlib.suppress(QueueFull, WouldExpire, DeadlineExpired):
+        # The verdict stands; for why there may be no room, no time, or no memory for so much.
+        with contextlib.suppress(
+            QueueFull, WouldExpire, DeadlineExpired, InferenceFailed, NotReady
+        ):
             results[0].explanation = await _explain(request, service, verdicts[0].mail, left)
     return MessageResponse(model=verdicts[0].model, results=results)
 

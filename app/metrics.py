@@ -31,7 +31,9 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._requests = self._counter("requests", "Requests, probes not counted", "outcome")
+        self._requests = self._counter(
+            "requests", "Requests, probes, scrapes and pages not counted", "outcome"
+        )
         self._texts = self._counter("texts", "Texts with a verdict", "label")
         self._truncated = self._counter("truncated_texts", "Texts whose end was not read")
         self._tokens = self._counter("tokens", "Tokens that went through the model")

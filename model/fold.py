@@ -162,11 +162,11 @@ def fold_text(text: str, *, typing: bool = True) -> str:
         folded = _SPELLED_OUT.sub(_put_together, folded)
         if _LETTERS_BETWEEN_MARKS.search(folded):
             folded = _MARKED_WORD.sub(_put_letters_together, folded)
-        folded = _read_typing(folded) if typing else folded
+        # Two blanks part words that are spelled out by one, so these are read before.
+        folded = tidy_blanks(_read_typing(folded)) if typing else folded
         if folded == spelled:
             break
-    # Last: two blanks part words that are spelled out by one.
-    return tidy_blanks(folded) if typing else folded
+    return folded
 
 
 def _read_typing(text: str) -> str:

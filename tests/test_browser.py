@@ -215,6 +215,7 @@ def test_a_file_that_has_changed_is_told_apart_from_a_service_that_is_away(
     eml.write_bytes(SPAM_MAIL * 2)
     page.get_by_role("button", name="Check").click()
     expect(page.locator("#problem")).to_have_text("The file cannot be read: open it again.")
+    assert page.locator("#status").is_hidden()
     page.close()
 
 

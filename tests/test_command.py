@@ -26,6 +26,14 @@ STORIES = {
         2,
         "training.x: CUDA out of memory. Lower batch_size (and",
     ),
+    torch.OutOfMemoryError("Allocation on device 0 would exceed. (out of memory)\nCurrently"): (
+        2,
+        "training.x: Allocation on device 0 would exceed. Lower batch_size (and",
+    ),
+    torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be reported"): (
+        2,
+        "training.x: CUDA error: out of memory. Lower batch_size (and",
+    ),
     KeyboardInterrupt(): (130, "\ntraining.x: interrupted.\n"),
 }
 

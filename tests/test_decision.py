@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from app.decision import Cutoffs, score_of
+from app.decision import Cutoffs, _shifted, score_of
 from app.main import create_app
 from model.checkpoint import CheckpointError
 from model.classifier import Classifier
@@ -169,3 +170,8 @@ def test_cutoffs_keep_their_shares_under_another_prior(save_tiny: Callable[..., 
     assert odds(info["spam_from"]) == pytest.approx(4 * odds(0.9))
     assert odds(info["ham_below"]) == pytest.approx(4 * odds(0.3))
     assert ask(folder, "/info")["spam_prior"] == 0.2
+
+
+@pytest.mark.parametrize("spam_prior", [1e-12, 1e-15, 1e-17])
+def test_a_cutoff_of_1_stays_1_whatever_the_share_of_spam(spam_prior: float) -> None:
+    assert _shifted(1.0, math.log(spam_prior)) == 1.0

@@ -130,6 +130,8 @@ from model.fold import fold_text
         ("win\tyour\tfree\tcash\there", "win your free cash here"),
         ("  Free \t cash\n\n\n\n\tnow \r\n\xa0 and&nbsp; &nbsp;here", "Free cash\n\nnow\nand here"),
         ("f r e e  c a s h", "free cash"),
+        ("f  r  e  e \t c  a  s  h", "freecash"),
+        ("don  '  t wait  !  now", "don't wait! now"),
         ("fr*e c#sh, W•RK pr%ze", "free cash, WORK prize"),
     ],
 )

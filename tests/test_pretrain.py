@@ -191,9 +191,11 @@ def test_loss_that_is_not_finite_ends_the_run(recipe: Path) -> None:
         trainer.run()
 
 
+@pytest.mark.parametrize("is_ignored", [False, True])
 def test_ctrl_c_stops_after_the_step_and_saves(
-    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    is_ignored: bool, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Unless it is ignored, as in what a script runs in the background."""
     trainer = Pretrainer(read_recipe(recipe, PretrainConfig), tiny_texts(), CPU)
     step: Callable[..., float] = trainer.step
 
@@ -203,8 +205,15 @@ def test_ctrl_c_stops_after_the_step_and_saves(
         return step(batch)
 
     monkeypatch.setattr(trainer, "step", interrupted_step)
-    assert not trainer.run(tmp_path)
-    assert [path.name for path in saved_steps(tmp_path)] == ["step-0000004"]
+    handler = signal.SIG_IGN if is_ignored else signal.default_int_handler
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        assert trainer.run(tmp_path) is is_ignored
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert trainer.steps_done == (25 if is_ignored else 4)
+    assert is_ignored or [path.name for path in saved_steps(tmp_path)] == ["step-0000004"]
 
 
 def test_run_writes_a_base_that_finetune_takes(

@@ -208,11 +208,14 @@ def test_any_failure_of_a_reload_keeps_the_model(
     async def scenario() -> None:
         async with serving(save_tiny(), admin_key="admin") as client:
             monkeypatch.setattr(service, "load_model", fail_to_load)
+            monkeypatch.setattr(service, "settle_objects", lambda: freed.append(True))
             refused = await client.post("/admin/reload", headers={"X-API-Key": "admin"})
             assert (refused.status_code, refused.json()["code"]) == (409, "reload_failed")
             assert (await client.get("/health")).status_code == 200
 
+    freed: list[bool] = []
     asyncio.run(scenario())
+    assert freed == [True]  # what it had loaded would stay in a GPU's memory
 
 
 def test_the_admin_door_is_shut_without_its_key(save_tiny: Callable[..., Path]) -> None:

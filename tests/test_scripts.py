@@ -70,6 +70,8 @@ def test_going_back_to_older_packages_installs_them(pip_fails: bool, tmp_path: P
     assert run("serve", "new", code=2 if pip_fails else 0)
     assert run("serve", "old")
     assert not run("serve", "old")
+    assert run("train", "old")
+    assert not run("serve", "old")  # for another use nothing of it was taken away
 
 
 def test_an_environment_without_pip_keeps_what_is_in_it(tmp_path: Path) -> None:

@@ -142,9 +142,9 @@ def exit_code(module: str, run: Callable[[], int]) -> int:
         message = str(error)
     # The second where others have left no room for as much as a context.
     except (torch.OutOfMemoryError, torch.AcceleratorError) as error:
-        reason = str(error).partition("\n")[0].partition(". ")[0]
-        if "out of memory" not in reason:
+        if isinstance(error, torch.AcceleratorError) and "out of memory" not in str(error):
             raise
+        reason = str(error).partition("\n")[0].partition(". ")[0]
         message = (
             f"{reason}. Lower batch_size (and raise accumulation_steps), or batch_tokens, in the "
             "recipe; end what else uses the GPU; or take --device cpu."

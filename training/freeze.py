@@ -13,8 +13,8 @@ def freeze(model: GPT2ForSequenceClassification, config: TrainConfig) -> int:
     Args:
         model: changed in place.
         config: ``trained`` is ``head`` (the new head alone), ``last_block`` or ``last_two_blocks``
-            (with the final LayerNorm and the head), ``all``, or ``lora`` (a low-rank update of
-            every linear layer, the head's too).
+            (with the final LayerNorm and the head), ``all``, or ``lora`` (the head, and a
+            low-rank update of every linear layer).
 
     Returns:
         The number of parameters that learn.

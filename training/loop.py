@@ -215,7 +215,8 @@ class Trainer:
                 if not self.snapshot.tensors:
                     raise
                 interrupted = True
-                self.bar.write("interrupted: evaluating once more, then keeping the best snapshot")
+                kept = self.config.snapshot
+                self.bar.write(f"interrupted: evaluating once more, keeping the {kept} snapshot")
                 # Epochs may have passed since the last one. Several processes stop at different
                 # batches, and would wait for each other.
                 if num_processes() == 1:

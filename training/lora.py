@@ -1,4 +1,4 @@
-"""LoRA: frozen linear layers with a trained low-rank update, merged before saving.
+"""LoRA: linear layers, frozen but for the head, with a low-rank update, merged before saving.
 
 Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021.
 """

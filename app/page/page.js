@@ -54,7 +54,7 @@ function show(model, result, mayExplain) {
   text.replaceChildren();
   const explanation = result.explanation;
   const why = mayExplain
-    ? "not told: the service is busy"
+    ? "not told: the service had no room or no time for it"
     : "told on the service's own machine, or with an access key";
   if (!explanation) fact("Why", why);
   byId("explained").hidden = !explanation;
@@ -87,15 +87,18 @@ async function check(event) {
   const key = byId("key").value;
   // Fetch takes a character for each byte, and the service the bytes for UTF-8.
   if (key) headers["X-API-Key"] = String.fromCharCode(...new TextEncoder().encode(key));
+  byId("status").hidden = false;
   let body;
   try {
     body = file ? await file.arrayBuffer() : message.value;
   } catch {
-    if (!signal.aborted) problem("The file cannot be read: open it again.");
+    if (signal.aborted) return;
+    byId("status").hidden = true;
+    problem("The file cannot be read: open it again.");
     return;
   }
+  if (signal.aborted) return;
   const request = { method: "POST", headers, body, signal };
-  byId("status").hidden = false;
   try {
     let reply = await fetch("classify/message?explain=true", request);
     // Others than this machine get verdicts alone, unless the service knows their key.
