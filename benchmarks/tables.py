@@ -56,7 +56,8 @@ def render() -> str:
         "",
         "\\* Mean and standard deviation of five runs of the third step, four of which make two "
         "thirds of the starter; all with the table of then, and judged before HTML's names of "
-        "characters were read (`benchmarks/results/starter_runs.json` has the command).",
+        "characters were read and blanks run together (`benchmarks/results/starter_runs.json` has "
+        "the command).",
         "",
         "Trained without the labels of one of the three, tested on it and on Enron-Spam; all "
         "systems had the 40,021 invented messages of `training/synthetic.jsonl`, `further.jsonl` "
@@ -143,8 +144,7 @@ def _robustness(robustness: dict[str, Any]) -> list[str]:
         "Verdicts of the starter on spam of the test part that are turned by what is done to it, "
         "and in brackets turned from spam to ham (others become spam), at 0.5 / at the cut-off for "
         f"spam, {robustness['cutoff']:.2f}; of the disguises the one that turns most, of good "
-        "words in front and behind the worse, of comments all 1,531 words of ham where 2,000 are "
-        "asked "
+        "words in front and behind the worse "
         f"(`{robustness['command']}`):",
         "",
         f"| done to it | {' | '.join(corpora)} |",
