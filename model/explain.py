@@ -1,7 +1,8 @@
 """Which words moved a verdict: each span of words left out in turn, all variants in one batch.
 
 Exact for the spans that it names: the influence of a span is the model's own log-odds of spam with
-it minus without it. No gradients, no second model.
+it minus without it, both read as a text of its own is: without its first word a sentence begins
+with the next, in capitals. No gradients, no second model.
 """
 
 import math
