@@ -111,7 +111,10 @@ def test_a_build_that_was_stopped_goes_on_and_one_that_fails_says_where(
     checkout, elsewhere = tmp_path / "check out", tmp_path / "else where"
     (checkout / "scripts").mkdir(parents=True)
     (checkout / ".venv" / "bin").mkdir(parents=True)
-    fails = f"case $* in *training.pretrain*language.toml*) exit {code};; esac"
+    # Not before the other has begun: a shell that has not yet forgotten its parent's traps loses
+    # the signal.
+    begun = "until grep -q training.features told; do sleep 0.02; done"
+    fails = f"case $* in *training.pretrain*language.toml*) {begun}; exit {code};; esac"
     lasts = "case $* in *training.features*) exec sleep 60;; esac" if code else ""
     program = f"#!/bin/sh\nprintf '%s|' \"$@\" >>told\necho >>told\n{lasts}\n{fails}\n"
     for name in ("scripts/setup", ".venv/bin/python"):
