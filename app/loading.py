@@ -37,7 +37,7 @@ def settle_objects() -> None:
 
     They would go through every object of torch and FastAPI once a second under load: a tenth of
     the time, in pieces of 0.1 s for which requests wait. Torch would keep what they held of a GPU's
-    memory, and the trial of number formats holds three times what the faster one needs: other
+    memory, and the trial of number formats holds four times what the faster one needs: other
     workers may want it.
     """
     gc.unfreeze()
