@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from app.main import create_app
 from app.model_thread import Predict
 from app.settings import Settings
+from tests.fake_model import FakeModel
 
 
 def make_settings(checkpoint: Path, **values: object) -> Settings:
@@ -49,3 +50,12 @@ def post(client: httpx.AsyncClient, *texts: str, timeout_ms: int | None = None):
     return asyncio.create_task(
         client.post("/classify", json={"texts": list(texts)}, headers=headers)
     )
+
+
+async def held(app: FastAPI, client: httpx.AsyncClient) -> tuple[FakeModel, asyncio.Task]:
+    """A model that is held by a first text."""
+    model = FakeModel(held=True)
+    replace_model(app, model)
+    first = post(client, "first")
+    await model.until_started()
+    return model, first

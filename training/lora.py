@@ -25,7 +25,7 @@ class LoRALinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """(out, in), the sum; gradients reach A and B through it."""
+        """(out, in), the sum; gradients reach what learns through it."""
         return self.base.weight + self.alpha * (self.A @ self.B).t()
 
     @property

@@ -216,9 +216,8 @@ class Pretrainer:
         """Share of the variance of what the teacher saw in all held-back windows left unlearnt."""
         if not self.pupil:
             return None
-        every = self.texts.every_held_back
         total, count = 0.0, 0
-        for part in batches(every, self.config.batch_tokens, seed=None):
+        for part in batches(self.texts.every_held_back, self.config.batch_tokens, seed=None):
             with autocast(self.config.precision, self.device):
                 hidden = self.model.transformer(self._tensors(part)[0])
                 loss = self.lessons_loss(hidden, part)
