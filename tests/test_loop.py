@@ -175,7 +175,9 @@ def test_accumulated_gradients_are_those_of_one_larger_batch(
     monkeypatch.setattr(Trainer, "step", lambda t: found.append(t.model.score.weight.grad.clone()))
     for batch_size, accumulation_steps in ((4, 2), (8, 1)):
         loader = make_loader(EXAMPLES[:8], batch_size)
-        config = TrainConfig(batch_size=batch_size, accumulation_steps=accumulation_steps)
+        config = TrainConfig(
+            batch_size=batch_size, accumulation_steps=accumulation_steps, precision="float32"
+        )
         Trainer(tiny_classifier_model(), loader, loader, config, CPU).run_epoch()
     torch.testing.assert_close(*found)
 
