@@ -53,6 +53,11 @@ def every_second_long_word(text: str, change: Callable[[str], str]) -> str:
     return " ".join(words)
 
 
+def split(word: str) -> str:
+    """A word with a blank in the middle."""
+    return f"{word[: len(word) // 2]} {word[len(word) // 2 :]}"
+
+
 # Undone by the decoder and by folding.
 FOLDED: dict[str, Callable[[str], str]] = {
     "zero-width spaces": lambda text: "\u200b".join(text),
@@ -63,11 +68,15 @@ FOLDED: dict[str, Callable[[str], str]] = {
     "mathematical letters": lambda text: text.translate(_BOLD),
     "Cyrillic lookalikes": lambda text: text.translate(_CYRILLIC),
     "wide blanks": lambda text: text.replace(" ", " \t\xa0  "),
+    "doubled letters": lambda text: "".join(c * 2 if c.isalpha() else c for c in text),
+    "quoted words": lambda text: " ".join(f'"{word}"' for word in text.split()),
 }
 # Undone in part, else left for the model to see through: honest texts hold such things, too.
 UNFOLDED: dict[str, Callable[[str], str]] = {
     "leet": lambda text: every_second_long_word(text, lambda word: word.translate(_LEET)),
     "spaced words": lambda text: every_second_long_word(text, " ".join),
+    "spaced letters": lambda text: " ".join(" ".join(word) for word in text.split()),
+    "split words": lambda text: every_second_long_word(text, split),
     "dotted words": lambda text: every_second_long_word(text, ".".join),
     "lower case": str.lower,
     "upper case": str.upper,

@@ -1,13 +1,15 @@
-"""Words that are broken all through a text, whole again: "cl*ick he|re", "c#sh", "cLiCk".
+"""Words that are broken all through a text, whole again: "cl*ick he|re", "c#sh", "cLiCk", "cli ck".
 
 Knows GPT-2's vocabulary, which is a list of the common English words. A word of that kind may be
-meant so; a text is read only if it has several, as many as half of all that could be one.
+meant so; a text is read only if it has several, as many as half of all that could be one, or, of
+those that a blank breaks, one in twelve.
 """
 
 import itertools
 import re
 
 from model.leet import vocabulary
+from model.segment import word_costs
 
 _FEWEST_WORDS = 3
 _MARK = r"(?:[^\w\s]|_)"
@@ -24,6 +26,14 @@ _CONTRACTION = re.compile(r"[A-Za-z]+['’`][A-Za-z]{1,2}")
 _MARKS_IN_PAIRS = {"-", "/", ".", "'", "’", "&", "--", "_", "..", "...", ",", ":", "–", "—"}
 _MOST_VOWELS = 3
 _VOWELS = "eaiou"  # the commonest first
+# Words in marks: '"win" "cash"'.
+_QUOTED = re.compile(r"""(?<!\S)(["'*_~])(\S+?)\1(?!\S)""")
+# Words with each letter twice: "ffrreeee".
+_DOUBLED = re.compile(r"(?<![A-Za-z])(?:([A-Za-z])\1)+(?![A-Za-z])", re.IGNORECASE)
+# Of so many pieces between blanks one, at least, is broken in two ("clic k he re"), and of so many
+# less where it is one alone.
+_PIECES_A_BREAK, _PIECES_LESS = 12, 4
+_OPENING, _CLOSING = "([\"'*", ")]\"'*.,:;!?"
 
 _LONG_WORD = re.compile(r"[A-Za-z]{4,}+")
 # People type "TaKe CaRE" now and then.
@@ -40,8 +50,41 @@ def without_breaks(text: str) -> str:
     'click here for free, m0ney'
     >>> without_breaks("cLiCK hERe mY FrIeNd aNd gEt tHeSe mOvIEs wITh mE")
     'click here my friend and get these movies with me'
+    >>> without_breaks("cli ck he re for ffrreeee"), without_breaks("FFRREEEE CCAASSHH NNOOWW")
+    ('click here for ffrreeee', 'FREE CASH NOW')
     """
-    return _without_marks(_in_one_case(text))
+    text = _in_one_case(_without_doubling(_without_quotes(text)))
+    return _without_marks(_without_blanks(text))
+
+
+def _without_quotes(text: str) -> str:
+    quoted = len(_QUOTED.findall(text))
+    return _QUOTED.sub(r"\2", text) if _are_many(quoted, len(text.split())) else text
+
+
+def _without_doubling(text: str) -> str:
+    words = set(_LONG_WORD.findall(text))
+    doubled = {word for word in words if _DOUBLED.fullmatch(word) and len(set(word.lower())) > 1}
+    return _DOUBLED.sub(lambda word: word[0][::2], text) if _is_habit(doubled, words) else text
+
+
+def _without_blanks(text: str) -> str:
+    pieces = text.split(" ")
+    whole: list[str] = []
+    broken = 0
+    for piece in pieces:
+        if whole and _are_a_word(whole[-1].lstrip(_OPENING), piece.rstrip(_CLOSING)):
+            whole[-1] += piece
+            broken += 1
+        else:
+            whole.append(piece)
+    return " ".join(whole) if len(pieces) <= _PIECES_A_BREAK * broken - _PIECES_LESS else text
+
+
+def _are_a_word(front: str, end: str) -> bool:
+    if not (front.isalpha() and end.isalpha()) or (front + end).lower() not in vocabulary():
+        return False
+    return not (front.lower() in word_costs() and end.lower() in word_costs())
 
 
 def _without_marks(text: str) -> str:
@@ -90,4 +133,8 @@ def _in_one_case(text: str) -> str:
 
 
 def _is_habit(found: dict[str, str] | set[str], words: set[str]) -> bool:
-    return len(found) >= _FEWEST_WORDS and 2 * len(found) >= len(words)
+    return _are_many(len(found), len(words))
+
+
+def _are_many(found: int, words: int) -> bool:
+    return found >= _FEWEST_WORDS and 2 * found >= words

@@ -18,6 +18,7 @@ from model.direction import as_shown
 from model.leet import read_leet, vocabulary
 from model.lines import tidy_blanks
 from model.sentences import as_typed
+from model.spelled import gather, put_together
 from model.tokenized import join_marks
 
 # Letters that NFKC keeps apart though they look like Latin ones, in mail that means to deceive.
@@ -70,29 +71,8 @@ _NARROW_BLANK = re.compile("[\u2005-\u200a\u202f\u205f\u2800]")
 _WORD = re.compile(r"\w+")
 _LATIN = re.compile(r"[A-Za-zİ]")  # of this, too, an ASCII letter is made
 _OTHER_LETTER = re.compile(r"[^\W\d_A-Za-z\u00c0-\u02af\u1d00-\u1dbf\ua720-\ua7ff]")
-# Letters and digits that one separator keeps apart: "f r e e", "f.r.e.e".
-_SPELLED_OUT = re.compile(
-    r"(?<![^\W_])[A-Za-z0-9](?:([ .\-_*/·•])[A-Za-z0-9])(?:\1[A-Za-z0-9])+(?![^\W_])"
-)
-# Four and more letters that any other mark or symbol keeps apart, and three and more in boxes:
-# "f|r|e|e", "f--r--e--e", "[f][r][e][e]"; "A|B|C|D" and "f(x,y,z,t)", too, which are no words.
-_MARKED_WORD = re.compile(
-    r"(?<![^\W_])[A-Za-z]([^\w\s<>?]{1,2})[A-Za-z](?![^\W_])(?:\1[A-Za-z](?![^\W_])){2,}+"
-    r"|(?<![^\W_])(?:[(\[{«][A-Za-z][)\]}»]){3,}+"
-)
-# Without one of these there is neither; that is told much sooner, by ASCII's classes sooner still.
-_LETTERS_BETWEEN_MARKS = re.compile(
-    r"[^\w\s<>?][A-Za-z][^\w\s<>?]{1,2}[A-Za-z][^\w\s<>?]", re.ASCII
-)
-# Five and more letters or digits that different marks keep apart: "V _ 1, c - o'd - 1 ' n".
-_SCATTERED_WORD = re.compile(
-    r"(?<![^\W_])[A-Za-z0-9](?: ?[.,;:!?*_'`^~|\"-]{1,2} ?[A-Za-z0-9](?![^\W_])){4,}+"
-)
-_LETTERS_AND_DIGITS = re.compile(r"[A-Za-z0-9]")
-_FEWEST_LETTERS = 3
+# So many words of lookalikes that spell English tell that a text is.
 _FEWEST_WORDS = 3
-# Marks that lists, abbreviations and initials have among them.
-_IN_LISTS = {".", ",", ".,", ";", ":"}
 # What programs that store texts for a page put in them: "&lt;", "&amp;#39;", "<br />". Some corpora
 # have it in one class alone, so it would tell who collected a text instead of what it says.
 # Tags are those of one text; what has more is a page, and a mail's are read by html.py.
@@ -109,15 +89,6 @@ _BOARD_TAG = re.compile(
 # What collectors of SMS put where they took a number out of ham; it hid one spam SMS of nine.
 _NUMBERS = {"<#>": "5", "<DECIMAL>": "2.5", "<TIME>": "5:30"}
 _TAKEN_OUT = re.compile("|".join(_NUMBERS))
-# Beside a digit, what makes three of them a price.
-_CURRENCY = re.compile(r"[$£€%]\d|\d[$£€%]")
-# "h t t p : / / a . b": marks are put together only where a link begins.
-_SPELLED_LINK = re.compile(r"(?<!\S)h t t p(?: s)? : / /(?: \S(?!\S))++", re.IGNORECASE)
-# Words of which every second character is one separator, whatever the others: "d.o.n.'.t". A
-# line may end among them.
-_SPELLED_WORD = re.compile(
-    r"(?<!\S)\S([.\-_*/·•])(?:\S|\n(?=\1))(?:\1(?:\S|\n(?=\1)))++(?=[,;:!?)]*+(?!\S))"
-)
 # What comes out may be spelled out once more: "w.w.w...s.i.t.e".
 _PASSES = 4
 # What some callers and corpora write before a mail's subject; it says nothing of the mail.
@@ -141,14 +112,12 @@ def fold_text(text: str, *, typing: bool = True) -> str:
 
     Words are only touched where they pose as Latin: words of mixed scripts, and words made wholly
     of lookalikes in a text that is mostly Latin. Russian stays Russian. Words spelled out letter by
-    letter are put together: four letters apart by blanks, three by a usual separator, and, where
-    they are like a word, four by any other mark and three in boxes; so are prices, numbers of five
-    digits or more and links. "Subject:" in front and colours of terminals are left out. Unless
-    ``typing`` is False, accents that disguise English are left out (``accents.py``), five letters
-    and more that different marks keep apart are put together, words with digits and signs for
-    letters are read (see ``leet.py``), and broken ones (``broken.py``), marks that stand apart put
-    where they belong (``tokenized.py``), HTML's names of characters are read, its tags and those of
-    message boards left out, tabs are blanks, several blanks and empty lines are one
+    letter are put together (``spelled.py``). "Subject:" in front and colours of terminals are left
+    out. Unless ``typing`` is False, accents that disguise English are left out (``accents.py``),
+    words that one blank keeps apart like their letters are told (``segment.py``), those with digits
+    and signs for letters are read (``leet.py``), and broken ones (``broken.py``), marks that stand
+    apart put where they belong (``tokenized.py``), HTML's names of characters are read, its tags
+    and those of message boards left out, tabs are blanks, several blanks and empty lines are one
     (``lines.py``), signs for a number that was taken out ("<#>") are a number, and a text in
     capitals or small letters throughout gets a capital at each sentence and name
     (``sentences.py``). Never raises.
@@ -157,11 +126,7 @@ def fold_text(text: str, *, typing: bool = True) -> str:
     folded = _fold_letters(text.replace("\r\n", "\n").replace("\r", "\n"))
     for _ in range(_PASSES):
         spelled, folded = folded, _FIELD_NAME.sub("", folded)
-        folded = _SPELLED_LINK.sub(lambda link: link[0].replace(" ", ""), folded)
-        folded = _SPELLED_WORD.sub(_put_word_together, folded)
-        folded = _SPELLED_OUT.sub(_put_together, folded)
-        if _LETTERS_BETWEEN_MARKS.search(folded):
-            folded = _MARKED_WORD.sub(_put_letters_together, folded)
+        folded = put_together(folded, typing=typing)
         # Two blanks part words that are spelled out by one, so these are read before.
         folded = tidy_blanks(_read_typing(folded)) if typing else folded
         if folded == spelled:
@@ -171,8 +136,7 @@ def fold_text(text: str, *, typing: bool = True) -> str:
 
 def _read_typing(text: str) -> str:
     text = without_disguising_accents(_read_escapes(text)).replace("\t", " ")
-    text = _SCATTERED_WORD.sub(_gather, text)
-    return as_typed(without_breaks(read_leet(join_marks(text))))
+    return as_typed(without_breaks(read_leet(join_marks(gather(text)))))
 
 
 def _read_escapes(text: str) -> str:
@@ -196,49 +160,6 @@ def _without_board_tags(text: str) -> str:
 
 def _name_to_character(name: re.Match[str]) -> str:
     return unescape(f"&{name[1]};") if name[1][0] == "#" else html5.get(f"{name[1]};", name[0])
-
-
-def _put_word_together(word: re.Match[str]) -> str:
-    characters = word[0][::2]
-    is_word = sum(map(str.isalpha, characters)) > 2 or _is_amount(characters)
-    return characters if is_word else word[0]
-
-
-def _put_together(run: re.Match[str]) -> str:
-    letters = run[0][::2]
-    # "a b c" may be words of one letter, "1.2.3.4" an address.
-    is_word = len(letters) > 3 if run[1] == " " else not letters.isdigit() or _is_amount(letters)
-    return letters if is_word else run[0]
-
-
-def _put_letters_together(word: re.Match[str]) -> str:
-    letters = "".join(filter(str.isalpha, word[0]))
-    return letters if _is_like_a_word(letters.lower()) else word[0]
-
-
-def _is_like_a_word(letters: str) -> bool:
-    """Whether they are a common word, or may be a rare one: no list, no formula, no code.
-
-    >>> [_is_like_a_word(letters) for letters in ("cash", "viagra", "abcde", "smtwtfs", "rnrn")]
-    [True, True, False, False, False]
-    """
-    vowels = sum(map("aeiou".count, letters))
-    is_varied = len(letters) > 4 and len(set(letters)) >= _FEWEST_LETTERS
-    is_rare_word = is_varied and 3 * vowels >= len(letters) and [*letters] != sorted(letters)
-    return is_rare_word or letters in vocabulary()
-
-
-def _gather(word: re.Match[str]) -> str:
-    characters = "".join(_LETTERS_AND_DIGITS.findall(word[0]))
-    marks = {mark.strip() for mark in _LETTERS_AND_DIGITS.split(word[0])[1:-1]}
-    is_disguise = len(marks) > 1 and not marks <= _IN_LISTS
-    is_word = is_disguise and sum(map(str.isalpha, characters)) >= _FEWEST_LETTERS
-    return characters if is_word else word[0]
-
-
-def _is_amount(characters: str) -> bool:
-    """Whether these can be a price or a telephone number, but neither an address nor a version."""
-    return sum(map(str.isdigit, characters)) > (2 if _CURRENCY.search(characters) else 4)
 
 
 def _fold_letters(text: str) -> str:

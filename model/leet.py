@@ -7,7 +7,7 @@ read as that word. Hardly any honest name, time, price or slang ("4get", "mp3", 
 import functools
 import re
 
-from model.tokenizer import encode, words
+from model.tokenizer import encode, word_ranks
 
 _LETTERS = str.maketrans("@4$5370891!", "aassetobgii")
 _WITH_L = _LETTERS | str.maketrans("1!", "ll")
@@ -134,4 +134,4 @@ def _num_tokens(word: str) -> int:
 @functools.cache
 def vocabulary() -> frozenset[str]:
     """Common English words in small letters."""
-    return words(4) | _SHORT_WORDS
+    return _SHORT_WORDS.union(word_ranks(4))

@@ -93,18 +93,20 @@ def token_bytes(token_id: int) -> bytes:
     return _encoding().decode_single_token_bytes(token_id)
 
 
-def words(min_letters: int) -> frozenset[str]:
-    """The vocabulary's tokens that are a blank and ASCII letters, in lower case without the blank.
+def word_ranks(min_letters: int) -> dict[str, int]:
+    """Words that are tokens with a blank before them, in lower case, with their lowest rank.
+
+    Ranks are about in the order of how common a token is.
 
     Args:
-        min_letters: shorter ones are left out.
+        min_letters: of ASCII; shorter words are left out.
     """
-    found = (token[1:].decode("latin-1") for token in _ranks() if token.startswith(b" "))
-    return frozenset(
-        word.lower()
-        for word in found
-        if len(word) >= min_letters and word.isascii() and word.isalpha()
-    )
+    found: dict[str, int] = {}
+    for token, rank in _ranks().items():  # by rank
+        word = token[1:].decode("latin-1")
+        if token[:1] == b" " and len(word) >= min_letters and word.isascii() and word.isalpha():
+            found.setdefault(word.lower(), rank)
+    return found
 
 
 @functools.cache

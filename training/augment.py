@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from model.fold import fold_text
-from model.tokenizer import decode, encode, words
+from model.tokenizer import decode, encode, word_ranks
 from training.bag_of_words import PLACES, BagOfWords
 from training.config import TrainConfig
 from training.corpora import Example
@@ -37,7 +37,7 @@ _FROM_THE_START = 0.5
 _FEWEST_GOOD_TOKENS = 8
 _NEWLINE = encode("\n", 1)[0]
 # Words that spammers draw from a dictionary, where filters count words, and what follows a word.
-_DICTIONARY = tuple(sorted(words(3)))
+_DICTIONARY = tuple(sorted(word_ranks(3)))
 _AFTER_A_WORD = (" ",) * 24 + (", ", ", ", ". ", ". ", "? ", "\n", "\n", "")
 # Of texts with such words, how often no more than a subject is left, and of how many tokens.
 _SUBJECT_ALONE = 0.5

@@ -1,0 +1,153 @@
+"""Words spelled out letter by letter, put together: "f r e e", "f.r.e.e", "[f][r][e][e]".
+
+Where blanks part words and letters alike ("c a l l n o w"), ``segment.py`` tells the words.
+"""
+
+import re
+
+from model.leet import vocabulary
+from model.segment import segment, word_costs
+
+# Letters and digits that one separator keeps apart: "f r e e", "f.r.e.e".
+_SPELLED_OUT = re.compile(
+    r"(?<![^\W_])[A-Za-z0-9](?:([ .\-_*/·•])[A-Za-z0-9])(?:\1[A-Za-z0-9])+(?![^\W_])"
+)
+# Four and more letters that any other mark or symbol keeps apart, and three and more in boxes:
+# "f|r|e|e", "f--r--e--e", "[f][r][e][e]"; "A|B|C|D" and "f(x,y,z,t)", too, which are no words.
+_MARKED_WORD = re.compile(
+    r"(?<![^\W_])[A-Za-z]([^\w\s<>?]{1,2})[A-Za-z](?![^\W_])(?:\1[A-Za-z](?![^\W_])){2,}+"
+    r"|(?<![^\W_])(?:[(\[{«][A-Za-z][)\]}»]){3,}+"
+)
+# Without one of these there is neither; that is told much sooner, by ASCII's classes sooner still.
+_LETTERS_BETWEEN_MARKS = re.compile(
+    r"[^\w\s<>?][A-Za-z][^\w\s<>?]{1,2}[A-Za-z][^\w\s<>?]", re.ASCII
+)
+# Five and more letters or digits that different marks keep apart: "V _ 1, c - o'd - 1 ' n".
+_SCATTERED_WORD = re.compile(
+    r"(?<![^\W_])[A-Za-z0-9](?: ?[.,;:!?*_'`^~|\"-]{1,2} ?[A-Za-z0-9](?![^\W_])){4,}+"
+)
+_LETTERS_AND_DIGITS = re.compile(r"[A-Za-z0-9]")
+_FEWEST_LETTERS = 3
+# Marks that lists, abbreviations and initials have among them.
+_IN_LISTS = {".", ",", ".,", ";", ":"}
+# Beside a digit, what makes three of them a price.
+_CURRENCY = re.compile(r"[$£€%]\d|\d[$£€%]")
+# "h t t p : / / a . b": marks are put together only where a link begins.
+_SPELLED_LINK = re.compile(r"(?<!\S)h t t p(?: s)? : / /(?: \S(?!\S))++", re.IGNORECASE)
+# Words of which every second character is one separator, whatever the others: "d.o.n.'.t". A
+# line may end among them.
+_SPELLED_WORD = re.compile(
+    r"(?<!\S)\S([.\-_*/·•])(?:\S|\n(?=\1))(?:\1(?:\S|\n(?=\1)))++(?=[,;:!?)]*+(?!\S))"
+)
+# Letters and digits that one blank keeps apart, and marks among them that belong to words, prices,
+# contractions and addresses.
+_LETTER = r"[A-Za-z0-9](?![^\W_])"
+_DIGIT = r"\d(?![^\W_])"
+_BLANK_RUN = re.compile(
+    rf"(?<![^\W_])(?<![^\W_]['’])(?:{_LETTER}|[£$€](?= {_DIGIT}))"
+    rf"(?: (?:{_LETTER}|[£$€](?= {_DIGIT})|(?<=\d )[.,](?= {_DIGIT})|[-/&@_'’](?= {_LETTER})))++"
+)
+# Of these, what is no word; the last two go with the word before, and the last with the next, too.
+_NO_WORD = re.compile(r"([£$€]\d[\d.,]*|\d[\d.,]{2,}|['’](?:[stmd]|re|ve|ll)|[-/&@_'’])", re.I)
+_BEFORE_MARK = re.compile(r" (?=[-/&@_'’])|(?<=[-/&@_]) ")
+
+
+def put_together(text: str, *, typing: bool) -> str:
+    """The text with such words whole; ``typing`` as for ``fold_text``.
+
+    Four letters apart by blanks, three by a usual separator, and, where they are like a word, four
+    by any other mark and three in boxes; so are prices, numbers of five digits or more and links.
+    With ``typing``, and where a longer word is spelled out by blanks, shorter ones are read, too.
+
+    >>> put_together("C a l l n o w for a f r e e prize, v.i.s.a", typing=True)
+    'Call now for a free prize, visa'
+    """
+    text = _SPELLED_LINK.sub(lambda link: link[0].replace(" ", ""), text)
+    text = _SPELLED_WORD.sub(_put_word_together, text)
+    if typing:
+        text = _read_blank_runs(text)
+    text = _SPELLED_OUT.sub(_put_letters, text)
+    if _LETTERS_BETWEEN_MARKS.search(text):
+        text = _MARKED_WORD.sub(_put_marked_together, text)
+    return text
+
+
+def gather(text: str) -> str:
+    """The text with words whole whose letters different marks keep apart."""
+    return _SCATTERED_WORD.sub(_gather, text)
+
+
+def _read_blank_runs(text: str) -> str:
+    runs = {run: _read_run(run) for run in _BLANK_RUN.findall(text)}
+    if any(map(_is_spelled_out, runs.values())):
+        text = _BLANK_RUN.sub(lambda run: _join(run[0], runs[run[0]]), text)
+    return text
+
+
+def _read_run(run: str) -> list[str]:
+    words: list[str] = []
+    for n, piece in enumerate(_NO_WORD.split(run.replace(" ", ""))):
+        words += [piece] if n % 2 else segment(piece)
+    return words
+
+
+def _is_spelled_out(words: list[str]) -> bool:
+    return _is_long(words) and any(_is_known(word) and len(word) > 2 for word in words)
+
+
+def _is_long(words: list[str]) -> bool:
+    return sum(map(len, words)) > 3
+
+
+def _is_known(word: str) -> bool:
+    return word.lower() in word_costs()
+
+
+def _join(run: str, words: list[str]) -> str:
+    # "a b c" may be words of one letter.
+    if _is_long(words) or all(_is_known(word) or _NO_WORD.fullmatch(word) for word in words):
+        return _BEFORE_MARK.sub("", " ".join(words))
+    return run
+
+
+def _put_word_together(word: re.Match[str]) -> str:
+    characters = word[0][::2]
+    is_word = sum(map(str.isalpha, characters)) > 2 or _is_amount(characters)
+    return characters if is_word else word[0]
+
+
+def _put_letters(run: re.Match[str]) -> str:
+    letters = run[0][::2]
+    # "a b c" may be words of one letter, "1.2.3.4" an address.
+    is_word = len(letters) > 3 if run[1] == " " else not letters.isdigit() or _is_amount(letters)
+    return letters if is_word else run[0]
+
+
+def _put_marked_together(word: re.Match[str]) -> str:
+    letters = "".join(filter(str.isalpha, word[0]))
+    return letters if _is_like_a_word(letters.lower()) else word[0]
+
+
+def _is_like_a_word(letters: str) -> bool:
+    """Whether they are a common word, or may be a rare one: no list, no formula, no code.
+
+    >>> [_is_like_a_word(letters) for letters in ("cash", "viagra", "abcde", "smtwtfs", "rnrn")]
+    [True, True, False, False, False]
+    """
+    vowels = sum(map("aeiou".count, letters))
+    is_varied = len(letters) > 4 and len(set(letters)) >= _FEWEST_LETTERS
+    is_rare_word = is_varied and 3 * vowels >= len(letters) and [*letters] != sorted(letters)
+    return is_rare_word or letters in vocabulary()
+
+
+def _gather(word: re.Match[str]) -> str:
+    characters = "".join(_LETTERS_AND_DIGITS.findall(word[0]))
+    marks = {mark.strip() for mark in _LETTERS_AND_DIGITS.split(word[0])[1:-1]}
+    is_disguise = len(marks) > 1 and not marks <= _IN_LISTS
+    is_word = is_disguise and sum(map(str.isalpha, characters)) >= _FEWEST_LETTERS
+    return characters if is_word else word[0]
+
+
+def _is_amount(characters: str) -> bool:
+    """Whether these can be a price or a telephone number, but neither an address nor a version."""
+    return sum(map(str.isdigit, characters)) > (2 if _CURRENCY.search(characters) else 4)
