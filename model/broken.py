@@ -1,12 +1,14 @@
 """Words that are broken all through a text, whole again: "cl*ick he|re", "c#sh", "cLiCk", "cli ck".
 
 Knows GPT-2's vocabulary, which is a list of the common English words. A word of that kind may be
-meant so; a text is read only if it has several, as many as half of all that could be one, or, of
-those that a blank breaks, one in twelve.
+meant so; a text is read only if it has several, as many as half of all that could be one. Of words
+that a blank breaks two are enough, one of twelve pieces; of words in quotes it takes four and three
+quarters.
 """
 
 import itertools
 import re
+from collections.abc import Collection
 
 from model.leet import vocabulary
 from model.segment import word_costs
@@ -26,13 +28,13 @@ _CONTRACTION = re.compile(r"[A-Za-z]+['’`][A-Za-z]{1,2}")
 _MARKS_IN_PAIRS = {"-", "/", ".", "'", "’", "&", "--", "_", "..", "...", ",", ":", "–", "—"}
 _MOST_VOWELS = 3
 _VOWELS = "eaiou"  # the commonest first
-# Words in marks: '"win" "cash"'.
-_QUOTED = re.compile(r"""(?<!\S)(["'*_~])(\S+?)\1(?!\S)""")
+# Words of two characters and more in quotes: '"win" "cash"'; quoted letters are a list.
+_QUOTED = re.compile(r"""(?<!\S)["']++([^\s"']\S*[^\s"'])["']++(?!\S)""")
+_FEWEST_QUOTED = 4
 # Words with each letter twice: "ffrreeee".
 _DOUBLED = re.compile(r"(?<![A-Za-z])(?:([A-Za-z])\1)+(?![A-Za-z])", re.IGNORECASE)
-# Of so many pieces between blanks one, at least, is broken in two ("clic k he re"), and of so many
-# less where it is one alone.
-_PIECES_A_BREAK, _PIECES_LESS = 12, 4
+_FEWEST_SPLIT = 2
+_PIECES_A_SPLIT = 12
 _OPENING, _CLOSING = "([\"'*", ")]\"'*.,:;!?"
 
 _LONG_WORD = re.compile(r"[A-Za-z]{4,}+")
@@ -59,32 +61,47 @@ def without_breaks(text: str) -> str:
 
 def _without_quotes(text: str) -> str:
     quoted = len(_QUOTED.findall(text))
-    return _QUOTED.sub(r"\2", text) if _are_many(quoted, len(text.split())) else text
+    is_habit = quoted >= _FEWEST_QUOTED and 4 * quoted >= 3 * len(text.split())
+    return _QUOTED.sub(r"\1", text) if is_habit else text
 
 
 def _without_doubling(text: str) -> str:
     words = set(_LONG_WORD.findall(text))
-    doubled = {word for word in words if _DOUBLED.fullmatch(word) and len(set(word.lower())) > 1}
-    return _DOUBLED.sub(lambda word: word[0][::2], text) if _is_habit(doubled, words) else text
+    doubled = {word for word in words if _DOUBLED.fullmatch(word)}
+    known = {word for word in doubled if word[::2].lower() in vocabulary()}
+    if not (_is_habit(known, doubled) and _is_habit(doubled, words)):
+        return text
+    return _DOUBLED.sub(lambda word: word[0][::2], text)
 
 
 def _without_blanks(text: str) -> str:
     pieces = text.split(" ")
-    whole: list[str] = []
-    broken = 0
-    for piece in pieces:
-        if whole and _are_a_word(whole[-1].lstrip(_OPENING), piece.rstrip(_CLOSING)):
+    whole = [""]
+    front = ""  # what the next piece may end
+    for piece, following in zip(pieces, [*pieces[1:], ""], strict=True):
+        # "the re al" is "the real", not "there al".
+        begins_another = _is_known(front) and _are_a_word(piece, following)
+        if _are_a_word(front, piece) and not begins_another:
             whole[-1] += piece
-            broken += 1
+            front = ""
         else:
             whole.append(piece)
-    return " ".join(whole) if len(pieces) <= _PIECES_A_BREAK * broken - _PIECES_LESS else text
+            front = piece
+    splits = len(pieces) - len(whole[1:])
+    is_habit = splits >= _FEWEST_SPLIT and _PIECES_A_SPLIT * splits >= len(pieces)
+    return " ".join(whole[1:]) if is_habit else text
 
 
 def _are_a_word(front: str, end: str) -> bool:
+    front, end = front.lstrip(_OPENING), end.rstrip(_CLOSING)
     if not (front.isalpha() and end.isalpha()) or (front + end).lower() not in vocabulary():
         return False
-    return not (front.lower() in word_costs() and end.lower() in word_costs())
+    has_capital_within = end[0].isupper() and not front.isupper()
+    return not has_capital_within and not (_is_known(front) and _is_known(end))
+
+
+def _is_known(word: str) -> bool:
+    return word.lower() in word_costs()
 
 
 def _without_marks(text: str) -> str:
@@ -132,9 +149,5 @@ def _in_one_case(text: str) -> str:
     return text.lower() if len(mixed) >= _FEWEST_MIXED and _is_habit(mixed, words) else text
 
 
-def _is_habit(found: dict[str, str] | set[str], words: set[str]) -> bool:
-    return _are_many(len(found), len(words))
-
-
-def _are_many(found: int, words: int) -> bool:
-    return found >= _FEWEST_WORDS and 2 * found >= words
+def _is_habit(found: Collection[str], words: Collection[str]) -> bool:
+    return len(found) >= _FEWEST_WORDS and 2 * len(found) >= len(words)

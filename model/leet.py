@@ -47,7 +47,7 @@ _LINK = re.compile(
 _LINK_PIECE = re.compile(r"[^/.?=&_-]+")
 _NUMBER = re.compile(r"\d{4}|\A\d+\Z")
 # Of three letters the commonest alone: part numbers spell the vocabulary's others ("CEO", "SMS").
-_SHORT_WORDS = frozenset(
+SHORT_WORDS = frozenset(
     "all and any are ask but buy can day for get her hey him his how its key may new not now off"
     " one our out pay say see she the too try use was way who why win yes yet you".split()
 )
@@ -72,6 +72,11 @@ def read_leet(text: str) -> str:
     firsts = _FIRST_LETTER.findall(text)
     large = 2 * sum(map(str.isupper, firsts)) >= len(firsts)
     return _WORD.sub(lambda match: _read_word(match, large), text)
+
+
+def spells_a_word(word: str) -> bool:
+    """Whether letters with digits and signs among them are read as a word."""
+    return _find_word(word, "") != word
 
 
 def _read_piece(match: re.Match[str]) -> str:
@@ -134,4 +139,4 @@ def _num_tokens(word: str) -> int:
 @functools.cache
 def vocabulary() -> frozenset[str]:
     """Common English words in small letters."""
-    return _SHORT_WORDS.union(word_ranks(4))
+    return SHORT_WORDS.union(word_ranks(4))

@@ -7,20 +7,27 @@ logarithm of its place there (Zipf's law), and letters are read in the way that 
 import functools
 import math
 
+from model.leet import SHORT_WORDS, spells_a_word
 from model.tokenizer import word_ranks
 
 # Letters of a word from which on the vocabulary is believed: it has many shorter pieces of words.
 _SHORTEST_WORD = 4
-_SHORT_WORDS = frozenset(
+_SHORT_WORDS = SHORT_WORDS.union(
     "a i u ad am an as at be by do go he hi if in is it me my no of oh ok on or pm so to up ur"
-    " us we add age ago all and any app are ask bad best bet bid big bit box but buy can car cat"
-    " com cut day did don due eat end far fee few for fun get god got guy had has her hey him"
-    " his hit hot how ice inc its job key lab law let lol lot low man may men mix mob mom msg"
-    " net new nor not now off oil old one org our out own pay per pic pls ppl put ran red run"
-    " sad sat saw say sea see set sex she sir sit six son sub sum sun tax tel ten the tip too"
-    " top try two txt use via wan wap war was way web who why win won www yes yet you 2 4".split()
+    " us we add age ago app bad bet bid big bit box car cat com cut did don due eat end far fee"
+    " few fun god got guy had has hit hot ice inc job lab law let lol lot low man men mix mob"
+    " mom msg net nor oil old org own per pic pls ppl put ran red run sad sat saw sea set sex"
+    " sir sit six son sub sum sun tax tel ten tip top two txt via wan wap war web won www 2 4"
+    " log met min cap".split()
 )
 _SHORT_COST = 7.0
+# Of messages, in pieces in the vocabulary.
+_LONG_WORDS = frozenset(
+    "bitcoin camcorder cialis crypto diploma diplomas handbags hotmail landline onlyfans"
+    " postcode prescriptions refinance refinancing refund refunds replicas ringtone ringtones"
+    " rolex unsubscribe unsubscribed viagra voicemail webmail".split()
+)
+_LONG_COST = 10.0
 # Longer ones are no words.
 _MOST_LETTERS = 20
 # What letters cost that are no known word: so much each time, and more the more they are.
@@ -32,9 +39,11 @@ _CAPITAL_COST = 4.0
 def segment(letters: str) -> list[str]:
     """The likeliest words that letters and digits spell, in their order; nothing is left out.
 
-    >>> segment("Callmenow"), segment("viagra"), segment("SirMadam")
-    (['Call', 'me', 'now'], ['viagra'], ['Sir', 'Madam'])
+    >>> segment("Callmenow"), segment("viagra"), segment("MyFriend")
+    (['Call', 'me', 'now'], ['viagra'], ['My', 'Friend'])
     """
+    if spells_a_word(letters):
+        return [letters]
     costs, lowered = word_costs(), letters.lower()
     # Of the letters up to each place: the least cost, where the last word begins, and how many
     # capitals stand behind small letters.
@@ -55,6 +64,9 @@ def segment(letters: str) -> list[str]:
     while end:
         words.append(letters[begins[end] : end])
         end = begins[end]
+    # "Un" and "subscribe" are rather one word that is not known.
+    if len(words) == 2 and not all(word.lower() in costs for word in words):
+        return [letters]
     return words[::-1]
 
 
@@ -62,4 +74,5 @@ def segment(letters: str) -> list[str]:
 def word_costs() -> dict[str, float]:
     """Words in small letters, and what each costs."""
     ranks = word_ranks(_SHORTEST_WORD)
-    return dict.fromkeys(_SHORT_WORDS, _SHORT_COST) | {w: math.log(r) for w, r in ranks.items()}
+    known = {word: math.log(rank) for word, rank in ranks.items()}
+    return dict.fromkeys(_LONG_WORDS, _LONG_COST) | dict.fromkeys(_SHORT_WORDS, _SHORT_COST) | known

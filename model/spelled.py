@@ -47,8 +47,11 @@ _BLANK_RUN = re.compile(
     rf"(?<![^\W_])(?<![^\W_]['’])(?:{_LETTER}|[£$€](?= {_DIGIT}))"
     rf"(?: (?:{_LETTER}|[£$€](?= {_DIGIT})|(?<=\d )[.,](?= {_DIGIT})|[-/&@_'’](?= {_LETTER})))++"
 )
-# Of these, what is no word; the last two go with the word before, and the last with the next, too.
+# Words spelled out by one blank that more blanks part are no others.
+_WIDE_BLANK = re.compile(r"(?<= [A-Za-z0-9]) {2,}(?=[A-Za-z0-9] )")
+# Of these, what is no word: prices, numbers, ends of contractions, and marks.
 _NO_WORD = re.compile(r"([£$€]\d[\d.,]*|\d[\d.,]{2,}|['’](?:[stmd]|re|ve|ll)|[-/&@_'’])", re.I)
+# Blanks round contractions' ends and marks, which have none.
 _BEFORE_MARK = re.compile(r" (?=[-/&@_'’])|(?<=[-/&@_]) ")
 
 
@@ -78,16 +81,17 @@ def gather(text: str) -> str:
 
 
 def _read_blank_runs(text: str) -> str:
-    runs = {run: _read_run(run) for run in _BLANK_RUN.findall(text)}
+    are_words = bool(_WIDE_BLANK.search(text))
+    runs = {run: _read_run(run, are_words) for run in _BLANK_RUN.findall(text)}
     if any(map(_is_spelled_out, runs.values())):
         text = _BLANK_RUN.sub(lambda run: _join(run[0], runs[run[0]]), text)
     return text
 
 
-def _read_run(run: str) -> list[str]:
+def _read_run(run: str, is_word: bool) -> list[str]:
     words: list[str] = []
     for n, piece in enumerate(_NO_WORD.split(run.replace(" ", ""))):
-        words += [piece] if n % 2 else segment(piece)
+        words += [piece] if n % 2 or is_word else segment(piece)
     return words
 
 
