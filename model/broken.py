@@ -68,7 +68,7 @@ def _without_quotes(text: str) -> str:
 def _without_doubling(text: str) -> str:
     words = set(_LONG_WORD.findall(text))
     doubled = {word for word in words if _DOUBLED.fullmatch(word)}
-    known = {word for word in doubled if word[::2].lower() in vocabulary()}
+    known = {word for word in doubled if _is_known(word[::2])}
     if not (_is_habit(known, doubled) and _is_habit(doubled, words)):
         return text
     return _DOUBLED.sub(lambda word: word[0][::2], text)
