@@ -28,8 +28,8 @@ _CONTRACTION = re.compile(r"[A-Za-z]+['’`][A-Za-z]{1,2}")
 _MARKS_IN_PAIRS = {"-", "/", ".", "'", "’", "&", "--", "_", "..", "...", ",", ":", "–", "—"}
 _MOST_VOWELS = 3
 _VOWELS = "eaiou"  # the commonest first
-# Words of two characters and more in quotes: '"win" "cash"'; quoted letters are a list.
-_QUOTED = re.compile(r"""(?<!\S)["']++([^\s"']\S*[^\s"'])["']++(?!\S)""")
+# Words in quotes: '"win" "cash"'; letters alone in quotes are a list.
+_QUOTED = re.compile(r"""(?<!\S)["']++([^\s"'](?:\S*[^\s"'])?)["']++(?!\S)""")
 _FEWEST_QUOTED = 4
 # Words with each letter twice: "ffrreeee".
 _DOUBLED = re.compile(r"(?<![A-Za-z])(?:([A-Za-z])\1)+(?![A-Za-z])", re.IGNORECASE)
@@ -60,7 +60,7 @@ def without_breaks(text: str) -> str:
 
 
 def _without_quotes(text: str) -> str:
-    quoted = len(_QUOTED.findall(text))
+    quoted = sum(len(word) > 1 for word in _QUOTED.findall(text))
     is_habit = quoted >= _FEWEST_QUOTED and 4 * quoted >= 3 * len(text.split())
     return _QUOTED.sub(r"\1", text) if is_habit else text
 

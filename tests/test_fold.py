@@ -136,7 +136,7 @@ from model.fold import fold_text
         ("w i n n o w, y o u a n d I", "win now, you and I"),
         ("cli ck he re for mon ey, ple ase!", "click here for money, please!"),
         ("FFRREEEE CCAASSHH!! NNOOWW", "FREE CASH!! NOW"),
-        ('"Win" "cash," "it\'s" "free"', "Win cash, it's free"),
+        ('"Win" "a" "prize," "it\'s" "free" "now" "today"', "Win a prize, it's free now today"),
         ("R E F I N A N C E now and u n s u b s c r i b e", "REFINANCE now and unsubscribe"),
         ("p 4 s s w o r d for all", "password for all"),
         ("the re al one, cli ck it", "the real one, click it"),
