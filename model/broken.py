@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection
 
 from model.leet import vocabulary
-from model.segment import word_costs
+from model.segment import is_known
 
 _FEWEST_WORDS = 3
 _MARK = r"(?:[^\w\s]|_)"
@@ -68,7 +68,7 @@ def _without_quotes(text: str) -> str:
 def _without_doubling(text: str) -> str:
     words = set(_LONG_WORD.findall(text))
     doubled = {word for word in words if _DOUBLED.fullmatch(word)}
-    known = {word for word in doubled if _is_known(word[::2])}
+    known = {word for word in doubled if is_known(word[::2])}
     if not (_is_habit(known, doubled) and _is_habit(doubled, words)):
         return text
     return _DOUBLED.sub(lambda word: word[0][::2], text)
@@ -80,7 +80,7 @@ def _without_blanks(text: str) -> str:
     front = ""  # what the next piece may end
     for piece, following in zip(pieces, [*pieces[1:], ""], strict=True):
         # "the re al" is "the real", not "there al".
-        begins_another = _is_known(front) and _are_a_word(piece, following)
+        begins_another = is_known(front) and _are_a_word(piece, following)
         if _are_a_word(front, piece) and not begins_another:
             whole[-1] += piece
             front = ""
@@ -97,11 +97,7 @@ def _are_a_word(front: str, end: str) -> bool:
     if not (front.isalpha() and end.isalpha()) or (front + end).lower() not in vocabulary():
         return False
     has_capital_within = end[0].isupper() and not front.isupper()
-    return not has_capital_within and not (_is_known(front) and _is_known(end))
-
-
-def _is_known(word: str) -> bool:
-    return word.lower() in word_costs()
+    return not has_capital_within and not (is_known(front) and is_known(end))
 
 
 def _without_marks(text: str) -> str:

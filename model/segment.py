@@ -44,7 +44,7 @@ def segment(letters: str) -> list[str]:
     """
     if spells_a_word(letters):
         return [letters]
-    costs, lowered = word_costs(), letters.lower()
+    costs, lowered = _costs(), letters.lower()
     # Of the letters up to each place: the least cost, where the last word begins, and how many
     # capitals stand behind small letters.
     least, begins, capitals = [0.0], [0], [0]
@@ -65,14 +65,18 @@ def segment(letters: str) -> list[str]:
         words.append(letters[begins[end] : end])
         end = begins[end]
     # "Un" and "subscribe" are rather one word that is not known.
-    if len(words) == 2 and not all(word.lower() in costs for word in words):
+    if len(words) == 2 and not all(map(is_known, words)):
         return [letters]
     return words[::-1]
 
 
+def is_known(word: str) -> bool:
+    """Whether this is a word of those that ``segment`` tells."""
+    return word.lower() in _costs()
+
+
 @functools.cache
-def word_costs() -> dict[str, float]:
-    """Words in small letters, and what each costs."""
+def _costs() -> dict[str, float]:
     ranks = word_ranks(_SHORTEST_WORD)
     known = {word: math.log(rank) for word, rank in ranks.items()}
     return dict.fromkeys(_LONG_WORDS, _LONG_COST) | dict.fromkeys(_SHORT_WORDS, _SHORT_COST) | known

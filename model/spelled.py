@@ -6,7 +6,7 @@ Where blanks part words and letters alike ("c a l l n o w"), ``segment.py`` tell
 import re
 
 from model.leet import vocabulary
-from model.segment import segment, word_costs
+from model.segment import is_known, segment
 
 # Letters and digits that one separator keeps apart: "f r e e", "f.r.e.e".
 _SPELLED_OUT = re.compile(
@@ -47,11 +47,11 @@ _BLANK_RUN = re.compile(
     rf"(?<![^\W_])(?<![^\W_]['’])(?:{_LETTER}|[£$€](?= {_DIGIT}))"
     rf"(?: (?:{_LETTER}|[£$€](?= {_DIGIT})|(?<=\d )[.,](?= {_DIGIT})|[-/&@_'’](?= {_LETTER})))++"
 )
-# Words spelled out by one blank that more blanks part are no others.
+# Where more blanks part such runs, each of them is one word.
 _WIDE_BLANK = re.compile(r"(?<= [A-Za-z0-9]) {2,}(?=[A-Za-z0-9] )")
-# Of these, what is no word: prices, numbers, ends of contractions, and marks.
+# Of a run, what is no word: prices, numbers, ends of contractions, and marks.
 _NO_WORD = re.compile(r"([£$€]\d[\d.,]*|\d[\d.,]{2,}|['’](?:[stmd]|re|ve|ll)|[-/&@_'’])", re.I)
-# Blanks round contractions' ends and marks, which have none.
+# The blanks that do not belong round marks and the ends of contractions.
 _BEFORE_MARK = re.compile(r" (?=[-/&@_'’])|(?<=[-/&@_]) ")
 
 
@@ -96,20 +96,16 @@ def _read_run(run: str, is_word: bool) -> list[str]:
 
 
 def _is_spelled_out(words: list[str]) -> bool:
-    return _is_long(words) and any(_is_known(word) and len(word) > 2 for word in words)
+    return _is_long(words) and any(is_known(word) and len(word) > 2 for word in words)
 
 
 def _is_long(words: list[str]) -> bool:
     return sum(map(len, words)) > 3
 
 
-def _is_known(word: str) -> bool:
-    return word.lower() in word_costs()
-
-
 def _join(run: str, words: list[str]) -> str:
     # "a b c" may be words of one letter.
-    if _is_long(words) or all(_is_known(word) or _NO_WORD.fullmatch(word) for word in words):
+    if _is_long(words) or all(is_known(word) or _NO_WORD.fullmatch(word) for word in words):
         return _BEFORE_MARK.sub("", " ".join(words))
     return run
 
