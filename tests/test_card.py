@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 import torch
 
+from model.folders import CheckpointError
 from training.card import (
     RunRecord,
     check_data,
     check_split,
     circumstances,
     read_base_run,
+    recorded_recipe,
     write_model_card,
 )
 from training.config import TrainConfig
@@ -229,5 +231,11 @@ def test_the_run_of_a_base_is_read_where_its_weights_are_kept(
     assert read_base_run(TrainConfig(base="someone/classifier")) == {"best_step": 5}
     assert read_base_run(TrainConfig(base="someone/classifier", random_weights=True)) == {}
     assert read_base_run(TrainConfig(base="random")) == {}
+    for key in ("recipe", "data_sha256"):
+        (tmp_path / "run.json").write_text(f'{{"{key}": ["sms"]}}')
+        with pytest.raises(CheckpointError, match="recipe or data_sha256 is no JSON"):
+            read_base_run(TrainConfig(base="someone/classifier"))
+    with pytest.raises(CheckpointError, match="data_sha256 is no JSON object"):
+        recorded_recipe({"recipe": {}, "data_sha256": ["sms"]}, "mine")
     (tmp_path / "run.json").unlink()
     assert read_base_run(TrainConfig(base="someone/gpt2")) == {}

@@ -144,10 +144,13 @@ def read_run(place: str) -> dict[str, Any]:
     """The run.json of a checkpoint, a folder or hub id; empty where there is none.
 
     Raises:
-        CheckpointError: no such checkpoint, or a file that is not a JSON object.
+        CheckpointError: no such checkpoint, or a file that training did not write.
     """
     path = resolve(place) / "run.json"
-    return read_json(path) if path.exists() else {}
+    run = read_json(path) if path.exists() else {}
+    if not all(isinstance(run.get(key) or {}, dict) for key in ("recipe", "data_sha256")):
+        raise other_version(place, "recipe or data_sha256 is no JSON object")
+    return run
 
 
 def read_base_run(config: TrainConfig) -> dict[str, Any]:
@@ -176,6 +179,8 @@ def recorded_recipe(run: dict[str, Any], name: str) -> TrainConfig:
             f"{name} holds no run.json, which says what it was trained on: give a folder that "
             "training.finetune wrote."
         )
+    if not isinstance(run.get("data_sha256") or {}, dict):
+        raise other_version(name, "data_sha256 is no JSON object")
     try:
         return TrainConfig.model_validate(run.get("recipe"))
     except ValidationError as error:

@@ -326,7 +326,8 @@ def _run(options: argparse.Namespace) -> int:
     labels = [e.label for e in examples]
     _check_classes(labels)
     classifier = Classifier.load(options.checkpoint, options.device, "float32")
-    if sha256_of(source.path) in (classifier.run.get("data_sha256") or {}).values():
+    learnt = classifier.run.get("data_sha256")  # of whatever form, if made elsewhere
+    if isinstance(learnt, dict) and sha256_of(source.path) in learnt.values():
         print(
             f"training.evaluate: {classifier.name} has learnt from most of these texts; "
             "its README.md tells its figures on those that it has not seen.",
