@@ -184,6 +184,8 @@ def test_evaluate_tells_where_the_texts_are_those_of_the_training(
         for place in (corpus, corpus.parent):
             assert evaluate.main([str(folder), "--data", str(place), "--json"]) == 0
             assert ("has learnt from most of these texts" in capsys.readouterr().err) == told
+    (folder / "run.json").write_text('{"data_sha256": ["of another program"]}')
+    assert evaluate.main([str(folder), "--data", str(corpus), "--json"]) == 0
 
 
 def test_evaluate_prints_figures_and_refuses_bad_input(
