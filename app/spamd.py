@@ -59,7 +59,7 @@ class SpamdSettings(BaseSettings):
         None, description="key of POST /feedback, where TELL goes; without it TELL is refused"
     )
     timeout_seconds: float = Field(
-        4.0, ge=0.001, le=3600, description="time for a verdict, then 75"
+        4.0, ge=0.001, le=3600, description="time for each wait for the service, then 75"
     )
     read_seconds: float = Field(
         60.0, gt=0, description="time for a client to send, and to take its answer"

@@ -94,6 +94,14 @@ def test_access_key_comes_from_the_environment(
     assert [headers.get("X-Api-Key") for _, headers, _ in got] == [key]
 
 
+def test_no_proxy_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with service("ham") as (url, got):
+        assert talk(url, tmp_path) == [[b"hX-Spamgate\0ham 0.9870\0", b"a"]]
+    assert len(got) == 1
+
+
 def test_marks_that_a_message_brings_along_are_taken_out(tmp_path: Path) -> None:
     more = (("x-spamgate", "ham 0.0001"), ("X-Other", "X-Spamgate: ham"), ("X-Spamgate", "ham"))
     removed = [struct.pack("!cI", b"m", n) + b"X-Spamgate\0\0" for n in (2, 1)]
@@ -155,6 +163,24 @@ def test_no_more_of_a_long_mail_is_held_than_the_service_reads(tmp_path: Path) -
         connection.sendall(packet(b"E"))
         assert read_packet(connection)[0] == b"h"
     assert len(got[0][2]) == len(b"Subject: x\r\n\r\n") + (8 << 20)
+
+
+def test_many_fields_hold_up_no_other_mail(tmp_path: Path) -> None:
+    port, field = free_port(), packet(b"L", _field("a", "b"))
+    with service("ham") as (url, got), contextlib.ExitStack() as stack:
+        command = [sys.executable, MILTER, "--port", port, "--spamgate", url]
+        stack.enter_context(process(command, tmp_path / "milter.log", port=port))
+        many = stack.enter_context(negotiated(port))
+        begin = time.monotonic()
+        many.sendall(300_000 * field)
+        for _ in range(200):
+            many.sendall(packet(b"L", _field("long", "x" * 65_000)))
+        many.sendall(packet(b"E"))
+        other = stack.enter_context(negotiated(port))
+        other.sendall(packet(b"E"))
+        assert [read_packet(connection)[0] for connection in (other, many)] == [b"h"] * 2
+        assert time.monotonic() - begin < 20  # it took minutes, fields being copied for each
+    assert max(len(body) for _, _, body in got) == (8 << 20) + len(b"\r\n")
 
 
 def test_client_that_goes_leaves_no_traceback(tmp_path: Path) -> None:

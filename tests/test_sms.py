@@ -77,6 +77,14 @@ def test_access_key_comes_from_the_environment(
     assert "X-Api-Key" not in handed_on[0][1]
 
 
+def test_no_proxy_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with server() as (target, handed_on), server(HAM_REPLY) as (spamgate, asked):
+        assert send(tmp_path, spamgate, target, HAM.encode()) == 200
+    assert len(asked) == len(handed_on) == 1
+
+
 def test_kannel_learns_that_the_target_did_not_take_a_message(tmp_path: Path) -> None:
     with server(HAM_REPLY) as (spamgate, _):
         with server(status=500) as (target, _):

@@ -6,13 +6,14 @@ import contextlib
 import functools
 import json
 import os
-import re
 import struct
 import sys
-from urllib.request import Request, urlopen
+from urllib.request import ProxyHandler, Request, build_opener
 
 Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
+OPEN = build_opener(ProxyHandler({})).open  # no proxy of the environment is told what mail says
 ACCESS_KEY = {"X-API-Key": os.environ["SPAMGATE_KEY"]} if "SPAMGATE_KEY" in os.environ else {}
+MOST_BYTES = 8 << 20  # of the fields, and of the body: the service reads no more
 # Not wanted: connect, HELO, MAIL, RCPT, unknown, DATA. Not answered: fields, their end, body.
 PROTOCOL = 0x01 | 0x02 | 0x04 | 0x08 | 0x100 | 0x200 | 0x80 | 0x40000 | 0x80000
 
@@ -21,7 +22,7 @@ def ask(url: str, message: bytes) -> tuple[str, float]:
     """Decision and probability of spam."""
     headers = {"Content-Type": "message/rfc822", "X-Timeout-Ms": "4000"} | ACCESS_KEY
     address = f"{url.rstrip('/')}/classify/message"
-    with urlopen(Request(address, message, headers), timeout=4) as reply:
+    with OPEN(Request(address, message, headers), timeout=4) as reply:
         result = json.load(reply)["results"][0]
     return result["decision"], result["probabilities"]["spam"]
 
@@ -30,18 +31,18 @@ def packet(command: bytes, data: bytes = b"") -> bytes:
     return struct.pack("!I", len(data) + 1) + command + data
 
 
-async def judge(url: str, fields: bytes, body: bytes, reject: bool) -> bytes:
-    """The packets that answer a whole message; marks that it brings along go, the last first."""
+async def judge(url: str, message: bytes, marks: int, reject: bool) -> bytes:
+    """The packets that answer a whole message; its own marks go, the last first."""
     verdict = None
     try:  # in a thread, of which there are few: the wait for one counts, too
-        asked = asyncio.to_thread(ask, url, fields + b"\r\n" + body)
+        asked = asyncio.to_thread(ask, url, message)
         verdict = await asyncio.wait_for(asked, 4)
     except Exception as error:  # whatever goes wrong here, no mail may be held up by it
         status = getattr(error, "code", "")  # 401: SPAMGATE_KEY is missing
         print(f"no verdict: {type(error).__name__} {status}".rstrip(), file=sys.stderr, flush=True)
     if reject and verdict and verdict[0] == "spam":
         return packet(b"y", b"550 5.7.1 This message was classified as spam.\0")
-    forged = range(len(re.findall(rb"(?im)^X-Spamgate *:", fields)), 0, -1)
+    forged = range(marks, 0, -1)
     answer = b"".join(packet(b"m", struct.pack("!I", n) + b"X-Spamgate\0\0") for n in forged)
     if verdict:
         answer += packet(b"h", f"X-Spamgate\0{verdict[0]} {verdict[1]:.4f}\0".encode())
@@ -49,7 +50,7 @@ async def judge(url: str, fields: bytes, body: bytes, reject: bool) -> bytes:
 
 
 async def serve(url: str, reject: bool, reader: Reader, writer: Writer) -> None:
-    fields, body, command = b"", bytearray(), b""
+    fields, body, marks, command = bytearray(), bytearray(), 0, b""
     with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):  # the client has gone
         while command != b"Q":
             content = await reader.readexactly(struct.unpack("!I", await reader.readexactly(4))[0])
@@ -58,13 +59,15 @@ async def serve(url: str, reject: bool, reader: Reader, writer: Writer) -> None:
                 writer.write(packet(b"O", struct.pack("!III", 6, 0x11, PROTOCOL)))  # adds, changes
             elif command == b"L":
                 name, value = data.split(b"\0")[:2]
-                fields += name + b": " + value.replace(b"\n", b"\r\n") + b"\r\n"
+                field = name + b": " + value.replace(b"\n", b"\r\n") + b"\r\n"
+                fields += field[: MOST_BYTES - len(fields)]
+                marks += name.strip().lower() == b"x-spamgate"
             elif command in (b"B", b"E"):
-                body += data[: (8 << 20) - len(body)]  # the service reads no more
+                body += data[: MOST_BYTES - len(body)]
             if command == b"E":
-                writer.write(await judge(url, fields, body, reject))
+                writer.write(await judge(url, b"%b\r\n%b" % (fields, body), marks, reject))
             if command in (b"E", b"A", b"K"):
-                fields, body = b"", bytearray()
+                fields, body, marks = bytearray(), bytearray(), 0
     writer.close()
 
 

@@ -44,7 +44,9 @@ sub ask {
     my %headers = ('Content-Type' => 'message/rfc822',
         'X-Timeout-Ms' => int(1000 * $conf->{spamgate_timeout}));
     $headers{'X-API-Key'} = $conf->{spamgate_key} if $conf->{spamgate_key};
-    my $reply = HTTP::Tiny->new(timeout => $conf->{spamgate_timeout})->post(
+    # No proxy of the environment is told what mail says.
+    my %none = (proxy => undef, http_proxy => undef, https_proxy => undef);
+    my $reply = HTTP::Tiny->new(timeout => $conf->{spamgate_timeout}, %none)->post(
         $conf->{spamgate_url}, { headers => \%headers, content => $pms->{msg}->get_pristine() });
     my $result = eval { JSON::PP::decode_json($reply->{content})->{results}->[0] };
     return $result if $reply->{success} && ref $result eq 'HASH';
