@@ -208,7 +208,7 @@ def run(sources: Sequence[Source], scorer: Scorer, out: Path, column: str) -> tu
 
     Raises:
         BulkError: see ``done_before``; another run writes there; other records lie where those
-            with results lay.
+            with results lay; a source has results under another spelling of its path.
     """
     scored = bad = 0
     with out.open("a", encoding="utf-8") as file:
@@ -219,6 +219,7 @@ def run(sources: Sequence[Source], scorer: Scorer, out: Path, column: str) -> tu
         except OSError:
             pass  # a file system that knows no locks
         done = done_before(out, scorer.classifier.name, scorer.settings)
+        _refuse_other_spellings(sources, done)
         total = sum(source.size for source in sources)
         # Without a terminal tqdm would fill a log.
         with tqdm(total=total, unit="B", unit_scale=True, disable=None) as progress:
@@ -262,6 +263,25 @@ def _missing(
                 _refuse_other(record.source, sha256_of(record.text) == last.text_sha256)
         last = done.get(str(source.path))
         _refuse_other(str(source.path), last is None or position >= last.position)
+
+
+def _refuse_other_spellings(sources: Sequence[Source], done: dict[str, Done]) -> None:
+    """Refuses sources whose results stand under another spelling of their path: they would be
+    scored once more."""
+    files = {os.path.abspath(name): name for name in done}
+    maildirs = {os.path.abspath(place): place for place in {_folder_of(name) for name in done}}
+    for source in sources:
+        spellings = maildirs if source.format == "maildir" else files
+        known = spellings.get(os.path.abspath(source.path), str(source.path))
+        if known != str(source.path):
+            raise BulkError(
+                f"{source.path} has results as {known}. Name it so, or give another --out."
+            )
+
+
+def _folder_of(message: str) -> str:
+    """The Maildir that a message lies in."""
+    return str(Path(message).parent.parent)
 
 
 def _results_of_messages(maildir: Source, done: dict[str, Done]) -> dict[str, Done]:

@@ -1,6 +1,7 @@
 """Errors as application/problem+json replies (RFC 9457), without a word of the request in them."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -130,7 +131,7 @@ async def _on_invalid_request(request: Request, error: Exception) -> ProblemJSON
     assert isinstance(error, RequestValidationError)
     errors = error.errors()
     described = [
-        f"{'.'.join(map(str, e['loc']))}: {e['msg']}, "
+        f"{'.'.join(map(str, _place(e)))}: {e['msg']}, "
         f"{_JSON_NAMES.get(type(e.get('input')), 'something else')} came"
         for e in errors[:_SHOWN_ERRORS]
     ]
@@ -138,6 +139,12 @@ async def _on_invalid_request(request: Request, error: Exception) -> ProblemJSON
         described.append(f"and {len(errors) - _SHOWN_ERRORS} more")
     detail = f"{'; '.join(described)}. See /docs for the form."
     return problem_response(request, INVALID_REQUEST, detail)
+
+
+def _place(error: dict[str, Any]) -> Sequence[str | int]:
+    """Where in a body it is wrong; what a key that no form has is called is the client's text."""
+    place: Sequence[str | int] = error["loc"]
+    return (*place[:-1], "(another key)") if error.get("type") == "extra_forbidden" else place
 
 
 async def _on_http_exception(request: Request, error: Exception) -> ProblemJSON:

@@ -7,11 +7,10 @@ that is not what its format says comes with a reason instead of a text.
 import codecs
 import contextlib
 import csv
-import inspect
 import json
 import re
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from pathlib import Path
@@ -282,22 +281,25 @@ def _read_csv(path: Path, column: str) -> Iterator[Record]:
     with path.open("rb") as binary:
         charset = _charset_of(binary)
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        lines = _csv_lines(file, charset)
+        lines = _CsvLines(file, charset)
         rows = _csv_rows(lines)
         position = 0
         while True:
             position += 1
+            lines.is_quote_open = False
+            text: str | None
             try:
                 row = next(rows)
             except StopIteration:
                 return
-            except csv.Error:
-                yield Record(str(path), position, 0, None, "not a row of CSV")
-                continue
-            text = row.get(column)
-            size = sum(len(value) + 1 for value in row.values() if isinstance(value, str))
-            problem = "" if isinstance(text, str) else f"no value in column {column!r}"
-            if inspect.getgeneratorstate(lines) == inspect.GEN_CLOSED:  # it asked for one more
+            except csv.Error as error:  # it has forgotten whether a quote is open
+                lines.skip_quote()
+                text, size, problem = None, 0, f"not a row of CSV: {error}"
+            else:
+                text = row.get(column)
+                size = sum(len(value) + 1 for value in row.values() if isinstance(value, str))
+                problem = "" if isinstance(text, str) else f"no value in column {column!r}"
+            if lines.have_ended:  # one more was asked for
                 text, problem = None, "a quote without end: all rows from here on"
             yield Record(str(path), position, size, text, problem)
 
@@ -307,7 +309,7 @@ def _check_column(path: Path, column: str) -> None:
         charset = _charset_of(binary)
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         try:
-            columns = list(_csv_rows(_csv_lines(file, charset)).fieldnames or [])
+            columns = list(_csv_rows(_CsvLines(file, charset)).fieldnames or [])
         except csv.Error as error:
             raise SourceError(f"{path} is not CSV: {error}.") from error
     if column not in columns:
@@ -324,34 +326,60 @@ def _csv_rows(lines: Iterator[str]) -> "csv.DictReader[str]":
     return csv.DictReader(lines)
 
 
-def _csv_lines(file: TextIO, charset: str) -> Generator[str]:
+class _CsvLines(Iterator[str]):
     """Each line, by this charset if it is no UTF-8 (Excel writes such); for one beyond the bound,
-    which is not held, a field that csv refuses."""
-    while line := file.readline(_MAX_LINE_BYTES):
+    which is not held, a field that csv refuses.
+
+    Attributes:
+        is_quote_open: whether what has been read of a row ends within quotation marks.
+        have_ended: whether a line more than there are was asked for.
+    """
+
+    def __init__(self, file: TextIO, charset: str) -> None:
+        self._file = file
+        self._charset = charset
+        self.is_quote_open = False
+        self.have_ended = False
+
+    def __next__(self) -> str:
+        line = self._file.readline(_MAX_LINE_BYTES)
+        if not line:
+            self.have_ended = True
+            raise StopIteration
+        self._count_quotes(line)
         if line.endswith(("\n", "\r")) or len(line) < _MAX_LINE_BYTES:
             content = line.encode("utf-8", "surrogateescape")
             is_plain = line.isascii() and "\x1b" not in line
-            yield line if is_plain else _decode_line(content, charset)
-            continue
+            return line if is_plain else _decode_line(content, self._charset)
         while line and not line.endswith(("\n", "\r")):
-            line = file.readline(_READ_BYTES)
-        yield "x" * (_MAX_LINE_BYTES + 1)
+            line = self._file.readline(_READ_BYTES)
+            self._count_quotes(line)
+        return "x" * (_MAX_LINE_BYTES + 1)
+
+    def skip_quote(self) -> None:
+        """Leaves out the lines up to where an open quote ends."""
+        while self.is_quote_open and next(self, None) is not None:
+            pass
+
+    def _count_quotes(self, line: str) -> None:
+        self.is_quote_open ^= line.count('"') % 2 == 1
 
 
 def _read_mbox(name: str, file: BinaryIO) -> Iterator[Record]:
     """Messages that begin with a ``From `` line, and fields; one without a date follows a blank
     line, one with a date as C or mail writes it may have no fields."""
     raw, size, position = bytearray(), 0, 0
-    after_blank = True
+    has_text, after_blank = False, True
     for (_, line, length), (_, following, _) in pairwise(chain(_lines(file), [(0, b"", 0)])):
-        if raw.strip() and _begins_message(line[:_MAX_FROM_BYTES], after_blank, following):
+        if has_text and _begins_message(line[:_MAX_FROM_BYTES], after_blank, following):
             position += 1
             yield _mail_record(name, position, bytes(raw), size)
-            raw, size = bytearray(), 0
+            raw, size, has_text = bytearray(), 0, False
         size += length
         raw += line[: max(0, MAX_MESSAGE_BYTES + 1 - len(raw))]
         after_blank = not line.strip()
-    if raw.strip():
+        has_text |= not after_blank
+    if has_text:
         yield _mail_record(name, position + 1, bytes(raw), size)
 
 

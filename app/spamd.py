@@ -133,10 +133,8 @@ class Spamd:
             if request.command == "PROCESS" and request.is_cut:
                 raise NoVerdict("a message too long to be given back")  # the rest would be lost
             loop = asyncio.get_running_loop()
-            if request.command == "TELL":
-                return await loop.run_in_executor(self._threads, self._tell, request)
-            verdict = await loop.run_in_executor(self._threads, self._check, request.message)
-            return format_reply(request, verdict)
+            answer = self._tell if request.command == "TELL" else self._check
+            return await loop.run_in_executor(self._threads, answer, request)
         except LabelNotKept as error:
             _log(f"label not kept: {error}")
             # Without the blank line: of a reply that has one spamc does not look at the number.
@@ -154,10 +152,10 @@ class Spamd:
             _log(f"no request: {error}")
             return f"SPAMD/1.0 76 Bad header line: {error}\r\n".encode()
 
-    def _check(self, message: bytes) -> Verdict:
-        answer = self._post("/checkv2", message, self._settings.key)
+    def _check(self, request: Request) -> bytes:
+        answer = self._post("/checkv2", request.message, self._settings.key)
         try:
-            return Verdict(
+            verdict = Verdict(
                 is_spam=answer["action"] != "no action",
                 score=float(answer["score"]),
                 required_score=float(answer["required_score"]),
@@ -165,6 +163,7 @@ class Spamd:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise NoVerdict("an answer of another form") from error
+        return format_reply(request, verdict)
 
     def _tell(self, request: Request) -> bytes:
         key = self._settings.feedback_key

@@ -22,11 +22,11 @@ from benchmarks.disguises import FOLDED, UNFOLDED
 from benchmarks.environment import describe, write_result
 from model.classifier import Classifier
 from model.windows import MAX_WINDOWS
-from training.card import check_data, recorded_recipe
 from training.command import exit_code, portable
 from training.corpora import Corpus, Source, read_corpora
 from training.data import Splits, split_examples
 from training.evaluate import spam_probabilities
+from training.provenance import check_data, recorded_recipe
 
 RESULT = Path(__file__).parent / "results" / "robustness.json"
 GOOD_WORDS = (50, 200, 500, 2000)

@@ -6,7 +6,7 @@ that a blank breaks two are enough, one of twelve pieces; of words in quotes it 
 quarters.
 """
 
-import itertools
+import functools
 import re
 from collections.abc import Collection
 
@@ -28,6 +28,7 @@ _CONTRACTION = re.compile(r"[A-Za-z]+['’`][A-Za-z]{1,2}")
 _MARKS_IN_PAIRS = {"-", "/", ".", "'", "’", "&", "--", "_", "..", "...", ",", ":", "–", "—"}
 _MOST_VOWELS = 3
 _VOWELS = "eaiou"  # the commonest first
+_ANY_VOWEL = re.compile(f"[{_VOWELS}]")
 # Words in quotes: '"win" "cash"'; letters alone in quotes are a list.
 _QUOTED = re.compile(r"""(?<!\S)["']++([^\s"'](?:\S*[^\s"'])?)["']++(?!\S)""")
 _FEWEST_QUOTED = 4
@@ -129,12 +130,22 @@ def _find_word(word: str) -> str | None:
         return None if honest or len(parts[0]) == 1 and "-" in marks else joined
     if len(marks) > _MOST_VOWELS or max(map(len, marks)) > 1:
         return None
-    for vowels in itertools.product(_VOWELS, repeat=len(marks)):
-        letters = [*itertools.chain.from_iterable(zip(parts, vowels, strict=False)), parts[-1]]
+    holed = "*".join(parts)
+    for known in _by_consonants().get(_ANY_VOWEL.sub("*", holed.lower()), ()):
+        letters = [vowel if a == "*" else a for a, vowel in zip(holed, known, strict=True)]
         plain = "".join(letters)
-        if plain.lower() in vocabulary():
+        if plain.lower() == known:
             return plain.upper() if joined.isupper() else plain
     return None
+
+
+@functools.cache
+def _by_consonants() -> dict[str, list[str]]:
+    """Words by what they are with a star for each vowel; those of commoner vowels first."""
+    found: dict[str, list[str]] = {}
+    for word in sorted(vocabulary(), key=lambda word: [*map(_VOWELS.find, word)]):
+        found.setdefault(_ANY_VOWEL.sub("*", word), []).append(word)
+    return found
 
 
 def _in_one_case(text: str) -> str:

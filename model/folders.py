@@ -74,4 +74,5 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_json(path: Path, value: object) -> None:
     """Writes indented JSON with a final newline."""
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    path.write_text(text, encoding="utf-8", newline="\n")
+    # Names of files that are not UTF-8 have surrogates, which JSON can escape.
+    path.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")

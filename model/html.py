@@ -45,7 +45,7 @@ _MAX_RULES_TIMES_CHARACTERS = 20_000_000
 _MAX_RULES = 500
 _MAX_STYLED = 5_000
 # A text in a list is set in by two blanks for each list around it.
-_MAX_LISTS = 32
+_MAX_LISTS = 12
 
 _STYLED = "[style],[color],[bgcolor],[background],[text]"
 # Elements that are part of a line unless they are displayed otherwise.
@@ -149,8 +149,12 @@ def _tell_directions(
 
 def _tell_lines(tree: HTMLTree, styles: dict[ElementNode, Style]) -> None:
     """Parts what is displayed on lines of its own, and joins what is not, whatever its tag says."""
-    for element, style in styles.items():
-        display = style.get("display", "none")
+    displays = {e: display for e, style in styles.items() if (display := style.get("display"))}
+    if not displays or tree.document is None:
+        return
+    # The outermost first: so what an element holds is moved once, however deep it lies.
+    for element in select(tree.document, "*"):
+        display = displays.get(element, "none")
         if display == "none" or (parent := element.parent) is None:
             continue
         if element.tag in _STACKED and (display == "contents" or display.startswith("inline")):
@@ -200,13 +204,14 @@ def _cascade(document: DocumentNode, characters: int) -> dict[ElementNode, Style
     own = select(document, _STYLED)[: _MAX_STYLED + 1]
     left = _MAX_STYLED - len(own)
     styles = {element: _hints(element) for element in own}
+    names: dict[ElementNode, set[str]] = {}
     for rank in Rank:
         for rule in rules:
             if rule.rank != rank:
                 continue
             elements = select(document, rule.selector)
             left -= len(elements)
-            if left < 0 or not all(_is_certain(rule, element) for element in elements):
+            if left < 0 or not all(_is_certain(rule, element, names) for element in elements):
                 return {}
             for element in elements:
                 styles.setdefault(element, {}).update(rule.style)
@@ -237,12 +242,15 @@ def _rules(document: DocumentNode, sheets: list[ElementNode]) -> list[Rule]:
     return sorted(used, key=lambda rule: specificity(rule.selector))
 
 
-def _is_certain(rule: Rule, element: ElementNode) -> bool:
-    """Whether a rule that may hide selects an element even if capital letters count."""
+def _is_certain(rule: Rule, element: ElementNode, names: dict[ElementNode, set[str]]) -> bool:
+    """Whether a rule that may hide selects an element even if capital letters count; ``names``
+    keeps those that elements have."""
     if rule.rank == Rank.UNCERTAIN:
         return True
-    names = {element.getattr("id"), *BLANKS.split(element.getattr("class") or "")}
-    return names.issuperset(_SELECTED_NAMES.findall(rule.selector))
+    if element not in names:
+        own = (element.getattr("id") or "", *BLANKS.split(element.getattr("class") or ""))
+        names[element] = set(own)
+    return names[element].issuperset(_SELECTED_NAMES.findall(rule.selector))
 
 
 def _hints(element: ElementNode) -> Style:

@@ -156,3 +156,12 @@ def tiny_base(tmp_path: Path) -> Path:
     folder.mkdir()
     save_language_model(folder, model)
     return folder
+
+
+def written(path: Path, content: bytes | str) -> Path:
+    """Writes a file and the folders above it; returns its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, str):
+        content = content.encode("utf-8", "surrogatepass")
+    path.write_bytes(content)
+    return path

@@ -106,6 +106,11 @@ def test_runs_that_have_no_average_are_refused(
     ):
         assert average.main([str(one), *map(str, others), *flags]) == 2
         assert message in capsys.readouterr().err
+    for folder, weights in ((one, "1" * 64), (run("two", 2), "2" * 64)):
+        facts = json.loads((folder / "run.json").read_text())
+        (folder / "run.json").write_text(json.dumps(facts | {"base_sha256": weights}))
+    assert average.main([str(one), str(tmp_path / "two"), *flags]) == 2
+    assert "began with other weights of random" in capsys.readouterr().err
     more = tmp_path / "more"
     more.write_text(corpus.read_text() + "ham\tone more\n")
     arguments = [str(one), str(one), "--data", str(more), "--out", str(tmp_path / "average")]

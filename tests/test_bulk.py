@@ -15,7 +15,7 @@ from app.bulk import main
 from model.classifier import Classifier, Prediction
 from model.mail import message_to_text
 from model.windows import encode_windows, join_predictions
-from tests.conftest import AWKWARD_TEXTS, HAM, SPAM
+from tests.conftest import AWKWARD_TEXTS, HAM, SPAM, written
 
 Score = Callable[..., list[dict[str, Any]]]
 """Scores files with one tiny checkpoint; the results so far."""
@@ -35,14 +35,6 @@ def score(save_tiny: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.Mo
         return [json.loads(line) for line in out.read_text().splitlines()] if code != 2 else []
 
     return run
-
-
-def written(path: Path, content: bytes | str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(content, str):
-        content = content.encode("utf-8", "surrogatepass")
-    path.write_bytes(content)
-    return path
 
 
 def expected(folder: Path, text: str) -> Prediction:
@@ -340,6 +332,22 @@ def test_two_runs_do_not_write_to_one_file(
 def test_file_that_is_named_twice_is_scored_once(score: Score, tmp_path: Path) -> None:
     texts = written(tmp_path / "a.txt", f"{HAM}\n{SPAM}\n")
     assert [result["position"] for result in score(texts, texts)] == [1, 2]
+
+
+@pytest.mark.parametrize("place", ["a.txt", "box"])
+def test_file_with_results_is_not_scored_under_another_spelling(
+    score: Score,
+    tmp_path: Path,
+    place: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    written(tmp_path / "a.txt", HAM)
+    written(tmp_path / "box" / "new" / "1", f"Subject: x\n\n{HAM}")
+    monkeypatch.chdir(tmp_path)
+    assert len(score(Path(place))) == len(score(Path(place))) == 1
+    score(tmp_path / place, code=2)
+    assert f"{place} has results as {place}. Name it so" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("suffix", ["txt", "csv", "jsonl", "mbox"])

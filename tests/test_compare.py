@@ -4,13 +4,22 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from model.gpt2 import LABELS
 from training import compare, finetune
 from training.config import ConfigError, TrainConfig, load_config
-from training.corpora import Corpus, Example, read_sms, sha256_of
+from training.corpora import (
+    Corpus,
+    CorpusError,
+    Example,
+    read_corpora,
+    read_sms,
+    sha256_of,
+)
 from training.data import split_examples
 from training.evaluate import measure
 from training.run import TrainedClassifier
@@ -190,8 +199,9 @@ def test_foreign_texts_that_a_checkpoint_or_a_base_has_learnt_are_refused(
         (mails / row["label"]).mkdir(parents=True)
         (mails / row["label"] / "1.txt").write_text(f"Subject: mail\n\n{row['text']}\n")
     facts = json.loads((learnt / "run.json").read_text())
-    facts["data_sha256"] |= {place.name: sha256_of(place) for place in (comments, mails)}
-    (learnt / "run.json").write_text(json.dumps(facts))
+    read = {place.name: sha256_of(place) for place in (comments, mails)}
+    more = facts | {"data_sha256": facts["data_sha256"] | read}
+    (learnt / "run.json").write_text(json.dumps(more))
     judged = [str(recipe), *data, "--checkpoint", str(learnt)]
     trained = [str(started_from(learnt, recipe)), *data, "--seeds", "1"]
     for arguments in (judged, trained):
@@ -199,7 +209,9 @@ def test_foreign_texts_that_a_checkpoint_or_a_base_has_learnt_are_refused(
             assert compare.main([*arguments, "--foreign", place]) == 2
             message = f"learnt was trained on {place.partition('=')[2]}, which so is not foreign"
             assert message in capsys.readouterr().err
-    comments.write_text(comments.read_text() + "\n")  # another file, as far as anyone knows
+    assert compare.main(judged) == 2
+    assert "; given: SMSSpamCollection" in capsys.readouterr().err
+    (learnt / "run.json").write_text(json.dumps(facts))
     assert compare.main([*judged, "--foreign", f"jsonl={comments}"]) == 0
 
 
@@ -311,3 +323,41 @@ def test_foreign_texts_without_labels_are_refused(
     arguments = [str(recipe), "--data", str(corpus), "--foreign", f"text={corpus}"]
     assert compare.main(arguments) == 2
     assert "has no labels" in capsys.readouterr().err
+
+
+def test_foreign_files_of_one_name_are_refused(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        rows = [{"label": label, "text": f"{folder} {label}"} for label in ("ham", "spam")]
+        (tmp_path / folder / "mail.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    places = [f"jsonl={tmp_path / folder / 'mail.jsonl'}" for folder in ("one", "two")]
+    with pytest.raises(CorpusError, match="two corpora are named mail"):
+        compare.read_foreign(places, 9, [])
+
+
+def test_what_is_left_out_is_left_out_of_what_nearly_equals_it_too(
+    corpus: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = [
+        {"label": LABELS[example.label], "text": f"{example.text} "} for example in read_sms(corpus)
+    ]
+    others = [{"label": x, "text": f"{x} {n * 7919}"} for n in range(60) for x in LABELS]
+    (tmp_path / "copies.jsonl").write_text("\n".join(map(json.dumps, copies)))
+    (tmp_path / "other.jsonl").write_text("\n".join(map(json.dumps, others)))
+    two = tmp_path / "two.toml"
+    whole = f'training_only = ["{tmp_path / "copies.jsonl"}"]\n'
+    two.write_text('corpora = ["sms", "jsonl"]\n' + whole + recipe.read_text())
+    config = load_config(two)
+    read = read_corpora([f"sms={corpus}", f"jsonl={tmp_path / 'other.jsonl'}"], config).examples
+    learnt: list[set[str]] = []
+
+    def train(config: TrainConfig, examples: Sequence[Example], _: object) -> Any:
+        learnt.append({example.text.strip() for example in examples})
+        return lambda texts: [0.5] * len(texts)
+
+    monkeypatch.setattr(compare, "_train", train)
+    compare.leave_out(config, read, torch.device("cpu"))
+    tested = {e.text for e in split_examples(read, config).test if e.source == "sms"}
+    assert tested
+    assert not learnt[1] & tested  # without sms; its other texts may be learnt
+    assert learnt[1] & {row["text"].strip() for row in copies}

@@ -28,6 +28,7 @@ def test_shipped_recipes_are_valid(path: Path) -> None:
         ("selection = 'book'\nreplay = ['a']", "training_only and replay go"),
         ("prefix_loss = 0.5", "prefix_loss goes with trained = 'all'"),
         ("train_fraction = 0.9\nvalidation_fraction = 0.1", "leave nothing to test by"),
+        ("max_tokens = 99\nwindow_tokens = 100", "window_tokens is 100, more than max_tokens, 99"),
         ("base = 'random'\nn_head = 5", r"wrong\.toml: n_head does not divide n_embd\. Known"),
         ("seed = 18446744073709551616", "seed: .*less than 4294967296"),
     ],

@@ -335,3 +335,10 @@ def test_invented_names_for_training_get_endings_that_mail_has(tmp_path: Path) -
 @pytest.mark.parametrize("text", ["見win.exampleに", "win.example에서", "at WIN.EXAMPLE now"])
 def test_invented_names_get_endings_whatever_stands_round_them(text: str) -> None:
     assert ".example" not in renamed(text).lower()
+
+
+def test_mail_is_read_whatever_the_case_of_its_ending(tmp_path: Path) -> None:
+    for place in ("ham/1.EML", "ham/2.txt", "spam/3.Txt", "spam/4.eml", "spam/cmds"):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / place).write_text(f"Subject: {place}\n\nx\n")
+    assert [example.label for example in read_mail_folder(tmp_path)] == [0, 0, 1, 1]

@@ -176,3 +176,23 @@ def test_reading_a_sheet_takes_linear_time(start: str, unit: str) -> None:
     begin = time.process_time()
     style_rules(css)
     assert time.process_time() - begin < 4.0
+
+
+def test_blocks_shown_in_lines_are_moved_once_each() -> None:
+    blocks = 300
+    rules = "".join(f".a{n}{{display:inline}}" for n in reversed(range(blocks)))
+    opening = "".join(f"<div class=a{n}>" for n in range(blocks))
+    markup = f"<style>{rules}</style>{opening}{'x<b>y</b>' * 3000}{'</div>' * blocks}"
+    begin = time.process_time()
+    assert html_to_text(markup) == "xy" * 3000
+    assert time.process_time() - begin < 2.0
+
+
+def test_names_of_an_element_are_read_once() -> None:
+    names = " ".join(f"a{n}" for n in range(20_000))
+    rules = "".join(f".a{n}{{color:red}}" for n in range(490))
+    # Many rules that select one element with many names.
+    begin = time.process_time()
+    for _ in range(4):
+        assert html_to_text(f"<style>{rules}</style><p class='{names}'>seen</p>") == "seen"
+    assert time.process_time() - begin < 2.0

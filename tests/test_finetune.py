@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from training.corpora import (
 from training.data import (
     split_examples,
 )
+from training.provenance import read_run
 from training.run import TrainedClassifier
 from training.run import finetune as finetune_once
 
@@ -283,7 +285,7 @@ def press(times: int, work: Callable[..., Any]) -> Callable[..., Any]:
 @pytest.mark.usefixtures("ctrl_c_counts")
 @pytest.mark.parametrize(
     ("module", "name"),
-    [(run, "fit_ngrams"), (run, "fit_calibration"), (run, "measure"), (finetune, "write_golden")],
+    [(run, "fit_calibration"), (run, "measure"), (finetune, "write_golden")],
 )
 def test_ctrl_c_after_the_training_keeps_the_run_and_starts_no_other(
     module: ModuleType,
@@ -294,7 +296,7 @@ def test_ctrl_c_after_the_training_keeps_the_run_and_starts_no_other(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    recipe.write_text(TINY_RECIPE + "calibrate = true\nngrams = 0.1\n")
+    recipe.write_text(TINY_RECIPE + "calibrate = true\n")
     monkeypatch.setattr(module, name, press(1, getattr(module, name)))
     out = tmp_path / "run"
     arguments = [str(recipe), "--data", str(corpus), "--epochs", "1", "--out", str(out)]
@@ -347,3 +349,15 @@ def test_book_recipes_run_on_124m_random_weights(name: str, sms_file: Path, tmp_
     assert checkpoint.read_token == 119
     with torch.no_grad():
         assert checkpoint.model(pack([[1] * 120])).isfinite().all()
+
+
+def test_names_of_files_need_not_be_utf8(
+    corpus: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    data = corpus.rename(tmp_path / name)
+    flags = [str(recipe), "--data", str(data), "--epochs", "1", "--out"]
+    assert finetune.main([*flags, str(tmp_path / "out" / name)]) == 2
+    assert "is no place for safetensors: it is not UTF-8" in capsys.readouterr().err
+    assert finetune.main([*flags, str(tmp_path / "run")]) == 0
+    assert list(read_run(str(tmp_path / "run"))["data_sha256"]) == [name]

@@ -347,20 +347,6 @@ def test_prefix_loss_is_the_mean_over_every_beginning_of_each_text() -> None:
     assert trainer.training_loss(next(iter(loader))).item() == pytest.approx(expected, abs=1e-5)
 
 
-def test_snapshot_restores_the_best_and_ignores_the_rest() -> None:
-    model = torch.nn.Linear(2, 2)
-    snapshot = Snapshot()
-    snapshot.offer(model, 1, 0.5)
-    best = model.weight.detach().clone()
-    with torch.no_grad():
-        model.weight.add_(1)
-    assert not snapshot.offer(model, 2, 0.6)
-    assert not snapshot.offer(model, 3, 0.5)
-    snapshot.restore(model)
-    assert (snapshot.step, snapshot.validation_loss) == (1, 0.5)
-    assert model.weight.equal(best)
-
-
 def test_loss_that_is_not_finite_ends_the_run() -> None:
     model = tiny_classifier_model()
     with torch.no_grad():

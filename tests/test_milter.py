@@ -198,3 +198,11 @@ def test_client_that_goes_leaves_no_traceback(tmp_path: Path) -> None:
 
 def test_mail_passes_without_a_verdict(tmp_path: Path) -> None:
     assert talk(f"http://127.0.0.1:{free_port()}", tmp_path, "--reject") == [[b"a"]]
+
+
+def test_mail_with_more_forged_marks_than_can_be_taken_out_is_refused(tmp_path: Path) -> None:
+    with service("ham") as (url, _):
+        [few] = talk(url, tmp_path, more=(("X-Spamgate", "ham"),) * 50)
+        [[answer]] = talk(url, tmp_path, more=(("X-Spamgate", "ham"),) * 51)
+    assert len(few) == 52
+    assert answer.startswith(b"y550 5.7.1 Too many fields X-Spamgate")

@@ -30,7 +30,7 @@ from tests.conftest import AWKWARD_TEXTS, HAM, SPAM, tiny_classifier_model
 from tests.tiny_training import TINY_RECIPE, synthetic_lines
 from training import average, finetune, ngrams, run
 from training.calibration import calibrate_head
-from training.config import ConfigError, load_config
+from training.config import ConfigError, TrainingError, load_config
 from training.corpora import Example, read_sms
 
 # So many buckets that no two n-grams of a text share one; they cost nothing, being one number.
@@ -346,3 +346,10 @@ def test_calibration_and_averages_treat_the_table_as_they_treat_the_head(
     flags = ["--data", str(corpus), "--out", str(tmp_path / "none")]
     assert average.main([*map(str, runs), *flags]) == 2
     assert "other has a table of 0 n-grams, one one of 262,144" in capsys.readouterr().err
+
+
+def test_too_many_texts_for_a_table_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ngrams, "_MOST_ENTRIES", 20)
+    texts = [Example("a few words of ham", 0, "sms"), Example("and of spam", 1, "sms")]
+    with pytest.raises(TrainingError, match="texts hold more n-grams than a table can be fitted"):
+        ngrams.fit_ngrams(texts, 0.5, 0)

@@ -56,3 +56,12 @@ def test_losses_tell_the_examples_seen_above_the_epochs() -> None:
     assert [np.asarray(line.get_ydata())[0] for line in figure.axes[0].lines] == [0.7, 0.8, 0.9]
     [above] = figure.axes[0].child_axes
     assert above.get_xlim() == pytest.approx([80 * x for x in figure.axes[0].get_xlim()])
+
+
+@pytest.mark.parametrize("draw", [draw_roc, draw_precision_recall])
+def test_any_name_of_a_folder_stands_in_the_legend(draw: Callable[..., Figure]) -> None:
+    figure = draw(LABELS, dict.fromkeys(("_mine", "$\\b$"), SCORES))
+    legend = figure.axes[0].get_legend()
+    assert legend is not None
+    assert len(legend.get_texts()) == 2
+    figure.canvas.draw()

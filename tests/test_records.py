@@ -5,6 +5,7 @@ import errno
 import json
 import lzma
 import os
+import time
 import tracemalloc
 import zipfile
 from collections.abc import Callable
@@ -21,12 +22,7 @@ from app.records import Record, SourceError, open_source, read_records
 from model.checkpoint import CheckpointError
 from model.classifier import Classifier, Prediction
 from model.mail import MAX_CHARACTERS, MailText, message_to_text
-from tests.conftest import HAM, SPAM
-
-
-def written(path: Path, content: bytes | str) -> Path:
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return path
+from tests.conftest import HAM, written
 
 
 def read(path: Path) -> list[Record]:
@@ -66,23 +62,6 @@ def test_mbox_that_begins_with_blank_lines_has_no_message_before_its_first(tmp_p
     assert [record.text for record in found] == ["x\n\ny", "z"]
 
 
-def test_line_of_csv_without_end_is_not_held(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(records, "_MAX_LINE_BYTES", 2000)
-    path = written(tmp_path / "a.csv", "id,text\n1,a\n2," + "b," * 4_000_000 + "\n3,c\n")
-    tracemalloc.start()
-    found = list(read_records(open_source(path, None, "text"), "text"))
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert [(record.text, record.problem) for record in found] == [
-        ("a", ""),
-        (None, "not a row of CSV"),
-        ("c", ""),
-    ]
-    assert peak < 1 << 20
-
-
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     path = written(tmp_path / "a.txt", ("word " * 40 + "\n") * 40_000)  # 8 MB
     source = open_source(path, None, "text")
@@ -116,32 +95,9 @@ def test_byte_order_mark_is_none_of_the_text(
     assert not any(record.is_cut for record in found)
 
 
-def test_rows_behind_a_quote_without_end_are_told(tmp_path: Path) -> None:
-    start = f'id,text\n1,"{HAM}, ""quoted"""\n2,"two\nlines"\n'
-    open_end = written(tmp_path / "open.csv", start + f'3,"{HAM}\n4,{SPAM}\n')
-    texts = [f'{HAM}, "quoted"', "two\nlines"]
-    assert [record.text for record in read(open_end)] == [*texts, None]
-    assert read(open_end)[-1].problem == "a quote without end: all rows from here on"
-    for end in ('3,"last"', '3,"last"\n', "3,last", '3,"last"\n\n'):
-        closed = written(tmp_path / "closed.csv", start + end)
-        assert [record.text for record in read(closed)] == [*texts, "last"]
-
-
-def test_table_without_names_of_columns_is_refused_without_its_text(tmp_path: Path) -> None:
-    path = written(tmp_path / "a.csv", f"ham,{HAM!r}\nspam,{SPAM!r}\n")
-    with pytest.raises(SourceError, match="among the") as error:
-        read(path)
-    assert "dinner" not in str(error.value)
-
-
 def test_brackets_without_end_are_no_json(tmp_path: Path) -> None:
     found = read(written(tmp_path / "a.jsonl", "[" * 100_000 + '\n{"text": "x"}\n'))
     assert [(record.text, record.problem) for record in found] == [(None, "not JSON"), ("x", "")]
-
-
-def test_csv_with_the_column_twice_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="more than one column 'text'"):
-        read(written(tmp_path / "a.csv", f"text,text\n{HAM!r},{SPAM!r}\n"))
 
 
 def test_what_other_programs_packed_is_refused(tmp_path: Path) -> None:
@@ -388,3 +344,14 @@ def test_a_file_system_that_knows_no_locks_takes_results(
     monkeypatch.setattr("fcntl.flock", refuse)
     scorer: Any = SimpleNamespace(classifier=SimpleNamespace(name="m"), settings="s")
     assert bulk.run([], scorer, tmp_path / "out.jsonl", "text") == (0, 0)
+
+
+def test_reading_an_mbox_takes_linear_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        records, "message_to_text", lambda raw: SimpleNamespace(text=str(len(raw)), truncated=False)
+    )
+    line = b"x" * 76 + b"\n"
+    path = written(tmp_path / "a.mbox", b"From a\nSubject: x\n\n" + line * 110_000)  # 8 MB
+    begin = time.process_time()
+    assert [record.text for record in read(path)] == [str(path.stat().st_size)]
+    assert time.process_time() - begin < 4

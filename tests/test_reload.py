@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import torch
 
@@ -242,3 +243,15 @@ def test_info_tells_model_and_limits(save_tiny: Callable[..., Path]) -> None:
     assert (info["labels"], info["max_tokens"], info["max_texts"]) == (["ham", "spam"], 1024, 7)
     assert info["run"]["metrics"] == {"mcc": 0.5}
     assert 512 <= info["max_batch_tokens"] <= 16384
+
+
+def test_a_key_that_no_form_has_is_not_repeated(save_tiny: Callable[..., Path]) -> None:
+    async def scenario() -> httpx.Response:
+        async with serving(save_tiny(), admin_key="admin") as client:
+            body = {"checkpoint": "x", "SECRET": 1}
+            return await client.post("/admin/reload", json=body, headers={"X-API-Key": "admin"})
+
+    reply = asyncio.run(scenario())
+    assert reply.status_code == 422
+    assert "body.(another key): Extra inputs are not permitted" in reply.json()["detail"]
+    assert "SECRET" not in reply.text

@@ -1,13 +1,14 @@
 """Of several seeds validation alone chooses one."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from training import seeds
 from training.command import CtrlC
-from training.config import TrainConfig
+from training.config import TrainConfig, TrainingError
 
 
 def test_validation_chooses_the_seed_and_the_test_part_nothing(
@@ -41,3 +42,28 @@ def test_validation_chooses_the_seed_and_the_test_part_nothing(
         "| 8 | 8 | 0.1000 | 90.00% | 90.00% |",
         "| 9 | 9 | 0.2000 | 80.00% | 99.00% |",
     ]
+
+
+def test_a_seed_that_fails_loses_none_of_those_before_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def finetune(config: TrainConfig, *_: object) -> SimpleNamespace:
+        if config.seed == failing:
+            raise TrainingError("the loss is nan")
+        measured = SimpleNamespace(accuracy=1.0)
+        snapshot = SimpleNamespace(step=1, validation_loss=0.1)
+        return SimpleNamespace(
+            outcome=SimpleNamespace(snapshot=snapshot, interrupted=False),
+            metrics={"validation": measured, "test": measured},
+        )
+
+    monkeypatch.setattr(seeds, "finetune", finetune)
+    failing = 9
+    arguments: tuple[Any, ...] = (TrainConfig(seed=7), 5, [], torch.device("cpu"), CtrlC())
+    config, _, results = seeds.finetune_seeds(*arguments)
+    assert (config.seed, [result.seed for result in results]) == (7, [7, 8])
+    told = "seed 9 failed, the seeds before it are kept: the loss is nan"
+    assert told in capsys.readouterr().out
+    failing = 7
+    with pytest.raises(TrainingError, match="the loss is nan"):
+        seeds.finetune_seeds(*arguments)

@@ -21,7 +21,7 @@ from model.checkpoint import Checkpoint, CheckpointError, load_classifier
 from model.classifier import pick_device
 from model.gpt2 import GPT2ForSequenceClassification
 from model.ngrams import NgramTable
-from training.card import SPLIT_KEYS, RunRecord, check_data, other_version, recorded_recipe
+from training.card import RunRecord
 from training.command import add_device, add_run_data, check_new, exit_code
 from training.config import TrainConfig
 from training.corpora import read_corpora
@@ -31,6 +31,7 @@ from training.feedback import mix_in
 from training.finetune import save_run
 from training.history import History
 from training.loop import Outcome, Snapshot
+from training.provenance import SPLIT_KEYS, check_data, other_version, recorded_recipe
 from training.run import measure_model, tokenize_parts
 
 # Other bases have no mean, and of other splits one run's test texts are another's training texts.
@@ -57,6 +58,16 @@ def average_runs(
         raise CheckpointError(
             f"the runs have the bases {', '.join(map(str, bases))}: only runs from one base, or "
             "one run and what started from it, can be averaged."
+        )
+    weights = {
+        checkpoint.run.get("base_sha256")
+        for checkpoint, recipe in zip(checkpoints, recipes, strict=True)
+        if Path(recipe.base).name not in names
+    }
+    if len(weights - {None}) > 1:
+        raise CheckpointError(
+            f"the runs began with other weights of {bases[0]} each: only runs from one base can be "
+            "averaged."
         )
     for checkpoint, recipe in zip(checkpoints, recipes, strict=True):
         for key in _SHARED:

@@ -1,29 +1,25 @@
-"""What is written beside the weights: run.json, the model card, and the golden messages' texts.
-
-And what an earlier run wrote there, read again: its recipe, and what it has learnt from.
-"""
+"""What is written beside the weights: run.json, the model card, and the golden messages' texts."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 
-from model.checkpoint import CheckpointError, hash_files
-from model.folders import read_json, write_json
+from model.checkpoint import hash_files
+from model.folders import write_json
 from model.hub import resolve
 from training.command import versions
 from training.config import TrainConfig
-from training.corpora import CorpusError, Source, sha256_of
+from training.corpora import sha256_of
 from training.cutoffs import TEXTS_OF_A_CUTOFF, ReliabilityBin, as_reliability_table
 from training.data import Splits
 from training.evaluate import Metrics, as_table
 from training.loop import Outcome, chosen_precision
 from training.parallel import num_processes
+from training.provenance import learnt_whole
 
 # Written for this project: no text of a corpus, so that a checkpoint gives none away. The first
 # two are the sentences of the post that the recipe comes from.
@@ -47,9 +43,6 @@ _CORPORA = {
     "17d44d80a000876b7141106f7cf07a83c133195fbad165527db68b89ff4cdb02": "SpamAssassin public mail "
     "corpus (English, of 2002 and 2003; PDDL 1.0, contents CC0 1.0 as published)",
 }
-SPLIT_KEYS = ("selection", "split_seed", "train_fraction", "validation_fraction")
-"""Keys of a recipe that decide which texts of its corpora are tested by."""
-
 _SPLITS = {
     "all": "Equal and nearly equal texts stand in one part, compared before leet, marks and HTML's "
     "names of characters are read.",
@@ -140,150 +133,6 @@ def circumstances(config: TrainConfig, device: torch.device) -> dict[str, object
     }
 
 
-def read_run(place: str) -> dict[str, Any]:
-    """The run.json of a checkpoint, a folder or hub id; empty where there is none.
-
-    Raises:
-        CheckpointError: no such checkpoint, or a file that training did not write.
-    """
-    path = resolve(place) / "run.json"
-    run = read_json(path) if path.exists() else {}
-    if not all(isinstance(run.get(key) or {}, dict) for key in ("recipe", "data_sha256")):
-        raise other_version(place, "recipe or data_sha256 is no JSON object")
-    return run
-
-
-def read_base_run(config: TrainConfig) -> dict[str, Any]:
-    """The run.json of the recipe's base; empty where there is none, or no weight of it is kept.
-
-    Raises:
-        CheckpointError: as for ``read_run``.
-    """
-    if config.base == "random" or config.random_weights:
-        return {}
-    return read_run(config.base)
-
-
-def recorded_recipe(run: dict[str, Any], name: str) -> TrainConfig:
-    """The recipe in a checkpoint's run.json.
-
-    Args:
-        run: the file, empty where there is none.
-        name: the checkpoint's.
-
-    Raises:
-        CheckpointError: no such file, or a recipe that this version cannot follow.
-    """
-    if not run:
-        raise CheckpointError(
-            f"{name} holds no run.json, which says what it was trained on: give a folder that "
-            "training.finetune wrote."
-        )
-    if not isinstance(run.get("data_sha256") or {}, dict):
-        raise other_version(name, "data_sha256 is no JSON object")
-    try:
-        return TrainConfig.model_validate(run.get("recipe"))
-    except ValidationError as error:
-        problem = error.errors()[0]
-        place = ".".join(map(str, ("recipe", *problem["loc"])))
-        raise other_version(name, f"{place}: {problem['msg']}") from error
-
-
-def other_version(name: str, problem: object) -> CheckpointError:
-    """The error of a checkpoint whose run.json this version cannot read."""
-    return CheckpointError(
-        f"the run.json of {name} is not of this version of training.finetune: {problem}."
-    )
-
-
-def check_data(run: dict[str, Any], name: str, config: TrainConfig, sha256: dict[str, str]) -> None:
-    """Refuses corpora that a run was not made from: its test part is not theirs.
-
-    Args:
-        run: its run.json, empty where there is none.
-        name: the checkpoint's.
-        config: names the files for training only, in which runs may differ.
-        sha256: of what was read again for it, by file name.
-
-    Raises:
-        CorpusError: one of these corpora, or of the run's, feedback too, is none of the other's.
-    """
-    known = run.get("data_sha256") or {}
-    given = _split_data(config, sha256)
-    whole = _learnt_whole(run.get("recipe") or {})
-    if set(given.values()) != {known[file] for file in set(known) - whole}:
-        raise other_data(name, known, given)
-
-
-def check_split(
-    run: dict[str, Any], name: str, config: TrainConfig, sha256: dict[str, str]
-) -> None:
-    """Refuses a run that split one of these corpora otherwise, or learnt all of it: it has learnt
-    from its test part.
-
-    Args: as for ``check_data``.
-
-    Raises:
-        CorpusError: such a run; one without run.json, or of none of the corpora, is not.
-    """
-    known = run.get("data_sha256") or {}
-    recipe = run.get("recipe") or {}
-    given = _split_data(config, sha256)
-    if not set(given.values()) & set(known.values()):
-        return
-    whole = {known[file] for file in _learnt_whole(recipe) & set(known)}
-    if learnt := [file for file, digest in given.items() if digest in whole]:
-        raise CorpusError(f"{name} was trained on all of {learnt[0]}: no part of it can test that.")
-    for key in SPLIT_KEYS:
-        wanted = getattr(config, key)
-        if recipe.get(key, wanted) != wanted:
-            raise CorpusError(
-                f"{name} was trained with {key} = {recipe[key]!r} on texts that this recipe, with "
-                f"{wanted!r}, tests by: take a recipe of the same split."
-            )
-
-
-def check_foreign(run: dict[str, Any], name: str, sources: Iterable[Source]) -> None:
-    """Refuses foreign texts that a run was made from: it has learnt their labels.
-
-    Args:
-        run: its run.json, empty where there is none.
-        name: the checkpoint's.
-        sources: where the foreign texts are.
-
-    Raises:
-        CorpusError: such a source.
-    """
-    known = run.get("data_sha256") or {}
-    for source in sources:
-        if sha256_of(source.path) in known.values():
-            raise CorpusError(
-                f"{name} was trained on {source.path}, which so is not foreign to it: leave that "
-                "out, or give a corpus that it has never read."
-            )
-
-
-def _learnt_whole(recipe: Mapping[str, Any]) -> set[str]:
-    """Names of files that a run of this recipe learns from without splitting them."""
-    paths = [*recipe.get("training_only", ()), *recipe.get("replay", ())]
-    return {Path(path).name for path in paths}
-
-
-def _split_data(config: TrainConfig, sha256: dict[str, str]) -> dict[str, str]:
-    """Of the files that were read, those that are split."""
-    training_only = _learnt_whole(config.model_dump())
-    return {name: digest for name, digest in sha256.items() if name not in training_only}
-
-
-def other_data(name: str, known: dict[str, str], given: dict[str, str]) -> CorpusError:
-    """The error of a run that was made from other files than those given, each with its hash."""
-    made_from, came = (
-        ", ".join(f"{file} (SHA-256 {digest[:12]}…)" for file, digest in files.items())
-        for files in (known, given)
-    )
-    return CorpusError(f"{name} was made from {made_from or 'nothing known'}; given: {came}.")
-
-
 def write_model_card(
     path: Path, name: str, config: TrainConfig, record: RunRecord, *, has_table: bool = False
 ) -> None:
@@ -340,6 +189,7 @@ One signal among several, for texts like the data's. A score is not a reason to 
 were not in training. `run.json` holds recipe, versions, hashes, curves.
 """,
         encoding="utf-8",
+        errors="backslashreplace",
     )
 
 
@@ -362,7 +212,7 @@ def _reading(config: TrainConfig, has_table: bool) -> str:
 
 
 def _data_list(config: TrainConfig, record: RunRecord) -> str:
-    training_only = _learnt_whole(config.model_dump())
+    training_only = learnt_whole(config.model_dump())
     is_in_parts = config.replay_parts > 1
     in_parts = {Path(path).name for path in config.replay} if is_in_parts else set()
     one_part = f"one of {config.replay_parts} parts, chosen by the seed, of "

@@ -61,6 +61,11 @@ def check_new(out: Path) -> None:
     """
     if out.exists():
         raise CheckpointError(f"{out} exists already: give another --out, or remove it first.")
+    try:
+        str(out.absolute()).encode()
+    except UnicodeEncodeError as error:
+        place = ascii(str(out.absolute()))
+        raise CheckpointError(f"{place} is no place for safetensors: it is not UTF-8.") from error
     check_folder(out)
 
 

@@ -24,7 +24,6 @@ from model.checkpoint import ReadToken, load_classifier
 from model.classifier import pick_device
 from model.folders import write_json
 from training.baselines import fit_baselines
-from training.card import check_foreign, check_split, read_base_run, read_run
 from training.command import add_device, check_folder, exit_code, portable, versions
 from training.config import (
     ConfigError,
@@ -33,7 +32,7 @@ from training.config import (
     load_config,
     refuse_seeds,
 )
-from training.corpora import CORPORA, Example, Source, read_corpora
+from training.corpora import CORPORA, Example, Source, read_corpora, refuse_same_names
 from training.data import (
     Splits,
     drop_duplicates,
@@ -42,6 +41,7 @@ from training.data import (
     split_examples,
 )
 from training.evaluate import Metrics, measure
+from training.provenance import check_foreign, check_split, read_base_run, read_run
 from training.run import finetune, read_as_trained, tokenize_parts
 
 _SHOWN = ("mcc", "f1", "spam_caught", "ham_blocked", "roc_auc", "calibration_error")
@@ -91,7 +91,7 @@ def leave_out(
         raise TrainingError("--leave-out takes a recipe of two corpora at least: one is left.")
     elsewhere = _tests(config, [], foreign)
     for left_out, test in tests.items():
-        kept = [e for e in examples if e.source != left_out]
+        kept = _unlike([e for e in examples if e.source != left_out], test)
         systems = {OWN: _train(config, kept, device)}
         systems |= fit_baselines(split_examples(kept, config).train, config.seed)
         others = {f"{name} (without {left_out})": t for name, t in elsewhere.items()}
@@ -163,11 +163,17 @@ def read_foreign(places: Sequence[str], sample: int, known: Sequence[Example]) -
 
     Raises:
         ConfigError: not one text is to be drawn.
+        CorpusError: one that cannot be read, or two of one name.
     """
     if sample < 1:
         raise ConfigError(f"--sample is {sample}: at least 1 is needed.")
     sources = [Source.labelled(place) for place in places]
-    foreign = [e for s in sources for e in _sample(CORPORA[s.kind](s.path), sample)]
+    foreign: list[Example] = []
+    kinds: dict[str, str] = {}
+    for source in sources:
+        drawn = _sample(CORPORA[source.kind](source.path), sample)
+        refuse_same_names(kinds, source.kind, drawn)
+        foreign += drawn
     unlike = _unlike(foreign, known) if foreign else []
     if foreign:
         print(f"foreign: {len(unlike)} of {len(foreign)} texts; the others nearly equal known ones")
@@ -179,12 +185,12 @@ def _sample(examples: Sequence[Example], size: int) -> list[Example]:
     return [examples[number] for number in order.tolist()]
 
 
-def _unlike(foreign: Sequence[Example], examples: Sequence[Example]) -> list[Example]:
-    """The foreign texts that no text of the recipe's corpora equals, or nearly equals."""
-    texts = [example.text for example in folded([*foreign, *examples], typing=False)]
-    clusters = near_duplicate_clusters(texts).tolist()
-    known = set(clusters[len(foreign) :])
-    return [e for e, cluster in zip(foreign, clusters, strict=False) if cluster not in known]
+def _unlike(texts: Sequence[Example], others: Sequence[Example]) -> list[Example]:
+    """The texts that none of the others equals, or nearly equals."""
+    both = [example.text for example in folded([*texts, *others], typing=False)]
+    clusters = near_duplicate_clusters(both).tolist()
+    known = set(clusters[len(texts) :])
+    return [e for e, cluster in zip(texts, clusters, strict=False) if cluster not in known]
 
 
 def _tests(
@@ -320,8 +326,8 @@ def _check_unread(options: argparse.Namespace, config: TrainConfig, sha256: dict
                 "leaves out: take a recipe whose base is a language model, or random."
             )
     for name, run in runs.items():
-        check_split(run, name, config, sha256)
         check_foreign(run, name, map(Source.labelled, options.foreign))
+        check_split(run, name, config, sha256, is_judged=bool(options.checkpoint))
 
 
 def _command(options: argparse.Namespace) -> str:

@@ -26,6 +26,10 @@ class ConfigError(TrainingError):
     """A recipe that cannot be followed."""
 
 
+class CorpusError(TrainingError):
+    """A corpus that is missing, altered or unreadable."""
+
+
 class TrainConfig(BaseModel):
     """One recipe. Each key of the TOML file is a field here; an unknown key is an error."""
 
@@ -281,6 +285,10 @@ class TrainConfig(BaseModel):
 
     @model_validator(mode="after")
     def _numbers_fit_together(self) -> "TrainConfig":
+        if self.window_tokens > self.max_tokens:
+            raise ValueError(
+                f"window_tokens is {self.window_tokens}, more than max_tokens, {self.max_tokens}"
+            )
         if self.train_fraction + self.validation_fraction >= 1:
             raise ValueError("train_fraction and validation_fraction leave nothing to test by")
         if self.base == "random" and self.n_embd % self.n_head:

@@ -6,32 +6,23 @@ import hashlib
 import io
 import json
 import random
-import urllib.error
-import urllib.request
-import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from model.folders import new_file
 from model.gpt2 import LABELS
 from model.mail import message_to_text
-from training.config import TrainConfig, TrainingError
+from training.config import CorpusError as CorpusError
+from training.config import TrainConfig
+from training.download import check_sha256, download
 from training.invented import renamed
 
 SMS_FILE = "SMSSpamCollection"
 _LABELS = {"ham": 0, "0": 0, "spam": 1, "1": 1}
 _CACHE = Path.home() / ".cache" / "spamgate"
-_MAX_DOWNLOAD_BYTES = 64 << 20
-_DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
 _DEAL_SEED = 5  # the same for all runs, so that their parts are different ones
-
-
-class CorpusError(TrainingError):
-    """A corpus that is missing, altered or unreadable."""
 
 
 @dataclass(frozen=True)
@@ -102,14 +93,14 @@ def find_sms_file(data: Path | None, urls: Sequence[str], sha256: str) -> Path:
     if data is None:
         path = _CACHE / SMS_FILE
         if not path.exists():
-            _download(path, urls, sha256)
+            download(path, urls, sha256)
     else:
         path = data / SMS_FILE if data.is_dir() else data
     try:
         content = path.read_bytes()
     except OSError as error:
         raise CorpusError(f"cannot read the corpus {path}: {error.strerror}.") from error
-    _check_sha256(content, sha256, str(path))
+    check_sha256(content, sha256, str(path))
     return path
 
 
@@ -237,7 +228,7 @@ def mail_paths(folder: Path) -> list[Path]:
     Raises:
         CorpusError: there are none.
     """
-    paths = sorted([*folder.glob("*/*.txt"), *folder.glob("*/*.eml")])
+    paths = sorted(p for p in folder.glob("*/*") if p.suffix.lower() in (".txt", ".eml"))
     if not paths:
         raise CorpusError(
             f"{folder} holds no messages: expected folders ham… and spam… of .eml or .txt files."
@@ -286,7 +277,7 @@ def read_corpora(places: Sequence[str], config: TrainConfig) -> Corpus:
     wanted: list[tuple[str, Path | None]] = [(s.kind, s.path) for s in sources]
     examples: list[Example] = []
     sha256: dict[str, str] = {}
-    kinds: dict[str, str] = {}  # of the names by which figures are told
+    kinds: dict[str, str] = {}
     for kind, path in wanted or [("sms", None)]:
         if path is None or kind == "sms":
             path = find_sms_file(path, config.data_urls, config.data_sha256)
@@ -294,10 +285,7 @@ def read_corpora(places: Sequence[str], config: TrainConfig) -> Corpus:
             new = read(path)
         else:
             new = CORPORA[kind](path)
-        for name in {example.source for example in new}:
-            if name in kinds and {kind, kinds[name]} & {"jsonl", "csv"}:  # named for a file
-                raise _same_name(name)
-            kinds[name] = kind
+        refuse_same_names(kinds, kind, new)
         examples += new
         _note(sha256, path)
     for path in map(Path, config.training_only):
@@ -306,6 +294,23 @@ def read_corpora(places: Sequence[str], config: TrainConfig) -> Corpus:
     for path in map(Path, config.replay):
         _note(sha256, path)
     return Corpus(examples + _read_replay(config), sha256)
+
+
+def refuse_same_names(kinds: dict[str, str], kind: str, examples: Sequence[Example]) -> None:
+    """Refuses texts that figures would mix with those of another file.
+
+    Args:
+        kinds: of what was read before, by the names by which figures are told; these are added.
+        kind: of these texts.
+        examples: from one place.
+
+    Raises:
+        CorpusError: they are named for a file whose name is taken, or the others are.
+    """
+    for name in {example.source for example in examples}:
+        if name in kinds and {kind, kinds[name]} & {"jsonl", "csv"}:
+            raise _same_name(name)
+        kinds[name] = kind
 
 
 def _read_replay(config: TrainConfig) -> list[Example]:
@@ -364,36 +369,3 @@ def _example(label: str, text: str, path: Path, number: int) -> Example:
         form = f"ham or spam, a TAB and a text; this line starts with {label[:20]!r}"
         raise CorpusError(f"{path}, line {number}: expected {form}.")
     return Example(text, LABELS.index(label), "sms")
-
-
-def _download(path: Path, urls: Sequence[str], sha256: str) -> None:
-    failures = []
-    for url in urls:
-        print(f"downloading {url}")
-        try:
-            with urllib.request.urlopen(url, timeout=60) as response:
-                archive = response.read(_MAX_DOWNLOAD_BYTES)
-            content = zipfile.ZipFile(io.BytesIO(archive)).read(SMS_FILE)
-        except (OSError, HTTPException, ValueError, KeyError, *_DAMAGED_ZIP) as error:
-            failures.append(f"{url}: {error}")
-            continue
-        _check_sha256(content, sha256, url)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with new_file(path) as partial:
-            partial.write_bytes(content)
-        return
-    raise CorpusError(
-        "the SMS Spam Collection could not be downloaded "
-        f"({'; '.join(failures) or 'the recipe names no URL'}). Fetch it by hand (UCI data set "
-        "228) and give its place with --data."
-    )
-
-
-def _check_sha256(content: bytes, expected: str, origin: str) -> None:
-    actual = hashlib.sha256(content).hexdigest()
-    if expected and actual != expected:
-        raise CorpusError(
-            f"{origin} is not the file that this recipe was written for: its SHA-256 is {actual}, "
-            f"expected {expected}. For other data take a recipe of your own without data_sha256, "
-            "such as training/configs/base_own.toml."
-        )

@@ -15,15 +15,7 @@ import torch
 from model.checkpoint import GoldenMessage, save_classifier, write_golden
 from model.classifier import Classifier, pick_device
 from model.folders import new_folder
-from training.card import (
-    GOLDEN_TEXTS,
-    RunRecord,
-    check_split,
-    circumstances,
-    read_base_run,
-    write_model_card,
-    write_run_json,
-)
+from training.card import GOLDEN_TEXTS, RunRecord, circumstances, write_model_card, write_run_json
 from training.command import CtrlC, add_device, check_new, exit_code
 from training.config import TrainConfig, TrainingError, load_config, refuse_seeds
 from training.corpora import CORPORA, read_corpora
@@ -31,6 +23,7 @@ from training.evaluate import as_table
 from training.feedback import mix_in
 from training.parallel import is_first, processes
 from training.plots import draw_accuracies, draw_losses
+from training.provenance import check_split, read_base_run
 from training.run import TrainedClassifier
 from training.seeds import as_table as as_seeds_table
 from training.seeds import finetune_seeds

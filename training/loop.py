@@ -59,12 +59,13 @@ class Snapshot:
         """
         if self.tensors and not always and validation_loss >= self.validation_loss:
             return False
-        self.step, self.validation_loss = step, validation_loss
+        self.validation_loss = math.inf  # Ctrl-C may come while tensors of two steps are here
         for name, parameter in model.named_parameters():
             if parameter.requires_grad and name in self.tensors:  # no memory is taken anew
                 self.tensors[name].copy_(parameter.detach())
             elif parameter.requires_grad:
                 self.tensors[name] = parameter.detach().clone()
+        self.step, self.validation_loss = step, validation_loss
         return True
 
     def restore(self, model: torch.nn.Module) -> None:

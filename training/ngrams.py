@@ -19,12 +19,15 @@ from sklearn.linear_model import LogisticRegression
 
 from model.ngrams import KINDS, NgramTable, share
 from model.tokenizer import encode
+from training.config import TrainingError
 from training.corpora import Example
 
 _BUCKETS = 1 << 18  # of each kind
 # What is beyond so many tokens of a text is not read.
 _MAX_TOKENS = 8192
 _INVERSE_PENALTY = 10.0
+# liblinear counts with 32 bits.
+_MOST_ENTRIES = (1 << 31) - 1
 # How often each real text is read among good words, how much one such reading weighs, and of how
 # many words the shortest and the longest are.
 _COPIES = 2
@@ -35,10 +38,15 @@ _FEWEST, _MOST = 8, 2000
 def fit_ngrams(examples: Sequence[Example], factor: float, seed: int) -> NgramTable:
     """A table whose log odds are ``factor`` times a logistic regression's; 85 s for 49,000.
 
+    To be fitted before the network learns: where this fails, no training is lost.
+
     Args:
         examples: the training part, ham and spam among them.
         factor: share of its log odds in the verdict.
         seed: for what good words stand beside a text.
+
+    Raises:
+        TrainingError: too many texts.
     """
     print(f"fitting a table of n-grams to {len(examples):,} texts", flush=True)
     copies = among_good_words([e for e in examples if not e.training_only] * _COPIES, seed)
@@ -90,6 +98,11 @@ def _counted(table: NgramTable, examples: Sequence[Example]) -> csr_matrix:
     for example in examples:
         found = table.find(encode(example.text, _MAX_TOKENS)[0])
         ends.append(ends[-1] + sum(map(len, found)))
+        if ends[-1] > _MOST_ENTRIES:
+            raise TrainingError(
+                f"{len(examples):,} texts hold more n-grams than a table can be fitted to: take "
+                "fewer texts, or a recipe with ngrams = 0."
+            )
         for kind, buckets in enumerate(found):
             columns.append((kind * _BUCKETS + buckets).astype(np.int32))
             values.append(np.full(len(buckets), share(len(buckets)), np.float32))

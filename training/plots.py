@@ -61,7 +61,7 @@ def draw_roc(labels: Sequence[int], systems: Mapping[str, Sequence[float]]) -> F
     for (name, scores), colour, style in zip(systems.items(), _COLOURS, _STYLES, strict=False):
         blocked, caught, _ = roc_curve(labels, scores, drop_intermediate=False)
         least_or_more = np.maximum(blocked, least)
-        axes.step(least_or_more, caught, style, where="post", label=name, color=colour)
+        axes.step(least_or_more, caught, style, where="post", label=_plain(name), color=colour)
     axes.set_xscale("log")
     axes.set_xlim(least, 1)
     axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
@@ -75,7 +75,7 @@ def draw_precision_recall(labels: Sequence[int], systems: Mapping[str, Sequence[
     figure, axes = _axes("Spam caught (recall)", "Spam among blocked (precision)")
     for (name, scores), colour, style in zip(systems.items(), _COLOURS, _STYLES, strict=False):
         precision, recall, _ = precision_recall_curve(labels, scores)
-        axes.step(recall, precision, style, where="post", label=name, color=colour)
+        axes.step(recall, precision, style, where="post", label=_plain(name), color=colour)
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set_ylim(0, 1.02)
@@ -152,6 +152,11 @@ def _axes(x: str, y: str) -> tuple[Figure, Axes]:
     axes.set_ylabel(y)
     axes.grid(alpha=0.3)
     return figure, axes
+
+
+def _plain(name: str) -> str:
+    """The name of a folder, which is neither mathematics nor left out of legends."""
+    return " " * name.startswith("_") + name.replace("$", r"\$")
 
 
 def _scale(factor: float) -> Callable[[ArrayLike], NDArray[np.float64]]:

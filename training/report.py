@@ -25,7 +25,6 @@ from model.folders import new_file
 from model.gpt2 import LABELS
 from model.hub import resolve
 from training.baselines import fit_baselines
-from training.card import other_data, other_version, recorded_recipe
 from training.command import add_device, add_run_data, check_folder, exit_code
 from training.config import TrainConfig
 from training.corpora import read_corpora
@@ -41,6 +40,7 @@ from training.plots import (
     draw_reliability,
     draw_roc,
 )
+from training.provenance import other_data, other_version, recorded_recipe
 from training.run import read_as_trained, tokenize_parts
 
 # What the share of spam among the texts changes; all else is the same in a balanced set.

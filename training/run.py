@@ -95,6 +95,7 @@ def finetune(
         keep_freed_memory(large_pages=config.trained == "all")
     splits = split_examples(examples, config)
     parts, read_token = tokenize_parts(splits, config)
+    table = fit_ngrams(splits.train, config.ngrams, config.seed) if config.ngrams else None
     torch.manual_seed(config.seed)
     model = make_model(config).to(device)
     trained_parameters = freeze(model, config)
@@ -113,8 +114,7 @@ def finetune(
         on_trained()
     merge_lora(model)
     make_embeddings_whole(model)
-    if config.ngrams:
-        model.ngrams = fit_ngrams(splits.train, config.ngrams, config.seed)
+    model.ngrams = table or model.ngrams  # one that came with a kept head stays
     return measure_model(
         model, read_token, splits, parts, outcome, config, device, trained_parameters, caches
     )

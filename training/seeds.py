@@ -32,13 +32,14 @@ def finetune_seeds(
 ) -> tuple[TrainConfig, TrainedClassifier, list[SeedResult]]:
     """Trains with ``count`` seeds from the recipe's on; Ctrl-C ends with those that were reached.
 
-    A seed that has been trained is measured even so, unless Ctrl-C comes once more.
+    A seed that has been trained is measured even so, unless Ctrl-C comes once more. One that fails
+    ends them, too, and a line says why.
 
     Returns:
         The recipe and the run of the lowest validation loss, and what every seed led to.
 
     Raises:
-        TrainingError, CheckpointError: as for ``finetune``.
+        TrainingError, CheckpointError: as for ``finetune``, with the first seed.
     """
     results: list[SeedResult] = []
     best: tuple[TrainConfig, TrainedClassifier] | None = None
@@ -50,6 +51,11 @@ def finetune_seeds(
         except KeyboardInterrupt:  # there is nothing of this seed yet
             if best is None:
                 raise
+            break
+        except (TrainingError, torch.OutOfMemoryError) as error:
+            if best is None:
+                raise
+            print(f"seed {seed} failed, the seeds before it are kept: {error}", flush=True)
             break
         snapshot = run.outcome.snapshot
         results.append(

@@ -14,6 +14,7 @@ Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
 OPEN = build_opener(ProxyHandler({})).open  # no proxy of the environment is told what mail says
 ACCESS_KEY = {"X-API-Key": os.environ["SPAMGATE_KEY"]} if "SPAMGATE_KEY" in os.environ else {}
 MOST_BYTES = 8 << 20  # of the fields, and of the body: the service reads no more
+MOST_MARKS = 50  # forged ones; Postfix reads a mail's fields once more to take each out
 # Not wanted: connect, HELO, MAIL, RCPT, unknown, DATA. Not answered: fields, their end, body.
 PROTOCOL = 0x01 | 0x02 | 0x04 | 0x08 | 0x100 | 0x200 | 0x80 | 0x40000 | 0x80000
 
@@ -33,6 +34,8 @@ def packet(command: bytes, data: bytes = b"") -> bytes:
 
 async def judge(url: str, message: bytes, marks: int, reject: bool) -> bytes:
     """The packets that answer a whole message; its own marks go, the last first."""
+    if marks > MOST_MARKS:
+        return packet(b"y", b"550 5.7.1 Too many fields X-Spamgate.\0")
     verdict = None
     try:  # in a thread, of which there are few: the wait for one counts, too
         asked = asyncio.to_thread(ask, url, message)

@@ -1,0 +1,59 @@
+"""The SMS Spam Collection from its publishers."""
+
+import hashlib
+import io
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Sequence
+from http.client import HTTPException
+from pathlib import Path
+
+from model.folders import new_file
+from training.config import CorpusError
+
+_MAX_BYTES = 64 << 20
+_DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
+
+
+def download(path: Path, urls: Sequence[str], sha256: str) -> None:
+    """Fetches the file of ``path``'s name from the first zip file of these that holds it.
+
+    Raises:
+        CorpusError: none does, or the file has another hash.
+    """
+    failures = []
+    for url in urls:
+        print(f"downloading {url}")
+        try:
+            with urllib.request.urlopen(url, timeout=60) as response:
+                archive = response.read(_MAX_BYTES)
+            content = zipfile.ZipFile(io.BytesIO(archive)).read(path.name)
+        except (OSError, HTTPException, ValueError, KeyError, *_DAMAGED_ZIP) as error:
+            failures.append(f"{url}: {error}")
+            continue
+        check_sha256(content, sha256, url)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with new_file(path) as partial:
+            partial.write_bytes(content)
+        return
+    raise CorpusError(
+        "the SMS Spam Collection could not be downloaded "
+        f"({'; '.join(failures) or 'the recipe names no URL'}). Fetch it by hand (UCI data set "
+        "228) and give its place with --data."
+    )
+
+
+def check_sha256(content: bytes, expected: str, origin: str) -> None:
+    """Refuses content of another hash; an empty one accepts any.
+
+    Raises:
+        CorpusError: another hash.
+    """
+    actual = hashlib.sha256(content).hexdigest()
+    if expected and actual != expected:
+        raise CorpusError(
+            f"{origin} is not the file that this recipe was written for: its SHA-256 is {actual}, "
+            f"expected {expected}. For other data take a recipe of your own without data_sha256, "
+            "such as training/configs/base_own.toml."
+        )
