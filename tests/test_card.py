@@ -49,15 +49,17 @@ def card(
 
 def test_corpora_are_named_by_their_hashes(tmp_path: Path) -> None:
     corpora = ("sms", "jsonl", "mail")
-    config = TrainConfig(corpora=corpora, training_only=("any/synthetic.jsonl",), replay=("a/b",))
+    files = {"training_only": ("any/synthetic.jsonl",), "table_only": ("a/c",), "replay": ("a/b",)}
+    config = TrainConfig(corpora=corpora, ngrams=0.5, **files)
     data = json.loads(STARTER.read_text())["data_sha256"]
-    data |= {"synthetic.jsonl": "9" * 64, "b": "8" * 64}
+    data |= {"synthetic.jsonl": "9" * 64, "b": "8" * 64, "c": "7" * 64}
     text = card(tmp_path, config, data)
     for name in (
         "- SMS Spam Collection (",
         "- YouTube Spam Collection (",
         "- SpamAssassin public mail corpus (English, of 2002 and 2003; ",
         "- for training only: synthetic.jsonl (SHA-256 999999999999…)",
+        "- for training only: of the table alone, c (SHA-256 777777777777…)",
         "- for training only: one of 4 parts, chosen by the seed, of b (SHA-256 888888888888…)",
     ):
         assert name in text

@@ -324,7 +324,7 @@ def test_invented_names_for_training_get_endings_that_mail_has(tmp_path: Path) -
     path = tmp_path / "synthetic.jsonl"
     text = "see win.example, an example. Mail a@bank.example.co.uk, http://win.example/x"
     path.write_text(json.dumps({"label": "ham", "text": text}) + "\n")
-    [example] = read_training_only(path)
+    [example] = read_training_only([str(path)])
     assert example.training_only
     assert ".example" not in example.text
     assert re.fullmatch(

@@ -31,7 +31,7 @@ from tests.tiny_training import TINY_RECIPE, synthetic_lines
 from training import average, finetune, ngrams, run
 from training.calibration import calibrate_head
 from training.config import ConfigError, TrainingError, load_config
-from training.corpora import Example, read_sms
+from training.corpora import Example, read_corpora, read_sms
 
 # So many buckets that no two n-grams of a text share one; they cost nothing, being one number.
 NO_COLLISIONS = torch.zeros(1, 1).expand(KINDS, 1 << 28)
@@ -315,6 +315,28 @@ def test_a_recipe_adds_a_table_and_what_learns_on_with_its_head_keeps_it(
     for wrong in ({"keep_head": True}, {"padding": "longest"}, {"read_token": "mean"}):
         with pytest.raises(ConfigError, match="ngrams goes with"):
             load_config(recipe, base=str(first), **wrong)
+
+
+def test_a_table_alone_learns_from_files_that_the_network_does_not_read(
+    corpus: Path, recipe: Path, tmp_path: Path
+) -> None:
+    text = "lebar jintu praso"
+    path = tmp_path / "others.jsonl"
+    lines = (f'{{"label": "spam", "text": "{text} {word}"}}\n' for word in ("uno", "duo", "tri"))
+    path.write_text("".join(lines))
+    recipe.write_text(TINY_RECIPE + "ngrams = 0.5\n")
+    found = []
+    for table_only in ((), (str(path),)):
+        config = load_config(recipe, table_only=table_only)
+        examples = read_corpora([str(corpus)], config).examples
+        found.append(run.finetune(config, examples, torch.device("cpu")))
+    plain, both = found
+    for name, tensor in plain.model.state_dict().items():
+        assert torch.equal(tensor, both.model.state_dict()[name]), name
+    assert both.splits == plain.splits
+    tables = [trained.model.ngrams for trained in found]
+    [before], [after] = (table.read([encode(text, 99)[0]]) for table in tables if table is not None)
+    assert after > before + 0.1
 
 
 def test_calibration_and_averages_treat_the_table_as_they_treat_the_head(

@@ -120,6 +120,7 @@ def test_calibrated_run_tells_its_temperature_and_shift(
         ("spam_weight = 8.0\n", False),
         ("spam_weight = 8.0\ncalibrate = true\n", True),
         ('training_only = ["FILE"]\n', False),
+        ('table_only = ["FILE"]\nngrams = 0.1\n', False),
         ('replay = ["FILE"]\nreplay_parts = 1\n', False),
         ('replay = ["FILE"]\nreplay_parts = 1\ncalibrate = true\n', True),
     ],

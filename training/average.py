@@ -124,7 +124,7 @@ def _run(options: argparse.Namespace) -> int:
     corpus = mix_in(read_corpora(options.data, config), options.feedback)
     for checkpoint in checkpoints:
         check_data(checkpoint.run, checkpoint.name, config, corpus.sha256)
-    splits = split_examples(corpus.examples, config)
+    splits = split_examples(corpus.examples, config).for_network()
     parts, read_token = tokenize_parts(splits, config)
     outcome = _outcome(checkpoints)
     exact = config.model_copy(update={"precision": "float32"})

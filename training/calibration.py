@@ -70,7 +70,8 @@ def assumed_spam_prior(config: TrainConfig, validation: Sequence[Example]) -> di
         config: the recipe.
         validation: the validation part.
     """
-    is_like_training = config.spam_weight == 1 and not (config.training_only or config.replay)
+    besides = config.training_only or config.table_only or config.replay
+    is_like_training = config.spam_weight == 1 and not besides
     if not (config.calibrate or is_like_training):
         return {}
     return {"spam_prior": sum(example.label for example in validation) / len(validation)}

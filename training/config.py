@@ -48,6 +48,11 @@ class TrainConfig(BaseModel):
         description="JSON lines files with label and text, besides: all trained on, none to choose "
         "or to test by; what nearly equals a text of the corpora is left out.",
     )
+    table_only: tuple[str, ...] = Field(
+        (),
+        description="Files as of training_only that the table of n-grams alone is fitted to: one "
+        "weight of it learns from them and others stay, while a network would forget other texts.",
+    )
     replay: tuple[str, ...] = Field(
         (),
         description="Files as of training_only that a step before has read: a run reads one part "
@@ -260,8 +265,6 @@ class TrainConfig(BaseModel):
     def _parts_fit_together(self) -> "TrainConfig":
         if self.augments and self.padding != "none":
             raise ValueError(f"{', '.join(_AUGMENTATIONS)} go with padding = 'none' only")
-        if (self.training_only or self.replay) and self.selection == "book":
-            raise ValueError("training_only and replay go with selection = 'all' only")
         if self.prefix_loss and (self.trained != "all" or self.read_token != "last"):
             raise ValueError("prefix_loss goes with trained = 'all' and read_token = 'last' only")
         if self.keep_head and (self.base == "random" or self.random_weights):
@@ -272,8 +275,6 @@ class TrainConfig(BaseModel):
             )
         if self.distillation and (self.trained != "all" or not self.prefix_loss):
             raise ValueError("distillation goes with trained = 'all' and prefix_loss only")
-        if bool(self.distillation) != bool(self.teacher):
-            raise ValueError("distillation and teacher go together: the weight, and the file")
         if self.bag_of_words and not (self.augments and self.prefix_loss):
             raise ValueError(
                 "bag_of_words goes with prefix_loss and texts that change from reading to reading "
@@ -281,6 +282,16 @@ class TrainConfig(BaseModel):
             )
         if self.patience and self.snapshot == "last":
             raise ValueError("patience goes with snapshot = 'best' only")
+        return self
+
+    @model_validator(mode="after")
+    def _files_fit_together(self) -> "TrainConfig":
+        if (self.training_only or self.table_only or self.replay) and self.selection == "book":
+            raise ValueError("training_only, table_only and replay go with selection = 'all' only")
+        if self.table_only and not self.ngrams:
+            raise ValueError("table_only goes with ngrams only: no table would be fitted")
+        if bool(self.distillation) != bool(self.teacher):
+            raise ValueError("distillation and teacher go together: the weight, and the file")
         return self
 
     @model_validator(mode="after")

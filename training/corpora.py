@@ -29,13 +29,14 @@ _DEAL_SEED = 5  # the same for all runs, so that their parts are different ones
 class Example:
     """A text, its label (0 ham, 1 spam) and the corpus it comes from.
 
-    ``training_only``: for the training part, whatever is drawn.
+    ``training_only``: for the training part, whatever is drawn; ``table_only``: not for a network.
     """
 
     text: str
     label: int
     source: str
     training_only: bool = False
+    table_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -188,9 +189,9 @@ def _labelled(
     return Example(renamed(text.replace("\ufeff", "")), label, path.name.partition(".")[0])
 
 
-def read_training_only(path: Path) -> list[Example]:
-    """As ``read_jsonl``, for the training part alone."""
-    return [replace(example, training_only=True) for example in read_jsonl(path)]
+def read_training_only(paths: Sequence[str]) -> list[Example]:
+    """As ``read_jsonl`` of each, for the training part alone."""
+    return [replace(e, training_only=True) for path in paths for e in read_jsonl(Path(path))]
 
 
 def read_mail_folder(folder: Path) -> list[Example]:
@@ -288,10 +289,9 @@ def read_corpora(places: Sequence[str], config: TrainConfig) -> Corpus:
         refuse_same_names(kinds, kind, new)
         examples += new
         _note(sha256, path)
-    for path in map(Path, config.training_only):
-        examples += read_training_only(path)
-        _note(sha256, path)
-    for path in map(Path, config.replay):
+    examples += read_training_only(config.training_only)
+    examples += [replace(e, table_only=True) for e in read_training_only(config.table_only)]
+    for path in map(Path, (*config.training_only, *config.table_only, *config.replay)):
         _note(sha256, path)
     return Corpus(examples + _read_replay(config), sha256)
 
@@ -316,7 +316,7 @@ def refuse_same_names(kinds: dict[str, str], kind: str, examples: Sequence[Examp
 def _read_replay(config: TrainConfig) -> list[Example]:
     """The part of the messages replayed that the recipe's seed reads; what is left over after
     equal parts, none does."""
-    messages = [message for path in config.replay for message in read_training_only(Path(path))]
+    messages = read_training_only(config.replay)
     random.Random(_DEAL_SEED).shuffle(messages)
     size = len(messages) // config.replay_parts
     first = config.seed % config.replay_parts * size

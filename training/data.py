@@ -76,6 +76,10 @@ class Splits:
     validation: list[Example]
     test: list[Example]
 
+    def for_network(self) -> "Splits":
+        """Without the training texts that a table of n-grams alone is fitted to."""
+        return replace(self, train=[e for e in self.train if not e.table_only])
+
     def counts(self) -> dict[str, dict[str, int]]:
         """Ham and spam in each part."""
         return {

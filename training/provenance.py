@@ -151,7 +151,8 @@ def check_foreign(run: dict[str, Any], name: str, sources: Iterable[Source]) -> 
 
 def learnt_whole(recipe: Mapping[str, Any]) -> set[str]:
     """Names of files that a run of this recipe learns from without splitting them."""
-    paths = [*recipe.get("training_only", ()), *recipe.get("replay", ())]
+    keys = ("training_only", "table_only", "replay")
+    paths = [path for key in keys for path in recipe.get(key, ())]
     return {Path(path).name for path in paths}
 
 

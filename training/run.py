@@ -93,9 +93,9 @@ def finetune(
     """
     if device.type == "cpu":
         keep_freed_memory(large_pages=config.trained == "all")
-    splits = split_examples(examples, config)
+    splits = (whole := split_examples(examples, config)).for_network()
     parts, read_token = tokenize_parts(splits, config)
-    table = fit_ngrams(splits.train, config.ngrams, config.seed) if config.ngrams else None
+    table = fit_ngrams(whole.train, config.ngrams, config.seed) if config.ngrams else None
     torch.manual_seed(config.seed)
     model = make_model(config).to(device)
     trained_parameters = freeze(model, config)
