@@ -151,6 +151,7 @@ def test_what_a_recipe_leaves_open_is_told(tmp_path: Path, monkeypatch: pytest.M
     )
     assert circumstances(config, CPU) == {
         "base_sha256": None,
+        "base_run": {},
         "teacher_sha256": sha256_of(teacher),
         "device": "cpu",
         "precision": chosen_precision("auto", CPU),

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from model.gpt2 import LABELS
-from training import compare, finetune
+from training import average, compare, finetune
 from training.config import ConfigError, TrainConfig, load_config
 from training.corpora import (
     Corpus,
@@ -213,6 +213,22 @@ def test_foreign_texts_that_a_checkpoint_or_a_base_has_learnt_are_refused(
     assert "; given: SMSSpamCollection" in capsys.readouterr().err
     (learnt / "run.json").write_text(json.dumps(facts))
     assert compare.main([*judged, "--foreign", f"jsonl={comments}"]) == 0
+
+
+def test_a_run_tells_what_its_base_has_learnt_and_so_does_an_average(
+    corpus: Path, recipe: Path, learnt: Path, tmp_path: Path
+) -> None:
+    second = str(started_from(learnt, recipe))
+    runs = [str(tmp_path / name) for name in ("one", "two")]
+    for run in runs:
+        flags = ["--data", str(corpus), "--epochs", "1", "--out", run]
+        assert finetune.main([second, *flags]) == 0
+    mean = str(tmp_path / "mean")
+    assert average.main([*runs, "--data", str(corpus), "--out", mean]) == 0
+    before = json.loads((learnt / "run.json").read_text())
+    for run in (*runs, mean):
+        told = json.loads((Path(run) / "run.json").read_text())["base_run"]
+        assert told == {key: before[key] for key in ("recipe", "data_sha256", "base_run")}
 
 
 def test_what_has_learnt_labels_is_no_base_to_leave_them_out_of(

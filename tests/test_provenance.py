@@ -6,8 +6,15 @@ import pytest
 
 from model.folders import CheckpointError
 from training.config import TrainConfig
-from training.corpora import CorpusError
-from training.provenance import check_data, check_split, read_base_run, recorded_recipe
+from training.corpora import CorpusError, Source, sha256_of
+from training.provenance import (
+    check_data,
+    check_foreign,
+    check_split,
+    lineage,
+    read_base_run,
+    recorded_recipe,
+)
 
 
 def test_every_corpus_is_one_that_the_run_was_made_from() -> None:
@@ -83,3 +90,20 @@ def test_the_run_of_a_base_is_read_where_its_weights_are_kept(
         recorded_recipe({"recipe": {}, "data_sha256": ["sms"]}, "mine")
     (tmp_path / "run.json").unlink()
     assert read_base_run(TrainConfig(base="someone/gpt2")) == {}
+
+
+def test_what_a_base_has_learnt_counts_as_well(tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign.jsonl"
+    foreign.write_text("{}")
+    base = {
+        "data_sha256": {"sms": "1" * 64, "foreign.jsonl": sha256_of(foreign)},
+        "recipe": TrainConfig(split_seed=9).model_dump(),
+    }
+    run = {"data_sha256": {"other": "2" * 64}, "base_run": {"base_run": base, "recipe": {}}}
+    assert len(list(lineage(run))) == 3
+    with pytest.raises(CorpusError, match="run was trained with split_seed = 9"):
+        check_split(run, "run", TrainConfig(), {"sms": "1" * 64})
+    check_split(run, "run", TrainConfig(split_seed=9), {"sms": "1" * 64}, is_judged=True)
+    with pytest.raises(CorpusError, match="which so is not foreign to it"):
+        check_foreign(run, "run", [Source("jsonl", foreign)])
+    assert list(lineage({"base_run": "none of ours"})) == [{"base_run": "none of ours"}]

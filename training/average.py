@@ -31,7 +31,7 @@ from training.feedback import mix_in
 from training.finetune import save_run
 from training.history import History
 from training.loop import Outcome, Snapshot
-from training.provenance import SPLIT_KEYS, check_data, other_version, recorded_recipe
+from training.provenance import SPLIT_KEYS, check_data, lineage, other_version, recorded_recipe
 from training.run import measure_model, tokenize_parts
 
 # Other bases have no mean, and of other splits one run's test texts are another's training texts.
@@ -135,6 +135,8 @@ def _run(options: argparse.Namespace) -> int:
     facts = run.facts
     if not config.calibrate and not all("spam_prior" in c.run for c in checkpoints):
         facts = {key: fact for key, fact in facts.items() if key != "spam_prior"}
+    lines = [checkpoint.run.get("base_run") or {} for checkpoint in checkpoints]
+    facts = facts | {"base_run": max(lines, key=lambda line: len([*lineage(line)]))}
     record = RunRecord.of(
         run.splits, outcome, run.metrics, facts, corpus.sha256, told, is_average=True
     )

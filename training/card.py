@@ -19,7 +19,7 @@ from training.data import Splits
 from training.evaluate import Metrics, as_table
 from training.loop import Outcome, chosen_precision
 from training.parallel import num_processes
-from training.provenance import learnt_whole
+from training.provenance import learnt_by, learnt_whole, read_base_run
 
 # Written for this project: no text of a corpus, so that a checkpoint gives none away. The first
 # two are the sentences of the post that the recipe comes from.
@@ -118,7 +118,7 @@ def circumstances(config: TrainConfig, device: torch.device) -> dict[str, object
 
     Returns:
         ``base_sha256`` (as ``Checkpoint.sha256``) and ``teacher_sha256``, None where there is
-        none; ``device``, ``precision`` and ``processes``.
+        none; ``base_run``, what the base has learnt from; ``device``, ``precision``, ``processes``.
 
     Raises:
         CheckpointError: as for ``read_run``.
@@ -126,6 +126,7 @@ def circumstances(config: TrainConfig, device: torch.device) -> dict[str, object
     has_base = config.base != "random"
     return {
         "base_sha256": hash_files(resolve(config.base)) if has_base else None,
+        "base_run": learnt_by(read_base_run(config)),
         "teacher_sha256": sha256_of(Path(config.teacher)) if config.teacher else None,
         "device": str(device),
         "precision": chosen_precision(config.precision, device),

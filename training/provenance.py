@@ -1,6 +1,6 @@
 """What a checkpoint was made from, by its run.json, and what so can not be judged by."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,18 @@ def read_base_run(config: TrainConfig) -> dict[str, Any]:
     if config.base == "random" or config.random_weights:
         return {}
     return read_run(config.base)
+
+
+def learnt_by(run: dict[str, Any]) -> dict[str, Any]:
+    """Of a run.json what tells from which texts its weights come, its bases' among them."""
+    return {key: run[key] for key in ("recipe", "data_sha256", "base_run") if key in run}
+
+
+def lineage(run: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What is known of a checkpoint, of its base, of the base of that, and so on."""
+    while isinstance(run, dict) and run:
+        yield run
+        run = run.get("base_run") or {}
 
 
 def recorded_recipe(run: dict[str, Any], name: str) -> TrainConfig:
@@ -109,9 +121,16 @@ def check_split(
     Raises:
         CorpusError: such a run; one without run.json, or of none of the corpora, is not.
     """
+    given = _split_data(config, sha256)
+    for own in lineage(run):
+        _check_split(own, name, config, given, is_judged=is_judged and own is run)
+
+
+def _check_split(
+    run: dict[str, Any], name: str, config: TrainConfig, given: dict[str, str], *, is_judged: bool
+) -> None:
     known = run.get("data_sha256") or {}
     recipe = run.get("recipe") or {}
-    given = _split_data(config, sha256)
     if not set(given.values()) & set(known.values()):
         return
     whole = {known[file] for file in learnt_whole(recipe) & set(known)}
@@ -140,9 +159,9 @@ def check_foreign(run: dict[str, Any], name: str, sources: Iterable[Source]) -> 
     Raises:
         CorpusError: such a source.
     """
-    known = run.get("data_sha256") or {}
+    known = {digest for own in lineage(run) for digest in (own.get("data_sha256") or {}).values()}
     for source in sources:
-        if sha256_of(source.path) in known.values():
+        if sha256_of(source.path) in known:
             raise CorpusError(
                 f"{name} was trained on {source.path}, which so is not foreign to it: leave that "
                 "out, or give a corpus that it has never read."
