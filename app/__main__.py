@@ -5,6 +5,7 @@ cannot be kept alive, or the model fails on everything, 130 after Ctrl-C before 
 """
 
 import logging
+import os
 import signal
 import sys
 
@@ -12,7 +13,7 @@ from app import take_ctrl_c
 from app.access import AccessKeys, KeysError
 from app.logs import configure_logs
 from app.settings import SettingsError, read_settings, unread_variables
-from app.workers import STARTUP_FAILED, Workers, inherited_socket, listen
+from app.workers import METRICS_FOLDER, STARTUP_FAILED, Workers, inherited_socket, listen
 
 
 def main() -> int:
@@ -28,6 +29,8 @@ def main() -> int:
             logging.getLogger("spamgate").warning(
                 "no setting reads these variables", extra={"variables": unread}
             )
+        if listener is None and METRICS_FOLDER in os.environ:
+            raise SettingsError(f"{METRICS_FOLDER} is for its own workers to be told: unset it.")
         if settings.workers > 1 and listener is None:
             AccessKeys(settings.api_keys_file)  # else each worker would say what is wrong with them
             return Workers(settings, sys.argv[1:]).run()

@@ -84,6 +84,7 @@ class FeedbackStore:
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._turn = asyncio.Lock()
+        self._path = path
         with suppress(OSError):  # SQLite says why in its own words
             path.touch(mode=0o600)  # others on this machine need not read the mail in it
         try:
@@ -91,6 +92,7 @@ class FeedbackStore:
                 path, _LOCKED_SECONDS, check_same_thread=False, isolation_level=None
             )
             self._prepare(time.monotonic() + _LOCKED_SECONDS)
+            self._opened = self._file_there()
         except sqlite3.Error as error:
             raise SettingsError(
                 f"feedback_file is {path}: {error}. Give an SQLite file of this service, or a new "
@@ -137,8 +139,15 @@ class FeedbackStore:
 
         Raises:
             FeedbackFull: there is no room.
-            FeedbackBusy: another program has locked the file for seconds, or the disk fails.
+            FeedbackBusy: another program has locked the file for seconds, the disk fails, or the
+                file is not at its place any more.
         """
+        if self._file_there() != self._opened:
+            _log.error("feedback not kept", extra={"reason": "its file is not at its place"})
+            raise FeedbackBusy(
+                "The file of feedback was moved or removed while it was open. Start the service "
+                "again."
+            )
         try:
             return self._add(report)
         except sqlite3.DatabaseError as error:
@@ -176,6 +185,13 @@ class FeedbackStore:
                 (report.digest, report.source, report.label, report.text, time.time()),
             )
         return True
+
+    def _file_there(self) -> tuple[int, int] | None:
+        """What tells the file at the path from any other; None where there is none."""
+        with suppress(OSError):
+            status = self._path.stat()
+            return status.st_dev, status.st_ino
+        return None
 
     def close(self) -> None:
         """Closes the file."""

@@ -92,8 +92,8 @@ async def check(
     """Score, required score and action; one symbol. Headers that tell of the envelope are not
     looked at."""
     begin = time.monotonic()
-    raw, _ = await read_message(request)
-    [verdict] = await classify_mails(request, service, [raw], timeout_ms=timeout_ms)
+    raw, is_cut = await read_message(request)
+    [verdict] = await classify_mails(request, service, [raw], timeout_ms=timeout_ms, is_cut=is_cut)
     return {
         "is_skipped": False,
         "time_real": round(time.monotonic() - begin, 6),

@@ -190,10 +190,9 @@ async def classify_message(
         ham_below=ham_below,
         spam_from=spam_from,
         weight=weight,
+        is_cut=is_cut,
     )
     results = [MessageResult.of(verdict) for verdict in verdicts]
-    for result in results:
-        result.truncated |= is_cut
     if explain and len(results) == 1:
         timeout_seconds = timeout_ms / 1000 if timeout_ms else service.settings.timeout_seconds
         left = timeout_seconds - (time.monotonic() - begin)
@@ -231,8 +230,10 @@ async def classify_mails(
     ham_below: float | None = None,
     spam_from: float | None = None,
     weight: float | None = None,
+    is_cut: bool = False,
 ) -> list[MailVerdict]:
-    """Verdicts on raw messages; the settings and the checkpoint say what the caller does not.
+    """Verdicts on raw messages, whose end was left off if ``is_cut``; the settings and the
+    checkpoint say what the caller does not.
 
     Raises:
         ValueError: of ``Cutoffs.override``, after all is computed.
@@ -240,7 +241,8 @@ async def classify_mails(
     """
     request.scope[SCOPE_KEY].num_texts = len(raws)
     async with ended_by_disconnect(request):
-        mails, verdicts = await service.classify_messages(raws, timeout_ms and timeout_ms / 1000)
+        timeout_seconds = timeout_ms and timeout_ms / 1000
+        mails, verdicts = await service.classify_messages(raws, timeout_seconds, is_cut=is_cut)
     cutoffs = verdicts.cutoffs.override(ham_below, spam_from)
     return _decide(mails, verdicts, cutoffs, weight or service.settings.score_weight)
 

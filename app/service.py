@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -203,21 +203,28 @@ class Service:
         return verdicts
 
     async def classify_messages(
-        self, raws: Sequence[bytes], timeout_seconds: float | None = None
+        self, raws: Sequence[bytes], timeout_seconds: float | None = None, *, is_cut: bool = False
     ) -> tuple[list[MailText], Verdicts]:
         """What is read of raw messages, and the verdicts on that.
 
-        Args and errors are those of ``classify``; decoding counts as the caller's time.
+        Args and errors are those of ``classify``; decoding counts as the caller's time. ``is_cut``:
+        more stood there than came.
         """
         mails: list[MailText] = []
 
         def decode() -> Iterator[str]:
             for raw in raws:
-                mails.append(message_to_text(raw))
+                mail = message_to_text(raw)
+                mails.append(replace(mail, truncated=True) if is_cut else mail)
                 yield mails[-1].text
 
         verdicts = await self._predict(len(raws), decode(), False, timeout_seconds)
-        self.metrics.count_verdicts(verdicts.predictions)
+        self.metrics.count_verdicts(
+            [
+                replace(prediction, truncated=prediction.truncated or mail.truncated)
+                for prediction, mail in zip(verdicts.predictions, mails, strict=True)
+            ]
+        )
         return mails, verdicts
 
     async def explain(self, text: str, timeout_seconds: float) -> tuple[str, list[Influence]]:

@@ -5,6 +5,7 @@ Whoever is free accepts the next connection. Signals go to all workers; one that
 replaced. Prometheus' own files for several processes make one set of metrics of theirs.
 """
 
+import fcntl
 import logging
 import os
 import signal
@@ -14,6 +15,8 @@ import sys
 import tempfile
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 from prometheus_client.multiprocess import mark_process_dead
@@ -81,9 +84,9 @@ class Workers:
         """Serves until a signal; returns the exit code.
 
         Raises:
-            SettingsError: the port cannot be opened.
+            SettingsError: the port cannot be opened, no folder be made, or no process be started.
         """
-        with listen(self._settings) as listener, tempfile.TemporaryDirectory() as metrics:
+        with listen(self._settings) as listener, _metrics_folder() as metrics:
             self._environment = os.environ | {
                 SOCKET_FD: str(listener.fileno()),
                 PARENT_PID: str(os.getpid()),
@@ -94,11 +97,11 @@ class Workers:
                 signal.signal(number, self._stop_at_signal)
             signal.signal(signal.SIGHUP, self._pass_on)
             for _ in range(self._settings.workers):
-                self._start()
+                self._start_first()
             self._first_pids = {process.pid for process in self._processes}
             count = len(self._processes)
             _log.info("%d workers running on %s (SIGTERM ends them)", count, url_of(listener))
-            while self._processes:
+            while self._processes or (self._retry_times and self._stopping_since is None):
                 time.sleep(_POLL_SECONDS)
                 self._collect(metrics)
                 if self._stopping_since is not None:
@@ -123,6 +126,24 @@ class Workers:
         if self._stopping_since is not None:  # the signal came while it was started
             process.send_signal(signal.SIGTERM)
 
+    def _start_first(self) -> None:
+        try:
+            self._start()
+        except OSError as error:
+            for process in self._processes:  # none of them has a model yet
+                process.kill()
+                process.wait()
+            raise SettingsError(f"a worker cannot be started: {error.strerror}.") from error
+
+    def _start_again(self) -> None:
+        """As ``_start``; where the system gives no process or no memory, it is tried later."""
+        try:
+            self._start()
+        except OSError as error:
+            told = {"reason": error.strerror, "seconds": _RETRY_SECONDS}
+            _log.error("a worker cannot be started and is tried again", extra=told)
+            self._retry_times.append(time.monotonic() + _RETRY_SECONDS)
+
     def _collect(self, metrics: str) -> None:
         for process in [p for p in self._processes if p.poll() is not None]:
             self._processes.remove(process)
@@ -138,7 +159,7 @@ class Workers:
         for due in [t for t in self._retry_times if t <= time.monotonic()]:
             self._retry_times.remove(due)
             if self._stopping_since is None:
-                self._start()
+                self._start_again()
         if self._stopping_since is not None and time.monotonic() > self._stopping_since + (
             self._settings.drain_seconds + _GRACE_SECONDS
         ):
@@ -164,7 +185,7 @@ class Workers:
             return
         _log.error("a worker ended and is replaced", extra={"exit_code": ended.returncode})
         self._replaced.append(now)
-        self._start()
+        self._start_again()
 
     def _stop(self, exit_code: int) -> None:
         self._exit_code = exit_code
@@ -183,6 +204,25 @@ class Workers:
         for process in self._processes:
             if process.poll() is None:
                 process.send_signal(number)
+
+
+@contextmanager
+def _metrics_folder() -> Iterator[str]:
+    """A folder for the workers' metrics, locked: what tidies /tmp leaves it alone then."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="spamgate-")
+    except OSError as error:
+        raise SettingsError(
+            f"no folder for temporary files ({error.strerror}), which several workers need: set "
+            "TMPDIR to one that can be written to."
+        ) from error
+    with folder as name:
+        descriptor = os.open(name, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            yield name
+        finally:
+            os.close(descriptor)
 
 
 def listen(settings: Settings) -> socket.socket:

@@ -143,8 +143,8 @@ def _robustness(robustness: dict[str, Any]) -> list[str]:
         "",
         "Verdicts of the starter on spam of the test part that are turned by what is done to it, "
         "and in brackets turned from spam to ham (others become spam), at 0.5 / at the cut-off for "
-        f"spam, {robustness['cutoff']:.2f}; of the disguises the one that turns most, of good "
-        "words in front and behind the worse "
+        f"spam, {robustness['cutoff']:.2f}; of all disguises the worst, of good words in "
+        "front and behind the worse "
         f"(`{robustness['command']}`):",
         "",
         f"| done to it | {' | '.join(corpora)} |",
@@ -162,8 +162,10 @@ def _robustness(robustness: dict[str, Any]) -> list[str]:
             found = [figures["turned"][change] for change in changes]
             parts = []
             for at in ("", "_at_cutoff"):
-                worst = max(found, key=itemgetter(f"turned{at}", f"evaded{at}"))
-                parts.append(f"{worst[f'turned{at}']:.0%} ({worst[f'evaded{at}']:.0%})")
+                turned, evaded = (
+                    max(map(itemgetter(f"{k}{at}"), found)) for k in ("turned", "evaded")
+                )
+                parts.append(f"{turned:.0%} ({evaded:.0%})")
             cells.append(" / ".join(parts))
         lines.append(f"| {row} | {' | '.join(cells)} |")
     return lines

@@ -20,7 +20,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from model.folders import CheckpointError as CheckpointError
-from model.folders import parse_json, read_json, write_json
+from model.folders import is_there, parse_json, read_json, write_json
 from model.gpt2 import (
     LABELS,
     GPT2ForSequenceClassification,
@@ -106,7 +106,7 @@ def load_classifier(source: str | Path) -> Checkpoint:
         read_token=own.get("read_token", "last"),
         causal_mask=own.get("causal_mask", True),
         golden=_read_golden(folder / "golden.json"),
-        run=read_json(folder / "run.json") if (folder / "run.json").exists() else {},
+        run=read_json(folder / "run.json") if is_there(folder / "run.json") else {},
     )
 
 
@@ -244,7 +244,7 @@ def write_golden(folder: Path, golden: list[GoldenMessage]) -> None:
 
 
 def _read_golden(path: Path) -> tuple[GoldenMessage, ...]:
-    if not path.exists():
+    if not is_there(path):
         return ()
     entries = parse_json(path)
     try:

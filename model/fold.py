@@ -80,11 +80,13 @@ _CHARACTER_NAME = re.compile(
     r"&(#0{0,20}\d{1,7}|#[xX]0{0,20}[\dA-Fa-f]{1,6}|[A-Za-z][A-Za-z\d]{1,30});"
 )
 _LINE_END = re.compile(r"<br ?/?>[ \t]?", re.IGNORECASE)
-# "if (a<b && c>d)" has none.
-_TAG = re.compile(r"</?(?:a|b|i|u|em|strong|span|p)(?:\s(?!\s?[&|])[^<>]{0,500})?>", re.IGNORECASE)
+# "if (a<b && c>d)" has none, nor has "<a long letter, dear>": values have no blanks, or words could
+# hide in them.
+_ATTRIBUTE = r"""\s+[\w:-]{1,30}\s?=\s?(?:"[^\s"<>]{0,500}"|'[^\s'<>]{0,500}'|[^\s"'<>]{1,500})"""
+_TAG = re.compile(rf"</?(?:a|b|i|u|em|strong|span|p)(?:{_ATTRIBUTE}){{0,8}}\s?/?>", re.IGNORECASE)
 # BBCode; of those whose end is there, too: "a[i]" is none.
 _BOARD_TAG = re.compile(
-    r"\[(/?)(b|i|u|s|color|size|font|url|center|quote)(?:=[^\[\]\n]{1,300})?\]", re.IGNORECASE
+    r"\[(/?)(b|i|u|s|color|size|font|url|center|quote)(?:=[^\[\]\s]{1,300})?\]", re.IGNORECASE
 )
 # What collectors of SMS put where they took a number out of ham; it hid one spam SMS of nine.
 _NUMBERS = {"<#>": "5", "<DECIMAL>": "2.5", "<TIME>": "5:30"}
@@ -97,11 +99,13 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 # Colours, as terminals and chats write them: what follows the control character goes with it.
 _COLOUR = re.compile(r"\x1b\[[\d;]{0,20}m|\x03\d{1,2}(?:,\d{1,2})?")
 
-# unicodedata sorts a run of combining marks in quadratic time; in pieces the run stays short. NFKC
-# turns some characters into up to 18; an honest piece grows threefold at most. A piece ends behind
-# the marks of its last letter and the parts of its Hangul syllable.
+# unicodedata sorts a run of combining marks in quadratic time; in pieces the run stays short. A
+# piece ends behind the marks of its last letter and the parts of its Hangul syllable.
 _PIECE = re.compile(f".{{1,256}}[{''.join(_MARKS)}\u1160-\u11ff\uff9e\uff9f]{{,16}}", re.DOTALL)
+# NFKC turns some characters into up to 18; an honest piece grows threefold at most. Of each
+# character of one that grows more, so much is kept, and all of what stands behind.
 _LONGEST_PIECE = 4 * 256
+_MOST_OF_A_CHARACTER = 4
 
 
 def fold_text(text: str, *, typing: bool = True) -> str:
@@ -170,9 +174,7 @@ def _fold_letters(text: str) -> str:
     text = _INVISIBLE.sub("", as_shown(text))
     if _NARROW_BLANK.search(text):
         text = _NARROW_BLANKS.sub(lambda word: _NARROW_BLANK.sub("", word[0]), text)
-    text = "".join(
-        unicodedata.normalize("NFKC", piece)[:_LONGEST_PIECE] for piece in _PIECE.findall(text)
-    )
+    text = "".join(map(_normalize, _PIECE.findall(text)))
     text = _CONTROL.sub("", _STRAY_ACCENT.sub("", _INVISIBLE.sub("", text))).translate(_SYMBOLS)
     text = _FOREIGN_MARK.sub("", text)
     if not _LOOKALIKE.search(text):
@@ -183,6 +185,14 @@ def _fold_letters(text: str) -> str:
         # Words of mixed scripts have turned the scale.
         text = _WORD.sub(lambda match: _fold_word(match[0], True), text)
     return text
+
+
+def _normalize(piece: str) -> str:
+    normal = unicodedata.normalize("NFKC", piece)
+    if len(normal) <= _LONGEST_PIECE:
+        return normal
+    each = (unicodedata.normalize("NFKC", character)[:_MOST_OF_A_CHARACTER] for character in piece)
+    return unicodedata.normalize("NFKC", "".join(each))
 
 
 def _is_latin(text: str) -> bool:

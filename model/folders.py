@@ -71,6 +71,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def is_there(path: Path) -> bool:
+    """Whether a folder has such a file; a link to nothing is one, which reading will tell."""
+    return path.exists() or path.is_symlink()
+
+
 def write_json(path: Path, value: object) -> None:
     """Writes indented JSON with a final newline."""
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"

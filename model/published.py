@@ -124,8 +124,14 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
             pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
             hint = " Pickled weights (.bin, .pt) are never read: convert them." if pickled else ""
             raise CheckpointError(f"{path} is missing: weights are read from safetensors.{hint}")
-        tensors |= read_tensors(path)
-    return {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
+        for key, tensor in read_tensors(path).items():
+            key = key.removeprefix("transformer.")
+            if key in tensors:
+                raise CheckpointError(
+                    f"{path} has {key} once more: which one counts, nothing tells."
+                )
+            tensors[key] = tensor
+    return tensors
 
 
 def _indexed_files(index: Path) -> list[str]:

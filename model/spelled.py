@@ -4,6 +4,7 @@ Where blanks part words and letters alike ("c a l l n o w"), ``segment.py`` tell
 """
 
 import re
+from functools import partial
 
 from model.leet import vocabulary
 from model.segment import is_known, segment
@@ -34,6 +35,8 @@ _IN_LISTS = {".", ",", ".,", ";", ":"}
 _CURRENCY = re.compile(r"[$£€%]\d|\d[$£€%]")
 # "h t t p : / / a . b": marks are put together only where a link begins.
 _SPELLED_LINK = re.compile(r"(?<!\S)h t t p(?: s)? : / /(?: \S(?!\S))++", re.IGNORECASE)
+# Cells of a table.
+_ROW = re.compile(r"(?<![^\W_])[A-Za-z0-9](?: [A-Za-z0-9](?![^\W_])){3,}+")
 # Words of which every second character is one separator, whatever the others: "d.o.n.'.t". A
 # line may end among them.
 _SPELLED_WORD = re.compile(
@@ -69,7 +72,7 @@ def put_together(text: str, *, typing: bool) -> str:
     text = _SPELLED_WORD.sub(_put_word_together, text)
     if typing:
         text = _read_blank_runs(text)
-    text = _SPELLED_OUT.sub(_put_letters, text)
+    text = _put_runs_together(text) if typing else _SPELLED_OUT.sub(_put_letters, text)
     if _LETTERS_BETWEEN_MARKS.search(text):
         text = _MARKED_WORD.sub(_put_marked_together, text)
     return text
@@ -114,6 +117,21 @@ def _put_word_together(word: re.Match[str]) -> str:
     characters = word[0][::2]
     is_word = sum(map(str.isalpha, characters)) > 2 or _is_amount(characters)
     return characters if is_word else word[0]
+
+
+def _put_runs_together(text: str) -> str:
+    """As ``_put_letters``; but what is like no word in rows one below another is a table's."""
+    lines = text.split("\n")
+    rows = [False, *(bool(_ROW.search(line)) for line in lines), False]
+    return "\n".join(
+        _SPELLED_OUT.sub(partial(_put_run_together, is_table=rows[n] or rows[n + 2]), line)
+        for n, line in enumerate(lines)
+    )
+
+
+def _put_run_together(run: re.Match[str], is_table: bool) -> str:
+    is_cells = is_table and run[1] == " " and not _is_like_a_word(run[0][::2].lower())
+    return run[0] if is_cells else _put_letters(run)
 
 
 def _put_letters(run: re.Match[str]) -> str:

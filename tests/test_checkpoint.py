@@ -342,6 +342,27 @@ def test_hub_id_is_downloaded_without_pickles_or_a_clear_error(hub: str, tmp_pat
         assert "Got: " not in message
 
 
+@pytest.mark.parametrize("name", ["golden.json", "run.json"])
+def test_a_link_to_nothing_is_no_file_left_out(save_tiny: Callable[..., Path], name: str) -> None:
+    folder = save_tiny()
+    (folder / name).unlink(missing_ok=True)
+    load_classifier(folder)
+    (folder / name).symlink_to("/nonexistent")
+    with pytest.raises(CheckpointError, match=name):
+        load_classifier(folder)
+
+
+def test_a_tensor_that_is_there_twice_is_refused(save_tiny: Callable[..., Path]) -> None:
+    folder = save_tiny()
+    weights = load_file(folder / "model.safetensors")
+    key = next(key for key in weights if key.startswith("transformer."))
+    save_file(
+        weights | {key.removeprefix("transformer."): weights[key] + 1}, folder / "model.safetensors"
+    )
+    with pytest.raises(CheckpointError, match="once more: which one counts"):
+        load_classifier(folder)
+
+
 def test_a_stale_index_beside_whole_weights_is_left_alone(save_tiny: Callable[..., Path]) -> None:
     folder = save_tiny()
     before = load_classifier(folder).model.score.weight

@@ -252,6 +252,18 @@ def test_file_does_not_grow_beyond_its_bound(tmp_path: Path) -> None:
     store.close()
 
 
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_nothing_is_acknowledged_once_the_file_is_gone(tmp_path: Path, is_replaced: bool) -> None:
+    store = FeedbackStore(tmp_path / "f", max_bytes=1 << 20)
+    assert store.add(report("d", "spam", "joe"))
+    (tmp_path / "f").rename(tmp_path / "g")
+    if is_replaced:
+        (tmp_path / "f").touch()
+    with pytest.raises(FeedbackBusy, match="moved or removed"):
+        store.add(report("e", "spam", "joe"))
+    store.close()
+
+
 def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
     store = FeedbackStore(tmp_path / "f", max_bytes=1 << 20)
     store._connection.execute("PRAGMA max_page_count = 5")  # as a disk without room answers

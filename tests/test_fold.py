@@ -267,6 +267,10 @@ def test_a_text_in_one_case_throughout_is_read_in_sentences(typed: str, read: st
         "Zażółć gęślą jaźń, będę później, świętować łódź, proszę też o książkę",
         "At 7pm, 10am, 33rd, 70th, 7zip and 300dpi of mp3's 24's, the b0b's",
         "the 1's, 17's and 17' 1'man, a1'm 21'll, x;c0unt &quota;c0unt &@mp R&D;l1ke",
+        "Team P W D L\nRovers 9 7 1 1\nUnited 9 6 2 1 3",
+        "P: T T F F\nQ: T F T F\nResult: 1 0 T F",
+        "5 3 4 6 7\n6 7 2 1 9",
+        "<I am on the train, back at six> and <a long letter, dear>",
         "rack S30, board C0U, X11, A01, US$, a.c0mb, .c0m, http://b.c0mics.org, h t t",
     ],
 )
@@ -348,6 +352,23 @@ def test_letters_are_put_together_from_their_parts_wherever_they_stand(letter: s
 
 def test_characters_that_stand_for_eighteen_grow_no_more_than_fourfold() -> None:
     assert len(fold_text("\ufdfa" * 10_000)) < 41_000
+
+
+def test_nothing_behind_characters_that_stand_for_eighteen_is_lost() -> None:
+    for number in (56, 57, 300):
+        assert fold_text("\ufdfa" * number + "Claim your prize now").endswith(
+            "Claim your prize now"
+        )
+
+
+@pytest.mark.parametrize(
+    "shown",
+    ["<p You have won a prize>", "<I win, call now>", "[quote=You have won a prize]ok[/quote]"],
+)
+def test_words_in_what_is_no_tag_are_read(shown: str) -> None:
+    assert fold_text(shown) == shown
+    named = shown.replace("<", "&lt;").replace(">", "&gt;")
+    assert fold_text(named) == shown
 
 
 def test_characters_that_stand_for_three_are_kept_throughout() -> None:

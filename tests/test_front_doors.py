@@ -188,6 +188,18 @@ def test_packed_and_oversized_messages_are_read(
     assert result["truncated"]
 
 
+@pytest.mark.parametrize("path", ["/classify/message", "/checkv2"])
+def test_what_is_not_read_of_messages_is_counted(save_tiny: Callable[..., Path], path: str) -> None:
+    async def scenario() -> str:
+        async with serving(save_tiny(), max_body_bytes=2_000) as client:
+            deep = b"Content-Type: message/rfc822\n\n" * 60 + MAIL
+            for message in (MAIL, MAIL + b"x" * 3_000, deep):
+                assert (await client.post(path, content=message)).status_code == 200
+            return (await client.get("/metrics")).text
+
+    assert "spamgate_truncated_texts_total 2.0" in asyncio.run(scenario())
+
+
 def test_what_is_not_read_of_a_message_is_told(save_tiny: Callable[..., Path]) -> None:
     deep = b"Content-Type: message/rfc822\n\n" * 60 + MAIL
     [result] = ask(save_tiny(), "/classify/message", deep)["results"]

@@ -1,14 +1,21 @@
 """What is counted of a batch, and of one model after another."""
 
+import errno
+import fcntl
+import os
 import re
+from pathlib import Path
 
 import pytest
 from prometheus_client import generate_latest
 
+from app import workers
 from app.metrics import Metrics
 from app.model_thread import BatchReport
 from app.queue import QueueEntry
+from app.settings import SettingsError
 from model.classifier import EncodedText, Prediction
+from tests.test_process import start
 
 
 def values_of(metrics: Metrics) -> dict[str, float]:
@@ -71,3 +78,31 @@ def test_one_model_at_a_time_is_told(several: bool, monkeypatch: pytest.MonkeyPa
         if name.startswith("model_info")
     }
     assert models == ({"old": 0, "new": 1} if several else {"new": 1})
+
+
+def test_workers_need_a_folder_that_nobody_tidies_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with workers._metrics_folder() as folder:
+        other = os.open(folder, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):  # as what tidies asks
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(other)
+
+    def refuse(**_: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr("app.workers.tempfile.TemporaryDirectory", refuse)
+    with pytest.raises(SettingsError, match="set TMPDIR"), workers._metrics_folder():
+        pass
+
+
+def test_a_folder_of_another_program_for_metrics_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    process = start("--port", "0")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert errors.count("\n") == 1
+    assert "PROMETHEUS_MULTIPROC_DIR is for its own workers" in errors

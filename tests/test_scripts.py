@@ -54,10 +54,13 @@ def test_going_back_to_older_packages_installs_them(pip_fails: bool, tmp_path: P
     python = tmp_path / ".venv" / "bin" / "python"
     (tmp_path / "pyproject.toml").touch()
 
-    def run(extra: str, constraints: str, code: int = 0) -> bool:
+    def run(
+        extra: str, constraints: str, code: int = 0, *, is_another_python: bool = False
+    ) -> bool:
         (tmp_path / "constraints.txt").write_text(constraints)
         python.write_text(
-            f"#!/bin/sh\ncase $* in *install*) touch installed; exit {code};; esac\nexit 0\n"
+            f"#!/bin/sh\ncase $* in *install*) touch installed; exit {code};;"
+            f" *version*spamgate*) exit {int(is_another_python)};; esac\nexit 0\n"
         )
         python.chmod(0o755)
         (tmp_path / "installed").unlink(missing_ok=True)
@@ -70,6 +73,7 @@ def test_going_back_to_older_packages_installs_them(pip_fails: bool, tmp_path: P
     assert run("serve", "new", code=2 if pip_fails else 0)
     assert run("serve", "old")
     assert not run("serve", "old")
+    assert run("serve", "old", is_another_python=True)
     assert run("train", "old")
     assert not run("serve", "old")  # for another use nothing of it was taken away
 

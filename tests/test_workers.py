@@ -1,6 +1,7 @@
 """Several workers behind one port: one set of metrics, the dead replaced, one end for all."""
 
 import asyncio
+import errno
 import os
 import re
 import signal
@@ -186,6 +187,9 @@ def run_scripted(
 
     def start_next(*arguments: object, **values: object) -> subprocess.Popen[bytes]:
         script = scripts[len(started)]
+        if script == NO_PROCESS:
+            scripts.remove(script)
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
         started.append(popen([sys.executable, "-c", script], preexec_fn=prepare))
         if len(started) == len(scripts):
             signal.raise_signal(signal.SIGTERM)
@@ -207,6 +211,7 @@ def run_scripted(
 RUNS = "import time; time.sleep(60)"
 DIES = "import os; os.kill(os.getpid(), 9)"
 CANNOT_START = "import sys; sys.exit(2)"
+NO_PROCESS = "the system gives none"
 GOT_IT = 7
 
 
@@ -233,6 +238,22 @@ def test_workers_go_on_while_one_that_replaces_another_cannot_start(
     code, codes = run_scripted(monkeypatch, scripts, retry_seconds=0.1)
     assert code == 0
     assert codes == [-signal.SIGTERM, -signal.SIGKILL, 2, 2, -signal.SIGTERM]
+
+
+@pytest.mark.parametrize("first", [RUNS, DIES])  # of two that die none is left meanwhile
+def test_workers_go_on_while_the_system_gives_no_process(
+    monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    scripts = [first, DIES, NO_PROCESS, NO_PROCESS, RUNS]
+    code, codes = run_scripted(monkeypatch, scripts, retry_seconds=0.1)
+    assert (code, codes[-1]) == (0, -signal.SIGTERM)
+
+
+def test_workers_of_which_one_gets_no_process_do_not_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(SettingsError, match="a worker cannot be started: Resource temporarily"):
+        run_scripted(monkeypatch, [RUNS, NO_PROCESS, RUNS])
 
 
 def test_workers_of_which_one_cannot_start_end_with_2(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,9 +20,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model.checkpoint import ReadToken, load_classifier
+from model.checkpoint import ReadToken, hash_files, load_classifier
 from model.classifier import pick_device
 from model.folders import write_json
+from model.hub import resolve
 from training.baselines import fit_baselines
 from training.command import add_device, check_folder, exit_code, portable, versions
 from training.config import (
@@ -358,6 +359,9 @@ def _as_json(
         "versions": versions("torch", "numpy", "scikit-learn"),
         "recipe": config.model_dump(),
         "data_sha256": sha256,
+        "checkpoint_sha256": {
+            portable(place): hash_files(resolve(place)) for place in options.checkpoint or ()
+        },
         "mean_and_deviation": summary,
         "runs": {
             test: {name: [dataclasses.asdict(m) for m in runs] for name, runs in systems.items()}
