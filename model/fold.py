@@ -81,9 +81,17 @@ _CHARACTER_NAME = re.compile(
 )
 _LINE_END = re.compile(r"<br ?/?>[ \t]?", re.IGNORECASE)
 # "if (a<b && c>d)" has none, nor has "<a long letter, dear>": values have no blanks, or words could
-# hide in them.
-_ATTRIBUTE = r"""\s+[\w:-]{1,30}\s?=\s?(?:"[^\s"<>]{0,500}"|'[^\s'<>]{0,500}'|[^\s"'<>]{1,500})"""
-_TAG = re.compile(rf"</?(?:a|b|i|u|em|strong|span|p)(?:{_ATTRIBUTE}){{0,8}}\s?/?>", re.IGNORECASE)
+# hide in them, but for those between declarations of a style.
+_DECLARATION = (
+    "(?:background|border|color|display|float|font|height|letter|line|margin|mso|padding|text"
+    r"|vertical|width|word)[a-z-]{0,30}:\s?[^\s\"'<>:;]{1,60}"
+)
+_DECLARATIONS = rf"{_DECLARATION}(?:;\s?{_DECLARATION}){{0,11}};?"
+_ATTRIBUTE = (
+    rf"""\s+(?:style\s?=\s?(?:"{_DECLARATIONS}"|'{_DECLARATIONS}')|[\w:-]{{1,30}}\s?=\s?"""
+    r"""(?:"[^\s"<>]{0,500}"|'[^\s'<>]{0,500}'|[^\s"'<>]{1,500}))(?=[\s/>])"""
+)
+_TAG = re.compile(rf"</?(?:a|b|i|u|em|strong|span|p)(?>{_ATTRIBUTE}){{0,8}}+\s?/?>", re.IGNORECASE)
 # BBCode; of those whose end is there, too: "a[i]" is none.
 _BOARD_TAG = re.compile(
     r"\[(/?)(b|i|u|s|color|size|font|url|center|quote)(?:=[^\[\]\s]{1,300})?\]", re.IGNORECASE

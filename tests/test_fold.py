@@ -354,23 +354,6 @@ def test_characters_that_stand_for_eighteen_grow_no_more_than_fourfold() -> None
     assert len(fold_text("\ufdfa" * 10_000)) < 41_000
 
 
-def test_nothing_behind_characters_that_stand_for_eighteen_is_lost() -> None:
-    for number in (56, 57, 300):
-        assert fold_text("\ufdfa" * number + "Claim your prize now").endswith(
-            "Claim your prize now"
-        )
-
-
-@pytest.mark.parametrize(
-    "shown",
-    ["<p You have won a prize>", "<I win, call now>", "[quote=You have won a prize]ok[/quote]"],
-)
-def test_words_in_what_is_no_tag_are_read(shown: str) -> None:
-    assert fold_text(shown) == shown
-    named = shown.replace("<", "&lt;").replace(">", "&gt;")
-    assert fold_text(named) == shown
-
-
 def test_characters_that_stand_for_three_are_kept_throughout() -> None:
     assert fold_text("½" * 600) == "1⁄2" * 600
 
