@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from prometheus_client.multiprocess import mark_process_dead
@@ -219,7 +219,8 @@ def _metrics_folder() -> Iterator[str]:
     with folder as name:
         descriptor = os.open(name, os.O_RDONLY)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            with suppress(OSError):  # a file system that knows no locks
+                fcntl.flock(descriptor, fcntl.LOCK_SH)
             yield name
         finally:
             os.close(descriptor)
