@@ -256,17 +256,6 @@ def test_what_cannot_be_read_is_one_line_and_code_2(
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("value", ["x", "1.5", "nan"])
-def test_cutoff_that_is_no_probability_is_told(
-    capsys: pytest.CaptureFixture[str], value: str
-) -> None:
-    with pytest.raises(SystemExit) as error:
-        main(["a.txt", "--out", "out.jsonl", "--spam-from", value])
-    assert error.value.code == 2
-    told = f"argument --spam-from: {value!r} is no number from 0 to 1\n"
-    assert capsys.readouterr().err.endswith(told)
-
-
 def test_results_do_not_go_where_records_come_from(
     score: Score, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

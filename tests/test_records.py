@@ -355,3 +355,14 @@ def test_reading_an_mbox_takes_linear_time(tmp_path: Path, monkeypatch: pytest.M
     begin = time.process_time()
     assert [record.text for record in read(path)] == [str(path.stat().st_size)]
     assert time.process_time() - begin < 4
+
+
+@pytest.mark.parametrize("value", ["x", "1.5", "nan"])
+def test_cutoff_that_is_no_probability_is_told(
+    capsys: pytest.CaptureFixture[str], value: str
+) -> None:
+    with pytest.raises(SystemExit) as error:
+        main(["a.txt", "--out", "out.jsonl", "--spam-from", value])
+    assert error.value.code == 2
+    told = f"argument --spam-from: {value!r} is no number from 0 to 1\n"
+    assert capsys.readouterr().err.endswith(told)
