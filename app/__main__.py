@@ -30,7 +30,9 @@ def main() -> int:
                 "no setting reads these variables", extra={"variables": unread}
             )
         if listener is None and METRICS_FOLDER in os.environ:
-            raise SettingsError(f"{METRICS_FOLDER} is for its own workers to be told: unset it.")
+            raise SettingsError(
+                f"{METRICS_FOLDER} is set by spamgate for its own workers: unset it."
+            )
         if settings.workers > 1 and listener is None:
             AccessKeys(settings.api_keys_file)  # else each worker would say what is wrong with them
             return Workers(settings, sys.argv[1:]).run()

@@ -17,7 +17,7 @@ from app.cache import PredictionCache
 from app.errors import DeadlineExpired, InferenceFailed, NotReady, QueueFull, WouldExpire
 from app.metrics import Metrics
 from app.model_thread import BatchReport, ModelThread, Outcome, Predict
-from app.queue import QueueEntry, State, TokenQueue, bound_of, give_turns
+from app.queue import QueueEntry, State, TokenQueue, give_turns
 from model.classifier import EncodedText, Prediction
 
 READING_TOOK_ALL = (
@@ -28,7 +28,9 @@ _WATCH_SECONDS = 0.2
 _CANARY_SECONDS = 5.0
 # Another process may do better.
 _HOPELESS_SECONDS = 60.0
-_CANARY = EncodedText([50256], truncated=False)
+# Model threads started in a row without one batch that succeeds.
+_MAX_RESTARTS = 3
+_CANARY = EncodedText([50256])
 _CANARY_KEY = b""  # no text has it: each has at least one token
 
 
@@ -41,17 +43,15 @@ class Limits:
         max_queue_tokens: tokens that may wait for the model.
         cache_bytes: memory for predictions of texts seen before; 0 is none.
         stall_seconds: a batch that takes this long and ten times what is expected has hung.
-        max_restarts: model threads started in a row without one batch that succeeds.
         full_tokens: so many take the model little longer than one does. Counted as fewer, single
             short texts and canaries would have an idle service refuse long ones for want of time.
     """
 
-    max_batch_tokens: int = 16384
-    max_queue_tokens: int = 131072
-    cache_bytes: int = 0
-    stall_seconds: float = 10.0
-    max_restarts: int = 3
-    full_tokens: int = 64
+    max_batch_tokens: int
+    max_queue_tokens: int
+    cache_bytes: int
+    stall_seconds: float
+    full_tokens: int
 
 
 @dataclass(eq=False, slots=True)
@@ -89,8 +89,7 @@ def keys_of(texts: Sequence[EncodedText]) -> list[bytes]:
             whole = text.whole
             digest = blake2b(array("H", whole).tobytes()).digest() if whole else b""
         # GPT-2's ids fit into 16 bits. Of a window, all that is read of its text has a say.
-        cut = b"+" if text.truncated else b""
-        keys.append(array("H", text.token_ids).tobytes() + cut + digest)
+        keys.append(array("H", text.token_ids).tobytes() + digest)
     return keys
 
 
@@ -212,8 +211,8 @@ class DynamicBatcher:
         return None
 
     def expected_wait(self, tokens: int = 0, last: QueueEntry | None = None) -> float:
-        """Seconds until the model is through with what it has and this many tokens more; of what
-        waits, with all, or with what comes before ``last``."""
+        """Seconds until the model has read its batch, what waits (all of it, or what is taken
+        before ``last``) and so many tokens more."""
         running = sum(entry.num_tokens for entry in self._thread.batch)
         waiting = self.queue.tokens if last is None else self.queue.tokens_before(last)
         return self._rate.seconds_for(running + waiting + tokens)
@@ -267,10 +266,7 @@ class DynamicBatcher:
         try:
             self.queue.put(entries)
         except QueueFull as error:
-            most = bound_of(self.limits.max_queue_tokens, len(entries))
-            # An empty queue takes more than its bound.
-            excess = min(self.queue.tokens + tokens - most, self.queue.tokens)
-            error.retry_after_seconds = self._rate.seconds_for(max(excess, 0))
+            error.retry_after_seconds = self._rate.seconds_for(error.excess_tokens)
             raise
 
     def _leave(self, job: _Job) -> None:
@@ -343,7 +339,7 @@ class DynamicBatcher:
         for entry in self._thread.abandon():
             self._settle(entry, InferenceFailed(f"The model {what_happened} on this batch."))
         self._failing = True
-        if self._restarts_in_a_row == self.limits.max_restarts:
+        if self._restarts_in_a_row == _MAX_RESTARTS:
             self._give_up(f"the model thread {what_happened}, as did those that replaced it")
             return
         self._metrics.count_restart()

@@ -34,7 +34,7 @@ _MORE_MARKS = 100_000
 # What a zstd frame may ask to be kept in memory: the least that every decoder takes (RFC 9659).
 _ZSTD_WINDOW_LOG = 23
 NOT_AS_ENCODED = "The body is not what its Content-Encoding says."
-NOT_INFLATED = (zlib.error, zstd.ZstdError)
+NOT_DECOMPRESSED = (zlib.error, zstd.ZstdError)
 """What is raised on a body that is not what its Content-Encoding says."""
 
 
@@ -45,13 +45,13 @@ class BodyBudget:
     first 64 KiB of a body do not count: clients that never come to an end of theirs shut out large
     ones, but no message of usual size.
 
-    What counts are the bytes as they came, those after inflating, and 96 for each mark that begins
-    a JSON value: 8 MiB of ``{},`` are 200 MiB once they are read. Texts themselves do not count
-    again, though Python takes up to four bytes a character where one of a text is an emoji.
+    What counts are the bytes as they came, those after decompression, and 96 for each mark that
+    begins a JSON value: 8 MiB of ``{},`` are 200 MiB once they are read. Texts themselves do not
+    count again, though Python takes up to four bytes a character where one of a text is an emoji.
     """
 
     def __init__(self, settings: Settings) -> None:
-        # Any body that is allowed has room: packed, and inflated beside it, and read as texts.
+        # Any body that is allowed has room: as it came, decompressed beside it, and read as texts.
         of_texts = 2 * settings.max_body_bytes + _BYTES_OF_MARK * (settings.max_texts + _MORE_MARKS)
         self._max_bytes = max(settings.max_pending_bytes, of_texts)
         self._held_bytes = 0
@@ -119,12 +119,13 @@ class _LenientRequest(Request):
         self._budget: BodyBudget = request.app.state.body_budget
 
     async def body(self) -> bytes:
-        """The whole body, inflated.
+        """The whole body, decompressed.
 
         Raises:
-            BodyTooLarge: more than ``max_body_bytes``, packed or inflated; the rest is not read.
+            BodyTooLarge: more than ``max_body_bytes``, as it came or decompressed; the rest is not
+                read.
             QueueFull: too much is held already.
-            UnknownEncoding: packed neither by gzip nor by deflate nor by zstd.
+            UnknownEncoding: compressed neither by gzip nor by deflate nor by zstd.
             MalformedBody: not what its Content-Encoding says.
         """
         if not hasattr(self, "_body"):
@@ -138,7 +139,7 @@ class _LenientRequest(Request):
                 body += chunk
                 if len(body) > self._max_bytes:
                     raise self._too_large(f"more than {self._max_bytes} bytes")
-            self._body = self._inflate(bytes(body))
+            self._body = self._decompress(bytes(body))
         return self._body
 
     async def json(self) -> Any:
@@ -162,7 +163,7 @@ class _LenientRequest(Request):
             except ValueError:
                 raise _malformed("a number of it has thousands of digits") from None
             except RecursionError:
-                raise _malformed("its brackets lie in one another thousands deep") from None
+                raise _malformed("its brackets are nested thousands of levels deep") from None
         return self._json
 
     def _hold_values(self, text: str) -> None:
@@ -184,22 +185,24 @@ class _LenientRequest(Request):
             )
         self._budget.hold(self, _BYTES_OF_MARK * num_marks)
 
-    def _inflate(self, body: bytes) -> bytes:
-        inflater = inflater_for(self)
-        if inflater is None:
+    def _decompress(self, body: bytes) -> bytes:
+        decompressor = decompressor_for(self)
+        if decompressor is None:
             return body
         try:
-            inflated = inflater.decompress(body, self._max_bytes + 1)
-        except NOT_INFLATED:
+            decompressed = decompressor.decompress(body, self._max_bytes + 1)
+        except NOT_DECOMPRESSED:
             raise MalformedBody(NOT_AS_ENCODED) from None
-        if len(inflated) > self._max_bytes:
-            raise self._too_large(f"more than {self._max_bytes} bytes after inflating")
-        if not inflater.eof:
-            raise MalformedBody("The packed body ends before its end.")
-        if inflater.unused_data:
-            raise MalformedBody("The packed body goes on behind its end. Pack it in one piece.")
-        self._budget.hold(self, len(inflated))
-        return inflated
+        if len(decompressed) > self._max_bytes:
+            raise self._too_large(f"more than {self._max_bytes} bytes after decompression")
+        if not decompressor.eof:
+            raise MalformedBody("The compressed body is cut off: send all of it.")
+        if decompressor.unused_data:
+            raise MalformedBody(
+                "The compressed body has data after its end: compress it as one stream."
+            )
+        self._budget.hold(self, len(decompressed))
+        return decompressed
 
     def _too_large(self, came: str) -> BodyTooLarge:
         return BodyTooLarge(
@@ -208,11 +211,11 @@ class _LenientRequest(Request):
         )
 
 
-def inflater_for(request: Request) -> "zlib._Decompress | zstd.ZstdDecompressor | None":
-    """What inflates the body of a request; None where it is not packed.
+def decompressor_for(request: Request) -> "zlib._Decompress | zstd.ZstdDecompressor | None":
+    """What decompresses the body of a request; None where it is not compressed.
 
     Raises:
-        UnknownEncoding: packed neither by gzip nor by deflate nor by zstd.
+        UnknownEncoding: compressed neither by gzip nor by deflate nor by zstd.
     """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     match encoding:

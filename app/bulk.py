@@ -122,7 +122,7 @@ def chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
 
 
 def sha256_of(text: str) -> str:
-    """By which a run that goes on sees whether it reads what it has read before."""
+    """Tells a run that is resumed whether a text is the one that was read before."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 

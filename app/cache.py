@@ -10,7 +10,7 @@ _ENTRY_BYTES = 400
 
 
 class PredictionCache:
-    """Predictions by the bytes of their token ids.
+    """Predictions by the keys of ``app.batcher.keys_of``.
 
     Args:
         max_bytes: memory it may fill; 0 keeps nothing.

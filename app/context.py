@@ -42,7 +42,7 @@ class Context:
         status: of the reply; 0 before there is one.
         outcome: code of the problem that was answered, if any.
         num_texts: that the request holds.
-        held_bytes: of its body, packed and inflated, and of its values; see ``BodyBudget``.
+        held_bytes: of its body, compressed and decompressed, and of its values; see ``BodyBudget``.
         begin: ``time.perf_counter()`` when it came.
     """
 

@@ -25,8 +25,8 @@ class Cutoffs:
     def of(cls, classifier: Classifier) -> "Cutoffs":
         """The cut-offs that the checkpoint was given when it was made.
 
-        They promise shares of ham and of spam that go the wrong way, which another mix does not
-        change: where the classifier assumes another prior, they move along with its verdicts.
+        They bound the share of ham above one and of spam below the other, whatever the mix of the
+        two: where the classifier assumes another prior, they shift with its verdicts.
 
         Raises:
             CheckpointError: ``cutoffs`` of run.json is not what ``training.cutoffs`` writes.
@@ -43,8 +43,8 @@ class Cutoffs:
             ) from error
         if not 0 <= ham_below <= spam_from <= 1:
             raise CheckpointError(
-                f"{classifier.name}: run.json has the cut-offs {ham_below} and {spam_from}; they "
-                "must not fall and lie within 0 and 1."
+                f"{classifier.name}: run.json has the cut-offs {ham_below} and {spam_from}; "
+                "0 <= ham_below <= spam_from <= 1 must hold."
             )
         if shift := classifier.log_odds_shift:
             return cls(_shifted(ham_below, shift), _shifted(spam_from, shift))

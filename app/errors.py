@@ -2,8 +2,8 @@
 
     ServiceError
       MalformedBody        the body is not JSON, or not of the form that is asked for
-      UnknownEncoding      the body is packed in a way that is not read here, or in a form
-      BodyTooLarge         before or after inflating, or of too many values
+      UnknownEncoding      the body is compressed in a way that is not read here, or in a form
+      BodyTooLarge         before or after decompression, or of too many values
       TooManyTexts         in one request
       AccessDenied         no key, or a wrong one
       NotReady             the model is loading or has failed, or the service is ending
@@ -41,7 +41,7 @@ class MalformedBody(ServiceError):
 
 
 class UnknownEncoding(ServiceError):
-    """The body is packed in a way that is not read here, or in a form."""
+    """The body is compressed in a way that is not read here, or in a form."""
 
 
 class BodyTooLarge(ServiceError):
@@ -61,7 +61,13 @@ class NotReady(ServiceError):
 
 
 class QueueFull(ServiceError):
-    """Too much waits for the model already."""
+    """Too much waits for the model already.
+
+    Attributes:
+        excess_tokens: of those that wait, how many must be read before there is room.
+    """
+
+    excess_tokens = 0
 
 
 class WouldExpire(ServiceError):
@@ -102,7 +108,7 @@ class Problem(NamedTuple):
 
 PROBLEMS: dict[type[ServiceError], Problem] = {
     MalformedBody: Problem(400, "malformed_body", "The body is not as it should be"),
-    UnknownEncoding: Problem(415, "unknown_encoding", "The body is packed in an unknown way"),
+    UnknownEncoding: Problem(415, "unknown_encoding", "The body is compressed in an unknown way"),
     BodyTooLarge: Problem(413, "body_too_large", "The body is too large"),
     TooManyTexts: Problem(422, "too_many_texts", "Too many texts in one request"),
     AccessDenied: Problem(401, "access_denied", "An access key is needed"),

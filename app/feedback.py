@@ -159,7 +159,7 @@ class FeedbackStore:
             # Its words are about the file alone: "disk I/O error" where a quota is used up, too.
             _log.error("feedback not kept", extra={"reason": str(error)})
             raise FeedbackBusy(
-                f"The file of feedback cannot be written ({error}). See to its disk and its quota."
+                f"The file of feedback cannot be written ({error}). Check its disk and quota."
             ) from error
 
     def _add(self, report: Report) -> bool:

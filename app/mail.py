@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 
-from app.bodies import NOT_AS_ENCODED, NOT_INFLATED, BodyBudget, inflater_for, read_json
+from app.bodies import NOT_AS_ENCODED, NOT_DECOMPRESSED, BodyBudget, decompressor_for, read_json
 from app.decision import Cutoffs, Decision, score_of
 from app.errors import (
     AccessDenied,
@@ -302,38 +302,40 @@ def is_json(request: Request) -> bool:
 
 
 async def read_message(request: Request) -> tuple[bytes, bool]:
-    """The body, inflated, and whether it is not all of it: cut after the most that the service
-    reads, packed in several pieces, or broken off.
+    """The body, decompressed, and whether it is not all of it: cut after the most that the service
+    reads, compressed in several pieces, or broken off.
 
     None of these is an error: filters would let the message pass unread.
 
     Raises:
         QueueFull: too much is held already.
-        UnknownEncoding: packed neither by gzip nor by deflate nor by zstd, or in a form.
+        UnknownEncoding: compressed neither by gzip nor by deflate nor by zstd, or in a form.
         MalformedBody: not what its Content-Encoding says.
     """
     if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise UnknownEncoding(
             "The body is a form. Send the message itself as the body: curl --data-binary @FILE."
         )
-    inflater = inflater_for(request)
+    decompressor = decompressor_for(request)
     most = request.app.state.service.settings.max_body_bytes
     budget: BodyBudget = request.app.state.body_budget
     body, is_cut = bytearray(), False
     async for chunk in request.stream():
-        # The rest of what is too long, or follows the packed message, is taken from the line and
-        # dropped: zlib would gather it.
-        if inflater and inflater.eof:
+        # The rest of what is too long, or follows the compressed message, is taken from the line
+        # and dropped: zlib would gather it.
+        if decompressor and decompressor.eof:
             is_cut |= bool(chunk)
         elif not is_cut:
             try:
-                piece = inflater.decompress(chunk, most + 1 - len(body)) if inflater else chunk
-            except NOT_INFLATED:
+                piece = (
+                    decompressor.decompress(chunk, most + 1 - len(body)) if decompressor else chunk
+                )
+            except NOT_DECOMPRESSED:
                 raise MalformedBody(NOT_AS_ENCODED) from None
             budget.hold(request, len(piece))
             body += piece
-            is_cut = len(body) > most or bool(inflater and inflater.unused_data)
-    return bytes(body[:most]), is_cut or bool(inflater and not inflater.eof)
+            is_cut = len(body) > most or bool(decompressor and decompressor.unused_data)
+    return bytes(body[:most]), is_cut or bool(decompressor and not decompressor.eof)
 
 
 def _messages_in(value: Any) -> list[bytes]:
@@ -342,8 +344,8 @@ def _messages_in(value: Any) -> list[bytes]:
         if not messages or not isinstance(messages, list):
             raise TypeError
         # Strict but for ASCII's blanks: else anything is base64, and the verdict one on noise.
-        packed = [message.encode("ascii").translate(None, _BLANKS) for message in messages]
-        return [binascii.a2b_base64(letters, strict_mode=True) for letters in packed]
+        unbroken = [message.encode("ascii").translate(None, _BLANKS) for message in messages]
+        return [binascii.a2b_base64(letters, strict_mode=True) for letters in unbroken]
     except (ValueError, TypeError, KeyError, AttributeError):
         raise MalformedBody(
             'The body is not JSON of this form: {"messages": ["base64", "base64"]}. A message '

@@ -32,7 +32,10 @@ _PUBLISH_SECONDS = 1.0
 # For traces and for metrics. OpenTelemetry's own ten, where nobody takes them, are more than a
 # service has to end in.
 _TELEMETRY_SECONDS = "2"
-_DESCRIPTION = "Tells ham from spam with GPT-2. Errors are `application/problem+json`."
+_DESCRIPTION = """Tells ham from spam with GPT-2. Errors are `application/problem+json`.
+
+Bodies may be compressed (`Content-Encoding`: gzip, deflate or zstd). Each reply has an
+`X-Request-ID`, the one that the request brings along where it is usable."""
 
 
 async def _work_beside_others(service: Service, exit_process: Callable[[int], None]) -> None:

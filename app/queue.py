@@ -23,8 +23,9 @@ _LONGEST_MAIL = 4096
 """Tokens of a request whose last text, or window, gives way for ``PATIENCE_SECONDS`` more."""
 
 _TOKENS_OF_A_LIST = 512
-"""The same of a request with more tokens than that: nobody waits for all of a list of a thousand.
-Were it more, a few lists at once would keep all others out."""
+"""In a request with more tokens than that, a text gives way for ``PATIENCE_SECONDS`` more by each
+so many tokens before it: nobody waits for all of a list of a thousand texts. Were it more, a few
+lists at once would keep all others out."""
 
 _TOMBSTONES = 64
 
@@ -118,10 +119,13 @@ class TokenQueue:
                 raise NotReady("The model was replaced just now. Try again.", retry_after_seconds=1)
             if not self.has_room(tokens, len(entries)):
                 most = bound_of(self.max_tokens, len(entries))
-                raise QueueFull(
+                full = QueueFull(
                     f"{self.tokens} tokens wait for the model and {tokens} came; at most "
                     f"{most} may wait. Try again later, or elsewhere."
                 )
+                # An empty queue takes more than its bound.
+                full.excess_tokens = min(self.tokens + tokens - most, self.tokens)
+                raise full
             for entry in entries:
                 heapq.heappush(self._heap, entry)
             self.tokens += tokens

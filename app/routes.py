@@ -212,7 +212,13 @@ admin = APIRouter(prefix="/admin", route_class=JSONRoute, strict_content_type=Fa
     "/reload",
     summary="Switch to a new checkpoint",
     responses=error_responses(
-        AccessDenied, MalformedBody, BodyTooLarge, UnknownEncoding, QueueFull, ReloadFailed
+        AccessDenied,
+        MalformedBody,
+        BodyTooLarge,
+        UnknownEncoding,
+        QueueFull,
+        ReloadFailed,
+        NotReady,
     ),
 )
 async def reload(service: TheService, body: ReloadRequest | None = None) -> ReloadResponse:
@@ -224,7 +230,7 @@ async def reload(service: TheService, body: ReloadRequest | None = None) -> Relo
 @admin.post(
     "/rollback",
     summary="Switch back to the checkpoint before",
-    responses=error_responses(AccessDenied, ReloadFailed, takes_input=False),
+    responses=error_responses(AccessDenied, ReloadFailed, NotReady, takes_input=False),
 )
 async def rollback(service: TheService) -> ReloadResponse:
     """Switches to the model that was in use before the last switch."""

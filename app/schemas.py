@@ -90,7 +90,7 @@ class InfoResponse(BaseModel):
     threads: Annotated[int, Field(description="CPU threads of the model.")]
     max_tokens: Annotated[int, Field(description="That the model reads at once: a window.")]
     max_texts: Annotated[int, Field(description="In one request.")]
-    max_body_bytes: Annotated[int, Field(description="After inflating.")]
+    max_body_bytes: Annotated[int, Field(description="After decompression.")]
     max_batch_tokens: Annotated[int, Field(description="In one forward pass.")]
     max_queue_tokens: Annotated[int, Field(description="That wait; beyond that 429.")]
     max_pending_texts: Annotated[int, Field(description="Not yet answered; beyond that 429.")]

@@ -142,7 +142,7 @@ class Service:
             The name of the model now in use.
 
         Raises:
-            ReloadFailed: it cannot be used, and the model so far stays.
+            ReloadFailed: it cannot be used, and the current model stays.
         """
         checkpoint = checkpoint or self.settings.checkpoint
         async with self.switching:
@@ -155,7 +155,7 @@ class Service:
                 return classifier.name
             _log.error("reload failed", extra={"reason": reason})
             settle_objects()  # only now: the error's traceback has held what was loaded
-            raise ReloadFailed(f"{reason} The model so far stays in use.")
+            raise ReloadFailed(f"{reason} The current model stays in use.")
 
     async def roll_back(self) -> str:
         """Goes back to the model before the last switch; a second call goes forth again.

@@ -83,7 +83,7 @@ class Settings(BaseSettings):
         8 << 20,
         ge=1024,
         le=1 << 40,
-        description="largest request body, after inflating; a larger one is answered 413",
+        description="largest request body, after decompression; a larger one is answered 413",
     )
     max_pending_texts: int = Field(
         4096,
@@ -94,9 +94,9 @@ class Settings(BaseSettings):
     max_pending_bytes: int = Field(
         256 << 20,
         ge=1024,
-        description="most bytes of bodies that are read and not yet answered, packed and inflated, "
-        "96 more for each JSON value; beyond that 429; the first 64 KiB of each do not count, and "
-        "two of the largest body have room in any case",
+        description="most bytes of bodies that are read and not yet answered, as they came and "
+        "decompressed, 96 more for each JSON value; beyond that 429; the first 64 KiB of each do "
+        "not count, and two of the largest body have room in any case",
     )
     max_queue_tokens: int = Field(
         262_144,

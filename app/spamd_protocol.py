@@ -84,7 +84,7 @@ async def read_request(reader: asyncio.StreamReader, max_message_bytes: int) -> 
     if "compress" in fields:
         if fields["compress"].lower() != "zlib":
             raise ProtocolError("Compress may be zlib")
-        message, is_cut = _inflate(message, is_cut, max_message_bytes)
+        message, is_cut = _decompress(message, is_cut, max_message_bytes)
     return Request(command, version, fields, message, is_cut)
 
 
@@ -137,15 +137,15 @@ async def _has_more(reader: asyncio.StreamReader) -> bool:
         return False
 
 
-def _inflate(packed: bytes, is_cut: bool, most: int) -> tuple[bytes, bool]:
-    inflater = zlib.decompressobj()
+def _decompress(compressed: bytes, is_cut: bool, most: int) -> tuple[bytes, bool]:
+    decompressor = zlib.decompressobj()
     try:
-        message = inflater.decompress(packed, most + 1)
+        message = decompressor.decompress(compressed, most + 1)
     except zlib.error as error:
-        raise ProtocolError("the message is not packed by zlib") from error
+        raise ProtocolError("the message is not compressed by zlib") from error
     is_cut |= len(message) > most
-    if not (inflater.eof or is_cut):
-        raise ProtocolError("the packed message ends before its end")
+    if not (decompressor.eof or is_cut):
+        raise ProtocolError("the compressed message ends before its end")
     return message[:most], is_cut
 
 

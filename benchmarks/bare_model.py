@@ -119,11 +119,8 @@ def texts_per_second(
 def cost_of_length(classifier: Classifier, texts: list[EncodedText]) -> dict[str, object]:
     """The longest text against as many tokens in texts of 128: 1.0 would be linear."""
     tokens = [token for text in texts for token in text.token_ids][: classifier.max_tokens]
-    short = [
-        EncodedText(tokens[i : i + SHORT_TOKENS], truncated=False)
-        for i in range(0, len(tokens), SHORT_TOKENS)
-    ]
-    one_long = shortest_seconds(lambda: classifier.predict([EncodedText(tokens, truncated=False)]))
+    short = [EncodedText(tokens[i : i + SHORT_TOKENS]) for i in range(0, len(tokens), SHORT_TOKENS)]
+    one_long = shortest_seconds(lambda: classifier.predict([EncodedText(tokens)]))
     return {
         "longest_text": {
             "tokens": len(tokens),

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.texts import load_texts
-from model.checkpoint import GoldenMessage, save_classifier, write_golden
-from model.classifier import Classifier
+from model.checkpoint import save_classifier
+from model.classifier import store_golden
 from model.gpt2 import GPT2Config, GPT2ForSequenceClassification, init_weights
 
 _GOLDEN_MESSAGES = 16
@@ -21,11 +21,4 @@ def save_random_classifier(folder: Path) -> None:
     init_weights(model, config)
     save_classifier(folder, model.eval(), read_token="last")
     texts = load_texts()[0][:_GOLDEN_MESSAGES]
-    predictions = Classifier.load(folder, "cpu", "float32").classify(texts)
-    write_golden(
-        folder,
-        [
-            GoldenMessage(text, prediction.spam_probability)
-            for text, prediction in zip(texts, predictions, strict=True)
-        ],
-    )
+    store_golden(folder, texts)

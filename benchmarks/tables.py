@@ -1,6 +1,6 @@
 """python -m benchmarks.tables: writes the figures in results/*.json into the README's tables.
 
-A test holds the README equal to them, so that no figure there comes from anywhere else.
+A test holds the tables equal to the results.
 """
 
 import json
@@ -86,8 +86,8 @@ def _peers(peers: dict[str, Any]) -> list[str]:
     clients = [str(n) for n in _CLIENTS]
     lines = [
         "",
-        f"It beside other servers on the same checkpoint, {peers['hardware']}: one core for the "
-        "server and one for the client, one text a request, no cache "
+        f"spamgate beside other servers on the same checkpoint, {peers['hardware']}: one core for "
+        "the server and one for the client, one text a request, no cache "
         f"(`{peers['command']}`). Texts a second of so many clients, how long half and all but one "
         f"in a hundred of {_COMPARED} clients' requests take at most (mean of both rounds), "
         "process start to first answer:",

@@ -129,7 +129,8 @@ def load_language_model(source: str | Path) -> GPT2LMHeadModel:
     settings = read_json(folder / "config.json")
     if not settings.get("tie_word_embeddings", True):
         raise CheckpointError(
-            f"{folder}: its output layer is not its embeddings; only such models are read here."
+            f"{folder}: its output layer is not its embeddings (tie_word_embeddings is false); "
+            "only tied models are read."
         )
     config = gpt2_config(settings, folder)
     tensors = read_weights(folder)

@@ -10,11 +10,18 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from model import bf16, int8
-from model.checkpoint import Checkpoint, CheckpointError, load_classifier
+from model.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    GoldenMessage,
+    load_classifier,
+    write_golden,
+)
 from model.fold import fold_text
+from model.gpt2 import GPT2ForSequenceClassification
 from model.ngrams import add_ngrams
 from model.packing import pack, within_budget
 from model.tokenizer import encode
@@ -41,13 +48,16 @@ class EncodedText:
 
     Attributes:
         token_ids: at least one.
-        truncated: whether the text was cut.
         whole: of a window, the tokens of all windows of its text; None stands for ``token_ids``.
     """
 
     token_ids: list[int]
-    truncated: bool
     whole: list[int] | None = None
+
+    @property
+    def all_ids(self) -> list[int]:
+        """The tokens of all that is read of the text."""
+        return self.whole or self.token_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +68,13 @@ class Prediction:
         ham_probability: softmax of the two logits, 0 to 1.
         spam_probability: 1 - ham_probability up to rounding.
         num_tokens: that went through the model; those of two windows twice.
-        truncated: whether the text was longer than what was read.
+        truncated: whether the text is longer than what was read; the model itself cannot tell.
     """
 
     ham_probability: float
     spam_probability: float
     num_tokens: int
-    truncated: bool
+    truncated: bool = False
 
     @property
     def label(self) -> Literal["ham", "spam"]:
@@ -183,7 +193,7 @@ class Classifier:
     def trial_texts(self) -> list[EncodedText]:
         """Sixteen texts of 32 tokens, or of as many as the model reads, to try it on."""
         size = min(32, self.max_tokens)
-        return [EncodedText([n] * size, truncated=False) for n in range(16)]
+        return [EncodedText([n] * size) for n in range(16)]
 
     def assume_spam_prior(self, spam_prior: float) -> None:
         """Makes all further verdicts those for texts of which this share is spam.
@@ -208,8 +218,11 @@ class Classifier:
         self.spam_prior = spam_prior
 
     def encode(self, text: str) -> EncodedText:
-        """Tokens of any string; cut after the model's longest text. Never raises."""
-        return EncodedText(*encode(fold_text(text), self.max_tokens))
+        """The first tokens of any string, as many as the model reads at once. Never raises.
+
+        Those of all of a text come from ``model.windows.encode_windows``.
+        """
+        return EncodedText(encode(fold_text(text), self.max_tokens)[0])
 
     def predict(self, texts: Sequence[EncodedText]) -> list[Prediction]:
         """Verdicts in the order of the texts, whatever batches they were computed in."""
@@ -217,7 +230,7 @@ class Classifier:
         for batch in within_budget(texts, lambda t: len(t.token_ids), self.max_batch_tokens):
             probabilities += self._forward(batch)
         return [
-            Prediction(ham, spam, len(text.token_ids), text.truncated)
+            Prediction(ham, spam, len(text.token_ids))
             for (ham, spam), text in zip(probabilities, texts, strict=True)
         ]
 
@@ -258,12 +271,28 @@ class Classifier:
 
     @torch.inference_mode()
     def _forward(self, texts: list[EncodedText]) -> list[list[float]]:
-        packed = pack([text.token_ids for text in texts]).to(self.device)
-        wholes = [text.whole or text.token_ids for text in texts]
-        logits = add_ngrams(self._model(packed), self._model.ngrams, wholes)  # (B, 2)
+        logits = read_logits(self._model, texts, self.device)
         logits[:, 1] += self.log_odds_shift
         probabilities: list[list[float]] = torch.softmax(logits, dim=-1).tolist()
         return probabilities
+
+
+def store_golden(folder: Path, texts: Sequence[str]) -> None:
+    """Writes what a checkpoint on the disk says of these texts, in float32 on the CPU, beside it.
+
+    ``Classifier.load`` repeats them, and refuses the checkpoint where they come out differently.
+    """
+    predictions = Classifier.load(folder, "cpu").classify(texts)
+    golden = zip(texts, predictions, strict=True)
+    write_golden(folder, [GoldenMessage(text, found.spam_probability) for text, found in golden])
+
+
+def read_logits(
+    model: GPT2ForSequenceClassification, texts: Sequence[EncodedText], device: torch.device
+) -> Tensor:
+    """Logits (B, 2) in float32 on the device, the table's log odds among them."""
+    packed = pack([text.token_ids for text in texts]).to(device)
+    return add_ngrams(model(packed), model.ngrams, [text.all_ids for text in texts])
 
 
 def _spam_prior(checkpoint: Checkpoint) -> float | None:

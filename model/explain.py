@@ -15,7 +15,11 @@ from model.classifier import Prediction
 MAX_SPANS = 48
 MAX_TOKENS = 12_288
 
-_WORD = re.compile(r"\S+\s*")
+# Thai, Lao, Burmese, Khmer, kana and Han, which have no blanks between words: a letter is one here.
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+)
+_WORD = re.compile(rf"(?:[{_UNSPACED}]|[^\s{_UNSPACED}]+)\s*")
 # For log(0); float32 tells probabilities down to 1e-38 from 0, but from 1 none above 1 - 6e-8.
 _LEAST = 1e-30
 

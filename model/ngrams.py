@@ -45,7 +45,7 @@ class NgramTable:
 
     Attributes:
         weight: float32 (KINDS, buckets) on the CPU, what an n-gram adds to the log odds of spam,
-            before ``share``. The number of buckets is a power of two.
+            before ``length_scale``. The number of buckets is a power of two.
     """
 
     def __init__(self, weight: Tensor) -> None:
@@ -73,8 +73,10 @@ class NgramTable:
 
     def _log_odds(self, text: Sequence[int]) -> float:
         found = self.find(text)
-        pairs = zip(self.weight.numpy(), found, strict=True)
-        log_odds = sum(share(len(buckets)) * float(row[buckets].sum()) for row, buckets in pairs)
+        log_odds = sum(
+            length_scale(len(buckets)) * float(row[buckets].sum())
+            for row, buckets in zip(self.weight.numpy(), found, strict=True)
+        )
         # Good words cost nothing: of more than so many n-grams, ham is worth no more.
         size = sum(map(len, found))
         return log_odds * math.sqrt(_MANY / size) if log_odds < 0 and size > _MANY else log_odds
@@ -112,7 +114,7 @@ def _of_each(tell: Callable[[Sequence[int]], float], texts: Sequence[Sequence[in
     return torch.tensor([found[id(text)] for text in texts])
 
 
-def share(size: int) -> float:
+def length_scale(size: int) -> float:
     """What the sum of weights is multiplied by, given how many n-grams of one kind a text has."""
     return 1 / math.sqrt(size + _FEW)
 

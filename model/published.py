@@ -127,9 +127,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         for key, tensor in read_tensors(path).items():
             key = key.removeprefix("transformer.")
             if key in tensors:
-                raise CheckpointError(
-                    f"{path} has {key} once more: which one counts, nothing tells."
-                )
+                raise CheckpointError(f"{path} has {key} a second time: remove one of the two.")
             tensors[key] = tensor
     return tensors
 

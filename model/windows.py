@@ -51,7 +51,7 @@ def encode_windows(text: str, max_tokens: int, max_windows: int) -> WindowedText
     starts = window_starts(len(token_ids), max_tokens, max_windows)
     parts = [token_ids[start : start + max_tokens] for start in starts]
     whole = list(itertools.chain.from_iterable(parts)) if len(parts) > 1 else None
-    windows = [EncodedText(part, False, whole) for part in parts]
+    windows = [EncodedText(part, whole) for part in parts]
     gaps = any(b - a > max_tokens for a, b in zip(starts, starts[1:], strict=False))
     return WindowedText(windows, truncated or gaps or len(text) > MAX_CHARACTERS)
 

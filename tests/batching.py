@@ -13,15 +13,22 @@ from tests.fake_model import FakeModel, encoded
 PATIENT = 20.0
 
 
+def limits_with(**limits: float) -> Limits:
+    usual = {
+        "max_batch_tokens": 16384,
+        "max_queue_tokens": 131072,
+        "cache_bytes": 0,
+        "stall_seconds": 10.0,
+        "full_tokens": 64,
+    }
+    return Limits(**usual | limits)  # type: ignore[arg-type]
+
+
 @asynccontextmanager
 async def batching(model: FakeModel, **limits: float):
     """A batcher in front of a model; at the end everything that waits is let through."""
     failures: list[str] = []
-    batcher = DynamicBatcher(
-        model,
-        Limits(**limits),  # type: ignore[arg-type]
-        on_failure=failures.append,
-    )
+    batcher = DynamicBatcher(model, limits_with(**limits), on_failure=failures.append)
     batcher.failures = failures  # type: ignore[attr-defined]
     yield batcher
     model.release_all()

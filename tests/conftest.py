@@ -18,13 +18,11 @@ import torch
 from torch import nn
 
 from model.checkpoint import (
-    GoldenMessage,
     ReadToken,
     save_classifier,
     save_language_model,
-    write_golden,
 )
-from model.classifier import Classifier
+from model.classifier import store_golden
 from model.gpt2 import GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel, init_weights
 from tests.tiny_training import TINY_RECIPE, synthetic_lines
 
@@ -88,12 +86,7 @@ def tiny_checkpoint(seed: int, read_token: ReadToken) -> Path:
     folder.mkdir()
     save_classifier(folder, tiny_classifier_model(seed), read_token=read_token)
     if read_token == "last":
-        predictions = Classifier.load(folder, device="cpu").classify([SPAM, HAM])
-        golden = [
-            GoldenMessage(text, prediction.spam_probability)
-            for text, prediction in zip([SPAM, HAM], predictions, strict=True)
-        ]
-        write_golden(folder, golden)
+        store_golden(folder, [SPAM, HAM])
     return folder
 
 

@@ -15,7 +15,7 @@ DEADLY = 15
 
 
 def encoded(first: int, length: int = 1) -> EncodedText:
-    return EncodedText([first] * length, truncated=False)
+    return EncodedText([first] * length)
 
 
 class FakeModel:
@@ -45,7 +45,6 @@ class FakeModel:
                 0.0,
                 float("nan") if first == NAN else float(first),
                 len(text.token_ids),
-                text.truncated,
             )
             for first, text in zip(firsts, texts, strict=True)
         ]

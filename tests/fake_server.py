@@ -15,7 +15,7 @@ def server(
     reply: bytes = b"", *, status: int = 200, missing: int = 0, seconds: float = 0.0
 ) -> Iterator[tuple[str, Got]]:
     """A server that always replies this, so many bytes short and so late; its URL, and what it
-    got."""
+    got. Where the status is 301 it has moved, and takes what follows there."""
     got: Got = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -25,9 +25,17 @@ def server(
             got.append((self.path, headers, body))
             time.sleep(seconds)
             self.send_response(status)
+            if status == 301:
+                self.send_header("Location", "/moved")
             self.send_header("Content-Length", str(len(reply) + missing))
             self.end_headers()
             self.wfile.write(reply)
+
+        def do_GET(self) -> None:
+            got.append((self.path, dict(self.headers), b""))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:
             """Nothing: tests are quiet."""

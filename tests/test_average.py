@@ -192,9 +192,10 @@ def test_a_run_that_does_not_say_what_an_average_tells_is_refused_before_the_wor
 def test_one_base_may_be_written_with_a_slash_or_without(run: Run) -> None:
     first = load_classifier(run("first"))
     recipes = [first.run["recipe"] | {"base": base} for base in ("runs/base", "runs/base/")]
-    average.average_runs(
+    config, _ = average.average_runs(
         [dataclasses.replace(first, run=first.run | {"recipe": recipe}) for recipe in recipes]
     )
+    assert config.base == "runs/base"
 
 
 def test_an_average_is_read_where_its_runs_are(run: Run, corpus: Path, tmp_path: Path) -> None:

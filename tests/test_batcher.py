@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from app.batcher import DrainRate, DynamicBatcher, Limits, keys_of
+from app.batcher import DrainRate, DynamicBatcher, keys_of
 from app.errors import DeadlineExpired, QueueFull, WouldExpire
 from model.classifier import EncodedText
-from tests.batching import answers, batching, occupied, run, submit
+from tests.batching import answers, batching, limits_with, occupied, run, submit
 from tests.fake_model import FakeModel, encoded
 
 
@@ -79,7 +79,7 @@ def test_a_text_of_a_list_does_not_hold_up_who_asks_for_it_alone() -> None:
 def test_a_long_text_of_a_list_does_not_hold_up_who_asks_for_it_alone() -> None:
     async def scenario() -> None:
         whole = [300] * 64 + [301] * 64
-        windows = [EncodedText([n] * 64, truncated=False, whole=whole) for n in (300, 301)]
+        windows = [EncodedText([n] * 64, whole=whole) for n in (300, 301)]
         model = FakeModel(held=True)
         async with batching(model) as batcher:
             await occupied(batcher, model)
@@ -108,23 +108,12 @@ def test_the_cache_answers_without_the_model_and_off_means_off() -> None:
     assert asyncio.run(scenario(0)) == 3
 
 
-def test_cut_and_whole_texts_are_told_apart() -> None:
-    async def scenario() -> None:
-        async with batching(FakeModel(), cache_bytes=10_000) as batcher:
-            whole = encoded(7)
-            cut = EncodedText(whole.token_ids, truncated=True)
-            for text in (whole, cut, whole, cut):
-                assert (await submit(batcher, text))[0].truncated is text.truncated
-
-    run(scenario)
-
-
 def test_a_window_is_cached_with_the_text_that_it_is_of() -> None:
     async def scenario() -> None:
         model = FakeModel()
         async with batching(model, cache_bytes=10_000) as batcher:
             for whole in (None, [7, 8], [7, 9], [7, 8]):
-                await submit(batcher, EncodedText([7], truncated=False, whole=whole))
+                await submit(batcher, EncodedText([7], whole=whole))
         assert len(model.batches) == 3
 
     run(scenario)
@@ -139,13 +128,11 @@ def test_the_text_of_all_its_windows_is_hashed_once(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("app.batcher.blake2b", hash_and_tell)
     windows = [
-        EncodedText([token], truncated=False, whole=whole)
-        for whole in ([7, 8, 9], [7, 8, 10])
-        for token in (7, 8)
+        EncodedText([token], whole=whole) for whole in ([7, 8, 9], [7, 8, 10]) for token in (7, 8)
     ]
     assert len({*keys_of(windows), *keys_of([encoded(7), encoded(8)])}) == 6
     assert len(hashed) == 2
-    again = [EncodedText([7], truncated=False, whole=[7, 8, 9])]  # another list
+    again = [EncodedText([7], whole=[7, 8, 9])]  # another list
     assert keys_of(again) == keys_of(windows)[:1]
 
 
@@ -296,7 +283,7 @@ def test_a_model_asked_for_single_tokens_is_not_thought_slow() -> None:
 def test_close_answers_everything_that_waits() -> None:
     async def scenario() -> None:
         model = FakeModel(held=True)
-        batcher = DynamicBatcher(model, Limits(max_batch_tokens=1))
+        batcher = DynamicBatcher(model, limits_with(max_batch_tokens=1))
         call = submit(batcher, *(encoded(n) for n in range(5)))
         await model.until_started()
         closing = asyncio.create_task(batcher.close(10))

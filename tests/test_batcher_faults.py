@@ -189,7 +189,7 @@ def test_what_is_delivered_is_no_longer_in_the_model() -> None:
 @dies
 def test_a_thread_that_cannot_be_kept_alive_is_reported_once() -> None:
     async def scenario() -> None:
-        async with batching(FakeModel(), max_restarts=2) as batcher:
+        async with batching(FakeModel()) as batcher:
             for _ in range(3):
                 with pytest.raises(InferenceFailed, match="died"):
                     await submit(batcher, encoded(DEADLY))
@@ -202,13 +202,16 @@ def test_a_thread_that_cannot_be_kept_alive_is_reported_once() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batcher_module.DynamicBatcher, "_send_canary", lambda self: None)
         patch.setattr(batcher_module, "_WATCH_SECONDS", 0.01)  # often in the time of the last call
+        patch.setattr(batcher_module, "_MAX_RESTARTS", 2)
         run(scenario)
 
 
 @dies
-def test_only_threads_that_end_in_a_row_are_too_many() -> None:
+def test_only_threads_that_end_in_a_row_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batcher_module, "_MAX_RESTARTS", 1)
+
     async def scenario() -> None:
-        async with batching(FakeModel(), max_restarts=1) as batcher:
+        async with batching(FakeModel()) as batcher:
             for n in range(3):
                 with pytest.raises(InferenceFailed, match="died"):
                     await submit(batcher, encoded(DEADLY))

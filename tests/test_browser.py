@@ -1,6 +1,7 @@
 """The docs page and the page at / in a real browser: they work, and ask nothing elsewhere."""
 
 import asyncio
+import base64
 import contextlib
 import os
 import re
@@ -136,6 +137,9 @@ def test_a_message_is_checked_and_explained(
     # For those who see no colours.
     assert re.match(r"Most for spam: \S.* \(\d\.\d\).* Most for ham: ", page.inner_text("#words"))
     assert page.locator("#status").is_hidden()
+    page.fill("#message", f"https://example.com/{'a1b2c3d4' * 30}")
+    page.get_by_role("button", name="Check").click()
+    expect(page.locator("#text")).to_have_text(re.compile("^https"))
     # Nothing is wider than the screen.
     assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
     keep_screenshot(page, f"page-{name}")
@@ -201,16 +205,61 @@ def test_a_file_that_has_changed_is_told_apart_from_a_service_that_is_away(
     page.close()
 
 
-def test_no_verdict_stays_that_is_of_another_message(browser: Any, address: str) -> None:
+def test_no_verdict_stays_that_is_of_another_message(
+    browser: Any, address: str, tmp_path: Path
+) -> None:
+    eml = tmp_path / "winner.eml"
+    eml.write_bytes(SPAM_MAIL)
     page, _, _ = open_page(browser, f"{address}/", DESK)
     page.fill("#message", SPAM)
     page.get_by_role("button", name="Check").click()
     page.locator("#result").wait_for()
-    page.route("**/classify/message*", lambda route: route.abort())
     page.fill("#message", "Are we still on for dinner tonight?")
-    page.get_by_role("button", name="Check").click()
-    page.locator("#problem").wait_for()
     assert not page.locator("#result").is_visible()
+    page.get_by_role("button", name="Check").click()
+    page.locator("#result").wait_for()
+    page.set_input_files("#file", eml)
+    assert not page.locator("#result").is_visible()
+    page.close()
+
+
+def test_an_answer_that_is_not_the_services_own_is_told(browser: Any, address: str) -> None:
+    from playwright.sync_api import expect
+
+    page, _, _ = open_page(browser, f"{address}/", DESK)
+    too_large = {"status": 413, "content_type": "text/html", "body": "<h1>Too large</h1>"}
+    page.route("**/classify/message*", lambda route: route.fulfill(**too_large))
+    page.fill("#message", SPAM)
+    page.get_by_role("button", name="Check").click()
+    expect(page.locator("#problem")).to_have_text("The answer, HTTP 413, is not the service's own.")
+    page.close()
+
+
+@pytest.mark.parametrize("charset", ["koi8-r", '"windows-1251"', "utf-8"])
+def test_what_is_pasted_is_read_as_the_letters_that_it_has(
+    browser: Any, address: str, charset: str
+) -> None:
+    from playwright.sync_api import expect
+
+    page, _, _ = open_page(browser, f"{address}/", DESK)
+    fields = f"Content-Type: text/plain; format=flowed;\n charset={charset}\nSubject: Встреча"
+    page.fill("#message", f"{fields}\n\nУвидимся завтра; charset={charset}")
+    page.get_by_role("button", name="Check").click()
+    expect(page.locator("#text")).to_have_text(
+        re.compile(rf"^Встреча\s+Увидимся завтра; charset={charset}")
+    )
+    page.close()
+
+
+def test_an_encoded_message_is_sent_as_it_is_pasted(browser: Any, address: str) -> None:
+    from playwright.sync_api import expect
+
+    page, _, _ = open_page(browser, f"{address}/", DESK)
+    fields = "Content-Type: text/plain; charset=koi8-r\nContent-Transfer-Encoding: base64"
+    body = base64.b64encode("Увидимся завтра".encode("koi8-r")).decode()
+    page.fill("#message", f"Subject: Встреча\n{fields}\n\n{body}")
+    page.get_by_role("button", name="Check").click()
+    expect(page.locator("#text")).to_have_text(re.compile("Увидимся завтра"))
     page.close()
 
 

@@ -25,6 +25,16 @@ def test_short_text_is_explained_word_by_word() -> None:
     assert without("win cash now", [(0, 4), (4, 9)]) == ["cash now", "win now"]
 
 
+def test_a_language_without_blanks_is_explained_letter_by_letter() -> None:
+    text = "恭喜您中奖了! Win now"
+    assert [text[start:end] for start, end in cut_spans(text, 20)] == [
+        *"恭喜您中奖了",
+        "! ",
+        "Win ",
+        "now",
+    ]
+
+
 def test_long_text_is_explained_in_as_many_spans_as_may_be_read() -> None:
     text = "word " * 100
     assert len(cut_spans(text, 100)) == 34  # of 3 words: with 2 they would be 50

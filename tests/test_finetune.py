@@ -285,7 +285,7 @@ def press(times: int, work: Callable[..., Any]) -> Callable[..., Any]:
 @pytest.mark.usefixtures("ctrl_c_counts")
 @pytest.mark.parametrize(
     ("module", "name"),
-    [(run, "fit_calibration"), (run, "measure"), (finetune, "write_golden")],
+    [(run, "fit_calibration"), (run, "measure"), (finetune, "store_golden")],
 )
 def test_ctrl_c_after_the_training_keeps_the_run_and_starts_no_other(
     module: ModuleType,

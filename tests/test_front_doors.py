@@ -113,7 +113,7 @@ def test_list_of_messages_is_read_as_other_json_is(save_tiny: Callable[..., Path
     assert len(ask(folder, "/classify/message", packed, **headers)["results"]) == 1
     reply = asyncio.run(post(folder, "/classify/message", packed[:-9], headers))
     assert (reply.status_code, reply.json()["code"]) == (400, "malformed_body")
-    assert "ends before its end" in reply.json()["detail"]
+    assert "is cut off" in reply.json()["detail"]
 
 
 def test_what_is_wrong_with_a_list_of_messages_is_told_before_they_are_decoded(

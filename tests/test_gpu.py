@@ -27,8 +27,7 @@ def texts_of_many_shapes(batches: int) -> list[list[EncodedText]]:
     rng = np.random.default_rng(0)
     shapes = [rng.integers(1, 200, rng.integers(2, 40)) for _ in range(batches)]
     return [
-        [EncodedText(rng.integers(0, 50257, length).tolist(), truncated=False) for length in of]
-        for of in shapes
+        [EncodedText(rng.integers(0, 50257, length).tolist()) for length in of] for of in shapes
     ]
 
 

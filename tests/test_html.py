@@ -7,7 +7,7 @@ import pytest
 
 from model.direction import carry_over_lines
 from model.fold import fold_text
-from model.html import html_to_text
+from model.html import _laid_out_text, html_to_text
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_any_nesting_of_what_hides_moves_and_turns_text_is_read() -> None:
     """What the library does with a tree that it is told to change ends in no panic."""
     rng = random.Random(0)
     for _ in range(3000):
-        html_to_text("".join(_random_markup(rng) for _ in range(rng.randrange(1, 40))))
+        _laid_out_text("".join(_random_markup(rng) for _ in range(rng.randrange(1, 40))))
 
 
 @pytest.mark.parametrize(

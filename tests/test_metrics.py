@@ -27,7 +27,7 @@ def values_of(metrics: Metrics) -> dict[str, float]:
 
 def test_a_batch_is_counted_by_size_time_and_waiting() -> None:
     metrics = Metrics()
-    texts = [EncodedText([1, 2, 3], truncated=False), EncodedText([4], truncated=False)]
+    texts = [EncodedText([1, 2, 3]), EncodedText([4])]
     arrivals = (10.0, 11.5)
     entries = [
         QueueEntry(text, b"key", deadline=60.0, arrival=arrival)
@@ -45,7 +45,7 @@ def test_a_batch_is_counted_by_size_time_and_waiting() -> None:
 
 def test_a_canary_is_no_text_of_anybody() -> None:
     metrics = Metrics()
-    canary = QueueEntry(EncodedText([1], truncated=False), b"", deadline=60.0)
+    canary = QueueEntry(EncodedText([1]), b"", deadline=60.0)
     for outcome in (Prediction(0.5, 0.5, 1, False), ValueError()):
         metrics.count_batch(BatchReport([canary], [outcome], started=12.0, seconds=0.25))
     counted = {name: value for name, value in values_of(metrics).items() if value}
@@ -105,4 +105,4 @@ def test_a_folder_of_another_program_for_metrics_is_refused(
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
     assert errors.count("\n") == 1
-    assert "PROMETHEUS_MULTIPROC_DIR is for its own workers" in errors
+    assert "PROMETHEUS_MULTIPROC_DIR is set by spamgate for its own workers" in errors

@@ -82,7 +82,7 @@ def test_mail_is_marked(tmp_path: Path, decision: str) -> None:
     assert [body for _, _, body in got] == [expected] * 2
 
 
-@pytest.mark.parametrize("key", [None, "secret"])
+@pytest.mark.parametrize("key", [None, "secret", "grüß-ключ\r"])
 def test_access_key_comes_from_the_environment(
     tmp_path: Path, key: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,7 +91,8 @@ def test_access_key_comes_from_the_environment(
         monkeypatch.setenv("SPAMGATE_KEY", key)
     with service("ham") as (url, got):
         talk(url, tmp_path)
-    assert [headers.get("X-Api-Key") for _, headers, _ in got] == [key]
+    sent = key and key.strip().encode().decode("latin-1")  # as the server's library reads UTF-8
+    assert [headers.get("X-Api-Key") for _, headers, _ in got] == [sent]
 
 
 def test_no_proxy_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,7 +148,7 @@ def test_of_a_long_text_the_network_reads_windows_and_the_table_all_of_them(tmp_
     table = load_classifier(tmp_path / "both").model.ngrams
     assert table is not None
     windowed = encode_windows(f"{HAM} " * 300 + SPAM, classifier.max_tokens, 8)
-    alone = [EncodedText(window.token_ids, False) for window in windowed.windows]
+    alone = [EncodedText(window.token_ids) for window in windowed.windows]
     everything = [token_id for text in alone for token_id in text.token_ids]
     [evidence] = table.read([everything]).tolist()
     assert network_share(everything) == 1

@@ -36,16 +36,20 @@ def test_every_script_and_file_that_it_names_exists() -> None:
         assert (ROOT / path.rstrip(".")).exists(), path
 
 
-def test_every_file_of_its_tree_exists() -> None:
-    tree = re.search(r"## A request's way\n\n```\n(.*?)```", README, re.S)
+def test_its_tree_names_every_file_and_no_other() -> None:
+    tree = re.search(r"## How a request is processed\n\n```\n(.*?)```", README, re.S)
     assert tree
-    folder = ""
+    folder, named = "", set()
     for line in tree[1].splitlines():
         if not line.startswith(" "):
             folder = line.split()[0]
             assert (ROOT / folder).is_dir(), folder
         for name in re.findall(r"\b\w+\.py\b", line.replace("/", " / ")):
             assert (ROOT / folder / name).exists(), f"{folder}{name}"
+            named.add(f"{folder}{name}")
+    for package in ("app/", "model/", "training/"):
+        files = {f"{package}{path.name}" for path in (ROOT / package).glob("*.py")}
+        assert files - named == {f"{package}__init__.py"}
 
 
 def run_as_main(command: list[str], monkeypatch: pytest.MonkeyPatch) -> object:

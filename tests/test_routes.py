@@ -164,7 +164,7 @@ def test_path_with_a_slash_more_is_no_redirection(save_tiny: Callable[..., Path]
     ("body", "reason"),
     [
         ("9" * 5000, "a number of it has thousands"),
-        ("[" * 50_000, "its brackets lie in one another"),
+        ("[" * 50_000, "its brackets are nested"),
     ],
 )
 def test_json_that_python_does_not_read_is_told_as_such(

@@ -94,6 +94,29 @@ def test_an_environment_without_pip_keeps_what_is_in_it(tmp_path: Path) -> None:
     assert (tmp_path / ".venv" / "torch").exists()
 
 
+@pytest.mark.parametrize("backend", ["", "cpu"])
+def test_another_build_of_torch_is_installed_by_its_name(backend: str, tmp_path: Path) -> None:
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    setup = shutil.copy(SCRIPTS / "setup", tmp_path / "scripts")
+    for name in ("pyproject.toml", "constraints.txt"):
+        (tmp_path / name).touch()
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.write_text('#!/bin/sh\ncase $* in *install*) echo "$*" >>installed;; esac\n')
+    python.chmod(0o755)
+    done = subprocess.run(
+        [setup, "serve"],
+        env=os.environ | {"TORCH_BACKEND": backend},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    *_, last = (tmp_path / "installed").read_text().splitlines()
+    assert last.endswith("-e .[serve]")
+    assert last.startswith("-m uv pip") is bool(backend)
+    assert ("--torch-backend cpu" in last) is bool(backend)
+
+
 def test_scripts_find_their_checkout_whatever_cdpath_says(tmp_path: Path) -> None:
     (tmp_path / "scripts").mkdir()
     done = subprocess.run(

@@ -64,7 +64,7 @@ def test_message_is_handed_on_without_a_verdict(tmp_path: Path, reply: bytes, mi
     assert [body for _, _, body in handed_on] == [SPAM.encode()]
 
 
-@pytest.mark.parametrize("key", [None, "secret"])
+@pytest.mark.parametrize("key", [None, "secret", "grüß-ключ\r"])
 def test_access_key_comes_from_the_environment(
     tmp_path: Path, key: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,7 +73,8 @@ def test_access_key_comes_from_the_environment(
         monkeypatch.setenv("SPAMGATE_KEY", key)
     with server() as (target, handed_on), server(HAM_REPLY) as (spamgate, asked):
         send(tmp_path, spamgate, target, HAM.encode())
-    assert [headers.get("X-Api-Key") for _, headers, _ in asked] == [key]
+    sent = key and key.strip().encode().decode("latin-1")  # as the server's library reads UTF-8
+    assert [headers.get("X-Api-Key") for _, headers, _ in asked] == [sent]
     assert "X-Api-Key" not in handed_on[0][1]
 
 
@@ -83,6 +84,18 @@ def test_no_proxy_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     with server() as (target, handed_on), server(HAM_REPLY) as (spamgate, asked):
         assert send(tmp_path, spamgate, target, HAM.encode()) == 200
     assert len(asked) == len(handed_on) == 1
+
+
+def test_a_message_is_not_lost_where_the_target_has_moved(tmp_path: Path) -> None:
+    with server(HAM_REPLY) as (spamgate, _), server(status=301) as (target, got):
+        assert send(tmp_path, spamgate, target, HAM.encode()) == 502
+    assert [path for path, _, _ in got] == ["/?from=1&to=2"]
+
+
+def test_an_address_of_the_target_may_have_a_query(tmp_path: Path) -> None:
+    with server(HAM_REPLY) as (spamgate, _), server() as (target, got):
+        assert send(tmp_path, spamgate, f"{target}/sms?token=abc", HAM.encode()) == 200
+    assert [path for path, _, _ in got] == ["/sms?token=abc&from=1&to=2"]
 
 
 def test_kannel_learns_that_the_target_did_not_take_a_message(tmp_path: Path) -> None:

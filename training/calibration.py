@@ -1,7 +1,7 @@
 """Calibration: two numbers that make probabilities honest, fitted on texts of the natural mix.
 
-The temperature says how sure the model may be; the shift takes back what training on another share
-of spam than is met did to every verdict.
+The temperature says how sure the model may be; the shift corrects all verdicts where training saw
+another share of spam than there is.
 Sources: Platt, "Probabilistic Outputs for Support Vector Machines", 1999; Guo et al., "On
 Calibration of Modern Neural Networks", 2017.
 """

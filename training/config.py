@@ -36,7 +36,11 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     seed: int = Field(
-        123, ge=0, lt=1 << 32, description="Of the head, the order of texts and the dropout."
+        123,
+        ge=0,
+        lt=1 << 32,
+        description="Of all that is drawn: new weights, the order of texts, their changes, which "
+        "part of replay is read.",
     )
 
     # Data

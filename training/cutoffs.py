@@ -124,7 +124,8 @@ def upper_quantile(values: _Floats, share: float, confidence: float | None = Non
 
 
 def _tolerance_rank(size: int, share: float, confidence: float) -> float:
-    """The j, not a whole number, above whose largest value at most ``share`` lies, this surely."""
+    """The j, fractional, for which at most ``share`` lies above the j-th largest value, with this
+    confidence."""
 
     def lacking(rank: float) -> float:
         return float(beta.cdf(share, rank, size + 1 - rank)) - confidence

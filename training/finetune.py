@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from model.checkpoint import GoldenMessage, save_classifier, write_golden
-from model.classifier import Classifier, pick_device
+from model.checkpoint import save_classifier
+from model.classifier import pick_device, store_golden
 from model.folders import new_folder
 from training.card import GOLDEN_TEXTS, RunRecord, circumstances, write_model_card, write_run_json
 from training.command import CtrlC, add_device, check_new, exit_code
@@ -47,12 +47,7 @@ def save_run(out: Path, config: TrainConfig, run: TrainedClassifier, record: Run
             storage_dtype=storage_dtype,
         )
         if run.read_token == "last" and config.causal_mask:
-            predictions = Classifier.load(folder, "cpu", "float32").classify(GOLDEN_TEXTS)
-            golden = [
-                GoldenMessage(text, prediction.spam_probability)
-                for text, prediction in zip(GOLDEN_TEXTS, predictions, strict=True)
-            ]
-            write_golden(folder, golden)
+            store_golden(folder, GOLDEN_TEXTS)
         if run.outcome.history.losses:
             draw_losses(run.outcome.history).savefig(folder / "loss.png", dpi=120)
         if run.outcome.history.accuracies:

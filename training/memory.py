@@ -1,4 +1,4 @@
-"""Memory of a training: glibc keeps it, only the embeddings in use learn; and how much it was."""
+"""Memory of a training: freed blocks are reused, only embeddings in use learn, the peak is told."""
 
 import contextlib
 import ctypes

@@ -17,7 +17,7 @@ import torch
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 
-from model.ngrams import KINDS, NgramTable, share
+from model.ngrams import KINDS, NgramTable, length_scale
 from model.tokenizer import encode
 from training.config import TrainingError
 from training.corpora import Example
@@ -105,6 +105,6 @@ def _counted(table: NgramTable, examples: Sequence[Example]) -> csr_matrix:
             )
         for kind, buckets in enumerate(found):
             columns.append((kind * _BUCKETS + buckets).astype(np.int32))
-            values.append(np.full(len(buckets), share(len(buckets)), np.float32))
+            values.append(np.full(len(buckets), length_scale(len(buckets)), np.float32))
     parts = (np.concatenate(values), np.concatenate(columns), ends)
     return csr_matrix(parts, shape=(len(examples), KINDS * _BUCKETS))

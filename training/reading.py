@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from model.classifier import EncodedText, Prediction
+from model.classifier import EncodedText, Prediction, read_logits
 from model.gpt2 import GPT2ForSequenceClassification
-from model.ngrams import add_ngrams, network_share
-from model.packing import pack
+from model.ngrams import network_share
 from model.windows import MAX_WINDOWS, encode_windows, read_in_windows
 
 # Windows computed at once.
@@ -33,7 +32,7 @@ def read_texts(
     def predict(windows: Sequence[EncodedText]) -> list[Prediction]:
         probabilities = _read(model, windows, device).softmax(-1).tolist()
         return [
-            Prediction(ham, spam, len(window.token_ids), window.truncated)
+            Prediction(ham, spam, len(window.token_ids))
             for (ham, spam), window in zip(probabilities, windows, strict=True)
         ]
 
@@ -55,7 +54,7 @@ def read_worst_windows(
     sizes = [len(text.windows) for text in encoded]
     worst = [own[(own[:, 1] - own[:, 0]).argmax()] for own in torch.split(logits, sizes)]
     firsts = [text.windows[0] for text in encoded]
-    shares = network_shares(model, [window.whole or window.token_ids for window in firsts])
+    shares = network_shares(model, [window.all_ids for window in firsts])
     return torch.stack(worst), torch.tensor(sizes), shares
 
 
@@ -80,10 +79,6 @@ def _read(
     with bar:
         for start in range(0, len(windows), _AT_ONCE):
             some = windows[start : start + _AT_ONCE]
-            token_lists = [window.token_ids for window in some]
-            wholes = [window.whole or window.token_ids for window in some]
-            found.append(
-                add_ngrams(model(pack(token_lists).to(device)), model.ngrams, wholes).cpu()
-            )
-            bar.update(sum(map(len, token_lists)))
+            found.append(read_logits(model, some, device).cpu())
+            bar.update(sum(len(window.token_ids) for window in some))
     return torch.cat(found)

@@ -7,15 +7,34 @@ let file = null;
 // Of the check under way; another one ends it.
 let underway = new AbortController();
 
+function problem(text) {
+  byId("problem").textContent = text;
+  byId("problem").hidden = !text;
+}
+
+// What is said of a message goes with it.
+function clear() {
+  underway.abort();
+  byId("status").hidden = true;
+  byId("result").hidden = true;
+  problem("");
+}
+
 function choose(chosen) {
+  clear();
   file = chosen;
   byId("name").textContent = chosen ? chosen.name : "";
   if (chosen) message.value = "";
 }
 
-function problem(text) {
-  byId("problem").textContent = text;
-  byId("problem").hidden = !text;
+// What is typed or pasted is sent as UTF-8, whatever charset its header tells of the bytes it had.
+function typed() {
+  const text = message.value;
+  const isEncoded = /^content-transfer-encoding:\s*(base64|quoted-printable)/im.test(text);
+  if (isEncoded || !/[^\x00-\x7f]/.test(text)) return text;
+  return text.replace(/^content-type:.*(\r?\n[ \t].*)*/gim, (field) =>
+    field.replace(/(\bcharset\s*=\s*)("[^"]*"|[^\s;]+)/gi, "$1utf-8"),
+  );
 }
 
 function fact(name, value) {
@@ -26,11 +45,11 @@ function fact(name, value) {
   byId("facts").append(term, detail);
 }
 
-// The words that moved the verdict most, for those who see no colours.
+// The words that moved the verdict most, for those who see no colours; each in its own direction.
 function strongest(spans, sign) {
   const found = spans.filter((span) => sign * span.log_odds > 0.1 && span.text.trim());
   found.sort((one, other) => sign * (other.log_odds - one.log_odds));
-  const told = found.slice(0, 5).map((span) => `${span.text.trim()} (${span.log_odds.toFixed(1)})`);
+  const told = found.slice(0, 5).map((span) => `\u2068${span.text.trim()}\u2069 (${span.log_odds.toFixed(1)})`);
   return told.join(", ") || "nothing";
 }
 
@@ -40,8 +59,8 @@ function show(model, result, mayExplain) {
   const meter = byId("meter");
   meter.value = spam;
   // Green, yellow or red, as its cut-offs have decided.
-  meter.low = result.decision === "ham" ? 1 : 0.001;
-  meter.high = result.decision === "spam" ? 0.001 : 1;
+  meter.low = result.decision === "ham" ? 1 : 1e-12;
+  meter.high = result.decision === "spam" ? 1e-12 : 1;
   byId("facts").replaceChildren();
   fact("Score", result.score.toFixed(2));
   fact("Read", `${result.parts.join(", ") || "the subject"}, ${result.charset}`);
@@ -78,11 +97,9 @@ function show(model, result, mayExplain) {
 
 async function check(event) {
   event.preventDefault();
-  underway.abort();
+  clear();
   underway = new AbortController();
   const { signal } = underway;
-  problem("");
-  byId("result").hidden = true;
   const headers = { "Content-Type": "message/rfc822" };
   const key = byId("key").value;
   // Fetch takes a character for each byte, and the service the bytes for UTF-8.
@@ -90,7 +107,7 @@ async function check(event) {
   byId("status").hidden = false;
   let body;
   try {
-    body = file ? await file.arrayBuffer() : message.value;
+    body = file ? await file.arrayBuffer() : typed();
   } catch {
     if (signal.aborted) return;
     byId("status").hidden = true;
@@ -104,9 +121,12 @@ async function check(event) {
     // Others than this machine get verdicts alone, unless the service knows their key.
     const mayExplain = reply.status !== 401;
     if (!mayExplain) reply = await fetch("classify/message", request);
-    const answer = await reply.json();
-    if (reply.ok) show(answer.model, answer.results[0], mayExplain);
-    else problem(answer.detail || answer.title);
+    const answer = await reply.json().catch((error) => {
+      if (error instanceof SyntaxError) return null; // of a proxy, say
+      throw error;
+    });
+    if (answer?.results) show(answer.model, answer.results[0], mayExplain);
+    else problem(answer?.detail || `The answer, HTTP ${reply.status}, is not the service's own.`);
     if (reply.status === 401) {
       byId("access").open = true;
       byId("key").focus();

@@ -8,15 +8,23 @@ import json
 import os
 import struct
 import sys
-from urllib.request import ProxyHandler, Request, build_opener
+from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
 Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
-OPEN = build_opener(ProxyHandler({})).open  # no proxy of the environment is told what mail says
-ACCESS_KEY = {"X-API-Key": os.environ["SPAMGATE_KEY"]} if "SPAMGATE_KEY" in os.environ else {}
+KEY = os.fsencode(os.environ.get("SPAMGATE_KEY", "").strip())
+ACCESS_KEY = {"X-API-Key": KEY} if KEY else {}
 MOST_BYTES = 8 << 20  # of the fields, and of the body: the service reads no more
 MOST_MARKS = 50  # forged ones; Postfix reads a mail's fields once more to take each out
 # Not wanted: connect, HELO, MAIL, RCPT, unknown, DATA. Not answered: fields, their end, body.
 PROTOCOL = 0x01 | 0x02 | 0x04 | 0x08 | 0x100 | 0x200 | 0x80 | 0x40000 | 0x80000
+
+
+class NoRedirects(HTTPRedirectHandler):
+    def redirect_request(self, *_: object) -> None:
+        return None  # an error: followed, the message would be left out and the key go along
+
+
+OPEN = build_opener(ProxyHandler({}), NoRedirects).open  # no proxy is told what mail says
 
 
 def ask(url: str, message: bytes) -> tuple[str, float]:

@@ -7,10 +7,19 @@ import sys
 from email.message import Message
 from http.client import HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.request import ProxyHandler, Request, build_opener
+from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
-OPEN = build_opener(ProxyHandler({})).open  # no proxy of the environment is told what SMS say
-ACCESS_KEY = {"X-API-Key": os.environ["SPAMGATE_KEY"]} if "SPAMGATE_KEY" in os.environ else {}
+
+class NoRedirects(HTTPRedirectHandler):
+    """An error: followed, the message would be left out and the key go along."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
+OPEN = build_opener(ProxyHandler({}), NoRedirects).open  # no proxy is told what SMS say
+KEY = os.fsencode(os.environ.get("SPAMGATE_KEY", "").strip())
+ACCESS_KEY = {"X-API-Key": KEY} if KEY else {}
 
 
 def is_spam(url: str, message: bytes, charset: str, threshold: float) -> bool:
@@ -53,7 +62,8 @@ def make_handler(arguments: argparse.Namespace) -> type[BaseHTTPRequestHandler]:
             status = 200
             if not is_spam(arguments.spamgate, body, charset, arguments.threshold):
                 query = self.path.partition("?")[2]
-                status = hand_on(f"{arguments.target}?{query}", body, self.headers)
+                mark = "&" if "?" in arguments.target else "?"
+                status = hand_on(f"{arguments.target}{mark}{query}", body, self.headers)
             # An empty reply, so that Kannel sends no SMS back.
             self.send_response(status)
             self.send_header("Content-Length", "0")
