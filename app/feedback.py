@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, Field
 
 from app.bodies import read_json
 from app.errors import (
@@ -32,7 +31,7 @@ from app.errors import (
 )
 from app.mail import MAIL_CONTENT, is_json, read_message
 from app.problems import error_responses
-from app.schemas import EXAMPLE_TEXTS
+from app.schemas import EXAMPLE_TEXTS, FeedbackResponse
 from app.settings import SettingsError
 from model.fold import fold_text
 from model.gpt2 import LABELS
@@ -211,13 +210,6 @@ class FeedbackStore:
 def _busy() -> FeedbackBusy:
     reason = "Another program has locked the file of feedback. Try again."
     return FeedbackBusy(reason, retry_after_seconds=1)
-
-
-class FeedbackResponse(BaseModel):
-    """What became of a report."""
-
-    digest: Annotated[str, Field(description="SHA-256 of the text as the model reads it.")]
-    new: Annotated[bool, Field(description="Whether this source had not said so before.")]
 
 
 router = APIRouter()

@@ -5,11 +5,10 @@ import contextlib
 import time
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field
 
 from app.bodies import NOT_AS_ENCODED, NOT_DECOMPRESSED, BodyBudget, decompressor_for, read_json
 from app.decision import Cutoffs, Decision, score_of
@@ -25,7 +24,7 @@ from app.errors import (
 )
 from app.problems import SCOPE_KEY
 from app.routes import CLASSIFY_ERRORS, TheService, TimeoutMs, ended_by_disconnect
-from app.schemas import Probabilities
+from app.schemas import Explanation, MessageResponse, MessageResult, Probabilities, Span
 from app.service import Service, Verdicts
 from model.classifier import Prediction
 from model.mail import MailText
@@ -54,67 +53,23 @@ class MailVerdict:
     decision: Decision
 
 
-class Span(BaseModel):
-    """A passage and what it does to the verdict."""
-
-    text: str
-    log_odds: Annotated[
-        float, Field(description="Of spam, with the passage minus without it; above 0 for spam.")
-    ]
-
-
-class Explanation(BaseModel):
-    """What was read, cut into passages: each was left out in turn, and the model asked again."""
-
-    method: Literal["leave one span out"] = "leave one span out"
-    subject: str
-    spans: list[Span]
-    complete: Annotated[bool, Field(description="Whether the spans are all that was read.")]
-
-
-class MessageResult(BaseModel):
-    """The verdict on one message, and what was read of it."""
-
-    label: Annotated[Literal["ham", "spam"], Field(description="The likelier of the two.")]
-    decision: Annotated[Decision, Field(description="By the two cut-offs.")]
-    score: Annotated[float, Field(description="weight * (2 * P(spam) - 1).")]
-    probabilities: Probabilities
-    parts: Annotated[list[str], Field(description="Content types of the parts that were read.")]
-    charset: Annotated[str, Field(description="By which the first of them was decoded.")]
-    characters: Annotated[int, Field(ge=0, description="Read, the subject included.")]
-    tokens: Annotated[int, Field(ge=1, description="That went through the model.")]
-    windows: Annotated[int, Field(ge=1, description="Passages that went through the model.")]
-    truncated: Annotated[bool, Field(description="Whether something was left unread.")]
-    explanation: Annotated[
-        Explanation | None,
-        Field(description="With `explain=true`, of one message, where there was room and time."),
-    ] = None
-
-    @classmethod
-    def of(cls, verdict: MailVerdict) -> "MessageResult":
-        """The verdict as the reply shows it."""
-        prediction, mail = verdict.prediction, verdict.mail
-        return cls(
-            label=prediction.label,
-            decision=verdict.decision,
-            score=verdict.score,
-            probabilities=Probabilities(
-                ham=prediction.ham_probability, spam=prediction.spam_probability
-            ),
-            parts=list(mail.parts),
-            charset=mail.charset,
-            characters=len(mail.text),
-            tokens=prediction.num_tokens,
-            windows=verdict.windows,
-            truncated=mail.truncated or prediction.truncated,
-        )
-
-
-class MessageResponse(BaseModel):
-    """One result per message, in the order of the request."""
-
-    model: str
-    results: list[MessageResult]
+def result_of(verdict: MailVerdict) -> MessageResult:
+    """The verdict as a reply shows it."""
+    prediction, mail = verdict.prediction, verdict.mail
+    return MessageResult(
+        label=prediction.label,
+        probabilities=Probabilities(
+            ham=prediction.ham_probability, spam=prediction.spam_probability
+        ),
+        tokens=prediction.num_tokens,
+        truncated=mail.truncated or prediction.truncated,
+        decision=verdict.decision,
+        score=verdict.score,
+        parts=list(mail.parts),
+        charset=mail.charset,
+        characters=len(mail.text),
+        windows=verdict.windows,
+    )
 
 
 router = APIRouter()
@@ -192,7 +147,7 @@ async def classify_message(
         weight=weight,
         is_cut=is_cut,
     )
-    results = [MessageResult.of(verdict) for verdict in verdicts]
+    results = [result_of(verdict) for verdict in verdicts]
     if explain and len(results) == 1:
         timeout_seconds = timeout_ms / 1000 if timeout_ms else service.settings.timeout_seconds
         left = timeout_seconds - (time.monotonic() - begin)

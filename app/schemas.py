@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, JsonValue
 
+from app.decision import Decision
 from model.classifier import Prediction
 
 EXAMPLE_TEXTS: list[JsonValue] = [
@@ -56,17 +57,66 @@ class Result(BaseModel):
         )
 
 
+ModelName = Annotated[
+    str,
+    Field(
+        description="Checkpoint and the start of its SHA-256.", examples=["starter@5f0c1b7d2a90"]
+    ),
+]
+
+
 class ClassifyResponse(BaseModel):
     """One result per text, in the order of the request."""
 
-    model: Annotated[
-        str,
-        Field(
-            description="Checkpoint and the start of its SHA-256.",
-            examples=["starter@5f0c1b7d2a90"],
-        ),
-    ]
+    model: ModelName
     results: list[Result]
+
+
+class Span(BaseModel):
+    """A passage and what it does to the verdict."""
+
+    text: str
+    log_odds: Annotated[
+        float, Field(description="Of spam, with the passage minus without it; above 0 for spam.")
+    ]
+
+
+class Explanation(BaseModel):
+    """What was read, cut into passages: each was left out in turn, and the model asked again."""
+
+    method: Literal["leave one span out"] = "leave one span out"
+    subject: str
+    spans: list[Span]
+    complete: Annotated[bool, Field(description="Whether the spans are all that was read.")]
+
+
+class MessageResult(Result):
+    """The verdict on one message, and what was read of it."""
+
+    decision: Annotated[Decision, Field(description="By the two cut-offs.")]
+    score: Annotated[float, Field(description="weight * (2 * P(spam) - 1).")]
+    parts: Annotated[list[str], Field(description="Content types of the parts that were read.")]
+    charset: Annotated[str, Field(description="By which the first of them was decoded.")]
+    characters: Annotated[int, Field(ge=0, description="Read, the subject included.")]
+    windows: Annotated[int, Field(ge=1, description="Passages that went through the model.")]
+    explanation: Annotated[
+        Explanation | None,
+        Field(description="With `explain=true`, of one message, where there was room and time."),
+    ] = None
+
+
+class MessageResponse(BaseModel):
+    """One result per message, in the order of the request."""
+
+    model: ModelName
+    results: list[MessageResult]
+
+
+class FeedbackResponse(BaseModel):
+    """What became of a report."""
+
+    digest: Annotated[str, Field(description="SHA-256 of the text as the model reads it.")]
+    new: Annotated[bool, Field(description="Whether this source had not said so before.")]
 
 
 class HealthResponse(BaseModel):
@@ -83,17 +133,17 @@ class HealthResponse(BaseModel):
 class InfoResponse(BaseModel):
     """The model in use and the limits of the service."""
 
-    model: Annotated[str, Field(description="Checkpoint and the start of its SHA-256.")]
+    model: ModelName
     labels: list[str]
     device: str
     dtype: Annotated[str, Field(description="Number format of the model.")]
     threads: Annotated[int, Field(description="CPU threads of the model.")]
-    max_tokens: Annotated[int, Field(description="That the model reads at once: a window.")]
-    max_texts: Annotated[int, Field(description="In one request.")]
-    max_body_bytes: Annotated[int, Field(description="After decompression.")]
-    max_batch_tokens: Annotated[int, Field(description="In one forward pass.")]
-    max_queue_tokens: Annotated[int, Field(description="That wait; beyond that 429.")]
-    max_pending_texts: Annotated[int, Field(description="Not yet answered; beyond that 429.")]
+    max_tokens: Annotated[int, Field(description="Tokens of the longest window.")]
+    max_texts: Annotated[int, Field(description="Most texts in one request.")]
+    max_body_bytes: Annotated[int, Field(description="Most bytes of a body, decompressed.")]
+    max_batch_tokens: Annotated[int, Field(description="Most tokens in one forward pass.")]
+    max_queue_tokens: Annotated[int, Field(description="Most tokens that wait; beyond it, 429.")]
+    max_pending_texts: Annotated[int, Field(description="Most texts unanswered; beyond it, 429.")]
     timeout_seconds: Annotated[
         float, Field(description="For a verdict, where a request does not say X-Timeout-Ms.")
     ]
@@ -127,7 +177,7 @@ class ReloadRequest(BaseModel):
 class ReloadResponse(BaseModel):
     """The model in use after a switch."""
 
-    model: str
+    model: ModelName
 
 
 class ProblemResponse(BaseModel):

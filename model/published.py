@@ -159,7 +159,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
                 f"{path}: {name} is stored as {tensor.dtype}; convert it to one of "
                 f"{', '.join(map(str, _FLOATS))}."
             )
-    return {name: tensor.to(torch.float32) for name, tensor in weights.items()}
+    # Copies: the library maps the file, and whoever writes to that would change the model.
+    return {name: tensor.to(torch.float32, copy=True) for name, tensor in weights.items()}
 
 
 def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:

@@ -233,11 +233,20 @@ def test_an_average_is_measured_in_float32(run: Run, corpus: Path, tmp_path: Pat
 def test_a_run_may_be_averaged_with_what_it_started_from(run: Run) -> None:
     first = load_classifier(run("first"))
     later, stranger = (
-        dataclasses.replace(first, name=f"runs/{base}", run=first.run | {"recipe": recipe})
-        for base in ("first", "elsewhere")
+        dataclasses.replace(
+            first,
+            name="runs/later",
+            run=first.run | {"recipe": recipe, "base_sha256": sha256},
+        )
+        for base, sha256 in (("first", first.sha256), ("elsewhere", "0" * 64))
         for recipe in [first.run["recipe"] | {"base": f"runs/{base}"}]
     )
-    for runs in ([first, later], [later, first]):
+    older = dataclasses.replace(later, run=later.run | {"base_sha256": None})
+    for runs in ([first, later], [later, first], [first, older]):
         average.average_runs(runs)
+    # Another folder of that name, as each chain of build-starter has.
+    namesake = dataclasses.replace(later, run=later.run | {"base_sha256": "0" * 64})
+    with pytest.raises(CheckpointError, match=r"bases .*first"):
+        average.average_runs([first, namesake])
     with pytest.raises(CheckpointError, match=r"bases .*elsewhere"):
         average.average_runs([first, dataclasses.replace(stranger, name="runs/other")])

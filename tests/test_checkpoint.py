@@ -49,6 +49,18 @@ def test_loaded_model_gives_the_logits_of_the_saved_one(
     assert {tensor.dtype for tensor in stored.values()} == {storage_dtype}
 
 
+def test_files_that_are_written_over_do_not_change_what_is_loaded(
+    tmp_path: Path,
+) -> None:
+    """As a new model is copied over an old one that is served: until it is loaded anew."""
+    save_classifier(tmp_path, tiny_classifier_model(), read_token="last")
+    loaded = load_classifier(tmp_path)
+    path = tmp_path / "model.safetensors"
+    with torch.no_grad():
+        path.write_bytes(bytes(path.stat().st_size))
+        assert torch.equal(loaded.model(BATCH), tiny_classifier_model()(BATCH))
+
+
 def test_loading_leaves_the_compiler_of_torch_alone(save_tiny: Callable[..., Path]) -> None:
     """Importing it doubles the start-up time, and fails without a temporary folder."""
     code = (

@@ -34,6 +34,11 @@ STORIES = {
         2,
         "training.x: CUDA error: out of memory. Lower batch_size (and",
     ),
+    MemoryError(): (2, "training.x: there is not enough memory. Lower batch_size (and"),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"): (
+        2,
+        "training.x: there is not enough memory. Lower",
+    ),
     KeyboardInterrupt(): (130, "\ntraining.x: interrupted.\n"),
 }
 

@@ -1,5 +1,6 @@
 """What the base has learnt from a teacher is kept in fine-tuning, where the recipe says so."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ import torch.nn.functional as F
 
 from model.checkpoint import load_classifier, load_language_model
 from model.packing import pack
+from tests.conftest import TINY, tiny_classifier_model
 from tests.tiny_training import TINY_RECIPE, synthetic_lines
 from training import distillation, finetune
-from training.config import ConfigError, load_config
+from training.config import ConfigError, TrainingError, load_config
 from training.distillation import Distillation
 from training.documents import Window, windows
 from training.features import Lessons, save_lessons
@@ -101,6 +103,12 @@ def test_a_run_that_distils_keeps_what_another_forgets(tmp_path: Path, lessons: 
         transformer = load_classifier(tmp_path / name).model.transformer
         left[name] = np.mean([kept.loss(transformer).item() for _ in range(3)])
     assert left["distilled"] < 0.7 * left["plain"]
+
+
+def test_lessons_longer_than_the_network_reads_are_refused(lessons: Path) -> None:
+    model = tiny_classifier_model(config=replace(TINY, n_positions=4))
+    with pytest.raises(TrainingError, match="the base reads 4 at most"):
+        Distillation(model.transformer, Lessons(lessons), 0, CPU)
 
 
 @pytest.mark.parametrize(

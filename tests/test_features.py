@@ -220,9 +220,9 @@ def fake_states(texts: Sequence[Window]) -> Iterator[tuple[int, TokenStates]]:
         yield number, TokenStates(places, states.astype(np.float16))
 
 
-def lessons_of(texts: TextSplit, path: Path) -> Lessons:
+def lessons_of(texts: TextSplit, path: Path, seen: float = 1.0) -> Lessons:
     every = every_window(texts)
-    rows = [np.array([[window[0] % 7, 1.0]] * (len(window) - 1), np.float16) for window in every]
+    rows = [np.array([[window[0] % 7, seen]] * (len(window) - 1), np.float16) for window in every]
     places = [np.arange(len(own), dtype=np.int16) for own in rows]
     save_lessons(path, every, list(zip(places, rows, strict=True)), len(every))
     return Lessons(path)
@@ -294,8 +294,10 @@ def test_a_distilling_run_learns_and_resumes_with_its_pupil(tmp_path: Path) -> N
     save_lessons(
         path, every, [(np.array([0], np.int16), np.ones((1, 1), np.float16))] * len(every), 1
     )
-    with pytest.raises(CheckpointError, match="of another --teacher"):
-        Pretrainer(config, texts, CPU, Lessons(path)).restore(tmp_path / "half")
+    like_it = lessons_of(texts, tmp_path / "other.safetensors", seen=2.0)
+    for other in (Lessons(path), like_it):
+        with pytest.raises(CheckpointError, match="of another --teacher"):
+            Pretrainer(config, texts, CPU, other).restore(tmp_path / "half")
     (tmp_path / "half" / "state.json").write_bytes(b"\xff")
     with pytest.raises(CheckpointError, match="is not JSON"):
         resumed.restore(tmp_path / "half")

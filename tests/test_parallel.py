@@ -23,7 +23,8 @@ from training.run import finetune
 # Shares of different size and weight; frozen blocks and kept activations; a loss at every token;
 # texts read anew each time, and a head beside the saved one.
 RUNS: list[dict[str, object]] = [
-    {"trained": "last_block", "batch_size": 5, "spam_weight": 3.0, "accumulation_steps": 2},
+    {"trained": "last_block", "batch_size": 5, "spam_weight": 3.0},
+    {"trained": "last_block", "batch_size": 5, "accumulation_steps": 2},
     {"trained": "all", "batch_size": 5, "prefix_loss": 0.5, "averaging": 0.5},
     {"trained": "all", "batch_size": 5, "prefix_loss": 0.5, "recasing": 0.5, "bag_of_words": 1.0},
 ]

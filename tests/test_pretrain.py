@@ -237,6 +237,16 @@ def test_run_writes_a_base_that_finetune_takes(
     )
     tuned = [str(tmp_path / "f.toml"), "--data", str(corpus), "--out", str(tmp_path / "run")]
     assert finetune.main(tuned) == 0
+    # What a base of this one has learnt is known of whatever comes of it.
+    (tmp_path / "on.toml").write_text(recipe.read_text() + f'base = "{tmp_path / "run"}"\n')
+    on = [str(tmp_path / "on.toml"), *arguments[1:-1], str(tmp_path / "on")]
+    assert pretrain.main(on) == 0
+    (tmp_path / "f.toml").write_text(
+        f'base = "{tmp_path / "on"}"\ntrained = "head"\nmax_tokens = 64\nsplit_seed = 9\n'
+    )
+    capsys.readouterr()
+    assert finetune.main([*tuned[:-1], str(tmp_path / "run2")]) == 2
+    assert "was trained with split_seed = 123 on texts that this" in capsys.readouterr().err
     assert pretrain.main(arguments) == 2
     assert "exists already" in capsys.readouterr().err
 

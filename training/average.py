@@ -52,19 +52,19 @@ def average_runs(
     if len(checkpoints) < 2:
         raise CheckpointError("an average takes at least two runs.")
     recipes = [recorded_recipe(checkpoint.run, checkpoint.name) for checkpoint in checkpoints]
-    names = {Path(checkpoint.name).name for checkpoint in checkpoints}
-    bases = sorted({base for r in recipes if (base := Path(r.base)).name not in names})
+    # What started from another of them has its base there; that one's counts.
+    firsts = [
+        (Path(recipe.base), checkpoint.run.get("base_sha256"))
+        for checkpoint, recipe in zip(checkpoints, recipes, strict=True)
+        if not _starts_from_one_of(checkpoint, recipe, checkpoints)
+    ]
+    bases = sorted({base for base, _ in firsts})
     if len(bases) > 1:
         raise CheckpointError(
             f"the runs have the bases {', '.join(map(str, bases))}: only runs from one base, or "
             "one run and what started from it, can be averaged."
         )
-    weights = {
-        checkpoint.run.get("base_sha256")
-        for checkpoint, recipe in zip(checkpoints, recipes, strict=True)
-        if Path(recipe.base).name not in names
-    }
-    if len(weights - {None}) > 1:
+    if len({sha256 for _, sha256 in firsts} - {None}) > 1:
         raise CheckpointError(
             f"the runs began with other weights of {bases[0]} each: only runs from one base can be "
             "averaged."
@@ -98,6 +98,15 @@ def average_runs(
     return recipes[0], model
 
 
+def _starts_from_one_of(
+    checkpoint: Checkpoint, recipe: TrainConfig, others: Sequence[Checkpoint]
+) -> bool:
+    """Whether a run's base is another of the runs: by its weights, or, of older runs, by name."""
+    if sha256 := checkpoint.run.get("base_sha256"):
+        return any(other.sha256 == sha256 for other in others)
+    return any(Path(other.name).name == Path(recipe.base).name for other in others)
+
+
 def _num_buckets(checkpoint: Checkpoint) -> int:
     """How many buckets of each kind the table has; 0 where there is none."""
     table = checkpoint.model.ngrams
@@ -117,6 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     check_new(options.out)
+    device = pick_device(options.device)
     checkpoints = [load_classifier(run) for run in options.runs]
     config, model = average_runs(checkpoints)
     for checkpoint in checkpoints:
@@ -128,7 +138,6 @@ def _run(options: argparse.Namespace) -> int:
     parts, read_token = tokenize_parts(splits, config)
     outcome = _outcome(checkpoints)
     exact = config.model_copy(update={"precision": "float32"})
-    device = pick_device(options.device)
     run = measure_model(model, read_token, splits, parts, outcome, exact, device)
     outcome.snapshot.validation_loss = run.metrics["validation"].loss
     told = _told(checkpoints)

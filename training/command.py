@@ -154,6 +154,13 @@ def exit_code(module: str, run: Callable[[], int]) -> int:
             f"{reason}. Lower batch_size (and raise accumulation_steps), or batch_tokens, in the "
             "recipe; end what else uses the GPU; or take --device cpu."
         )
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
+            raise
+        message = (
+            "there is not enough memory. Lower batch_size (and raise accumulation_steps), or "
+            "batch_tokens, in the recipe, or end what else takes it."
+        )
     except OSError as error:
         message = f"cannot read or write {error.filename or 'a pipe or file'}: {error.strerror}."
         if error.errno == errno.ENOSPC:

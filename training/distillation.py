@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.gpt2 import GPT2Model
+from training.config import TrainingError
 from training.features import Lesson, Lessons
 from training.parallel import num_processes, rank
 
@@ -33,7 +34,16 @@ class Distillation:
             lessons: what the teacher saw.
             seed: of the order in which texts are drawn; each process under torchrun has its own.
             device: where to compute.
+
+        Raises:
+            TrainingError: the network reads no texts as long as those of the lessons.
         """
+        if lessons.most_tokens > transformer.config.n_positions:
+            raise TrainingError(
+                f"the teacher's file has texts of {lessons.most_tokens} tokens, the base reads "
+                f"{transformer.config.n_positions} at most: make a file by a recipe with such "
+                "n_positions."
+            )
         self._device = device
         first = lessons.batches(_TOKENS, seed)
         pairs = [self._states(transformer, next(first)) for _ in range(_FIRST_BATCHES)]

@@ -13,6 +13,7 @@ import hashlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Self
@@ -30,7 +31,7 @@ from model.packing import PackedBatch, pack
 from model.published import write_tensors
 from training.command import add_sources, check_new, exit_code
 from training.config import TrainingError, read_recipe
-from training.corpora import Source
+from training.corpora import Source, sha256_of
 from training.documents import TextSplit, Window, read_sources
 from training.pretrain_config import PretrainConfig
 from training.teacher import MOST_TOKENS, TokenStates, token_states
@@ -139,6 +140,16 @@ class Lessons:
     def components(self) -> int:
         """K."""
         return self._features.shape[1]
+
+    @property
+    def most_tokens(self) -> int:
+        """Of the longest text that is learnt from."""
+        return max((len(text) for text, _ in self._learnt), default=0)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the file."""
+        return sha256_of(self._path)
 
     def of(self, window: Window) -> tuple[Tensor, Tensor]:
         """Where the teacher saw something, int64 (P,), tokens of the window; and what, (P, K).

@@ -1,10 +1,12 @@
 """torchrun: several processes train one model, each on its share of every batch.
 
-    torchrun --nproc-per-node 2 -m training.finetune RECIPE.toml --data PATH
+    torchrun --shutdown-timeout 3600 --nproc-per-node 2 -m training.finetune RECIPE.toml --data PATH
 
 All read the same texts in the same order, drawn from the same seed, and evaluate the whole; only
 the work of training is divided. So one process gives what several give, up to rounding; but where
-a recipe distils, each process draws as many of the teacher's texts as one alone would.
+a recipe distils, each process draws as many of the teacher's texts as one alone would. After Ctrl-C
+torchrun lets a process go on for so many seconds, 30 unless told, while the run is measured and
+saved.
 """
 
 import contextlib

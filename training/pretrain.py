@@ -24,6 +24,7 @@ from training.documents import TextSplit, read_sources
 from training.features import Lessons
 from training.pretrain_config import PretrainConfig
 from training.pretrain_loop import Pretrainer, saved_steps
+from training.provenance import learnt_by, read_run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -112,6 +113,8 @@ def save_base(
     """
     facts = {
         "recipe": trainer.config.model_dump(mode="json"),
+        "base_run": learnt_by(read_run(trainer.config.base)) if trainer.config.base else {},
+        "teacher_sha256": trainer.lessons.sha256 if trainer.lessons else None,
         "versions": versions("torch", "tiktoken", "numpy"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": str(trainer.device),

@@ -263,6 +263,7 @@ class Pretrainer:
         state = {
             "recipe": self.config.model_dump(mode="json"),
             "texts": self.texts.sha256,
+            "teacher": self.lessons and self.lessons.sha256,
             "steps_done": self.steps_done,
             "seconds": self.seconds,
             "history": [dataclasses.asdict(point) for point in self.history],
@@ -289,12 +290,12 @@ class Pretrainer:
                 raise CheckpointError(
                     f"{folder} learns from other texts: give the same --data, or another --out."
                 )
+            if state["teacher"] != (self.lessons and self.lessons.sha256):
+                raise CheckpointError(f"{folder} learnt of another --teacher: give that.")
             self._adopt(load_language_model(folder), self.pupil)
             if self.pupil:
-                own = {name: tensors[f"pupil.{name}"] for name, _ in self.pupil.named_parameters()}
-                if own["weight"].shape != self.pupil.weight.shape:
-                    raise CheckpointError(f"{folder} learnt of another --teacher: give that.")
-                self.pupil.load_state_dict(own)
+                names = self.pupil.state_dict()
+                self.pupil.load_state_dict({name: tensors[f"pupil.{name}"] for name in names})
             for name, parameter in self._named_parameters():
                 optimizer = self._optimizer_of(parameter)
                 is_muon = isinstance(optimizer, torch.optim.Muon)
@@ -320,9 +321,8 @@ class Pretrainer:
         self.model = model.to(self.device)
         self.pupil = pupil.to(self.device) if pupil else None
         embeddings = self.model.transformer.wte.weight
-        every = [p for _, p in self._named_parameters()]
-        matrices = [p for p in every if p.ndim > 1 and p is not embeddings]
-        vectors = [p for p in every if p.ndim == 1]
+        others = [p for _, p in self._named_parameters() if p is not embeddings]
+        matrices, vectors = ([p for p in others if (p.ndim > 1) is wide] for wide in (True, False))
         decay = self.config.weight_decay
         groups: list[dict[str, Any]] = [
             {"params": [embeddings], "weight_decay": decay, "factor": self.config.embedding_rate},
