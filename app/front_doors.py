@@ -168,8 +168,8 @@ router.include_router(_json_router)
 
 
 def _mail_in_chat(body: dict[str, Any]) -> MailText:
-    """The mail in a chat: of the user's messages the subject, if one before the last is one, and
-    the last.
+    """The mail in a chat: of the messages that do not instruct the model the subject, if one before
+    the last is one, and the last.
 
     rspamd sends what it knows of the user, if it is told to, the subject, the sender, the domains
     of links and the text, one message each; the model was trained on subject and text. Any other
@@ -182,7 +182,9 @@ def _mail_in_chat(body: dict[str, Any]) -> MailText:
         if isinstance(message, dict) and not _instructs(message)
     ]
     if not contents:
-        raise MalformedBody('"messages" must hold a message with role "user".')
+        raise MalformedBody(
+            '"messages" must hold a message whose role is neither "system" nor "developer".'
+        )
     subject = ""
     subjects = [content for content in contents[:-1] if content.startswith("Subject:")]
     if subjects:

@@ -23,7 +23,7 @@ from training.corpora import (
 )
 from training.data import split_examples
 from training.evaluate import measure
-from training.run import TrainedClassifier
+from training.measuring import TrainedClassifier
 from training.run import finetune as finetune_once
 
 SYSTEMS = {"spamgate", "TF-IDF + linear SVM", "TF-IDF + logistic regression"}

@@ -11,8 +11,8 @@ from tests.tiny_training import synthetic_lines
 from training import experiments
 from training.config import ConfigError
 from training.experiments import ROWS, as_table, main, parse_rows, row_config
+from training.measuring import TrainedClassifier
 from training.results import Results
-from training.run import TrainedClassifier
 from training.run import finetune as finetune_once
 
 

@@ -17,7 +17,7 @@ from model.classifier import Classifier
 from model.gpt2 import GPT2Config, GPT2LMHeadModel, init_weights
 from model.packing import pack
 from tests.tiny_training import TINY_RECIPE
-from training import compare, evaluate, finetune, loop, run
+from training import compare, evaluate, finetune, loop, measuring, run
 from training.config import TrainConfig, load_config
 from training.corpora import (
     read_sms,
@@ -26,8 +26,8 @@ from training.corpora import (
 from training.data import (
     split_examples,
 )
+from training.measuring import TrainedClassifier
 from training.provenance import read_run
-from training.run import TrainedClassifier
 from training.run import finetune as finetune_once
 
 CONFIGS = Path(__file__).parents[1] / "training" / "configs"
@@ -285,7 +285,7 @@ def press(times: int, work: Callable[..., Any]) -> Callable[..., Any]:
 @pytest.mark.usefixtures("ctrl_c_counts")
 @pytest.mark.parametrize(
     ("module", "name"),
-    [(run, "fit_calibration"), (run, "measure"), (finetune, "store_golden")],
+    [(measuring, "fit_calibration"), (measuring, "measure"), (finetune, "store_golden")],
 )
 def test_ctrl_c_after_the_training_keeps_the_run_and_starts_no_other(
     module: ModuleType,
@@ -314,7 +314,7 @@ def test_ctrl_c_after_the_training_keeps_the_run_and_starts_no_other(
 def test_ctrl_c_twice_after_the_training_ends_it(
     corpus: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "measure", press(2, evaluate.measure))
+    monkeypatch.setattr(measuring, "measure", press(2, evaluate.measure))
     arguments = [str(recipe), "--data", str(corpus), "--epochs", "1"]
     assert finetune.main([*arguments, "--out", str(tmp_path / "run")]) == 130
     assert not (tmp_path / "run").exists()

@@ -28,7 +28,7 @@ from model.tokenizer import encode
 from model.windows import encode_windows
 from tests.conftest import AWKWARD_TEXTS, HAM, SPAM, tiny_classifier_model
 from tests.tiny_training import TINY_RECIPE, synthetic_lines
-from training import average, finetune, ngrams, run
+from training import average, finetune, measuring, ngrams, run
 from training.calibration import calibrate_head
 from training.config import ConfigError, TrainingError, load_config
 from training.corpora import Example, read_corpora, read_sms
@@ -346,9 +346,9 @@ def test_calibration_and_averages_treat_the_table_as_they_treat_the_head(
     model.ngrams = random_table()
     part = [(tokens(text), 1) for text in (SPAM, HAM)]
     config = load_config(recipe, precision="float32")
-    before, _ = run.predict(model, part, config, torch.device("cpu"))
+    before, _ = measuring.predict(model, part, config, torch.device("cpu"))
     calibrate_head(model, 2.0, 0.5)
-    after, _ = run.predict(model, part, config, torch.device("cpu"))
+    after, _ = measuring.predict(model, part, config, torch.device("cpu"))
     torch.testing.assert_close(after, before / 2 + torch.tensor([0.0, 0.5]))
     recipe.write_text(TINY_RECIPE + "ngrams = 0.5\n")
     runs = [tmp_path / "one", tmp_path / "other"]

@@ -16,7 +16,7 @@ from model.packing import pack
 from model.windows import read_in_windows
 from tests.conftest import tiny_classifier_model
 from tests.tiny_training import TINY_RECIPE
-from training import activations, finetune, run
+from training import activations, finetune, measuring, run
 from training.calibration import fit_calibration
 from training.config import ConfigError, TrainingError, load_config
 from training.corpora import read_sms
@@ -203,7 +203,7 @@ def test_figures_are_computed_in_the_trainings_precision(
         seen.append(torch.is_autocast_enabled("cpu"))
         return read_texts(*arguments)
 
-    monkeypatch.setattr(run, "read_texts", watched)
+    monkeypatch.setattr(measuring, "read_texts", watched)
     run.finetune(load_config(recipe, trained="all", precision=precision), read_sms(corpus), CPU)
     assert seen == [rounds] * 3
 

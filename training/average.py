@@ -25,14 +25,14 @@ from training.card import RunRecord
 from training.command import add_device, add_run_data, check_new, exit_code
 from training.config import TrainConfig
 from training.corpora import read_corpora
-from training.data import split_examples
+from training.data import split_examples, tokenize_parts
 from training.evaluate import as_table
 from training.feedback import mix_in
 from training.finetune import save_run
 from training.history import History
 from training.loop import Outcome, Snapshot
+from training.measuring import measure_model
 from training.provenance import SPLIT_KEYS, check_data, lineage, other_version, recorded_recipe
-from training.run import measure_model, tokenize_parts
 
 # Other bases have no mean, and of other splits one run's test texts are another's training texts.
 _SHARED = (

@@ -40,10 +40,12 @@ from training.data import (
     folded,
     near_duplicate_clusters,
     split_examples,
+    tokenize_parts,
 )
 from training.evaluate import Metrics, measure
+from training.measuring import read_as_trained
 from training.provenance import check_foreign, check_split, read_base_run, read_run
-from training.run import finetune, read_as_trained, tokenize_parts
+from training.run import finetune
 
 _SHOWN = ("mcc", "f1", "spam_caught", "ham_blocked", "roc_auc", "calibration_error")
 _FOREIGN_TEXTS = 3000

@@ -18,6 +18,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from model.checkpoint import ReadToken
 from model.fold import fold_text
 from model.packing import PackedBatch, concatenate, pack
 from model.tokenizer import ENDOFTEXT, encode
@@ -244,6 +245,20 @@ def pad_to(examples: Sequence[TokenizedExample], length: int) -> list[TokenizedE
         ((tokens + [ENDOFTEXT] * (length - len(tokens)))[:length], label)
         for tokens, label in examples
     ]
+
+
+def tokenize_parts(
+    splits: Splits, config: TrainConfig
+) -> tuple[dict[str, list[TokenizedExample]], ReadToken]:
+    """Token ids of each part, padded as the recipe says, and where the verdict is then read."""
+    parts = {name: tokenize(part, config.max_tokens) for name, part in vars(splits).items()}
+    if config.padding == "none":
+        return parts, config.read_token
+    length = config.max_tokens
+    if config.padding == "longest":
+        length = max(len(tokens) for tokens, _ in parts["train"])
+    parts = {name: pad_to(part, length) for name, part in parts.items()}
+    return parts, length - 1 if config.read_token == "last" else config.read_token
 
 
 def make_loader(

@@ -21,10 +21,10 @@ from training.config import TrainConfig, TrainingError, load_config, refuse_seed
 from training.corpora import CORPORA, read_corpora
 from training.evaluate import as_table
 from training.feedback import mix_in
+from training.measuring import TrainedClassifier
 from training.parallel import is_first, processes
 from training.plots import draw_accuracies, draw_losses
 from training.provenance import check_split, read_base_run
-from training.run import TrainedClassifier
 from training.seeds import as_table as as_seeds_table
 from training.seeds import finetune_seeds
 

@@ -28,10 +28,11 @@ from training.baselines import fit_baselines
 from training.command import add_device, add_run_data, check_folder, exit_code
 from training.config import TrainConfig
 from training.corpora import read_corpora
-from training.data import Splits, split_examples
+from training.data import Splits, split_examples, tokenize_parts
 from training.evaluate import FIGURES, Measured, as_cell, measure_with_intervals
 from training.feedback import mix_in
 from training.history import AccuracyPoint, History, LossPoint
+from training.measuring import read_as_trained
 from training.plots import (
     draw_accuracies,
     draw_confusion,
@@ -41,7 +42,6 @@ from training.plots import (
     draw_roc,
 )
 from training.provenance import other_data, other_version, recorded_recipe
-from training.run import read_as_trained, tokenize_parts
 
 # What the share of spam among the texts changes; all else is the same in a balanced set.
 _MIX_DEPENDENT = ("accuracy", "mcc", "f1", "calibration_error", "loss")

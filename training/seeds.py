@@ -8,7 +8,8 @@ import torch
 from training.command import CtrlC
 from training.config import TrainConfig, TrainingError
 from training.corpora import Example
-from training.run import TrainedClassifier, finetune
+from training.measuring import TrainedClassifier
+from training.run import finetune
 
 
 @dataclass(frozen=True)
