@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from benchmarks.texts import load_texts
 
 _OPEN_LOOP_CONNECTIONS = 1024
+_PAUSE_SECONDS = 0.1  # before a refused client tries again
 DRAIN_SECONDS = 60.0
 """How long the replies under way at the end are waited for."""
 
@@ -106,6 +107,14 @@ class Target:
         ]
         return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
+    async def usable(self, connection: Connection) -> Connection:
+        """The same, or a new one where no request can go out there.
+
+        Raises:
+            OSError: there is no server.
+        """
+        return connection if connection.usable else await self.connect()
+
     async def connect(self) -> Connection:
         parts = urlsplit(self.url)
         loop = asyncio.get_running_loop()
@@ -120,7 +129,7 @@ class Outcome:
     """What came back, and how late.
 
     Attributes:
-        statuses: status -> number of replies.
+        statuses: status -> number of replies; 0 where a connection broke, or was refused.
         latencies: seconds of each 200.
         seconds: from the start to the last reply, and at least as long as requests were sent.
         unfinished: requests given up, with no reply.
@@ -172,12 +181,15 @@ async def closed_loop(
     start = time.perf_counter()
 
     async def client() -> None:
-        connection = await target.connect()
+        connection = Connection()
         try:
             while (sent := time.perf_counter()) < start + seconds:
-                if not connection.usable:
-                    connection = await target.connect()
-                status = await connection.send(next(requests))
+                try:
+                    connection = await target.usable(connection)
+                    status = await connection.send(next(requests))
+                except OSError:
+                    status = 0
+                    await asyncio.sleep(_PAUSE_SECONDS)
                 outcome.add(status, time.perf_counter() - sent)
                 outcome.seconds = time.perf_counter() - start
         finally:
@@ -218,11 +230,12 @@ async def open_loop(
 
     async def one(planned: float) -> None:
         async with limit:
-            connection = idle.pop() if idle else await target.connect()
-            if not connection.usable:
-                connection = await target.connect()
+            connection = idle.pop() if idle else Connection()
             try:
+                connection = await target.usable(connection)
                 status = await connection.send(next(requests))
+            except OSError:
+                status = 0
             except asyncio.CancelledError:
                 connection.close()
                 raise

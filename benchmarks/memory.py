@@ -100,8 +100,10 @@ async def measure(server: Running, requests: int, overload_seconds: float) -> di
     many = Watch(server.pid)
     singles = fresh(1, "single")
     while many.statuses.total() < requests:
-        last = await many.during(closed_loop(target, singles, CLIENTS, _CHUNK_SECONDS))
-    capacity = last.statuses[200] / last.seconds
+        await many.during(closed_loop(target, singles, CLIENTS, _CHUNK_SECONDS))
+    lists = fresh(TEXTS_PER_REQUEST, "full")
+    full = await closed_loop(target, lists, CLIENTS // 16, _CHUNK_SECONDS)
+    capacity = TEXTS_PER_REQUEST * full.statuses[200] / full.seconds
     overload = Watch(server.pid)
     rate = OVERLOAD * capacity / TEXTS_PER_REQUEST
     await overload.during(

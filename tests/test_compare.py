@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from training.corpora import (
     read_sms,
     sha256_of,
 )
-from training.data import split_examples
+from training.data import Splits, split_examples
 from training.evaluate import measure
 from training.measuring import TrainedClassifier
 from training.run import finetune as finetune_once
@@ -51,14 +51,14 @@ def test_only_from_random_weights_each_seed_draws_a_split_of_its_own(
 ) -> None:
     """Any other base may have read the texts that another split tests by."""
     drawn: list[tuple[int, int]] = []
-    learnt_from: list[Sequence[Example]] = []
+    learnt_from: list[Splits] = []
 
     def train(config: TrainConfig, *_: object) -> compare.Score:
         drawn.append((config.seed, config.split_seed))
         return lambda texts: [0.5] * len(texts)
 
-    def fit(texts: Sequence[Example], seed: int) -> dict[str, compare.Score]:
-        learnt_from.append(texts)
+    def fit(splits: Splits, seed: int) -> dict[str, compare.Score]:
+        learnt_from.append(splits)
         return {}
 
     monkeypatch.setattr(compare, "_train", train)
@@ -69,7 +69,7 @@ def test_only_from_random_weights_each_seed_draws_a_split_of_its_own(
         compare.compare(config, examples, [5, 6], torch.device("cpu"))
         configs = [config.model_copy(update={"split_seed": split}) for split in splits]
         assert drawn == [(5, splits[0]), (6, splits[-1])]
-        assert learnt_from == [split_examples(examples, config).train for config in configs]
+        assert learnt_from == [split_examples(examples, config) for config in configs]
         drawn.clear()
         learnt_from.clear()
 
@@ -379,3 +379,42 @@ def test_what_is_left_out_is_left_out_of_what_nearly_equals_it_too(
     assert tested
     assert not learnt[1] & tested  # without sms; its other texts may be learnt
     assert learnt[1] & {fold_text(row["text"]) for row in copies}
+
+
+def test_texts_that_differ_in_marks_alone_are_left_out_as_they_are_in_a_split() -> None:
+    known = [
+        Example("I don't know, call me tonight", 0, "a"),
+        Example("U won! WIN to 80082", 1, "a"),
+    ]
+    texts = [
+        "i dont know call me tonight",
+        "U won!! WIN to 80-082",
+        "See you at the station at six",
+    ]
+    kept = compare._unlike([Example(text, 0, "b") for text in texts], known)
+    assert [example.text for example in kept] == texts[2:]
+
+
+def test_what_is_judged_is_read_once_and_with_letters_made_plain(recipe: Path) -> None:
+    texts = ["Win c\u0430sh", "Win cash", "Lunch?", "Are we on?"]
+    foreign = [Example(text, int("Win" in text), "far") for text in texts]
+    tests = compare._tests(load_config(recipe), [], foreign)
+    assert [example.text for example in tests["far"]] == ["Win cash", "Lunch?", "Are we on?"]
+
+
+def test_a_finished_checkpoint_is_judged_beside_what_has_learnt_as_much(
+    save_tiny: Callable[..., Path],
+    corpus: Path,
+    recipe: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    learnt_from: list[Splits] = []
+
+    def fit(splits: Splits, seed: int) -> dict[str, compare.Score]:
+        learnt_from.append(splits)
+        return {}
+
+    monkeypatch.setattr(compare, "fit_baselines", fit)
+    config, examples = load_config(recipe), read_sms(corpus)
+    compare.judge([str(save_tiny())], config, examples, torch.device("cpu"))
+    assert learnt_from == [split_examples(examples, config)]

@@ -67,19 +67,23 @@ def test_only_five_metrics_depend_on_the_mix() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ham_count", "missed"),
+    ("ham_count", "missed", "missed_at_0_1_percent"),
     [
-        (900, 2 / 4),  # 1 % is 9: not even the ten at 0.9 may be blocked
-        (1990, 2 / 4),  # 19.9: the ten at 0.9, but not those at 0.6, which come with a spam
-        (2000, 0),  # 20: all above 0
+        (900, 2 / 4, 2 / 4),  # 1 % is 9: not even the ten at 0.9 may be blocked
+        (1990, 2 / 4, 2 / 4),  # 19.9: the ten at 0.9, but not those at 0.6, which come with a spam
+        (2000, 0, 2 / 4),  # 20: all above 0
+        (19_990, 0, 2 / 4),  # 0.1 % is 19.99
+        (20_000, 0, 0),  # 20
     ],
 )
-def test_spam_missed_at_one_percent_is_worked_by_hand(ham_count: int, missed: float) -> None:
+def test_spam_missed_at_few_blocked_is_worked_by_hand(
+    ham_count: int, missed: float, missed_at_0_1_percent: float
+) -> None:
     ham = [0.9] * 10 + [0.6] * 10 + [0.0] * (ham_count - 20)
     spam = [0.4, 0.6, 0.95, 0.99]
     metrics = measure([0] * len(ham) + [1] * 4, ham + spam)
     assert metrics.spam_missed_at_1_percent == pytest.approx(missed)
-    assert metrics.spam_missed_at_0_1_percent == pytest.approx(2 / 4)
+    assert metrics.spam_missed_at_0_1_percent == pytest.approx(missed_at_0_1_percent)
 
 
 def test_lam_is_the_mean_of_log_odds() -> None:
@@ -94,6 +98,14 @@ def test_calibration_error_is_worked_by_hand() -> None:
     scores = [0.25, 0.25, 0.25, 0.25, 0.75, 0.75, 1.0, 1.0]
     # The first bin is right; 0.75 is called where all are spam; 1.0 where half are.
     assert measure(labels, scores).calibration_error == pytest.approx((2 * 0.25 + 2 * 0.5) / 8)
+
+
+def test_the_calibration_error_of_a_balanced_mix_is_worked_by_hand() -> None:
+    labels = [0, 0, 0, 1]  # each ham counts for a third of the spam
+    scores = [0.25, 0.25, 0.25, 0.75]
+    # Half of the weight is called 0.25 where none is spam, half 0.75 where all are.
+    found = measure(labels, scores, balanced=True).calibration_error
+    assert found == pytest.approx(0.5 * 0.25 + 0.5 * 0.25)
 
 
 def test_constant_verdict_has_no_correlation_and_an_even_ranking() -> None:

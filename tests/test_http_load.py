@@ -1,19 +1,29 @@
 """The load generator ends in time, whatever the server does."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from itertools import repeat
+from collections.abc import Callable, Coroutine, Iterator
+from itertools import islice, repeat
+from typing import Any
 
 import pytest
 
-from benchmarks.http_load import Outcome, Target, closed_loop, is_answered, main, open_loop
+from benchmarks.http_load import (
+    Outcome,
+    Target,
+    closed_loop,
+    cycle_requests,
+    is_answered,
+    main,
+    open_loop,
+)
+from benchmarks.server import free_port
 from benchmarks.texts import load_texts
 from tests.fake_server import server
 
 REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
-Load = Callable[[Target, Iterator[bytes]], Awaitable[Outcome]]
+Load = Callable[[Target, Iterator[bytes]], Coroutine[Any, Any, Outcome]]
 
 
 async def loaded(load: Load, answered: int) -> Outcome:
@@ -38,11 +48,11 @@ async def loaded(load: Load, answered: int) -> Outcome:
         return await asyncio.wait_for(load(target, repeat(request)), 20)
 
 
-def closed(target: Target, requests: Iterator[bytes]) -> Awaitable[Outcome]:
+def closed(target: Target, requests: Iterator[bytes]) -> Coroutine[Any, Any, Outcome]:
     return closed_loop(target, requests, clients=5, seconds=0.2, drain_seconds=0.3)
 
 
-def opened(target: Target, requests: Iterator[bytes]) -> Awaitable[Outcome]:
+def opened(target: Target, requests: Iterator[bytes]) -> Coroutine[Any, Any, Outcome]:
     return open_loop(target, requests, rate=100, seconds=0.2, drain_seconds=0.3)
 
 
@@ -82,6 +92,65 @@ def test_a_stall_counts_from_the_time_at_which_a_request_was_due(
 
 
 @pytest.mark.parametrize("load", [closed, opened])
+def test_a_server_that_is_not_there_and_one_that_hangs_up_are_counted(load: Load) -> None:
+    """What others had answered before is not lost."""
+    refused = asyncio.run(load(Target(f"http://127.0.0.1:{free_port()}/"), repeat(b"")))
+    assert set(refused.statuses) == {0}
+    assert refused.summary()["ok_per_second"] == 0
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(65536)
+        writer.close()
+
+    async def scenario() -> Outcome:
+        listener = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+        async with listener:
+            target = Target(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/")
+            return await load(target, repeat(target.request(["text"])))
+
+    assert set(asyncio.run(scenario()).statuses) == {0}
+
+
+def test_late_replies_count_with_their_time() -> None:
+    with server(b"ok", seconds=0.5) as (url, _):
+        load = closed_loop(Target(url), repeat(Target(url).request(["text"])), 5, 0.1)
+        outcome = asyncio.run(load)
+    assert outcome.statuses == {200: 5}
+    assert outcome.seconds >= 0.5
+
+
+def test_an_open_loop_sends_as_many_as_it_was_told() -> None:
+    def at_200_a_second(target: Target, requests: Iterator[bytes]) -> Coroutine[Any, Any, Outcome]:
+        return open_loop(target, requests, rate=200, seconds=0.5)
+
+    outcome = asyncio.run(loaded(at_200_a_second, answered=1000))
+    assert 70 < outcome.statuses[200] < 130
+
+
+def test_each_round_over_the_texts_has_its_own() -> None:
+    target = Target("http://127.0.0.1:9/")
+    requests = cycle_requests(target, ["a", "b", "c"], 2, lambda n: f" {n}")
+    assert [request.split(b"\r\n\r\n")[1] for request in islice(requests, 2)] == [
+        b'{"texts": ["a 0", "b 0"]}',
+        b'{"texts": ["a 1", "b 1"]}',
+    ]
+
+
+@pytest.mark.parametrize(("flag", "is_fresh"), [(["--fresh"], True), ([], False)])
+def test_fresh_texts_are_never_sent_twice(
+    flag: list[str], is_fresh: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.http_load.load_texts", lambda: (["one", "two"], {}))
+    with server(b'[[{"label": "spam", "score": 0.98}]]') as (url, got):
+        command = ["http_load", url, "--clients", "1", "--seconds", "0.2", *flag]
+        monkeypatch.setattr("sys.argv", command)
+        main()
+    _, *bodies = [body for _, _, body in got]  # the first is there to see whether it is answered
+    assert len(bodies) > 4
+    assert (len(set(bodies)) == len(bodies)) is is_fresh
+
+
+@pytest.mark.parametrize("load", [closed, opened])
 def test_a_server_that_stalls_has_no_higher_rate_for_it(load: Load) -> None:
     """Three replies in a moment, then none to the end of the load."""
     assert asyncio.run(loaded(load, answered=3)).seconds >= 0.2
@@ -115,6 +184,7 @@ def test_percentiles_are_the_least_latency_that_the_share_of_replies_keeps() -> 
         outcome.add(200, milliseconds / 1000)
     outcome.add(503, 9.0)
     summary = outcome.summary()
+    assert summary["ok_per_second"] == 100  # what was refused is no throughput
     assert [summary[f"p{p}_ms"] for p in ("50", "99", "99.9")] == [50.0, 99.0, 100.0]
 
 

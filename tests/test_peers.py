@@ -49,6 +49,13 @@ def test_every_peer_with_a_number_format_is_measured_in_both() -> None:
     assert all(rival.dtype == "float32" or rival.dtype in rival.name for rival in rivals)
 
 
+def test_spamgate_has_one_thread_and_no_cache_as_the_others() -> None:
+    for own in (c for c in peers.contenders("FOLDER", "bin/python", 80) if c.is_own):
+        flags = " ".join(own.command)
+        assert "--threads 1 --cache-bytes 0 " in flags
+    assert (peers.SERVER_CORE, peers.CLIENT_CORE) == ("0", "1")
+
+
 def test_the_command_is_recorded_as_it_was_given_but_for_paths(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

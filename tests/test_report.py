@@ -16,6 +16,7 @@ from model.gpt2 import LABELS
 from tests.tiny_training import TINY_RECIPE, synthetic_lines
 from training import average, finetune, report
 from training.corpora import Corpus, read_sms
+from training.data import Splits
 from training.evaluate import FIGURES, measure
 from training.feedback import mix_in
 from training.report import load_run, worst_mistakes
@@ -73,6 +74,19 @@ class Assets(HTMLParser):
 )
 def test_report_repeats_the_figures_of_any_recipe(tmp_path: Path, corpus: Path, extra: str) -> None:
     check_figures(make_run(tmp_path, corpus, extra), str(corpus))
+
+
+def test_models_beside_a_run_have_learnt_from_its_training_part(
+    out: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learnt_from: list[Splits] = []
+
+    def fit(splits: Splits, seed: int) -> dict:
+        learnt_from.append(splits)
+        return {}
+
+    monkeypatch.setattr(report, "fit_baselines", fit)
+    assert load_run(out, [str(corpus)], CPU).splits == learnt_from[0]
 
 
 def test_report_repeats_the_runs_own_figures(out: Path, corpus: Path) -> None:

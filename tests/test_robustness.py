@@ -13,7 +13,9 @@ from model.classifier import Classifier
 from model.fold import fold_text
 from model.windows import MAX_WINDOWS
 from tests.conftest import HAM, SPAM
-from training.corpora import sha256_of
+from training.config import TrainConfig
+from training.corpora import read_sms, sha256_of
+from training.data import split_examples
 from training.evaluate import spam_probabilities
 
 
@@ -79,8 +81,9 @@ def test_texts_are_read_as_the_service_reads_them(save_tiny: Callable[..., Path]
     assert all(new >= old / MAX_WINDOWS - 1e-6 for old, new in zip(*odds, strict=True))
     assert alone != pytest.approx(windowed, abs=1e-3)
     costs = windows_on_ham(classifier, long, cutoff=0.0)
-    assert costs["with windows"]["blocked"] >= costs["beginning alone"]["blocked"]
-    assert costs["with windows"]["blocked_at_cutoff"] == 1
+    for name, found in (("beginning alone", alone), ("with windows", windowed)):
+        assert costs[name]["blocked"] == sum(p > 0.5 for p in found) / 2
+        assert costs[name]["blocked_at_cutoff"] == 1
 
 
 def test_what_was_asked_is_written_down_without_this_machines_folders(
@@ -91,7 +94,12 @@ def test_what_was_asked_is_written_down_without_this_machines_folders(
     (folder / "run.json").write_text(json.dumps(known))
     asked = [str(folder), "--data", f"sms={corpus}", "--most", "1", "--out", str(out)]
     assert robustness.main(asked) == 0
-    command = json.loads(out.read_text())["command"]
+    result = json.loads(out.read_text())
+    test = split_examples(read_sms(corpus), TrainConfig()).test
+    found = result["corpora"]["sms"]
+    assert found["spam"] == 1
+    assert found["windows"]["ham"] == sum(example.label == 0 for example in test)
+    command = result["command"]
     assert command.endswith("robustness tiny --most 1 --data sms=SMSSpamCollection")
 
 

@@ -1,5 +1,6 @@
 """Whole runs in memory: kept activations, calibration, the book's other ways to read."""
 
+import dataclasses
 import json
 import os
 import tempfile
@@ -20,8 +21,11 @@ from training import activations, finetune, measuring, run
 from training.calibration import fit_calibration
 from training.config import ConfigError, TrainingError, load_config
 from training.corpora import read_sms
-from training.data import split_examples
+from training.cutoffs import find_cutoffs
+from training.data import Splits, split_examples, tokenize_parts
 from training.evaluate import measure
+from training.history import History
+from training.loop import Outcome, Snapshot
 from training.reading import read_texts
 
 CPU = torch.device("cpu")
@@ -167,6 +171,24 @@ def test_the_last_weights_are_saved_where_the_recipe_says_so(recipe: Path, corpu
     assert steps["best"] == 1 < steps["last"]
     with pytest.raises(ConfigError, match="patience"):
         load_config(recipe, snapshot="last", patience=2)
+
+
+def test_what_decides_in_service_comes_of_the_validation_part_alone(
+    corpus: Path, recipe: Path
+) -> None:
+    """Cut-offs and the share of spam, whatever stands in the test part."""
+    config = load_config(recipe, calibrate=True)
+    ham, spam = ([e for e in read_sms(corpus) if e.label == label] for label in (0, 1))
+    splits = Splits(ham[:20] + spam[:20], ham[20:50] + spam[20:30], spam[30:40] + ham[50:52])
+    parts, read_token = tokenize_parts(splits, config)
+    outcome = Outcome(History(), Snapshot(1), 1.0, 1.0, interrupted=False)
+    measured = measuring.measure_model(
+        tiny_classifier_model(), read_token, splits, parts, outcome, config, CPU
+    )
+    found = read_texts(measured.model, [e.text for e in splits.validation], CPU)
+    expected = find_cutoffs([e.label for e in splits.validation], found)
+    assert measured.facts["cutoffs"] == pytest.approx(dataclasses.asdict(expected))
+    assert measured.facts["spam_prior"] == 0.25
 
 
 @pytest.mark.parametrize("read", ["first", "mean"])

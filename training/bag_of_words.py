@@ -9,10 +9,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch.nn.functional as F
+from scipy.sparse import csr_matrix
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import FeatureUnion, make_union
 from torch import Tensor, nn
 
-from training.baselines import fit_features
+from training.config import TrainingError
 from training.corpora import Example
 
 # Each text is judged by the regression that was fitted without its fifth.
@@ -23,6 +26,7 @@ _MOST_LOG_ODDS = 10.0
 _UNIT = 4.0
 # Beginnings of a passage that it is asked about.
 PLACES = 4
+_WORDS = "tfidfvectorizer-1"  # as make_union names the first
 
 
 class BagOfWords:
@@ -80,3 +84,42 @@ class EvidenceHead(nn.Linear):
         known = ~log_odds.isnan()
         said = self(states[known].float()).squeeze(-1)
         return F.mse_loss(said, log_odds[known] / _UNIT, reduction="sum") / PLACES
+
+
+def fit_features(texts: Sequence[str], fewest_texts: int = 1) -> tuple[FeatureUnion, csr_matrix]:
+    """TF-IDF of words and pairs of them and of their stretches of 2 to 5 characters.
+
+    Args:
+        texts: the training part. Where they have no words in common, as of emoji alone, stretches
+            are all there is.
+        fewest_texts: features of fewer training texts are left out.
+
+    Returns:
+        What makes the features, and those of the texts.
+
+    Raises:
+        TrainingError: there are no features at all.
+    """
+    features = _make_features(fewest_texts)
+    try:
+        return features, features.fit_transform(texts)
+    except ValueError:
+        features.set_params(**{_WORDS: "drop"})
+    try:
+        return features, features.fit_transform(texts)
+    except ValueError as error:
+        raise TrainingError(
+            f"a bag of words finds nothing to count in the {len(texts)} training texts: there are "
+            "too few, or they are blank."
+        ) from error
+
+
+def _make_features(fewest_texts: int) -> FeatureUnion:
+    return make_union(
+        TfidfVectorizer(
+            analyzer="word", ngram_range=(1, 2), sublinear_tf=True, min_df=fewest_texts
+        ),
+        TfidfVectorizer(
+            analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, min_df=fewest_texts
+        ),
+    )

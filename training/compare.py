@@ -38,6 +38,7 @@ from training.data import (
     Splits,
     drop_duplicates,
     folded,
+    letters_and_digits,
     near_duplicate_clusters,
     split_examples,
     tokenize_parts,
@@ -75,7 +76,7 @@ def compare(
         splits = split_examples(examples, seeded)
         tests = _tests(config, splits.test, foreign)
         if baselines is None or baselines[0] != splits:
-            baselines = splits, fit_baselines(splits.train, seed)
+            baselines = splits, fit_baselines(splits, seed)
         systems = {OWN: _train(seeded, examples, device)} | baselines[1]
         _judge(systems, tests, results, f"seed {seed}")
     return results
@@ -96,7 +97,7 @@ def leave_out(
     for left_out, test in tests.items():
         kept = _unlike([e for e in examples if e.source != left_out], test)
         systems = {OWN: _train(config, kept, device)}
-        systems |= fit_baselines(split_examples(kept, config).train, config.seed)
+        systems |= fit_baselines(split_examples(kept, config), config.seed)
         others = {f"{name} (without {left_out})": t for name, t in elsewhere.items()}
         _judge(systems, {left_out: test} | others, results, f"without {left_out}")
     return results
@@ -117,7 +118,7 @@ def judge(
     results: Results = {}
     splits = split_examples(examples, config)
     tests = _tests(config, splits.test, foreign)
-    baselines = fit_baselines(splits.train, config.seed)
+    baselines = fit_baselines(splits, config.seed)
     read_token: ReadToken = config.read_token
     if config.padding != "none":
         read_token = tokenize_parts(splits, config)[1]
@@ -190,10 +191,15 @@ def _sample(examples: Sequence[Example], size: int) -> list[Example]:
 
 def _unlike(texts: Sequence[Example], others: Sequence[Example]) -> list[Example]:
     """The texts that none of the others equals, or nearly equals."""
-    both = [example.text for example in folded([*texts, *others], typing=False)]
-    clusters = near_duplicate_clusters(both).tolist()
-    known = set(clusters[len(texts) :])
-    return [e for e, cluster in zip(texts, clusters, strict=False) if cluster not in known]
+    both = folded([*texts, *others], typing=False)
+    clusters = near_duplicate_clusters([example.text for example in both]).tolist()
+    near = set(clusters[len(texts) :])
+    equal = {letters_and_digits(example.text) for example in both[len(texts) :]}
+    return [
+        example
+        for example, plain, cluster in zip(texts, both, clusters, strict=False)
+        if cluster not in near and letters_and_digits(plain.text) not in equal
+    ]
 
 
 def _tests(

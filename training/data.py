@@ -205,7 +205,7 @@ def drop_duplicates(examples: Sequence[Example]) -> list[Example]:
     """The first of each set of texts that differ in nothing but case, blanks and punctuation."""
     first: dict[str, Example] = {}
     for example in examples:
-        first.setdefault(_letters_and_digits(example.text) or example.text, example)
+        first.setdefault(letters_and_digits(example.text), example)
     return list(first.values())
 
 
@@ -313,8 +313,9 @@ def make_loader(
     )
 
 
-def _letters_and_digits(text: str) -> str:
-    return "".join(c for c in text.lower() if c.isalnum())
+def letters_and_digits(text: str) -> str:
+    """A text in small letters, without blanks and marks; one that has nothing else as it is."""
+    return "".join(c for c in text.lower() if c.isalnum()) or text
 
 
 def _word_triples(text: str) -> list[str]:

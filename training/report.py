@@ -125,7 +125,7 @@ def load_run(
     test = tokenize_parts(splits, config)[0]["test"]
     model = checkpoint.model.to(device)
     systems = {checkpoint.name: read_as_trained(model, splits.test, splits, config, device)}
-    baselines = fit_baselines(splits.train, config.seed)
+    baselines = fit_baselines(splits, config.seed)
     systems |= {name: score(splits.test) for name, score in baselines.items()}
     num_tokens = [len(tokens) for tokens, _ in test]
     return Run(checkpoint.name, facts, config, history, splits, num_tokens, systems)
