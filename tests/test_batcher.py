@@ -261,6 +261,9 @@ def test_a_wait_longer_than_the_caller_has_is_refused_at_once() -> None:
             with pytest.raises(WouldExpire, match=r"waits\. Allow more") as refusal:
                 await submit(batcher, encoded(8, 60), timeout=1.0)
             assert refusal.value.retry_after_seconds is None
+            # Of a list it is the last text that counts, which waits for the other.
+            with pytest.raises(WouldExpire, match=r"about 11200 ms.* Try again"):
+                await submit(batcher, encoded(8), encoded(9, 60), timeout=8.0)
             assert batcher.queue.texts == 1
             # A short one does not wait for the other.
             short = submit(batcher, encoded(9), timeout=1.0)
