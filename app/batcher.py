@@ -212,7 +212,7 @@ class DynamicBatcher:
 
     def expected_wait(self, tokens: int = 0, last: QueueEntry | None = None) -> float:
         """Seconds until the model has read its batch, what waits (all of it, or what is taken
-        before ``last``) and so many tokens more."""
+        before ``last``) and this many tokens more."""
         running = sum(entry.num_tokens for entry in self._thread.batch)
         waiting = self.queue.tokens if last is None else self.queue.tokens_before(last)
         return self._rate.seconds_for(running + waiting + tokens)

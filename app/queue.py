@@ -23,9 +23,9 @@ _LONGEST_MAIL = 4096
 """Tokens of a request whose last text, or window, gives way for ``PATIENCE_SECONDS`` more."""
 
 _TOKENS_OF_A_LIST = 512
-"""In a request with more tokens than that, a text gives way for ``PATIENCE_SECONDS`` more by each
-so many tokens before it: nobody waits for all of a list of a thousand texts. Were it more, a few
-lists at once would keep all others out."""
+"""In a request with more than ``_LONGEST_MAIL`` tokens, each text gives way for another
+``PATIENCE_SECONDS`` for every so many tokens before it: nobody waits for all of a list of a
+thousand texts. Were it more, a few lists at once would keep all others out."""
 
 _TOMBSTONES = 64
 

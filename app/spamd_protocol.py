@@ -145,7 +145,7 @@ def _decompress(compressed: bytes, is_cut: bool, most: int) -> tuple[bytes, bool
         raise ProtocolError("the message is not compressed by zlib") from error
     is_cut |= len(message) > most
     if not (decompressor.eof or is_cut):
-        raise ProtocolError("the compressed message ends before its end")
+        raise ProtocolError("the compressed message is cut off")
     return message[:most], is_cut
 
 

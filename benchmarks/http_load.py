@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from benchmarks.texts import load_texts
 
 _OPEN_LOOP_CONNECTIONS = 1024
-_PAUSE_SECONDS = 0.1  # before a refused client tries again
+_PAUSE_SECONDS = 0.1  # after a connection that broke, or was refused
 DRAIN_SECONDS = 60.0
 """How long the replies under way at the end are waited for."""
 
@@ -189,6 +189,7 @@ async def closed_loop(
                     status = await connection.send(next(requests))
                 except OSError:
                     status = 0
+                if not status:
                     await asyncio.sleep(_PAUSE_SECONDS)
                 outcome.add(status, time.perf_counter() - sent)
                 outcome.seconds = time.perf_counter() - start
@@ -270,8 +271,9 @@ def cycle_requests(
 
 async def is_answered(target: Target) -> bool:
     """Whether a reply says how likely something is: a number from 0 to 1 that is neither."""
-    connection = await target.connect()
+    connection = Connection()
     try:
+        connection = await target.connect()
         async with asyncio.timeout(DRAIN_SECONDS):
             status = await connection.send(target.request(["Are you there, and is this read?"]))
         value = json.loads(connection.body) if status == 200 else None
@@ -316,7 +318,7 @@ def main() -> None:
         (lambda number: f" {number}" if number else "") if arguments.fresh else lambda _: "",
     )
     if not asyncio.run(is_answered(target)):
-        sys.exit("the reply to a text holds no probability")
+        sys.exit("no server there answers a text with a probability")
     durations = arguments.seconds, arguments.drain_seconds
     if arguments.rate:
         run = open_loop(target, requests, arguments.rate, *durations)

@@ -345,6 +345,8 @@ def load(contender: Contender, url: str, *flags: str) -> dict:
     if not output:
         return {"failed": "the load generator found no server"}
     outcome: dict = json.loads(output.splitlines()[-1])
+    if broken := outcome["statuses"].get("0"):
+        return {"failed": f"{broken} connections broke or were refused", "outcome": outcome}
     return outcome
 
 

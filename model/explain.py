@@ -7,6 +7,7 @@ with the next, in capitals. No gradients, no second model.
 
 import math
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,11 +16,24 @@ from model.classifier import Prediction
 MAX_SPANS = 48
 MAX_TOKENS = 12_288
 
-# Thai, Lao, Burmese, Khmer, kana and Han, which have no blanks between words: a letter is one here.
-_UNSPACED = (
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+# Thai, Lao, Burmese, Khmer, kana and Han have no blanks between words: a letter with its marks is
+# one here.
+_BLOCKS = (
+    ("\u0e00", "\u0eff"),
+    ("\u1000", "\u109f"),
+    ("\u1780", "\u17ff"),
+    ("\u3040", "\u30ff"),
+    ("\u3400", "\u9fff"),
+    ("\uf900", "\ufaff"),
 )
-_WORD = re.compile(rf"(?:[{_UNSPACED}]|[^\s{_UNSPACED}]+)\s*")
+_UNSPACED = "".join(f"{first}-{last}" for first, last in _BLOCKS)
+_MARKS = "".join(
+    chr(code)
+    for first, last in _BLOCKS
+    for code in range(ord(first), ord(last) + 1)
+    if unicodedata.category(chr(code)).startswith("M")
+)
+_WORD = re.compile(rf"(?:[{_UNSPACED}][{_MARKS}]*|[^\s{_UNSPACED}]+)\s*")
 # For log(0); float32 tells probabilities down to 1e-38 from 0, but from 1 none above 1 - 6e-8.
 _LEAST = 1e-30
 

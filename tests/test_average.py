@@ -110,7 +110,7 @@ def test_runs_that_have_no_average_are_refused(
         facts = json.loads((folder / "run.json").read_text())
         (folder / "run.json").write_text(json.dumps(facts | {"base_sha256": weights}))
     assert average.main([str(one), str(tmp_path / "two"), *flags]) == 2
-    assert "began with other weights of random" in capsys.readouterr().err
+    assert "began with different weights, of random" in capsys.readouterr().err
     more = tmp_path / "more"
     more.write_text(corpus.read_text() + "ham\tone more\n")
     arguments = [str(one), str(one), "--data", str(more), "--out", str(tmp_path / "average")]
@@ -246,7 +246,7 @@ def test_a_run_may_be_averaged_with_what_it_started_from(run: Run) -> None:
         average.average_runs(runs)
     # Another folder of that name, as each chain of build-starter has.
     namesake = dataclasses.replace(later, run=later.run | {"base_sha256": "0" * 64})
-    with pytest.raises(CheckpointError, match=r"bases .*first"):
+    with pytest.raises(CheckpointError, match=r"different weights, of .*first"):
         average.average_runs([first, namesake])
-    with pytest.raises(CheckpointError, match=r"bases .*elsewhere"):
+    with pytest.raises(CheckpointError, match=r"different weights, of .*elsewhere"):
         average.average_runs([first, dataclasses.replace(stranger, name="runs/other")])

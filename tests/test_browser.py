@@ -251,15 +251,23 @@ def test_what_is_pasted_is_read_as_the_letters_that_it_has(
     page.close()
 
 
-def test_an_encoded_message_is_sent_as_it_is_pasted(browser: Any, address: str) -> None:
+def test_an_encoded_part_is_sent_as_it_is_pasted_and_the_one_beside_it_as_it_is_read(
+    browser: Any, address: str
+) -> None:
     from playwright.sync_api import expect
 
     page, _, _ = open_page(browser, f"{address}/", DESK)
-    fields = "Content-Type: text/plain; charset=koi8-r\nContent-Transfer-Encoding: base64"
+    plain = "Content-Type: text/plain; charset=koi8-r\n"
+    encoded = f"{plain}Content-Transfer-Encoding: base64\n"
     body = base64.b64encode("Увидимся завтра".encode("koi8-r")).decode()
-    page.fill("#message", f"Subject: Встреча\n{fields}\n\n{body}")
-    page.get_by_role("button", name="Check").click()
-    expect(page.locator("#text")).to_have_text(re.compile("Увидимся завтра"))
+    several = 'Content-Type: multipart/mixed; boundary="b"\n\n--b\n'
+    for message, read in (
+        (f"{encoded}\n{body}", "Увидимся завтра"),
+        (f"{several}{plain}\nСлово\n--b\n{encoded}\n{body}\n--b--\n", "Слово\n\nУвидимся завтра"),
+    ):
+        page.fill("#message", f"Subject: Hello\n{message}")
+        page.get_by_role("button", name="Check").click()
+        expect(page.locator("#text")).to_have_text(f"Hello\n\n{read}")
     page.close()
 
 

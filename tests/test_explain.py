@@ -26,6 +26,8 @@ def test_short_text_is_explained_word_by_word() -> None:
 
 
 def test_a_language_without_blanks_is_explained_letter_by_letter() -> None:
+    thai = "ที่นี่"
+    assert [thai[start:end] for start, end in cut_spans(thai, 20)] == ["ที่", "นี่"]
     text = "恭喜您中奖了! Win now"
     assert [text[start:end] for start, end in cut_spans(text, 20)] == [
         *"恭喜您中奖了",

@@ -296,7 +296,7 @@ def test_a_distilling_run_learns_and_resumes_with_its_pupil(tmp_path: Path) -> N
     )
     like_it = lessons_of(texts, tmp_path / "other.safetensors", seen=2.0)
     for other in (Lessons(path), like_it):
-        with pytest.raises(CheckpointError, match="of another --teacher"):
+        with pytest.raises(CheckpointError, match="from another --teacher"):
             Pretrainer(config, texts, CPU, other).restore(tmp_path / "half")
     (tmp_path / "half" / "state.json").write_bytes(b"\xff")
     with pytest.raises(CheckpointError, match="is not JSON"):

@@ -142,11 +142,11 @@ def test_fresh_texts_are_never_sent_twice(
 ) -> None:
     monkeypatch.setattr("benchmarks.http_load.load_texts", lambda: (["one", "two"], {}))
     with server(b'[[{"label": "spam", "score": 0.98}]]') as (url, got):
-        command = ["http_load", url, "--clients", "1", "--seconds", "0.2", *flag]
+        command = ["http_load", url, "--clients", "1", "--seconds", "0.5", *flag]
         monkeypatch.setattr("sys.argv", command)
         main()
     _, *bodies = [body for _, _, body in got]  # the first is there to see whether it is answered
-    assert len(bodies) > 4
+    assert len(bodies) > 2
     assert (len(set(bodies)) == len(bodies)) is is_fresh
 
 

@@ -114,7 +114,15 @@ def test_another_build_of_torch_is_installed_by_its_name(backend: str, tmp_path:
     *_, last = (tmp_path / "installed").read_text().splitlines()
     assert last.endswith("-e .[serve]")
     assert last.startswith("-m uv pip") is bool(backend)
-    assert ("--torch-backend cpu" in last) is bool(backend)
+    assert ("--torch-backend cpu --reinstall-package=torch" in last) is bool(backend)
+    (tmp_path / "installed").unlink()
+    again = {name: value for name, value in os.environ.items() if name != "TORCH_BACKEND"}
+    subprocess.run([setup, "serve"], env=again, check=True)
+    assert not (tmp_path / "installed").exists()
+    (tmp_path / "constraints.txt").write_text("torch==3")
+    subprocess.run([setup, "serve"], env=again, check=True)
+    *_, last = (tmp_path / "installed").read_text().splitlines()
+    assert ("--torch-backend cpu -c" in last) is bool(backend)  # as it was told before
 
 
 def test_scripts_find_their_checkout_whatever_cdpath_says(tmp_path: Path) -> None:

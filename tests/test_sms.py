@@ -90,6 +90,8 @@ def test_a_message_is_not_lost_where_the_target_has_moved(tmp_path: Path) -> Non
     with server(HAM_REPLY) as (spamgate, _), server(status=301) as (target, got):
         assert send(tmp_path, spamgate, target, HAM.encode()) == 502
     assert [path for path, _, _ in got] == ["/?from=1&to=2"]
+    with server(HAM_REPLY) as (spamgate, _), server(status=303) as (target, _):
+        assert send(tmp_path, spamgate, target, HAM.encode()) == 200  # it was taken
 
 
 def test_an_address_of_the_target_may_have_a_query(tmp_path: Path) -> None:

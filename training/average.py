@@ -58,16 +58,11 @@ def average_runs(
         for checkpoint, recipe in zip(checkpoints, recipes, strict=True)
         if not _starts_from_one_of(checkpoint, recipe, checkpoints)
     ]
-    bases = sorted({base for base, _ in firsts})
-    if len(bases) > 1:
+    bases, hashes = sorted({base for base, _ in firsts}), {sha256 for _, sha256 in firsts}
+    if len(hashes - {None}) > 1 or (None in hashes and len(bases) > 1):
         raise CheckpointError(
-            f"the runs have the bases {', '.join(map(str, bases))}: only runs from one base, or "
-            "one run and what started from it, can be averaged."
-        )
-    if len({sha256 for _, sha256 in firsts} - {None}) > 1:
-        raise CheckpointError(
-            f"the runs began with other weights of {bases[0]} each: only runs from one base can be "
-            "averaged."
+            f"the runs began with different weights, of {', '.join(map(str, bases))}: only runs "
+            "from one base, or one run and what started from it, can be averaged."
         )
     for checkpoint, recipe in zip(checkpoints, recipes, strict=True):
         for key in _SHARED:
@@ -104,7 +99,8 @@ def _starts_from_one_of(
     """Whether a run's base is another of the runs: by its weights, or, of older runs, by name."""
     if sha256 := checkpoint.run.get("base_sha256"):
         return any(other.sha256 == sha256 for other in others)
-    return any(Path(other.name).name == Path(recipe.base).name for other in others)
+    name = Path(recipe.base).name
+    return any(Path(other.name).name == name for other in others if other is not checkpoint)
 
 
 def _num_buckets(checkpoint: Checkpoint) -> int:

@@ -159,7 +159,7 @@ def exit_code(module: str, run: Callable[[], int]) -> int:
             raise
         message = (
             "there is not enough memory. Lower batch_size (and raise accumulation_steps), or "
-            "batch_tokens, in the recipe, or end what else takes it."
+            "batch_tokens, in the recipe, or end other programs that use it."
         )
     except OSError as error:
         message = f"cannot read or write {error.filename or 'a pipe or file'}: {error.strerror}."

@@ -284,11 +284,6 @@ class TrainConfig(BaseModel):
                 "bag_of_words goes with prefix_loss and texts that change from reading to reading "
                 f"({', '.join(_AUGMENTATIONS)})"
             )
-        if self.accumulation_steps > 1 and self.spam_weight != 1 and not self.prefix_loss:
-            raise ValueError(
-                "accumulation_steps and spam_weight go together with prefix_loss only: each pass "
-                "would be weighed by its own share of spam, not by that of all"
-            )
         if self.patience and self.snapshot == "last":
             raise ValueError("patience goes with snapshot = 'best' only")
         return self

@@ -41,8 +41,8 @@ class Distillation:
         if lessons.most_tokens > transformer.config.n_positions:
             raise TrainingError(
                 f"the teacher's file has texts of {lessons.most_tokens} tokens, the base reads "
-                f"{transformer.config.n_positions} at most: make a file by a recipe with such "
-                "n_positions."
+                f"{transformer.config.n_positions} at most: make the file with a recipe "
+                "of that n_positions."
             )
         self._device = device
         first = lessons.batches(_TOKENS, seed)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -55,6 +56,7 @@ def _run(options: argparse.Namespace) -> int:
     _check_folders(out, unfinished, resume=options.resume)
     device = pick_device(options.device)
     lessons = _lessons(config, options.teacher)
+    base_run = learnt_by(read_run(config.base)) if config.base else {}
     texts = read_sources(sources, config.split_seed, config.n_positions)
     trainer = Pretrainer(config, texts, device, lessons)
     if options.resume:
@@ -65,7 +67,7 @@ def _run(options: argparse.Namespace) -> int:
         return 130
     losses = held_back_losses(trainer)
     unlearnt = trainer.held_back_lessons()
-    save_base(out, trainer, losses, unlearnt)
+    save_base(out, trainer, losses, unlearnt, base_run)
     shutil.rmtree(unfinished, ignore_errors=True)
     for name, loss in losses.items():
         print(f"held-back loss, {name}: {loss:.4f} nats a token")
@@ -104,7 +106,11 @@ def held_back_losses(trainer: Pretrainer) -> dict[str, float]:
 
 
 def save_base(
-    out: Path, trainer: Pretrainer, losses: dict[str, float], unlearnt: float | None
+    out: Path,
+    trainer: Pretrainer,
+    losses: dict[str, float],
+    unlearnt: float | None,
+    base_run: dict[str, Any],
 ) -> None:
     """Writes the language model and ``run.json`` beside the final name, then renames the folder.
 
@@ -113,7 +119,7 @@ def save_base(
     """
     facts = {
         "recipe": trainer.config.model_dump(mode="json"),
-        "base_run": learnt_by(read_run(trainer.config.base)) if trainer.config.base else {},
+        "base_run": base_run,
         "teacher_sha256": trainer.lessons.sha256 if trainer.lessons else None,
         "versions": versions("torch", "tiktoken", "numpy"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -290,8 +290,8 @@ class Pretrainer:
                 raise CheckpointError(
                     f"{folder} learns from other texts: give the same --data, or another --out."
                 )
-            if state["teacher"] != (self.lessons and self.lessons.sha256):
-                raise CheckpointError(f"{folder} learnt of another --teacher: give that.")
+            if state.get("teacher", own := self.lessons and self.lessons.sha256) != own:
+                raise CheckpointError(f"{folder} learnt from another --teacher: give that one.")
             self._adopt(load_language_model(folder), self.pupil)
             if self.pupil:
                 names = self.pupil.state_dict()
@@ -305,7 +305,7 @@ class Pretrainer:
                 }
             self.steps_done, self.seconds = state["steps_done"], state["seconds"]
             self.history = [LanguagePoint(**point) for point in state["history"]]
-        except (OSError, KeyError, TypeError, SafetensorError) as error:
+        except (OSError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise CheckpointError(f"cannot go on from {folder}: {error!r}.") from error
 
     @property

@@ -43,9 +43,14 @@ def finetune(
         on_trained: called when the training has ended, before anything is measured.
 
     Raises:
-        TrainingError: too few texts, a loss that is not finite.
+        TrainingError: too few texts, keys that do not go together, a loss that is not finite.
         CheckpointError: a base that cannot be used.
     """
+    if config.accumulation_steps > 1 and config.spam_weight != 1 and not config.prefix_loss:
+        raise TrainingError(
+            "accumulation_steps and spam_weight go together with prefix_loss only: each pass would "
+            "be weighed by its own share of spam, not by that of all."
+        )
     if device.type == "cpu":
         keep_freed_memory(large_pages=config.trained == "all")
     splits = (whole := split_examples(examples, config)).for_network()

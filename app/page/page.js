@@ -27,14 +27,17 @@ function choose(chosen) {
   if (chosen) message.value = "";
 }
 
-// What is typed or pasted is sent as UTF-8, whatever charset its header tells of the bytes it had.
+// What is typed or pasted is sent as UTF-8, whatever charset a header tells of the bytes that its
+// part had; of a part in base64 or quoted-printable they are still there.
 function typed() {
   const text = message.value;
-  const isEncoded = /^content-transfer-encoding:\s*(base64|quoted-printable)/im.test(text);
-  if (isEncoded || !/[^\x00-\x7f]/.test(text)) return text;
-  return text.replace(/^content-type:.*(\r?\n[ \t].*)*/gim, (field) =>
-    field.replace(/(\bcharset\s*=\s*)("[^"]*"|[^\s;]+)/gi, "$1utf-8"),
-  );
+  if (!/[^\x00-\x7f]/.test(text)) return text;
+  return text.replace(/^(?:[\w-]+:.*\n(?:[ \t].*\n)*)+/gm, (header) => {
+    if (/^content-transfer-encoding:\s*(base64|quoted-printable)/im.test(header)) return header;
+    return header.replace(/^content-type:.*(\n[ \t].*)*/gim, (field) =>
+      field.replace(/(\bcharset\s*=\s*)("[^"]*"|[^\s;]+)/gi, "$1utf-8"),
+    );
+  });
 }
 
 function fact(name, value) {

@@ -7,6 +7,7 @@ import sys
 from email.message import Message
 from http.client import HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.error import HTTPError
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
 
@@ -45,6 +46,11 @@ def hand_on(url: str, message: bytes, headers: Message) -> int:
     }
     try:
         OPEN(Request(url, message, kept), timeout=10).close()
+    except HTTPError as error:
+        if error.code == 303:  # it was taken, and more is said elsewhere
+            return 200
+        print(f"not handed on: HTTP {error.code}", file=sys.stderr)
+        return 502
     except (OSError, HTTPException, ValueError) as error:
         print(f"not handed on: {type(error).__name__}", file=sys.stderr)
         return 502
