@@ -229,6 +229,7 @@ class Trainer:
         return Outcome(self.history, self.snapshot, seconds, rate, interrupted)
 
     def run_epoch(self) -> None:
+        """Reads the training part once, with a step every ``accumulation_steps`` batches."""
         for number, batch in enumerate(self.train_loader, start=1):
             loss = self.training_loss(batch)
             value = sum_over_processes(loss.detach().clone()).item()
@@ -243,6 +244,7 @@ class Trainer:
                 self.evaluate()
 
     def check(self, loss: float, name: str) -> None:
+        """Ends the run, by a ``TrainingError``, where a loss is no number."""
         if not math.isfinite(loss):
             raise TrainingError(
                 f"the {name} is {loss} at step {self.passes}: lower learning_rate, or look at "
@@ -250,6 +252,7 @@ class Trainer:
             )
 
     def step(self) -> None:
+        """Moves the weights, then the rates and the running average."""
         groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
         sum_gradients(p for group in groups for p in group["params"])
         for optimizer, scheduler in zip(self.optimizers, self.schedulers, strict=True):
@@ -291,6 +294,7 @@ class Trainer:
             raise _OutOfPatience
 
     def print_accuracies(self, epoch: int, train: Verdicts, validation: Verdicts) -> None:
+        """Prints and keeps them, at the end of an epoch as the book does."""
         of_train, of_validation = _accuracy(train), _accuracy(validation)
         self.history.accuracies.append(
             AccuracyPoint(epoch, self.examples_seen, of_train, of_validation)
@@ -320,12 +324,14 @@ class Trainer:
                 yield from zip(torch.split(logits, sizes), group, strict=True)
 
     def logits(self, model: GPT2ForSequenceClassification, batch: Batch) -> Tensor:
+        """Of each text, float32 (B, 2) on the device."""
         hidden = None if batch.hidden is None else batch.hidden.to(self.device)
         with autocast(self.precision, self.device):
             logits: Tensor = model(batch.packed.to(self.device), hidden, self.num_cached_blocks)
         return logits.float()
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Mean cross-entropy of a batch, in nats, each text by the weight of its label."""
         return F.cross_entropy(
             logits,
             batch.labels.to(self.device),
