@@ -17,7 +17,7 @@ from app.cache import PredictionCache
 from app.errors import DeadlineExpired, InferenceFailed, NotReady, QueueFull, WouldExpire
 from app.metrics import Metrics
 from app.model_thread import BatchReport, ModelThread, Outcome, Predict
-from app.queue import QueueEntry, State, TokenQueue, give_turns
+from app.queue import QueueEntry, State, TokenQueue, count_texts, give_turns
 from model.classifier import EncodedText, Prediction
 
 READING_TOOK_ALL = (
@@ -120,7 +120,7 @@ class DrainRate:
 
 
 class DynamicBatcher:
-    """Takes what waits as soon as the model is free: there is no wait timer.
+    """Brings texts to the model as soon as it is free: there is no wait timer.
 
     Made inside a running event loop. A text that is in the cache, or under way for another caller,
     is not computed again.
@@ -204,9 +204,8 @@ class DynamicBatcher:
             return "the model thread has died"
         if self._is_late(0.5, 3):
             return "the model thread does not come back from a batch"
-        if self._failing or monotonic() - self._last_success > 4 * _CANARY_SECONDS + (
-            self.expected_wait(0)
-        ):
+        patience = 4 * _CANARY_SECONDS + self.expected_wait()
+        if self._failing or monotonic() - self._last_success > patience:
             return "the model fails"
         return None
 
@@ -228,8 +227,7 @@ class DynamicBatcher:
     ) -> None:
         new: dict[bytes, QueueEntry] = {}
         wanted: list[tuple[int, QueueEntry]] = []
-        # Windows of one text share the list of all that is read of it.
-        is_single = len({id(text.whole) if text.whole else id(text) for text in texts}) == 1
+        is_single = count_texts(texts) == 1
         for index, (text, key) in enumerate(zip(texts, keys, strict=True)):
             if (prediction := self._cache.get(key)) is not None:
                 job.results[index] = prediction

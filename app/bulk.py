@@ -27,7 +27,7 @@ from app.cores import usable_cores
 from app.decision import Cutoffs, score_of
 from app.records import (
     MAILDIR_FOLDERS,
-    Format,
+    FileFormat,
     Record,
     Source,
     SourceError,
@@ -48,6 +48,7 @@ _CHUNK_CHARACTERS = 1 << 18
 # How each line of results begins.
 _RESULT_HEAD = b'{"source": '
 
+_COLUMN = "text"
 _INTERRUPTED = 130
 _LESS_MEMORY = (
     "Start again to go on, with SPAMGATE_MAX_BATCH_TOKENS=2048, when less else uses the GPU, or "
@@ -67,13 +68,15 @@ class Scorer:
     cutoffs: Cutoffs
     weight: float
     max_windows: int
+    column: str
     keep_text: bool
 
     @cached_property
     def settings(self) -> str:
-        """A short name for all that results depend on beside model and record."""
+        """A short name for all that results depend on beside model and file."""
         told = (self.cutoffs, self.weight, self.max_windows, self.classifier.log_odds_shift)
-        return sha256_of(repr(told))[:8]
+        column = "" if self.column == _COLUMN else self.column
+        return sha256_of(repr(told) + column)[:8]
 
     def score(self, records: Sequence[Record]) -> list[dict[str, Any]]:
         """One result a record, in their order; in the model, texts of like length go together."""
@@ -153,7 +156,7 @@ def done_before(out: Path, model: str, settings: str) -> dict[str, Done]:
                 done[result["source"]] = last
                 written_by = result["model"]
                 written_with = result.get("settings", settings)  # older ones do not tell
-            except (ValueError, TypeError, KeyError, RecursionError):
+            except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
                 raise BulkError(
                     f"{out} exists and holds no results of app.bulk. Give another --out."
                 ) from None
@@ -164,8 +167,8 @@ def done_before(out: Path, model: str, settings: str) -> dict[str, Done]:
                 )
             if written_with != settings:
                 raise BulkError(
-                    f"{out} holds results by other cut-offs, or another prior, weight or number of "
-                    "windows. Ask as before, or give another --out."
+                    f"{out} holds results by other cut-offs, or another prior, weight, number of "
+                    "windows or column. Ask as before, or give another --out."
                 )
             end += len(line)
     os.truncate(out, end)
@@ -200,7 +203,7 @@ def refuse_out(out: Path, sources: Sequence[Source]) -> None:
             raise BulkError(f"{out} is in {source.path}, to be scored. Give another --out.")
 
 
-def run(sources: Sequence[Source], scorer: Scorer, out: Path, column: str) -> tuple[int, int]:
+def run(sources: Sequence[Source], scorer: Scorer, out: Path) -> tuple[int, int]:
     """Appends the results that are missing.
 
     Returns:
@@ -223,7 +226,7 @@ def run(sources: Sequence[Source], scorer: Scorer, out: Path, column: str) -> tu
         total = sum(source.size for source in sources)
         # Without a terminal tqdm would fill a log.
         with tqdm(total=total, unit="B", unit_scale=True, disable=None) as progress:
-            for chunk in chunks(_missing(sources, column, done, progress.update)):
+            for chunk in chunks(_missing(sources, scorer.column, done, progress.update)):
                 results = scorer.score(chunk)
                 file.writelines(json.dumps(result) + "\n" for result in results)
                 file.flush()
@@ -303,18 +306,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Scores the files. Returns the exit code."""
     take_ctrl_c()
     options = _parser().parse_args(arguments)
-    files = dict.fromkeys(options.files)  # each once
+    files: dict[str, Path] = {}
+    for path in options.files:
+        files.setdefault(os.path.abspath(path), path)  # each once
     try:
-        sources = [open_source(path, options.format, options.column) for path in files]
+        sources = [open_source(path, options.format, options.column) for path in files.values()]
         refuse_out(options.out, sources)
         scorer = _make_scorer(options)
-        scored, bad = run(sources, scorer, options.out, options.column)
+        scored, bad = run(sources, scorer, options.out)
     except (SourceError, BulkError, SettingsError, CheckpointError, DeviceError) as error:
         print(f"app.bulk: {error}", file=sys.stderr)  # noqa: T201
         return 2
     except OSError as error:
-        where = error.filename or options.out
-        print(f"app.bulk: {where}: {error.strerror}. Start again to go on.", file=sys.stderr)  # noqa: T201
+        reason = f"{error.filename or options.out}: {error.strerror}"
+        print(f"app.bulk: {reason}. Mend that, and start again to go on.", file=sys.stderr)  # noqa: T201
         return 2
     # The second where others have left no room for as much as a context.
     except (torch.OutOfMemoryError, torch.AcceleratorError) as error:
@@ -338,8 +343,8 @@ def _parser() -> argparse.ArgumentParser:
     files = "files, and Maildirs: a folder below one is named by itself"
     add("files", nargs="+", type=Path, metavar="FILE", help=files)
     add("--out", type=Path, required=True, help="JSON lines; what is there already stays")
-    add("--format", choices=get_args(Format), help="where the name of a file does not tell")
-    add("--column", default="text", help="of CSV, key of JSON lines (default: text)")
+    add("--format", choices=get_args(FileFormat), help="where the name of a file does not tell")
+    add("--column", default=_COLUMN, help=f"of CSV, key of JSON lines (default: {_COLUMN})")
     add("--keep-text", action="store_true", help="write the texts beside their results")
     add("--ham-below", type=_probability, help="cut-off instead of the checkpoint's")
     add("--spam-from", type=_probability, help="cut-off instead of the checkpoint's")
@@ -374,7 +379,7 @@ def _make_scorer(options: argparse.Namespace) -> Scorer:
     except ValueError as error:
         raise BulkError(f"--ham-below and --spam-from: {error}.") from error
     weight, max_windows = settings.score_weight, settings.max_windows
-    return Scorer(classifier, cutoffs, weight, max_windows, options.keep_text)
+    return Scorer(classifier, cutoffs, weight, max_windows, options.column, options.keep_text)
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ class FeedbackStore:
             path.touch(mode=0o600)  # others on this machine need not read the mail in it
         try:
             self._connection = sqlite3.connect(
-                path, _LOCKED_SECONDS, check_same_thread=False, isolation_level=None
+                path.absolute(), _LOCKED_SECONDS, check_same_thread=False, isolation_level=None
             )
             self._prepare(time.monotonic() + _LOCKED_SECONDS)
             self._opened = self._file_there()

@@ -42,15 +42,15 @@ _CHAT = Body(
     },
 )
 
-router = APIRouter(tags=["front doors"])
-_json_router = APIRouter(
+router = APIRouter(
+    tags=["front doors"],
     route_class=JSONRoute,
     strict_content_type=False,
     responses=CLASSIFY_ERRORS,
 )
 
 
-@_json_router.post("/v1/chat/completions", summary="As a chat model that is asked about a mail")
+@router.post("/v1/chat/completions", summary="As a chat model that is asked about a mail")
 async def chat_completions(
     body: Annotated[dict[str, Any], _CHAT],
     request: Request,
@@ -83,7 +83,6 @@ async def chat_completions(
 @router.post(
     "/checkv2",
     summary="As an rspamd that checks a raw message",
-    responses=CLASSIFY_ERRORS,
     openapi_extra={"requestBody": {"content": MAIL_CONTENT}},
 )
 async def check(
@@ -125,7 +124,7 @@ async def check(
     }
 
 
-@_json_router.post("/v1/classify", summary="As vLLM's classification")
+@router.post("/v1/classify", summary="As vLLM's classification")
 async def classify(
     body: Annotated[dict[str, Any], _INPUT],
     request: Request,
@@ -162,9 +161,6 @@ async def classify(
             "prompt_tokens_details": None,
         },
     }
-
-
-router.include_router(_json_router)
 
 
 def _mail_in_chat(body: dict[str, Any]) -> MailText:

@@ -11,6 +11,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from app.errors import INTERNAL_ERROR, INVALID_REQUEST, PROBLEMS
 from app.model_thread import BatchReport
+from app.workers import METRICS_FOLDER
 from model.classifier import Prediction
 from model.gpt2 import LABELS
 
@@ -135,4 +136,4 @@ class Metrics:
 
 
 def _of_several_workers() -> bool:
-    return "PROMETHEUS_MULTIPROC_DIR" in os.environ
+    return METRICS_FOLDER in os.environ

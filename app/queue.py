@@ -5,6 +5,7 @@ Knows nothing of callers, results or the model. Its methods may be called from a
 
 import heapq
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from time import monotonic
@@ -48,7 +49,9 @@ class QueueEntry:
         deadline: ``time.monotonic()`` after which nobody wants the answer.
         arrival: ``time.monotonic()`` when it was made.
         waiters: whoever wants the answer, and where; the queue does not look at them.
-        state: kept by the queue, as is ``turn``: the least is taken first.
+        of_list: whether it came with other texts; kept by the queue, as are the following.
+        state: where it is.
+        turn: the least is taken first.
     """
 
     text: EncodedText
@@ -56,6 +59,7 @@ class QueueEntry:
     deadline: float
     arrival: float = field(default_factory=monotonic)
     waiters: dict[Any, list[int]] = field(default_factory=dict)
+    of_list: bool = False
     state: State = State.WAITING
     turn: float = 0.0
 
@@ -80,6 +84,11 @@ def give_turns(entries: list[QueueEntry]) -> int:
     return total
 
 
+def count_texts(windows: Iterable[EncodedText]) -> int:
+    """How many texts these are, or are the windows of, which share the list of their tokens."""
+    return len({id(window.whole or window) for window in windows})
+
+
 def bound_of(most: int, num_texts: int) -> int:
     """How much may wait for a request with so many texts to be admitted: lists leave an eighth to
     single texts."""
@@ -95,6 +104,7 @@ class TokenQueue:
         self.max_batch_tokens = max_batch_tokens
         self.tokens = 0
         self.texts = 0
+        self._list_tokens = 0  # those of ``tokens`` that came in lists
         self._heap: list[QueueEntry] = []
         self._changed = threading.Condition()
         self._closed = False
@@ -102,9 +112,11 @@ class TokenQueue:
     def has_room(self, tokens: int, num_texts: int = 1) -> bool:
         """Whether a request with so many tokens and texts would be admitted now.
 
-        An empty queue takes anything, so that no request is too large for every hour.
+        An empty queue takes anything, so that no request is too large for every hour. What a list
+        so has beyond the bound of lists keeps other lists out, but no single text.
         """
-        return not self.tokens or self.tokens + tokens <= bound_of(self.max_tokens, num_texts)
+        waiting = self._waiting_before(num_texts)
+        return not self.tokens or waiting + tokens <= bound_of(self.max_tokens, num_texts)
 
     def put(self, entries: list[QueueEntry]) -> None:
         """Adds all entries of a request or none: the bound is checked and counted in one step.
@@ -117,18 +129,22 @@ class TokenQueue:
         with self._changed:
             if self._closed:
                 raise NotReady("The model was replaced just now. Try again.", retry_after_seconds=1)
-            if not self.has_room(tokens, len(entries)):
-                most = bound_of(self.max_tokens, len(entries))
+            num_texts = count_texts(entry.text for entry in entries)
+            if not self.has_room(tokens, num_texts):
+                waiting = self._waiting_before(num_texts)
+                most = bound_of(self.max_tokens, num_texts)
                 full = QueueFull(
-                    f"{self.tokens} tokens wait for the model and {tokens} came; at most "
+                    f"{waiting} tokens wait for the model and {tokens} came; at most "
                     f"{most} may wait. Try again later, or elsewhere."
                 )
                 # An empty queue takes more than its bound.
-                full.excess_tokens = min(self.tokens + tokens - most, self.tokens)
+                full.excess_tokens = min(waiting + tokens - most, waiting)
                 raise full
             for entry in entries:
+                entry.of_list = num_texts > 1
                 heapq.heappush(self._heap, entry)
             self.tokens += tokens
+            self._list_tokens += tokens if num_texts > 1 else 0
             self.texts += len(entries)
             self._changed.notify()
 
@@ -196,7 +212,14 @@ class TokenQueue:
             heapq.heappop(self._heap)
         return batch
 
+    def _waiting_before(self, num_texts: int) -> int:
+        """Tokens that count against a request with so many texts."""
+        if num_texts > 1:
+            return self.tokens
+        return self.tokens - max(0, self._list_tokens - bound_of(self.max_tokens, 2))
+
     def _leave(self, entry: QueueEntry, state: State) -> None:
         entry.state = state
         self.tokens -= entry.num_tokens
+        self._list_tokens -= entry.num_tokens if entry.of_list else 0
         self.texts -= 1

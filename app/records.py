@@ -14,14 +14,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import BinaryIO, Literal, TextIO
+from typing import BinaryIO, Literal, TextIO, get_args
 
 from model.charset import decode_bytes
 from model.mail import MAX_MESSAGE_BYTES, message_to_text
 
-Format = Literal["txt", "csv", "jsonl", "mbox", "maildir", "eml"]
+FileFormat = Literal["txt", "csv", "jsonl", "mbox", "eml"]
+Format = FileFormat | Literal["maildir"]
 
-_SUFFIXES: dict[str, Format] = {
+_SUFFIXES: dict[str, FileFormat] = {
     ".txt": "txt",
     ".csv": "csv",
     ".jsonl": "jsonl",
@@ -101,7 +102,7 @@ class Record:
     is_cut: bool = False
 
 
-def open_source(path: Path, given: Format | None, column: str) -> Source:
+def open_source(path: Path, given: FileFormat | None, column: str) -> Source:
     """Checks that a path can be read, and how.
 
     Args:
@@ -131,10 +132,10 @@ def open_source(path: Path, given: Format | None, column: str) -> Source:
     if start.startswith(_PACKED):
         raise SourceError(f"{path} is compressed. Unpack it first.")
     found = given or _SUFFIXES.get(path.suffix.lower()) or ("mbox" if start == b"From " else None)
-    if found is None or found == "maildir":
+    if found is None:
+        formats = ", ".join(get_args(FileFormat))
         raise SourceError(
-            f"the name of {path} does not tell its format. Say --format txt, csv, jsonl, mbox or "
-            "eml."
+            f"the name of {path} does not tell its format. Say one with --format: {formats}."
         )
     if found in ("txt", "csv", "jsonl") and start.startswith(_UTF16):
         raise SourceError(f"{path} is in UTF-16. Convert it to UTF-8 first.")
@@ -156,11 +157,12 @@ def read_records(source: Source, column: str) -> Iterator[Record]:
         try:
             with path.open("rb") as file:
                 yield from _read_file(str(path), file, source.format, column)
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError) as error:  # of one message among many
             if source.format != "maildir":
                 raise
-            # A message that was moved meanwhile.
-            yield Record(str(path), 1, 0, None, "the file is gone")
+            is_gone = isinstance(error, FileNotFoundError)  # moved meanwhile
+            problem = "the file is gone" if is_gone else "the file may not be read"
+            yield Record(str(path), 1, 0, None, problem)
 
 
 def message_name(path: str) -> str:
@@ -369,18 +371,20 @@ def _read_mbox(name: str, file: BinaryIO) -> Iterator[Record]:
     """Messages that begin with a ``From `` line, and fields; one without a date follows a blank
     line, one with a date as C or mail writes it may have no fields."""
     raw, size, position = bytearray(), 0, 0
-    has_text, after_blank = False, True
+    has_text, after_blank, is_cut = False, True, False
     for (_, line, length), (_, following, _) in pairwise(chain(_lines(file), [(0, b"", 0)])):
         if has_text and _begins_message(line[:_MAX_FROM_BYTES], after_blank, following):
             position += 1
-            yield _mail_record(name, position, bytes(raw), size)
-            raw, size, has_text = bytearray(), 0, False
+            yield _mail_record(name, position, bytes(raw), size, is_cut)
+            raw, size, has_text, is_cut = bytearray(), 0, False, False
         size += length
+        if length > len(line):  # without its end the next line would belong to it
+            line, is_cut = line + b"\n", True
         raw += line[: max(0, MAX_MESSAGE_BYTES + 1 - len(raw))]
         after_blank = not line.strip()
         has_text |= not after_blank
     if has_text:
-        yield _mail_record(name, position + 1, bytes(raw), size)
+        yield _mail_record(name, position + 1, bytes(raw), size, is_cut)
 
 
 def _begins_message(line: bytes, after_blank: bool, following: bytes) -> bool:
@@ -391,6 +395,6 @@ def _begins_message(line: bytes, after_blank: bool, following: bytes) -> bool:
     return is_told and _TOLD_FROM.match(line) is not None
 
 
-def _mail_record(name: str, position: int, raw: bytes, size: int) -> Record:
+def _mail_record(name: str, position: int, raw: bytes, size: int, is_cut: bool = False) -> Record:
     mail = message_to_text(raw)
-    return Record(name, position, size, mail.text, is_cut=mail.truncated)
+    return Record(name, position, size, mail.text, is_cut=is_cut or mail.truncated)

@@ -21,7 +21,11 @@ _NOT_OF_SETTINGS = ("SPAMGATE_SPAMD_", "SPAMGATE_WORKER_", "SPAMGATE_SECRETS")
 
 def _without_blanks(key: object) -> object:
     """A key as a request can bring it: what was read from a file may end with a line."""
-    return (key.strip() or None) if isinstance(key, str) else key
+    if not isinstance(key, str):
+        return key
+    if len(key.strip().splitlines()) > 1:
+        raise ValueError("a key is one line")
+    return key.strip() or None
 
 
 Key = Annotated[SecretStr | None, BeforeValidator(_without_blanks)]

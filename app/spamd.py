@@ -44,7 +44,7 @@ class SpamdSettings(BaseSettings):
     port: int = Field(783, ge=0, le=65535, description="TCP port; 0 takes any free one")
     url: str = Field(
         "http://127.0.0.1:8000",
-        pattern=r"^https?://(\[[0-9a-fA-F:.]+\]|[^/:@?#\s\[\]]+)(:\d+)?(/[^?#\s]*)?$",
+        pattern=r"^https?://(\[[0-9a-fA-F:.]+\]|[\w-]+(\.[\w-]+)*\.?)(:\d+)?(/[!-\"$->@-~]*)?$",
         description="the service that is asked",
     )
 
@@ -67,6 +67,7 @@ class SpamdSettings(BaseSettings):
     max_message_bytes: int = Field(
         8 << 20,
         ge=1024,
+        le=1 << 40,
         description="read of a message at most; PROCESS, which gives it back, answers 75 beyond",
     )
     max_connections: int = Field(64, ge=1, description="served at once; others wait")

@@ -3,6 +3,7 @@
 A test holds the tables equal to the results.
 """
 
+import argparse
 import json
 from operator import itemgetter
 from pathlib import Path
@@ -186,4 +187,5 @@ def _read(name: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(prog="python -m benchmarks.tables", description=__doc__).parse_args()
     README.write_text(updated(README.read_text(encoding="utf-8")), encoding="utf-8")

@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import tiktoken
@@ -191,7 +192,7 @@ def _last_merge(ranks: dict[bytes, int], token: bytes, rank: int) -> tuple[bytes
     """The two pieces that the merge of this rank joins: BPE of the token by all earlier merges."""
     parts = [bytes([byte]) for byte in token]
     while len(parts) > 2:
-        pair_ranks = [ranks.get(a + b, rank) for a, b in zip(parts[:-1], parts[1:], strict=True)]
+        pair_ranks = [ranks.get(a + b, rank) for a, b in pairwise(parts)]
         at = pair_ranks.index(min(pair_ranks))
         parts[at : at + 2] = [parts[at] + parts[at + 1]]
     return parts[0], parts[1]

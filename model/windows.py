@@ -6,10 +6,10 @@ take from it is bounded. A text that the model reads at once is its own only win
 n-grams reads all windows of a text together.
 """
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain, pairwise
 
 from model.classifier import EncodedText, Prediction
 from model.fold import fold_text
@@ -50,9 +50,9 @@ def encode_windows(text: str, max_tokens: int, max_windows: int) -> WindowedText
     token_ids, truncated = encode(folded, max(1, most))
     starts = window_starts(len(token_ids), max_tokens, max_windows)
     parts = [token_ids[start : start + max_tokens] for start in starts]
-    whole = list(itertools.chain.from_iterable(parts)) if len(parts) > 1 else None
+    whole = list(chain.from_iterable(parts)) if len(parts) > 1 else None
     windows = [EncodedText(part, whole) for part in parts]
-    gaps = any(b - a > max_tokens for a, b in zip(starts, starts[1:], strict=False))
+    gaps = any(b - a > max_tokens for a, b in pairwise(starts))
     return WindowedText(windows, truncated or gaps or len(text) > MAX_CHARACTERS)
 
 

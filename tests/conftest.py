@@ -142,13 +142,17 @@ def recipe(tmp_path: Path) -> Path:
 @pytest.fixture
 def tiny_base(tmp_path: Path) -> Path:
     """A random language model in the published form, in place of OpenAI's weights."""
+    save_random_base(folder := tmp_path / "base")
+    return folder
+
+
+def save_random_base(folder: Path) -> None:
+    """Writes the language model that ``tiny_base`` gives."""
     torch.manual_seed(0)
     model = GPT2LMHeadModel(TINY)
     init_weights(model, TINY)
-    folder = tmp_path / "base"
     folder.mkdir()
     save_language_model(folder, model)
-    return folder
 
 
 def written(path: Path, content: bytes | str) -> Path:

@@ -13,6 +13,7 @@ import torch
 
 from model.checkpoint import CheckpointError, load_classifier
 from model.classifier import Classifier
+from tests.conftest import save_random_base
 from tests.tiny_training import TINY_RECIPE, synthetic_lines
 from training import average, finetune
 from training.config import TrainConfig
@@ -20,20 +21,23 @@ from training.corpora import read_sms
 from training.data import split_examples
 from training.evaluate import measure, spam_probabilities
 
+_RANDOM = 'base = "random"\nn_layer = 2\nn_head = 4\nn_embd = 32\n'
 Run = Callable[..., Path]
 """Trains a recipe with a seed; the checkpoint folder, of the name given."""
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, str], Path]:
-    """Trains each recipe with each seed once for all tests; they get copies."""
+    """Trains each recipe with each seed once for all tests, on one base where it is of the usual
+    size; they get copies."""
     folder = tmp_path_factory.mktemp("trained")
+    save_random_base(base := folder / "base")
     corpus, path = folder / "SMSSpamCollection", folder / "tiny.toml"
     corpus.write_text("\n".join(synthetic_lines()) + "\n")
 
     @functools.cache
     def train(seed: int, recipe: str) -> Path:
-        path.write_text(recipe)
+        path.write_text(recipe.replace(_RANDOM, f'base = "{base}"\n'))
         out = tmp_path_factory.mktemp("run") / "run"
         flags = ["--data", str(corpus), "--out", str(out), "--seed", str(seed), "--epochs", "1"]
         assert finetune.main([str(path), *flags]) == 0
@@ -110,7 +114,7 @@ def test_runs_that_have_no_average_are_refused(
         facts = json.loads((folder / "run.json").read_text())
         (folder / "run.json").write_text(json.dumps(facts | {"base_sha256": weights}))
     assert average.main([str(one), str(tmp_path / "two"), *flags]) == 2
-    assert "began with different weights, of random" in capsys.readouterr().err
+    assert "began with different weights, of " in capsys.readouterr().err
     more = tmp_path / "more"
     more.write_text(corpus.read_text() + "ham\tone more\n")
     arguments = [str(one), str(one), "--data", str(more), "--out", str(tmp_path / "average")]
@@ -126,6 +130,21 @@ def test_runs_that_have_no_average_are_refused(
     assert average.main([str(other), str(one), *flags]) == 2
     assert "no run.json" in capsys.readouterr().err
     assert not (tmp_path / "average").exists()
+
+
+def test_runs_that_drew_their_first_weights_have_no_average(run: Run) -> None:
+    recipe = TINY_RECIPE.replace("n_head = 4", "n_head = 2")
+    one, two = (load_classifier(run(f"run{seed}", seed, recipe)) for seed in (1, 2))
+    with pytest.raises(CheckpointError, match="different weights, of random, drawn by different"):
+        average.average_runs([one, two])
+    average.average_runs([one, one])
+    from_nothing = [
+        dataclasses.replace(r, run=r.run | {"recipe": r.run["recipe"] | drawn})
+        for r in (one, two)
+        for drawn in [{"base": "runs/base", "random_weights": True}]
+    ]
+    with pytest.raises(CheckpointError, match="of runs/base, drawn by different seeds"):
+        average.average_runs(from_nothing)
 
 
 def test_only_runs_on_one_split_that_read_alike_are_averaged(run: Run) -> None:

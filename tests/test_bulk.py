@@ -181,6 +181,7 @@ def test_cutoffs_texts_and_column_are_as_told(score: Score, tmp_path: Path) -> N
     results = score(path, flags=flags)
     assert [result["text"] for result in results] == AWKWARD_TEXTS
     assert {result["decision"] for result in results} == {"spam"}
+    score(path, code=2, flags=flags[2:])  # of another column
 
 
 def test_checkpoint_cutoffs_and_prior_count_where_nothing_else_is_told(
@@ -205,6 +206,7 @@ def test_checkpoint_cutoffs_and_prior_count_where_nothing_else_is_told(
         '{"api": "keys", "a": 1}',
         "one text here",
         '{"source": "web", "text": "no result"}',
+        '{"source": "a", "position": 1e999, "model": "m"}\n',
     ],
 )
 def test_file_that_holds_no_results_stays_as_it_is(
@@ -320,7 +322,7 @@ def test_two_runs_do_not_write_to_one_file(
 
 def test_file_that_is_named_twice_is_scored_once(score: Score, tmp_path: Path) -> None:
     texts = written(tmp_path / "a.txt", f"{HAM}\n{SPAM}\n")
-    assert [result["position"] for result in score(texts, texts)] == [1, 2]
+    assert [result["position"] for result in score(texts, Path(os.path.relpath(texts)))] == [1, 2]
 
 
 @pytest.mark.parametrize("place", ["a.txt", "box"])

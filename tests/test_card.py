@@ -162,7 +162,7 @@ def test_what_a_recipe_leaves_open_is_told(tmp_path: Path, monkeypatch: pytest.M
 def test_what_is_read_and_who_takes_it_is_told(tmp_path: Path) -> None:
     text = card(tmp_path, TrainConfig(), {}, has_table=True)
     assert "read at each text's last token, and a table of n-grams" in text
-    assert "the service decides by the first two" in text
+    assert "goes by the first two" in text
     assert "long texts read in windows,\n" in text
     assert "\n`openai-community/gpt2`; trained part: last_block;" in text
     text = card(tmp_path, TrainConfig(read_token="mean", base="random"), {})

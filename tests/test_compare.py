@@ -135,7 +135,9 @@ def test_a_finished_checkpoint_is_judged_as_it_was_when_it_was_trained(
     arguments = [str(recipe), "--data", str(corpus), "--checkpoint", str(run), "--out", str(out)]
     arguments += ["--checkpoint", str(run)]
     assert compare.main(arguments) == 0
-    judged, again = json.loads(out.read_text())["runs"]["sms"]["spamgate"]
+    report = json.loads(out.read_text())
+    assert [told["place"] for told in report["checkpoints"]] == ["run", "run"]
+    judged, again = report["runs"]["sms"]["spamgate"]
     assert again == judged
     assert judged == pytest.approx(json.loads((run / "run.json").read_text())["metrics"]["test"])
 

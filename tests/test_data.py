@@ -164,6 +164,15 @@ def test_leet_is_read_after_the_split(corpus: Path, monkeypatch: pytest.MonkeyPa
         ]
 
 
+def test_texts_are_read_as_the_service_reads_them(corpus: Path) -> None:
+    spaced = "i t s  e a s y  t o  r e a d  {} times"
+    assert fold.fold_text(spaced) != fold.fold_text(fold.fold_text(spaced, typing=False))
+    raw = [Example(spaced.format(n), n % 2, "sms", training_only=n > 40) for n in range(50)]
+    splits = cluster_split(read_sms(corpus) + raw, TrainConfig())
+    texts = {e.text for part in vars(splits).values() for e in part}
+    assert texts >= {fold.fold_text(e.text) for e in raw}
+
+
 def test_texts_for_training_only_are_in_no_other_part(corpus: Path, tmp_path: Path) -> None:
     """Nor do they move others; what nearly equals a text of the corpora is left out."""
     config = TrainConfig(corpora=("sms",))

@@ -237,6 +237,17 @@ def test_reports_survive_the_process_and_may_come_from_threads(tmp_path: Path) -
     other.close()
 
 
+def test_reports_are_in_the_file_whatever_it_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        store = FeedbackStore(Path(":memory:"), max_bytes=1 << 20)  # a word of SQLite's
+        is_new = store.add(report("d", "spam", "joe"))
+        store.close()
+    assert not is_new
+
+
 def test_file_does_not_grow_beyond_its_bound(tmp_path: Path) -> None:
     store = FeedbackStore(tmp_path / "f", max_bytes=200_000)
     for number in range(80):

@@ -7,6 +7,7 @@ import pytest
 
 from app.errors import NotReady, QueueFull
 from app.queue import PATIENCE_SECONDS, QueueEntry, State, TokenQueue, give_turns
+from model.classifier import EncodedText
 from tests.fake_model import encoded
 
 NOW = monotonic()
@@ -43,6 +44,34 @@ def test_room_is_what_would_be_admitted_now() -> None:
     assert not waiting.has_room(2_001)
     assert waiting.has_room(750, num_texts=2)
     assert not waiting.has_room(751, num_texts=2)
+
+
+def test_the_windows_of_one_text_are_no_list() -> None:
+    waiting = queue(entry(8_500))
+    tokens = [1] * 600
+
+    def window(of: list[int]) -> QueueEntry:
+        return QueueEntry(EncodedText([1] * 300, of), b"", NOW + 1e9, arrival=NOW)
+
+    with pytest.raises(QueueFull, match="at most 8750 may wait"):
+        waiting.put([window(tokens), window(list(tokens))])
+    waiting.put([window(tokens), window(tokens)])
+    assert waiting.tokens == 9_100
+
+
+def test_a_list_that_came_when_nothing_waited_keeps_no_single_text_out() -> None:
+    waiting = queue()
+    listed = [entry(500) for _ in range(60)]
+    waiting.put(listed)
+    waiting.put([entry(1_250)])
+    with pytest.raises(QueueFull, match="10000 tokens wait for the model and 1 came"):
+        waiting.put([entry(1)])
+    with pytest.raises(QueueFull, match="31250 tokens wait for the model and 2 came"):
+        waiting.put([entry(1), entry(1)])
+    for each in listed[:43]:
+        waiting.discard(each)
+    assert waiting.has_room(250)  # 8,500 of the list are left, and those that came alone
+    assert not waiting.has_room(251)
 
 
 def test_short_texts_overtake_a_giant_but_not_for_ever() -> None:

@@ -2,6 +2,7 @@
 
 import bz2
 import errno
+import io
 import json
 import lzma
 import os
@@ -126,6 +127,36 @@ def test_line_of_text_beyond_the_bound_is_cut_and_told(
     ]
 
 
+def test_a_long_line_of_a_mail_takes_nothing_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "_MAX_LINE_BYTES", 60)
+    parts = "Content-Type: application/pdf\n\n" + "A" * 99 + "\n--b\n\nHello\n--b--\n"
+    mail = f"From a\nSubject: x\nContent-Type: multipart/mixed; boundary=b\n\n--b\n{parts}"
+    found = read(written(tmp_path / "a.mbox", f"{mail}\nFrom a\nSubject: y\n\nend"))
+    assert [(record.text, record.is_cut) for record in found] == [
+        ("x\n\nHello", True),
+        ("y\n\nend", False),
+    ]
+
+
+def test_a_message_that_may_not_be_read_is_a_bad_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "12":
+        written(tmp_path / "new" / name, f"Subject: {name}\n\n")
+
+    def opened(path: Path, mode: str) -> Any:
+        if path.name == "1":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return io.FileIO(path, mode)
+
+    source = open_source(tmp_path, None, "text")
+    monkeypatch.setattr(Path, "open", opened)
+    found = [(record.text, record.problem) for record in read_records(source, "text")]
+    assert found == [(None, "the file may not be read"), ("2", "")]
+
+
 def test_message_is_held_up_to_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read_of_each = []
 
@@ -234,8 +265,8 @@ def test_format_is_told_by_the_name_in_any_case_or_by_hand(tmp_path: Path) -> No
     assert open_source(written(tmp_path / "A.TXT", HAM), None, "text").format == "txt"
     assert open_source(written(tmp_path / "a.ndjson", "{}"), None, "text").format == "jsonl"
     assert open_source(written(tmp_path / "a.txt", HAM), "eml", "text").format == "eml"
-    with pytest.raises(SourceError, match="Say --format"):
-        open_source(tmp_path / "a.txt", "maildir", "text")
+    with pytest.raises(SourceError, match="Say one with --format: txt, csv, jsonl, mbox, eml"):
+        open_source(written(tmp_path / "a.bin", HAM), None, "text")
 
 
 def test_names_of_files_need_not_be_text(
@@ -276,7 +307,7 @@ def test_a_disk_that_fills_ends_the_run_with_code_2(
     monkeypatch.setattr(bulk, "run", write)
     out = tmp_path / "out.jsonl"
     assert main([str(written(tmp_path / "a.txt", HAM)), "--out", str(out)]) == 2
-    told = f"app.bulk: {out}: No space left on device. Start again to go on.\n"
+    told = f"app.bulk: {out}: No space left on device. Mend that, and start again to go on.\n"
     assert capsys.readouterr().err == told
 
 
@@ -342,8 +373,9 @@ def test_a_file_system_that_knows_no_locks_takes_results(
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr("fcntl.flock", refuse)
-    scorer: Any = SimpleNamespace(classifier=SimpleNamespace(name="m"), settings="s")
-    assert bulk.run([], scorer, tmp_path / "out.jsonl", "text") == (0, 0)
+    classifier = SimpleNamespace(name="m")
+    scorer: Any = SimpleNamespace(classifier=classifier, settings="s", column="text")
+    assert bulk.run([], scorer, tmp_path / "out.jsonl") == (0, 0)
 
 
 def test_reading_an_mbox_takes_linear_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

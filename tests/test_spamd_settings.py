@@ -38,8 +38,10 @@ def test_settings_come_from_flags(monkeypatch: pytest.MonkeyPatch) -> None:
         *(
             {"url": url}
             for url in ("127.0.0.1:8000", "http://", "http://a:b", "ftp://a", "http://a:99999")
-            + ("http://user@a", "http://a?x=1", "http://a/b#c")
+            + ("http://user@a", "http://a?x=1", "http://a/b#c", "http://a..b", "http://a/é")
         ),
+        *({name: "one\ntwo"} for name in ("key", "feedback_key")),
+        {"max_message_bytes": 1 << 63},
         *({"timeout_seconds": seconds} for seconds in (0.0005, 3601, float("inf"))),
     ],
 )

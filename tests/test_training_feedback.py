@@ -10,8 +10,8 @@ from app.feedback import FeedbackStore
 from tests.test_feedback import report
 from tests.tiny_training import TINY_RECIPE, synthetic_lines
 from training import finetune
-from training.corpora import CorpusError
-from training.feedback import read_feedback
+from training.corpora import Corpus, CorpusError, Example
+from training.feedback import mix_in, read_feedback
 
 
 def test_one_source_counts_for_so_many_texts_only(tmp_path: Path) -> None:
@@ -52,6 +52,14 @@ def test_file_that_is_none_is_refused(tmp_path: Path) -> None:
     store.close()
     with pytest.raises(CorpusError, match="a label that is neither ham nor spam"):
         read_feedback(tmp_path / "odd")
+
+
+def test_feedback_is_not_mixed_with_a_corpus_of_its_name(tmp_path: Path) -> None:
+    file = tmp_path / "feedback.jsonl"
+    FeedbackStore(file, max_bytes=1 << 20).close()
+    for source, sha256 in (("sms", {"feedback.jsonl": "0" * 64}), ("feedback", {})):
+        with pytest.raises(CorpusError, match="two corpora are named feedback"):
+            mix_in(Corpus([Example("text", 0, source)], sha256), file)
 
 
 def test_a_training_run_takes_feedback_in(

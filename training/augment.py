@@ -231,8 +231,8 @@ def _to_leet(letter: str) -> str:
 
 
 def _start_of_passage(length: int, size: int) -> int:
-    """Of so many of ``length``: the beginning, or around any place. So the end is in half as many
-    passages as what lies between, not in one of ``length``."""
+    """Where a passage of ``size`` begins: half of the time at 0, else in the middle of one around a
+    random place, moved inside, so that the end is read often, too."""
     if torch.rand(()) < _FROM_THE_START:
         return 0
     return min(max(_below(length) - size // 2, 0), length - size)

@@ -52,18 +52,23 @@ def average_runs(
     if len(checkpoints) < 2:
         raise CheckpointError("an average takes at least two runs.")
     recipes = [recorded_recipe(checkpoint.run, checkpoint.name) for checkpoint in checkpoints]
-    # What started from another of them has its base there; that one's counts.
-    firsts = [
-        (Path(recipe.base), checkpoint.run.get("base_sha256"))
-        for checkpoint, recipe in zip(checkpoints, recipes, strict=True)
-        if not _starts_from_one_of(checkpoint, recipe, checkpoints)
-    ]
-    bases, hashes = sorted({base for base, _ in firsts}), {sha256 for _, sha256 in firsts}
-    if len(hashes - {None}) > 1 or (None in hashes and len(bases) > 1):
-        raise CheckpointError(
-            f"the runs began with different weights, of {', '.join(map(str, bases))}: only runs "
-            "from one base, or one run and what started from it, can be averaged."
-        )
+    _refuse_unlike(checkpoints, recipes)
+    _refuse_other_beginnings(checkpoints, recipes)
+    states = [checkpoint.model.state_dict() for checkpoint in checkpoints]
+    mean: dict[str, Tensor] = {
+        name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]
+    }
+    model = checkpoints[0].model
+    model.load_state_dict(mean)
+    model.read = recipes[0].read_token
+    tables = [c.model.ngrams.weight for c in checkpoints if c.model.ngrams is not None]
+    if tables:
+        model.ngrams = NgramTable(torch.stack(tables).mean(0))
+    return recipes[0], model
+
+
+def _refuse_unlike(checkpoints: Sequence[Checkpoint], recipes: Sequence[TrainConfig]) -> None:
+    """Refuses runs that differ from the first in split or size."""
     for checkpoint, recipe in zip(checkpoints, recipes, strict=True):
         for key in _SHARED:
             first, own = getattr(recipes[0], key), getattr(recipe, key)
@@ -80,17 +85,26 @@ def average_runs(
                 f"{checkpoint.name} has a table of {table:,} n-grams, {checkpoints[0].name} one of "
                 f"{first_table:,}: take runs that kept one head."
             )
-    states = [checkpoint.model.state_dict() for checkpoint in checkpoints]
-    mean: dict[str, Tensor] = {
-        name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]
-    }
-    model = checkpoints[0].model
-    model.load_state_dict(mean)
-    model.read = recipes[0].read_token
-    tables = [c.model.ngrams.weight for c in checkpoints if c.model.ngrams is not None]
-    if tables:
-        model.ngrams = NgramTable(torch.stack(tables).mean(0))
-    return recipes[0], model
+
+
+def _refuse_other_beginnings(
+    checkpoints: Sequence[Checkpoint], recipes: Sequence[TrainConfig]
+) -> None:
+    """Refuses runs whose first weights differ: what they learnt lies in different places."""
+    # What started from another of them has its base there; that one's counts.
+    firsts = [
+        (recipe, checkpoint.run.get("base_sha256"))
+        for checkpoint, recipe in zip(checkpoints, recipes, strict=True)
+        if not _starts_from_one_of(checkpoint, recipe, checkpoints)
+    ]
+    bases, hashes = sorted({str(Path(r.base)) for r, _ in firsts}), {sha256 for _, sha256 in firsts}
+    drawn = {r.seed if r.base == "random" or r.random_weights else None for r, _ in firsts}
+    if len(hashes - {None}) > 1 or (None in hashes and len(bases) > 1) or len(drawn) > 1:
+        raise CheckpointError(
+            f"the runs began with different weights, of {', '.join(bases)}"
+            f"{', drawn by different seeds' if len(drawn) > 1 else ''}: only runs from one base, "
+            "or one run and what started from it, can be averaged."
+        )
 
 
 def _starts_from_one_of(

@@ -143,7 +143,7 @@ def write_model_card(
     if config.padding == "longest":
         cut = "texts cut after as many tokens as the longest of the training part has"
     long = "long texts read in windows" if config.is_served else cut
-    decides = "the service decides by the first two"
+    decides = "a reply's `decision` goes by the first two"
     if not config.is_served:
         decides = "the service does not take this checkpoint, which it would read otherwise"
     seed, chosen = _seed_and_weights(config, record)

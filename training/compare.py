@@ -328,7 +328,7 @@ def _check_unread(options: argparse.Namespace, config: TrainConfig, sha256: dict
         runs = {place: read_run(place) for place in options.checkpoint}
     else:
         runs = {config.base: read_base_run(config)}
-        learnt = (runs[config.base] or {}).get("data_sha256")
+        learnt = runs[config.base].get("data_sha256")
         if options.leave_out and (config.keep_head or learnt):
             raise TrainingError(
                 f"{config.base} is a classifier, which may have learnt the labels that --leave-out "
@@ -367,9 +367,10 @@ def _as_json(
         "versions": versions("torch", "numpy", "scikit-learn"),
         "recipe": config.model_dump(),
         "data_sha256": sha256,
-        "checkpoint_sha256": {
-            portable(place): hash_files(resolve(place)) for place in options.checkpoint or ()
-        },
+        "checkpoints": [
+            {"place": portable(place), "sha256": hash_files(resolve(place))}
+            for place in options.checkpoint or ()
+        ],
         "mean_and_deviation": summary,
         "runs": {
             test: {name: [dataclasses.asdict(m) for m in runs] for name, runs in systems.items()}

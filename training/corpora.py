@@ -288,11 +288,11 @@ def read_corpora(places: Sequence[str], config: TrainConfig) -> Corpus:
             new = CORPORA[kind](path)
         refuse_same_names(kinds, kind, new)
         examples += new
-        _note(sha256, path)
+        note_hash(sha256, path)
     examples += read_training_only(config.training_only)
     examples += [replace(e, table_only=True) for e in read_training_only(config.table_only)]
     for path in map(Path, (*config.training_only, *config.table_only, *config.replay)):
-        _note(sha256, path)
+        note_hash(sha256, path)
     return Corpus(examples + _read_replay(config), sha256)
 
 
@@ -314,8 +314,8 @@ def refuse_same_names(kinds: dict[str, str], kind: str, examples: Sequence[Examp
 
 
 def _read_replay(config: TrainConfig) -> list[Example]:
-    """The part of the messages replayed that the recipe's seed reads; what is left over after
-    equal parts, none does."""
+    """The part of the messages replayed that the recipe's seed reads. No run reads the few that are
+    left over after equal parts."""
     messages = read_training_only(config.replay)
     random.Random(_DEAL_SEED).shuffle(messages)
     size = len(messages) // config.replay_parts
@@ -323,7 +323,12 @@ def _read_replay(config: TrainConfig) -> list[Example]:
     return [replace(message, source="replay") for message in messages[first : first + size]]
 
 
-def _note(sha256: dict[str, str], path: Path) -> None:
+def note_hash(sha256: dict[str, str], path: Path) -> None:
+    """Adds the hash of a file that is read, by its name.
+
+    Raises:
+        CorpusError: another file has that name.
+    """
     if path.name in sha256:
         raise _same_name(path.name)
     sha256[path.name] = sha256_of(path)

@@ -157,14 +157,17 @@ def cluster_split(examples: Sequence[Example], config: TrainConfig) -> Splits:
     corpus in every part. Texts for training only are all in the training part, but for those that
     nearly equal one of another corpus.
 
-    Letters are made plain first, as for the service, so that no disguise hides a duplicate; leet,
-    marks and case are read after the split, which so stays what it was for checkpoints from before.
+    Letters are made plain to compare, so that no disguise hides a duplicate; leet, marks and case
+    are not, so that the split stays what it was for checkpoints from before. What the parts hold is
+    read as the service reads it.
     Where a cluster goes is drawn from a hash of its text: the same for a base as for the classifier
     made from it, in whatever order and with whatever other corpora both read it; but for the few
     texts that another corpus has, too, or whose equals are spelled otherwise, of which the first to
     be read stands for all.
     """
-    distinct = drop_duplicates(folded(examples, typing=False))
+    plain = folded(examples, typing=False)
+    as_it_came = {id(example): raw for example, raw in zip(plain, examples, strict=True)}
+    distinct = drop_duplicates(plain)
     clusters = near_duplicate_clusters([e.text for e in distinct])
     members: dict[int, list[Example]] = {}
     for example, cluster in zip(distinct, clusters.tolist(), strict=True):
@@ -190,10 +193,9 @@ def cluster_split(examples: Sequence[Example], config: TrainConfig) -> Splits:
             placed += len(group)
     rng = np.random.default_rng(config.split_seed)
     train, validation, test = (
-        folded([part[i] for i in rng.permutation(len(part))]) for part in parts
+        folded([as_it_came[id(part[i])] for i in rng.permutation(len(part))]) for part in parts
     )
-    training_only = folded(training_only)
-    return Splits(train + training_only, validation, test)
+    return Splits(train + folded([as_it_came[id(e)] for e in training_only]), validation, test)
 
 
 def folded(examples: Sequence[Example], *, typing: bool = True) -> list[Example]:

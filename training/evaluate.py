@@ -76,7 +76,7 @@ class Measured:
     """Metrics with the ends of their intervals, by metric.
 
     ``calibration_error`` has none: a mean of distances is too large on few texts, and on resamples
-    of them once more, so that the interval of a calibrated model would hold its error never.
+    of them once more, so that an interval would never hold a calibrated model's own error.
     """
 
     value: Metrics

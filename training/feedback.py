@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model.gpt2 import LABELS
-from training.corpora import Corpus, CorpusError, Example, sha256_of
+from training.corpora import Corpus, CorpusError, Example, note_hash, refuse_same_names
 
 MAX_TEXTS_PER_SOURCE = 200
 
@@ -51,13 +51,15 @@ def mix_in(corpus: Corpus, path: Path | None) -> Corpus:
         path: None leaves that as it is.
 
     Raises:
-        CorpusError: as for ``read_feedback``.
+        CorpusError: as for ``read_feedback``, or a corpus has its name.
     """
     if path is None:
         return corpus
     feedback = read_feedback(path)
     print(feedback.summary())
-    sha256 = corpus.sha256 | {path.name: sha256_of(path)}
+    sha256 = dict(corpus.sha256)
+    note_hash(sha256, path)
+    refuse_same_names({"feedback": "jsonl"}, "feedback", corpus.examples)
     return Corpus([*feedback.examples, *corpus.examples], sha256)
 
 

@@ -256,7 +256,7 @@ class Pretrainer:
         tensors = {
             f"{name}.{moment}": tensor
             for name, parameter in self._named_parameters()
-            for moment, tensor in self._optimizer_of(parameter).state[parameter].items()
+            for moment, tensor in self._optimizer_of[parameter].state[parameter].items()
         }
         if self.pupil:
             tensors |= {f"pupil.{name}": p.detach() for name, p in self.pupil.named_parameters()}
@@ -297,7 +297,7 @@ class Pretrainer:
                 names = self.pupil.state_dict()
                 self.pupil.load_state_dict({name: tensors[f"pupil.{name}"] for name in names})
             for name, parameter in self._named_parameters():
-                optimizer = self._optimizer_of(parameter)
+                optimizer = self._optimizer_of[parameter]
                 is_muon = isinstance(optimizer, torch.optim.Muon)
                 optimizer.state[parameter] = {
                     m: tensors[f"{name}.{m}"].to(self.device)
@@ -332,13 +332,12 @@ class Pretrainer:
         self.optimizers = make_optimizers(
             self.config.optimizer, self.model.transformer, groups, decay, betas=(0.9, 0.95)
         )
-
-    def _optimizer_of(self, parameter: Tensor) -> torch.optim.Optimizer:
-        return next(
-            optimizer
+        self._optimizer_of = {
+            parameter: optimizer
             for optimizer in self.optimizers
-            if any(parameter is p for group in optimizer.param_groups for p in group["params"])
-        )
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+        }
 
     def _tensors(self, windows: list[Window]) -> tuple[PackedBatch, Tensor]:
         batch = pack([window[:-1] for window in windows])

@@ -57,7 +57,7 @@ def finetune(
     parts, read_token = tokenize_parts(splits, config)
     table = fit_ngrams(whole.train, config.ngrams, config.seed) if config.ngrams else None
     torch.manual_seed(config.seed)
-    model = make_model(config).to(device)
+    model = make_model(config)
     trained_parameters = freeze(model, config)
     num_parameters = sum(p.numel() for p in model.parameters())
     if not config.augments and not config.teacher:  # those could read any token

@@ -1,6 +1,6 @@
 require ["vnd.dovecot.pipe", "copy", "imapsieve", "environment", "variables"];
 
-# Spam that is deleted stays spam.
+# Spam that is deleted stays spam. Add what your users call their trash.
 if environment :matches "imap.mailbox" ["*Trash*", "*Deleted*"] {
     stop;
 }

@@ -88,6 +88,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8090)
     parser.add_argument("--threshold", type=float, default=0.9)
     arguments = parser.parse_args()
+    ThreadingHTTPServer.request_queue_size = 512  # else of a burst some are not heard
     ThreadingHTTPServer(("127.0.0.1", arguments.port), make_handler(arguments)).serve_forever()
 
 

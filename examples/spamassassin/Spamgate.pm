@@ -32,8 +32,9 @@ sub check_spamgate {
     my ($self, $pms, $full, $from, $to) = @_;
     my $result = $pms->{spamgate_result} //= $self->ask($pms);
     $pms->set_tag('SPAMGATE', 'no answer');
-    return 0 unless exists $result->{probabilities};
-    my $spam = $result->{probabilities}->{spam};
+    my $found = $result->{probabilities};
+    my $spam = ref $found eq 'HASH' ? $found->{spam} : undef;
+    return 0 unless defined $spam;
     $pms->set_tag('SPAMGATE', sprintf('%s %.4f', $result->{decision}, $spam));
     return $spam >= $from && $spam < $to ? 1 : 0;
 }
