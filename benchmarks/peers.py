@@ -90,7 +90,8 @@ def _peers(folder: str, python: str, port: int, dtype: str) -> list[Contender]:
     infinity += ["--served-model-name", "m", "--engine", "torch", "--device", "cpu"]
     infinity += ["--host", "127.0.0.1", "--port", str(port), "--dtype", dtype]
     infinity += ["--no-bettertransformer", "--no-vector-disk-cache", "--log-level", "warning"]
-    infinity += ["--no-model-warmup"]  # every contender is warmed up by the same requests
+    # The others batch 64, too; every contender is warmed up by the same requests.
+    infinity += ["--batch-size", "64", "--no-model-warmup"]
     litserve = [python, "-m", "benchmarks.peer_litserve", folder, str(port), dtype]
     bentoml = [str(scripts / "bentoml"), "serve", "benchmarks.peer_bentoml:Spam"]
     bentoml += ["--host", "127.0.0.1", "--port", str(port)]

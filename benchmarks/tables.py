@@ -61,12 +61,11 @@ def render() -> str:
         "characters were read and blanks run together (`benchmarks/results/starter_runs.json` has "
         "the command).",
         "",
-        "Trained without the labels of one of the three, tested on it and on Enron-Spam; all "
-        "systems had the 40,021 invented messages of `training/synthetic.jsonl`, `further.jsonl` "
-        "and `everyday.jsonl`, too; the network read everything once, from `checkpoints/base`, "
-        "and got a table: the first of the starter's four steps. That base has read the training "
-        "part of all three as plain text. The other models' F1 is at thresholds that were not "
-        f"calibrated (`{without['command']}`, the recipe of commit 523c0f0):",
+        "Trained without the labels of one of the three, tested on it and on Enron-Spam: the first "
+        "of the recipe's three steps, from `checkpoints/base`, which has read the training part of "
+        "all three as plain text, beside models that had the same texts, invented ones too; all "
+        f"calibrated on the validation part of what was left (`{without['command']}`, one corpus "
+        "at a time):",
         "",
         "| texts | system | F1 | ROC AUC |",
         "|---|---|---|---|",
