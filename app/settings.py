@@ -217,11 +217,12 @@ def unread_variables(settings: type[BaseSettings] = Settings) -> list[str]:
 
 
 def wrong_settings(error: ValidationError, env_prefix: str) -> SettingsError:
-    """The same in one line, which names each wrong value and how it can have been told."""
-    problems = [
-        f"{'.'.join(map(str, problem['loc']))} is {problem['input']!r}: {problem['msg']}"
-        for problem in error.errors()
-    ]
+    """The same in one line, which names each wrong value, but no key, and how it can be told."""
+    problems = []
+    for problem in error.errors():
+        name = ".".join(map(str, problem["loc"]))
+        value = "(not shown)" if name.endswith("key") else repr(problem["input"])
+        problems.append(f"{name} is {value}: {problem['msg']}")
     return SettingsError(f"wrong settings ({env_prefix}... or flag): {'; '.join(problems)}.")
 
 

@@ -14,14 +14,13 @@ import torch
 from model.checkpoint import CheckpointError, load_classifier
 from model.classifier import Classifier
 from tests.conftest import save_random_base
-from tests.tiny_training import TINY_RECIPE, synthetic_lines
+from tests.tiny_training import TINY_RECIPE, on_base, synthetic_lines
 from training import average, finetune
 from training.config import TrainConfig
 from training.corpora import read_sms
 from training.data import split_examples
 from training.evaluate import measure, spam_probabilities
 
-_RANDOM = 'base = "random"\nn_layer = 2\nn_head = 4\nn_embd = 32\n'
 Run = Callable[..., Path]
 """Trains a recipe with a seed; the checkpoint folder, of the name given."""
 
@@ -37,7 +36,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, str], Pa
 
     @functools.cache
     def train(seed: int, recipe: str) -> Path:
-        path.write_text(recipe.replace(_RANDOM, f'base = "{base}"\n'))
+        path.write_text(on_base(recipe, base))
         out = tmp_path_factory.mktemp("run") / "run"
         flags = ["--data", str(corpus), "--out", str(out), "--seed", str(seed), "--epochs", "1"]
         assert finetune.main([str(path), *flags]) == 0

@@ -27,7 +27,7 @@ from model.packing import pack
 from model.tokenizer import encode
 from model.windows import encode_windows
 from tests.conftest import AWKWARD_TEXTS, HAM, SPAM, tiny_classifier_model
-from tests.tiny_training import TINY_RECIPE, synthetic_lines
+from tests.tiny_training import TINY_RECIPE, on_base, synthetic_lines
 from training import average, finetune, measuring, ngrams, run
 from training.calibration import calibrate_head
 from training.config import ConfigError, TrainingError, load_config
@@ -340,7 +340,7 @@ def test_a_table_alone_learns_from_files_that_the_network_does_not_read(
 
 
 def test_calibration_and_averages_treat_the_table_as_they_treat_the_head(
-    corpus: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    corpus: Path, recipe: Path, tmp_path: Path, tiny_base: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = tiny_classifier_model()
     model.ngrams = random_table()
@@ -350,7 +350,7 @@ def test_calibration_and_averages_treat_the_table_as_they_treat_the_head(
     calibrate_head(model, 2.0, 0.5)
     after, _ = measuring.predict(model, part, config, torch.device("cpu"))
     torch.testing.assert_close(after, before / 2 + torch.tensor([0.0, 0.5]))
-    recipe.write_text(TINY_RECIPE + "ngrams = 0.5\n")
+    recipe.write_text(on_base(TINY_RECIPE, tiny_base) + "ngrams = 0.5\n")
     runs = [tmp_path / "one", tmp_path / "other"]
     for seed, out in enumerate(runs):
         flags = ["--data", str(corpus), "--seed", str(seed), "--epochs", "1", "--out", str(out)]
@@ -361,7 +361,7 @@ def test_calibration_and_averages_treat_the_table_as_they_treat_the_head(
     assert all(table is not None for table in tables)
     weights = [table.weight for table in tables if table is not None]
     torch.testing.assert_close((weights[0] + weights[1]) / 2, weights[2])
-    recipe.write_text(TINY_RECIPE)
+    recipe.write_text(on_base(TINY_RECIPE, tiny_base))
     shutil.rmtree(runs[1])
     plain = ["--data", str(corpus), "--seed", "1", "--epochs", "1", "--out", str(runs[1])]
     assert finetune.main([str(recipe), *plain]) == 0

@@ -80,6 +80,13 @@ def test_blanks_around_a_key_are_none_of_it(monkeypatch: pytest.MonkeyPatch) -> 
     assert settings.feedback_key is None
 
 
+def test_a_key_of_two_lines_is_refused_and_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPAMGATE_ADMIN_KEY", "se\ncret")
+    with pytest.raises(SettingsError, match="a key is one line") as refused:
+        read_settings([])
+    assert "cret" not in str(refused.value)
+
+
 def test_variables_that_no_setting_reads_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     read = ("SPAMGATE_PORT", "spamgate_host", "SPAMGATE_SPAMD_PORT", "spamgate_secrets")
     for name in ("SPAMGATE_PROT", "spamgate_hots", *read, "OTHER"):

@@ -1,13 +1,16 @@
 """A recipe and a corpus for training runs of a second."""
 
+from pathlib import Path
+
 import numpy as np
 
-TINY_RECIPE = """
-base = "random"
+_RANDOM = """base = "random"
 n_layer = 2
 n_head = 4
 n_embd = 32
-trained = "all"
+"""
+TINY_RECIPE = f"""
+{_RANDOM}trained = "all"
 precision = "float32"
 epochs = 2
 batch_size = 8
@@ -15,6 +18,11 @@ learning_rate = 3e-3
 schedule = "cosine"
 eval_every = 10
 """
+
+
+def on_base(recipe: str, base: Path) -> str:
+    """A tiny recipe whose first weights are not drawn, but those of a base of its size."""
+    return recipe.replace(_RANDOM, f'base = "{base}"\n')
 
 
 def synthetic_lines(count: int = 150) -> list[str]:
