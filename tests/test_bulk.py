@@ -174,7 +174,7 @@ def test_interrupted_run_goes_on_without_scoring_again(
 
 
 def test_cutoffs_texts_and_column_are_as_told(score: Score, tmp_path: Path) -> None:
-    lines = "".join(json.dumps({"sms": t}) + "\n" for t in AWKWARD_TEXTS)
+    lines = "".join(json.dumps({"sms": t, "text": t}) + "\n" for t in AWKWARD_TEXTS)
     path = written(tmp_path / "a.jsonl", lines)
     score(path, code=2, flags=("--column", "sms", "--ham-below", "0.9", "--spam-from", "0.1"))
     flags = ("--column", "sms", "--keep-text", "--ham-below", "0", "--spam-from", "0")

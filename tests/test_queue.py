@@ -74,6 +74,19 @@ def test_a_list_that_came_when_nothing_waited_keeps_no_single_text_out() -> None
     assert not waiting.has_room(251)
 
 
+def test_what_has_left_counts_against_no_single_text() -> None:
+    waiting = TokenQueue(max_tokens=10_000, max_batch_tokens=5_000)
+    waiting.put([entry(9_000, deadline=0), *(entry(4_000) for _ in range(3))])
+    waiting.put([entry(1_250)])
+    with pytest.raises(QueueFull) as full:
+        waiting.put([entry(100)])
+    assert full.value.excess_tokens == 100
+    while waiting.tokens > 4_000:
+        waiting.take()
+    assert waiting.has_room(6_000)
+    assert not waiting.has_room(6_001)
+
+
 def test_short_texts_overtake_a_giant_but_not_for_ever() -> None:
     giant = entry(1024, arrival=0)
     soon = entry(20, arrival=0.9 * PATIENCE_SECONDS)

@@ -100,10 +100,10 @@ def _refuse_other_beginnings(
     bases, hashes = sorted({str(Path(r.base)) for r, _ in firsts}), {sha256 for _, sha256 in firsts}
     drawn = {r.seed if r.base == "random" or r.random_weights else None for r, _ in firsts}
     if len(hashes - {None}) > 1 or (None in hashes and len(bases) > 1) or len(drawn) > 1:
+        how = ", drawn by different seeds" if len(drawn - {None}) > 1 else ""
         raise CheckpointError(
-            f"the runs began with different weights, of {', '.join(bases)}"
-            f"{', drawn by different seeds' if len(drawn) > 1 else ''}: only runs from one base, "
-            "or one run and what started from it, can be averaged."
+            f"the runs began with different weights, of {', '.join(bases)}{how}: only runs from "
+            "one base, or one run and what started from it, can be averaged."
         )
 
 
