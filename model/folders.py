@@ -77,7 +77,8 @@ def is_there(path: Path) -> bool:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Writes indented JSON with a final newline."""
+    """Writes indented JSON with a final newline; what stood there stays until all is written."""
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    # Names of files that are not UTF-8 have surrogates, which JSON can escape.
-    path.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+    with new_file(path) as partial:
+        # Names of files that are not UTF-8 have surrogates, which JSON can escape.
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")

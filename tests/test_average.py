@@ -176,7 +176,11 @@ def test_runs_of_an_older_average_weigh_alike(run: Run) -> None:
 def test_a_run_that_is_named_twice_took_its_time_once(run: Run) -> None:
     one, other = (load_classifier(run(f"run{seed}", seed)) for seed in (1, 2))
     seconds = one.run["training_seconds"] + other.run["training_seconds"]
-    assert average._outcome([one, other, one]).seconds == pytest.approx(seconds)
+    outcome = average._outcome([one, other, one])
+    assert outcome.seconds == pytest.approx(seconds)
+    assert not outcome.interrupted
+    stopped = dataclasses.replace(other, run=other.run | {"interrupted": True})
+    assert average._outcome([one, stopped]).interrupted
 
 
 def test_a_run_that_does_not_say_what_an_average_tells_is_refused_before_the_work(

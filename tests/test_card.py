@@ -129,6 +129,8 @@ def test_what_became_of_a_training_is_told(tmp_path: Path) -> None:
     best_of_two = card(tmp_path, TrainConfig(seed=5), {}, seeds=[{}, {}], interrupted=True)
     assert "training seed 5, the best of 2 by validation loss." in best_of_two
     assert "validation loss), of a training that was interrupted, " in best_of_two
+    mean = card(tmp_path, TrainConfig(), {}, seeds=[{"seed": 1}], interrupted=True, is_average=True)
+    assert "(`training.average`), some interrupted" in mean
     padded = card(tmp_path, TrainConfig(selection="book", padding="longest"), {}, seeds=[{}])
     assert "texts cut after as many tokens as the longest of the training part has" in padded
     assert "best of" not in padded

@@ -13,6 +13,7 @@ from threading import Thread
 
 import pytest
 
+from tests.conftest import written
 from training import corpora
 from training.config import TrainConfig
 from training.corpora import (
@@ -59,11 +60,17 @@ def test_folders_of_mail_are_spam_or_ham_by_their_names(tmp_path: Path) -> None:
         read_mail_folder(tmp_path)
 
 
-def test_mail_may_be_named_eml(tmp_path: Path) -> None:
+def test_mail_may_be_named_eml_and_what_is_passed_over_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("ham", "spam"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "1.eml").write_text(f"Subject: x\n\n{name}\n")
+        written(tmp_path / name / "1.eml", f"Subject: x\n\n{name}\n")
     assert [example.label for example in read_mail_folder(tmp_path)] == [0, 1]
+    assert capsys.readouterr().out == ""
+    written(tmp_path / "ham" / "deeper" / "1.eml", "Subject: x\n\ny\n")
+    written(tmp_path / "ham" / "00001.7c53", "Subject: x\n\ny\n")
+    assert len(read_mail_folder(tmp_path)) == 2
+    assert ": 2 files are not read: no .eml or .txt, or not in ham" in capsys.readouterr().out
 
 
 def test_book_reads_two_rows_less(sms_file: Path) -> None:

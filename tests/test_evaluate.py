@@ -191,8 +191,9 @@ def test_evaluate_tells_where_the_texts_are_those_of_the_training(
     corpus: Path, save_tiny: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = save_tiny()
-    for sha256, told in (("00", False), (sha256_of(corpus), True)):
-        (folder / "run.json").write_text(json.dumps({"data_sha256": {"texts": sha256}}))
+    other, same = ({"data_sha256": {"texts": sha256}} for sha256 in ("00", sha256_of(corpus)))
+    for run, told in ((other, False), (same, True), (other | {"base_run": same}, True)):
+        (folder / "run.json").write_text(json.dumps(run))
         for place in (corpus, corpus.parent):
             assert evaluate.main([str(folder), "--data", str(place), "--json"]) == 0
             assert ("has learnt from most of these texts" in capsys.readouterr().err) == told

@@ -184,7 +184,8 @@ def _outcome(checkpoints: Sequence[Checkpoint]) -> Outcome:
     seconds = sum(float(run["training_seconds"]) for run in runs)
     rate = sum(float(run["examples_per_second"]) for run in runs) / len(runs)
     step = max(int(run["best_step"]) for run in runs)
-    return Outcome(History(), Snapshot(step), seconds, rate, interrupted=False)
+    interrupted = any(run.get("interrupted", False) for run in runs)
+    return Outcome(History(), Snapshot(step), seconds, rate, interrupted)
 
 
 def _told(checkpoints: Sequence[Checkpoint]) -> list[dict[str, object]]:

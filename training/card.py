@@ -198,7 +198,7 @@ def _seed_and_weights(config: TrainConfig, record: RunRecord) -> tuple[str, str]
     if record.is_average:
         seeds = ", ".join(str(run["seed"]) for run in record.seeds)
         weights = f"the average of the {len(record.seeds)} runs' weights (`training.average`)"
-        return f"training seeds {seeds}", weights
+        return f"training seeds {seeds}", weights + ", some interrupted" * record.interrupted
     seed = f"training seed {config.seed}"
     if len(record.seeds) > 1:
         seed += f", the best of {len(record.seeds)} by validation loss"

@@ -165,7 +165,9 @@ def read_csv(path: Path) -> list[Example]:
     try:
         names = rows.fieldnames = [name.strip().lower() for name in rows.fieldnames or ()]
         if [names.count(name) for name in ("label", "text")] != [1, 1]:
-            raise CorpusError(f"{path}, line 1: expected label,text, not {str(names)[:200]}.")
+            raise CorpusError(
+                f"{path}, line 1: expected label,text, not {str(names)[:200]}. Commas part columns."
+            )
         whole = ({} if any(row.pop(None, ())) else row for row in rows)
         examples = [_labelled(dict, row, form, path, rows.line_num) for row in whole]
     except csv.Error as error:
@@ -204,6 +206,8 @@ def read_mail_folder(folder: Path) -> list[Example]:
         CorpusError: no such folder, no message in it, or a subfolder of another name.
     """
     paths = mail_paths(folder)
+    if others := sum(path.is_file() for path in folder.rglob("*")) - len(paths):
+        print(f"{folder}: {others:,} files are not read: no .eml or .txt, or not in ham… or spam…")
     labels = {path.parent: _label_of(path.parent) for path in paths}
     examples = [
         Example(message_to_text(path.read_bytes()).text, labels[path.parent], "mail")

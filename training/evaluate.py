@@ -19,6 +19,7 @@ from model.windows import MAX_WINDOWS, read_in_windows
 from training.command import add_device, exit_code
 from training.config import TrainingError
 from training.corpora import CORPORA, Source, sha256_of
+from training.provenance import lineage
 
 _Floats = NDArray[np.float64]
 
@@ -326,11 +327,12 @@ def _run(options: argparse.Namespace) -> int:
     labels = [e.label for e in examples]
     _check_classes(labels)
     classifier = Classifier.load(options.checkpoint, options.device, "float32")
-    learnt = classifier.run.get("data_sha256")  # of whatever form, if made elsewhere
-    if isinstance(learnt, dict) and sha256_of(source.path) in learnt.values():
+    learnt = [run.get("data_sha256") for run in lineage(classifier.run)]
+    sha256 = sha256_of(source.path)  # theirs are of whatever form, if made elsewhere
+    if any(isinstance(of_run, dict) and sha256 in of_run.values() for of_run in learnt):
         print(
-            f"training.evaluate: {classifier.name} has learnt from most of these texts; "
-            "its README.md tells its figures on those that it has not seen.",
+            f"training.evaluate: {classifier.name}, or a base of it, has learnt from most of these "
+            "texts; its README.md tells its figures on those that it has not seen.",
             file=sys.stderr,
         )
     probabilities = spam_probabilities(classifier, [e.text for e in examples])

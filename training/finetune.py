@@ -121,8 +121,9 @@ def _train_and_save(
     if options.seeds > 1:
         print(f"{as_seeds_table(seeds)}\nkept seed {config.seed}, by validation loss")
     print(as_table(run.metrics))
+    alone = " of the network alone" if run.model.ngrams else ""
     print(
-        f"saved weights: step {run.outcome.snapshot.step}, validation loss "
+        f"saved weights: step {run.outcome.snapshot.step}, validation loss{alone} "
         f"{run.outcome.snapshot.validation_loss:.4f}; {run.outcome.seconds:.0f} s, "
         f"{run.outcome.examples_per_second:.0f} examples/s"
     )

@@ -56,7 +56,7 @@ def draw_roc(labels: Sequence[int], systems: Mapping[str, Sequence[float]]) -> F
         labels: 0 ham, 1 spam.
         systems: P(spam) of each text, by the system's name.
     """
-    figure, axes = _axes("Ham blocked", "Spam caught")
+    figure, axes = _axes("Ham blocked (left edge: none)", "Spam caught")
     least = 0.5 / sum(label == 0 for label in labels)  # stands for none
     for (name, scores), colour, style in zip(systems.items(), _COLOURS, _STYLES, strict=False):
         blocked, caught, _ = roc_curve(labels, scores, drop_intermediate=False)

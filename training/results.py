@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from model.folders import new_file, write_json
+from model.folders import write_json
 from training.config import ConfigError, TrainConfig
 
 _KEYS = ("row", "recipe", "figures")
@@ -48,11 +48,10 @@ class Results:
         ]
 
     def add(self, row: int, config: TrainConfig, figures: dict[str, Any]) -> None:
-        """Appends a run and writes the file beside itself, then renames it."""
+        """Appends a run and writes the file."""
         recipe = config.model_dump(mode="json")
         self._runs.append({"row": row, "recipe": recipe, "figures": figures})
-        with new_file(self.path) as partial:
-            write_json(partial, {"runs": self._runs})
+        write_json(self.path, {"runs": self._runs})
 
 
 def _without_seed(recipe: dict[str, Any]) -> dict[str, Any]:

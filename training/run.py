@@ -114,7 +114,8 @@ def make_model(config: TrainConfig) -> GPT2ForSequenceClassification:
 def _check_max_tokens(config: TrainConfig, sizes: GPT2Config) -> None:
     if config.max_tokens > sizes.n_positions:
         raise TrainingError(
-            f"max_tokens is {config.max_tokens}, {config.base} takes {sizes.n_positions}."
+            f"max_tokens is {config.max_tokens}, {config.base} takes {sizes.n_positions}: write so "
+            "many into the recipe."
         )
 
 
