@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -119,7 +120,9 @@ def test_a_signal_to_the_whole_group_loses_no_request_and_then_nobody_connects(
         assert process.returncode == 0
         assert sum(is_cut_off(client) for client in clients) <= 2  # as the last socket is closed
         assert refused > 5
-    # Each worker has closed the file.
+    # Each worker has closed the file; where both do so at once, SQLite leaves its log to the next.
+    with closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("SELECT count(*) FROM feedback").fetchone() == (1,)
     assert [path.name for path in tmp_path.iterdir() if "feedback" in path.name] == [file.name]
 
 
