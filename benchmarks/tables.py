@@ -63,9 +63,9 @@ def render() -> str:
         "",
         "Trained without the labels of one of the three, tested on it and on Enron-Spam: the first "
         "of the recipe's three steps, from `checkpoints/base`, which has read the training part of "
-        "all three as plain text, beside models that had the same texts, invented ones too; all "
-        f"calibrated on the validation part of what was left (`{without['command']}`, one corpus "
-        "at a time):",
+        "all three as plain text, beside models that had the same texts, invented ones too; these "
+        "are calibrated on the validation part of what was left, the network in this step is not "
+        f"(`{without['command']}`, one corpus at a time):",
         "",
         "| texts | system | F1 | ROC AUC |",
         "|---|---|---|---|",
