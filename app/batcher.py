@@ -18,7 +18,7 @@ from app.errors import DeadlineExpired, InferenceFailed, NotReady, QueueFull, Wo
 from app.metrics import Metrics
 from app.model_thread import BatchReport, ModelThread, Outcome, Predict
 from app.queue import QueueEntry, State, TokenQueue, count_texts, give_turns
-from model.classifier import EncodedText, Prediction
+from model.prediction import EncodedText, Prediction
 
 READING_TOOK_ALL = (
     "Reading it took all of its time. Allow more in X-Timeout-Ms, or send less at once."
@@ -43,8 +43,8 @@ class Limits:
         max_queue_tokens: tokens that may wait for the model.
         cache_bytes: memory for predictions of texts seen before; 0 is none.
         stall_seconds: a batch that takes this long and ten times what is expected has hung.
-        full_tokens: so many take the model little longer than one does. Counted as fewer, single
-            short texts and canaries would have an idle service refuse long ones for want of time.
+        full_tokens: what a smaller batch counts as in the measured cost of a token, since it takes
+            nearly as long; else, after a few short texts, long ones would be refused as too slow.
     """
 
     max_batch_tokens: int

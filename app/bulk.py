@@ -37,7 +37,9 @@ from app.records import (
 )
 from app.settings import SettingsError, read_settings
 from model.checkpoint import CheckpointError
-from model.classifier import Classifier, DeviceError, Prediction
+from model.classifier import Classifier
+from model.devices import DeviceError
+from model.prediction import Prediction
 from model.windows import encode_windows, predict_windowed
 
 # Records that are held, sorted by length, scored and written at a time, to the first of the two

@@ -3,7 +3,7 @@ the key. Not thread-safe: it belongs to the event loop."""
 
 from collections import OrderedDict
 
-from model.classifier import Prediction
+from model.prediction import Prediction
 
 _ENTRY_BYTES = 400
 """More than an entry occupies besides its key; tests/test_cache.py measures it."""

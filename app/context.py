@@ -143,8 +143,8 @@ class RequestContext:
 
 
 def _is_beside(path: str, context: Context) -> bool:
-    """Whether a request is neither counted nor logged: a quiet service would tell of little else
-    than probes, and of what went well with scrapes and pages."""
+    """Whether a request is neither counted nor logged: probes never are, scrapes and pages only
+    where they fail."""
     is_well = context.status < 400 and not context.outcome
     is_page = path in ("/metrics", *PAGE_PATHS) or path.startswith(_DOCS)
     return path in PROBES or (is_page and is_well)

@@ -5,14 +5,12 @@ durably, and ``training.feedback`` reads them. Reports can poison a model, so ea
 """
 
 import asyncio
-import binascii
 import hashlib
 import logging
+import re
 import sqlite3
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -45,6 +43,7 @@ _log = logging.getLogger("spamgate")
 # Less than clients wait for an answer (app.spamd: 4 s).
 _LOCKED_SECONDS = 2.0
 _RETRY_SECONDS = 0.05
+_DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS feedback (
@@ -69,7 +68,7 @@ class Report:
 
 
 class FeedbackStore:
-    """Reports in a SQLite file. Safe to use from several threads.
+    """Reports in a SQLite file, used by one thread at a time.
 
     Args:
         path: the file; made where it is missing.
@@ -81,7 +80,6 @@ class FeedbackStore:
 
     def __init__(self, path: Path, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._lock = threading.Lock()
         self._turn = asyncio.Lock()
         self._path = path
         with suppress(OSError):  # SQLite says why in its own words
@@ -125,10 +123,10 @@ class FeedbackStore:
                 await self._turn.acquire()
         except TimeoutError:
             raise _busy() from None
-        try:
-            return await asyncio.to_thread(self.add, report)
-        finally:
-            self._turn.release()
+        adding = asyncio.ensure_future(asyncio.to_thread(self.add, report))
+        # Not before the thread has ended, though who waits for it may have gone.
+        adding.add_done_callback(lambda _: self._turn.release())
+        return await asyncio.shield(adding)
 
     def add(self, report: Report) -> bool:
         """Appends a report; a source that reports a text again changes its mind.
@@ -162,7 +160,7 @@ class FeedbackStore:
             ) from error
 
     def _add(self, report: Report) -> bool:
-        with self._alone(), closing(self._connection.cursor()) as cursor:
+        with closing(self._connection.cursor()) as cursor:
             known = cursor.execute(
                 "SELECT label, text IS NOT NULL FROM feedback WHERE digest = ? AND source = ?",
                 (report.digest, report.source),
@@ -196,19 +194,12 @@ class FeedbackStore:
         """Closes the file."""
         self._connection.close()
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        # Where one waits for the file, the others need not wait for that one, each in turn.
-        if not self._lock.acquire(timeout=_LOCKED_SECONDS):
-            raise _busy()
-        try:
-            yield
-        finally:
-            self._lock.release()
-
 
 def _busy() -> FeedbackBusy:
-    reason = "Another program has locked the file of feedback. Try again."
+    reason = (
+        "The file of feedback is locked by another program, or by more reports than it takes at a "
+        "time. Try again."
+    )
     return FeedbackBusy(reason, retry_after_seconds=1)
 
 
@@ -300,7 +291,7 @@ def _report(told: dict[str, Any]) -> Report:
             raise MalformedBody("The message has neither subject nor text: nothing to learn from.")
         digest = digest_of(text)
         text = text[:MAX_TEXT_CHARACTERS]
-    elif not isinstance(digest, str) or not _is_digest(digest):
+    elif not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
         raise MalformedBody("One of digest (64 hex digits), text and message must be a text.")
     return Report(digest.lower(), label, _clean(source), text)
 
@@ -320,10 +311,3 @@ def _clean(source: str) -> str:
 def digest_of(folded_text: str) -> str:
     """SHA-256 of a text as the model reads it, 64 hex digits."""
     return hashlib.sha256(folded_text.encode("utf-8", "replace")).hexdigest()
-
-
-def _is_digest(value: str) -> bool:
-    try:
-        return len(binascii.unhexlify(value)) == 32
-    except ValueError:
-        return False

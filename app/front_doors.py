@@ -13,12 +13,12 @@ from fastapi import APIRouter, Body, Request
 
 from app.bodies import JSONRoute
 from app.errors import MalformedBody
-from app.mail import MAIL_CONTENT, MailVerdict, classify_mails, classify_text, read_message
+from app.mail import MAIL_CONTENT, classify_mails, read_message
 from app.problems import SCOPE_KEY
-from app.routes import CLASSIFY_ERRORS, TheService, TimeoutMs, ended_by_disconnect
+from app.routes import CLASSIFY_ERRORS, TheService, TimeoutMs, classify_texts
 from app.schemas import EXAMPLE_TEXTS
 from model.gpt2 import LABELS
-from model.mail import MailText
+from model.prediction import Prediction
 
 # The one symbol of a reply to /checkv2, and the header field that it asks for.
 SYMBOL = "SPAMGATE"
@@ -61,18 +61,19 @@ async def chat_completions(
     JSON where the request or its system message asks for that."""
     if body.get("stream") is True:
         raise MalformedBody('"stream" must be false: an answer comes in one piece.')
-    mail = _mail_in_chat(body)
-    verdict = await classify_text(request, service, mail, timeout_ms=timeout_ms)
-    tokens = verdict.prediction.num_tokens
+    verdicts = await classify_texts(request, service, [_text_in_chat(body)], timeout_ms)
+    [prediction] = verdicts.predictions
+    tokens = prediction.num_tokens
+    answer = _answer(prediction, verdicts.model, _wants_json(body))
     return {
         "id": f"chatcmpl-{request.scope[SCOPE_KEY].request_id}",
         "object": "chat.completion",
         "created": int(time.time()),
-        "model": verdict.model,
+        "model": verdicts.model,
         "choices": [
             {
                 "index": 0,
-                "message": {"role": "assistant", "content": _answer(verdict, _wants_json(body))},
+                "message": {"role": "assistant", "content": answer},
                 "finish_reason": "stop",
             }
         ],
@@ -136,9 +137,7 @@ async def classify(
     texts = [given] if isinstance(given, str) else given
     if not texts or not isinstance(texts, list) or not all(isinstance(t, str) for t in texts):
         raise MalformedBody('"input" must be a text or a list of texts.')
-    request.scope[SCOPE_KEY].num_texts = len(texts)
-    async with ended_by_disconnect(request):
-        verdicts = await service.classify(texts, timeout_ms and timeout_ms / 1000)
+    verdicts = await classify_texts(request, service, texts, timeout_ms)
     tokens = sum(prediction.num_tokens for prediction in verdicts.predictions)
     return {
         "id": f"classify-{request.scope[SCOPE_KEY].request_id}",
@@ -163,7 +162,7 @@ async def classify(
     }
 
 
-def _mail_in_chat(body: dict[str, Any]) -> MailText:
+def _text_in_chat(body: dict[str, Any]) -> str:
     """The mail in a chat: of the messages that do not instruct the model the subject, if one before
     the last is one, and the last.
 
@@ -186,8 +185,7 @@ def _mail_in_chat(body: dict[str, Any]) -> MailText:
     if subjects:
         subject = subjects[0].removeprefix("Subject:").strip()
         contents = contents[-1:]
-    text = "\n\n".join(part for part in (subject, *contents) if part)
-    return MailText(text, subject, ("text/plain",), "utf-8", truncated=False)
+    return "\n\n".join(part for part in (subject, *contents) if part)
 
 
 def _instructs(message: dict[str, Any]) -> bool:
@@ -215,10 +213,9 @@ def _wants_json(body: dict[str, Any]) -> bool:
     )
 
 
-def _answer(verdict: MailVerdict, as_json: bool) -> str:
-    probability = round(verdict.prediction.spam_probability, 4)
-    label = verdict.prediction.label
-    reason = f"The text reads like {label} to {verdict.model}"
+def _answer(prediction: Prediction, model: str, as_json: bool) -> str:
+    probability, label = round(prediction.spam_probability, 4), prediction.label
+    reason = f"The text reads like {label} to {model}"
     if as_json:
         return json.dumps({"probability": probability, "reason": reason, "category": label})
     return f"{probability:.4f}\n{reason}\n{label}"

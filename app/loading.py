@@ -1,20 +1,36 @@
 """Loads the model that the service answers with, by its settings, and tidies up behind it."""
 
+import contextlib
+import fcntl
 import gc
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
 from app.cores import usable_cores
 from app.decision import Cutoffs
 from app.settings import Settings
+from app.workers import METRICS_FOLDER, is_worker
+from model.checkpoint import load_classifier
 from model.classifier import Classifier
+from model.devices import pick_device
 
 # Of a batch, where the settings do not say how many tokens it holds.
 _BATCH_SECONDS = 0.1
 
 
-def load_model(settings: Settings, checkpoint: str) -> Classifier:
+def load_model(settings: Settings, source: str, formats: dict[str, str]) -> Classifier:
     """The classifier of that folder or hub id, on the device and with the threads of the settings.
+
+    Args:
+        settings: see there.
+        source: folder or hub id.
+        formats: the number format that ``auto`` took for each checkpoint, by its hash; what is
+            missing is added.
 
     Raises:
         CheckpointError: it cannot be used, or its cut-offs cannot.
@@ -23,13 +39,41 @@ def load_model(settings: Settings, checkpoint: str) -> Classifier:
     cores = usable_cores()
     share = cores // settings.workers if settings.workers > 1 else cores - 1
     torch.set_num_threads(settings.threads or max(1, share))
-    classifier = Classifier.load(checkpoint, settings.device, settings.dtype)
+    device = pick_device(settings.device)
+    checkpoint = load_classifier(source)
+    if settings.dtype == "auto":
+        with _chosen_once(formats, checkpoint.sha256):
+            known = formats.get(checkpoint.sha256, "auto")
+            classifier = Classifier.of(checkpoint, device, known)
+            formats[checkpoint.sha256] = classifier.dtype_name
+    else:
+        classifier = Classifier.of(checkpoint, device, settings.dtype)
     batch_tokens = settings.max_batch_tokens or _tokens_in_a_batch(classifier)
     classifier.max_batch_tokens = batch_tokens
     if settings.spam_prior is not None:
         classifier.assume_spam_prior(settings.spam_prior)
     Cutoffs.of(classifier)  # what cannot be used is refused now, not at the first request
     return classifier
+
+
+@contextmanager
+def _chosen_once(formats: dict[str, str], sha256: str) -> Iterator[None]:
+    """Has one worker choose the format of a checkpoint while the others wait, who take the same:
+    by a trial of their own, timed beside those of others, verdicts would differ between them."""
+    if not is_worker():
+        yield
+        return
+    with (Path(os.environ[METRICS_FOLDER]) / "formats.json").open("a+", encoding="utf-8") as file:
+        with contextlib.suppress(OSError):  # a file system that knows no locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        formats |= json.loads(file.read() or "{}")
+        if is_known := sha256 in formats:
+            fcntl.flock(file, fcntl.LOCK_UN)
+        yield
+        if not is_known:
+            file.truncate(0)  # what is written goes to the end
+            json.dump(formats, file)
 
 
 def settle_objects() -> None:

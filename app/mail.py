@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.exceptions import RequestValidationError
 
 from app.bodies import NOT_AS_ENCODED, NOT_DECOMPRESSED, BodyBudget, decompressor_for, read_json
-from app.decision import Cutoffs, Decision, score_of
+from app.decision import Decision, score_of
 from app.errors import (
     AccessDenied,
     DeadlineExpired,
@@ -25,9 +25,9 @@ from app.errors import (
 from app.problems import SCOPE_KEY
 from app.routes import CLASSIFY_ERRORS, TheService, TimeoutMs, ended_by_disconnect
 from app.schemas import Explanation, MessageResponse, MessageResult, Probabilities, Span
-from app.service import Service, Verdicts
-from model.classifier import Prediction
+from app.service import Service
 from model.mail import MailText
+from model.prediction import Prediction
 
 
 @dataclass(frozen=True)
@@ -162,11 +162,9 @@ async def classify_message(
 def _refuse_mistaken(ham_below: float | None, spam_from: float | None) -> None:
     """Refuses two that a caller has mistaken for each other, before anything is computed: whatever
     those of the checkpoint are."""
-    try:
-        Cutoffs(0, 1).override(ham_below, spam_from)
-    except ValueError:
+    if ham_below is not None and spam_from is not None and ham_below > spam_from:
         wrong = {"loc": ("query", "ham_below"), "msg": "It is above spam_from", "input": ham_below}
-        raise RequestValidationError([wrong]) from None
+        raise RequestValidationError([wrong])
 
 
 def _refuse_strangers(request: Request, service: Service) -> None:
@@ -199,22 +197,7 @@ async def classify_mails(
         timeout_seconds = timeout_ms and timeout_ms / 1000
         mails, verdicts = await service.classify_messages(raws, timeout_seconds, is_cut=is_cut)
     cutoffs = verdicts.cutoffs.override(ham_below, spam_from)
-    return _decide(mails, verdicts, cutoffs, weight or service.settings.score_weight)
-
-
-async def classify_text(
-    request: Request, service: Service, mail: MailText, *, timeout_ms: int | None = None
-) -> MailVerdict:
-    """The verdict on a text that has been taken out of its message already."""
-    request.scope[SCOPE_KEY].num_texts = 1
-    async with ended_by_disconnect(request):
-        verdicts = await service.classify([mail.text], timeout_ms and timeout_ms / 1000)
-    return _decide([mail], verdicts, verdicts.cutoffs, service.settings.score_weight)[0]
-
-
-def _decide(
-    mails: list[MailText], verdicts: Verdicts, cutoffs: Cutoffs, weight: float
-) -> list[MailVerdict]:
+    weight = weight or service.settings.score_weight
     return [
         MailVerdict(
             model=verdicts.model,

@@ -6,14 +6,21 @@ model, each window of a long one counts.
 
 import os
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from app.errors import INTERNAL_ERROR, INVALID_REQUEST, PROBLEMS
 from app.model_thread import BatchReport
 from app.workers import METRICS_FOLDER
-from model.classifier import Prediction
 from model.gpt2 import LABELS
+from model.prediction import Prediction
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 _COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -31,6 +38,7 @@ class Metrics:
     """
 
     def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # as many series once more
         self._registry = CollectorRegistry()
         self._requests = self._counter(
             "requests", "Requests, probes, scrapes and pages not counted", "outcome"

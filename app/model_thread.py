@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from time import monotonic
 
 from app.queue import QueueEntry, TokenQueue
-from model.classifier import EncodedText, Prediction
+from model.prediction import EncodedText, Prediction
 
 Predict = Callable[[Sequence[EncodedText]], list[Prediction]]
 Outcome = Prediction | Exception

@@ -16,6 +16,7 @@ from app.schemas import ProblemResponse
 _MAX_HEAD_BYTES = 65_536
 # Requests that wait on one connection for the answer to the one before.
 _MAX_PIPELINED = 100
+_ENCODING = b"transfer-encoding"
 # What a client may still send of a body whose request has been answered, and is to be closed.
 _LINGER_SECONDS = 2.0
 
@@ -90,7 +91,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unread_bytes = 0
         if self._refusal:
             return
-        if len(self.pipeline) >= _MAX_PIPELINED:
+        encodings = [value.strip().lower() for name, value in self.headers if name == _ENCODING]
+        if encodings not in ([], [b"chunked"]):
+            self._refuse("Of transfer encodings only chunked is read.")
+        elif len(self.pipeline) >= _MAX_PIPELINED:
             self._refuse("Too many requests at once on one connection: wait for the answers.")
         elif not self.parser.should_upgrade():
             super().on_headers_complete()

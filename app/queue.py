@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any
 
 from app.errors import NotReady, QueueFull
-from model.classifier import EncodedText
+from model.prediction import EncodedText
 
 _LONGEST_TEXT = 1024
 """Tokens of a text that gives way for the whole of ``PATIENCE_SECONDS``; shorter ones for less."""
@@ -95,6 +95,13 @@ def bound_of(most: int, num_texts: int) -> int:
     return most if num_texts == 1 else most - most // 8
 
 
+def counted(waiting: int, in_lists: int, most: int, num_texts: int) -> int:
+    """What of that which waits counts against a request with so many texts: what lists have beyond
+    their bound keeps further lists out, but no single text."""
+    excess = max(0, in_lists - bound_of(most, 2))
+    return waiting if num_texts > 1 else waiting - excess
+
+
 class TokenQueue:
     """First come, first served, but for long texts and long lists of texts, which give way for a
     while."""
@@ -112,8 +119,8 @@ class TokenQueue:
     def has_room(self, tokens: int, num_texts: int = 1) -> bool:
         """Whether a request with so many tokens and texts would be admitted now.
 
-        An empty queue takes anything, so that no request is too large for every hour. What a list
-        so has beyond the bound of lists keeps other lists out, but no single text.
+        An empty queue admits any request, however large: it would never be admitted otherwise. A
+        list that is admitted so keeps further lists out, but no single text.
         """
         waiting = self._waiting_before(num_texts)
         return not self.tokens or waiting + tokens <= bound_of(self.max_tokens, num_texts)
@@ -169,8 +176,13 @@ class TokenQueue:
                     return []
 
     def prolong(self, entry: QueueEntry, deadline: float, *, is_single: bool = False) -> bool:
-        """Keeps an entry until this deadline too, and where a request for it alone has come, takes
-        it as soon as it would that one's; False where it is given up already."""
+        """Extends the deadline of an entry that a further request waits for.
+
+        Where that request ``is_single``, the entry moves up to the turn that it would have got.
+
+        Returns:
+            False if the entry has been given up already.
+        """
         with self._changed:
             entry.deadline = max(entry.deadline, deadline)
             turn = monotonic() + PATIENCE_SECONDS * entry.num_tokens / _LONGEST_TEXT
@@ -213,10 +225,7 @@ class TokenQueue:
         return batch
 
     def _waiting_before(self, num_texts: int) -> int:
-        """Tokens that count against a request with so many texts."""
-        if num_texts > 1:
-            return self.tokens
-        return self.tokens - max(0, self._list_tokens - bound_of(self.max_tokens, 2))
+        return counted(self.tokens, self._list_tokens, self.max_tokens, num_texts)
 
     def _leave(self, entry: QueueEntry, state: State) -> None:
         entry.state = state

@@ -34,7 +34,7 @@ from app.schemas import (
     ReloadResponse,
     Result,
 )
-from app.service import Service
+from app.service import Service, Verdicts
 from model.gpt2 import LABELS
 
 router = APIRouter(route_class=JSONRoute, strict_content_type=False)
@@ -82,12 +82,19 @@ async def classify(
     body: ClassifyRequest, request: Request, service: TheService, timeout_ms: TimeoutMs = None
 ) -> ClassifyResponse:
     """The probabilities of ham and spam for each text."""
-    request.scope[SCOPE_KEY].num_texts = len(body.texts)
-    async with ended_by_disconnect(request):
-        verdicts = await service.classify(body.texts, timeout_ms and timeout_ms / 1000)
+    verdicts = await classify_texts(request, service, body.texts, timeout_ms)
     return ClassifyResponse.model_construct(
         model=verdicts.model, results=[Result.of(p) for p in verdicts.predictions]
     )
+
+
+async def classify_texts(
+    request: Request, service: Service, texts: list[str], timeout_ms: int | None
+) -> Verdicts:
+    """The verdicts on the texts of a request, given up where its client closes the connection."""
+    request.scope[SCOPE_KEY].num_texts = len(texts)
+    async with ended_by_disconnect(request):
+        return await service.classify(texts, timeout_ms and timeout_ms / 1000)
 
 
 @asynccontextmanager

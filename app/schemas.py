@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, FailFast, Field, JsonValue
 
 from app.decision import Decision
-from model.classifier import Prediction
+from model.prediction import Prediction
 
 EXAMPLE_TEXTS: list[JsonValue] = [
     "You are a winner you have been specially selected to receive $1000 cash or a $2000 reward",

@@ -76,6 +76,7 @@ class Server(uvicorn.Server):
         if hasattr(signal, "SIGHUP"):
             loop = asyncio.get_running_loop()
             loop.add_signal_handler(signal.SIGHUP, self._begin, self._reload)
+            self._read_keys()  # once more: a SIGHUP until here was ignored
         await super().startup(sockets)
         if sockets and not is_worker():
             _log.info("running on %s (SIGTERM ends it)", url_of(sockets[0]))
@@ -128,6 +129,11 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
     async def _reload(self) -> None:
+        self._read_keys()
+        with contextlib.suppress(ReloadFailed):  # it has been logged, and the old model stays
+            await self._service.reload()
+
+    def _read_keys(self) -> None:
         try:
             self._keys.read()
         except KeysError as error:
@@ -135,5 +141,3 @@ class Server(uvicorn.Server):
         else:
             if self._keys:
                 _log.info("access keys read", extra={"keys": len(self._keys)})
-        with contextlib.suppress(ReloadFailed):  # it has been logged, and the old model stays
-            await self._service.reload()

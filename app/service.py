@@ -18,13 +18,14 @@ from app.decision import Cutoffs
 from app.errors import DeadlineExpired, NotReady, QueueFull, ReloadFailed, TooManyTexts
 from app.loading import load_model, settle_objects
 from app.metrics import Metrics
-from app.queue import bound_of
+from app.queue import bound_of, counted
 from app.settings import Settings
 from app.workers import STARTUP_FAILED
-from model.classifier import Classifier, EncodedText, Prediction
+from model.classifier import Classifier
 from model.explain import Influence, cut_spans, influences, without
 from model.fold import fold_text
 from model.mail import MailText, message_to_text
+from model.prediction import EncodedText, Prediction
 from model.windows import WindowedText, encode_windows, join_windows
 
 MODEL_FAILED = 3
@@ -93,9 +94,11 @@ class Service:
         self.failure: str | None = None
         self.draining = False
         self._previous: Classifier | None = None
+        self._formats: dict[str, str] = {}
         self._exit_process = exit_process
         self._started = time.monotonic()
         self._pending_texts = 0
+        self._pending_in_lists = 0  # those of ``_pending_texts``
         self.switching = asyncio.Lock()  # held while a checkpoint is loaded
         # Else a few long lists would keep all threads from the messages that come one by one.
         self._list_reader = ThreadPoolExecutor(1, "lists")
@@ -114,7 +117,7 @@ class Service:
             return "the model is being loaded"
         if self.draining:
             return "the service is ending"
-        is_full = self._pending_texts >= self.settings.max_pending_texts
+        is_full = self._pending_before(1) >= self.settings.max_pending_texts
         # What lists leave to single texts has to take one that the model reads at once.
         if is_full or not self.engine.batcher.queue.has_room(self.engine.classifier.max_tokens):
             return "the queue is full"
@@ -125,7 +128,7 @@ class Service:
         async with self.switching:  # a reload asked for meanwhile comes after it
             try:
                 classifier = await asyncio.to_thread(
-                    load_model, self.settings, self.settings.checkpoint
+                    load_model, self.settings, self.settings.checkpoint, self._formats
                 )
                 self._switch(classifier)
                 settle_objects()
@@ -147,7 +150,9 @@ class Service:
         checkpoint = checkpoint or self.settings.checkpoint
         async with self.switching:
             try:
-                classifier = await asyncio.to_thread(load_model, self.settings, checkpoint)
+                classifier = await asyncio.to_thread(
+                    load_model, self.settings, checkpoint, self._formats
+                )
             except Exception as error:
                 reason = _one_line(error)
             else:
@@ -270,7 +275,9 @@ class Service:
             windows = [window for text in encoded for window in text.windows]
             return encoded, windows, keys_of(windows)
 
+        in_list = num_texts if num_texts > 1 else 0
         self._pending_texts += num_texts
+        self._pending_in_lists += in_list
         engine.pending_texts += num_texts
         try:
             if is_short:
@@ -288,6 +295,7 @@ class Service:
         finally:
             is_awaited = False
             self._pending_texts -= num_texts
+            self._pending_in_lists -= in_list
             engine.pending_texts -= num_texts
         predictions = join_windows(encoded, of_windows)
         counts = [len(text.windows) for text in encoded]
@@ -313,14 +321,19 @@ class Service:
                 f"{num_texts} texts came in one request; at most {self.settings.max_texts} are "
                 "allowed. Send several requests, or raise SPAMGATE_MAX_TEXTS."
             )
+        pending = self._pending_before(num_texts)
         most = bound_of(self.settings.max_pending_texts, num_texts)
-        if self._pending_texts and self._pending_texts + num_texts > most:
+        if self._pending_texts and pending + num_texts > most:
             wait = self.engine.batcher.expected_wait() if self.engine else 0.0
             raise QueueFull(
-                f"{self._pending_texts} texts wait for their verdict and {num_texts} came; at most "
+                f"{pending} texts wait for their verdict and {num_texts} came; at most "
                 f"{most} may wait. Try again later, or elsewhere.",
                 retry_after_seconds=max(wait, 1.0),  # of those being read it knows nothing
             )
+
+    def _pending_before(self, num_texts: int) -> int:
+        most = self.settings.max_pending_texts
+        return counted(self._pending_texts, self._pending_in_lists, most, num_texts)
 
     def _ready_engine(self) -> Engine:
         if self.draining or self.failure or self.engine is None:

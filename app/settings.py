@@ -28,6 +28,16 @@ def _without_blanks(key: object) -> object:
     return key.strip() or None
 
 
+def _named(path: object) -> object:
+    if isinstance(path, str) and not path.strip():  # where keys were asked for, not without
+        raise ValueError("no file is named: name one, or leave it out")
+    return path
+
+
+def _unless_blank(path: object) -> object:
+    return None if isinstance(path, str) and not path.strip() else path
+
+
 Key = Annotated[SecretStr | None, BeforeValidator(_without_blanks)]
 """A key; None where there is none, or nothing but blanks."""
 
@@ -47,6 +57,7 @@ class Settings(BaseSettings):
         cli_kebab_case=True,
         cli_prog_name="python -m app",
         cli_hide_none_type=True,
+        cli_parse_none_str="\0",  # no argument holds it: "null" is a name like any other
         extra="ignore",
         frozen=True,
     )
@@ -148,7 +159,7 @@ class Settings(BaseSettings):
         description="a forward pass that takes this long beyond ten times what is expected has "
         "hung and is given up",
     )
-    api_keys_file: Path | None = Field(
+    api_keys_file: Annotated[Path | None, BeforeValidator(_named)] = Field(
         None,
         description="file of access keys, one `name key` a line; SIGHUP reads it anew; "
         "without it all may ask",
@@ -159,7 +170,7 @@ class Settings(BaseSettings):
     feedback_key: Key = Field(
         None, description="key of POST /feedback; without it and feedback_file it is off"
     )
-    feedback_file: Path | None = Field(
+    feedback_file: Annotated[Path | None, BeforeValidator(_unless_blank)] = Field(
         None, description="SQLite file that takes the labels of POST /feedback"
     )
     feedback_bytes: int = Field(
@@ -238,6 +249,16 @@ def _check_telemetry() -> None:
         for name, value in os.environ.items()
         if name.startswith("OTEL_EXPORTER_OTLP") and name.endswith("ENDPOINT")
     ]
+    for what in ("TRACES", "METRICS"):
+        exporter = os.environ.get(f"OTEL_{what}_EXPORTER") or "otlp"
+        general = os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
+        protocol = os.environ.get(f"OTEL_EXPORTER_OTLP_{what}_PROTOCOL") or general
+        if exporter not in ("otlp", "none") or protocol not in (None, "", "http/protobuf"):
+            raise SettingsError(
+                f"wrong settings: telemetry is on, and OTEL_{what}_EXPORTER is {exporter!r}, the "
+                f"protocol {protocol!r}: otlp and http/protobuf are what is sent. Set these, or "
+                "leave both out."
+            )
     if not endpoints or not all(url.startswith(("http://", "https://")) for url in endpoints):
         raise SettingsError(
             "wrong settings: telemetry is on, and OTEL_EXPORTER_OTLP_ENDPOINT does not say where "

@@ -34,6 +34,7 @@ class SpamdSettings(BaseSettings):
         cli_kebab_case=True,
         cli_prog_name="python -m app.spamd",
         cli_hide_none_type=True,
+        cli_parse_none_str="\0",
         extra="ignore",
         frozen=True,
     )
@@ -62,7 +63,7 @@ class SpamdSettings(BaseSettings):
         4.0, ge=0.001, le=3600, description="time for each wait for the service, then 75"
     )
     read_seconds: float = Field(
-        60.0, gt=0, description="time for a client to send, and to take its answer"
+        60.0, gt=0, le=3600, description="time for a client to send, and to take its answer"
     )
     max_message_bytes: int = Field(
         8 << 20,
@@ -186,7 +187,8 @@ class Spamd:
         seconds = self._settings.timeout_seconds
         headers = {"Content-Type": b"message/rfc822", "X-Timeout-Ms": b"%d" % (1000 * seconds)}
         if key:  # in UTF-8, as the service reads it
-            headers["Authorization"] = f"Bearer {key.get_secret_value()}".encode()
+            bearer = f"Bearer {key.get_secret_value()}"
+            headers["Authorization"] = bearer.encode("utf-8", "surrogateescape")
         secure = self._url.scheme == "https"
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
         connection = kind(self._url.hostname or "", self._url.port, timeout=seconds)

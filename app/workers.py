@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 
 from prometheus_client.multiprocess import mark_process_dead
@@ -148,6 +149,9 @@ class Workers:
         for process in [p for p in self._processes if p.poll() is not None]:
             self._processes.remove(process)
             mark_process_dead(process.pid, metrics)  # type: ignore[no-untyped-call]
+            for path in Path(metrics).glob(f"*_{process.pid}.db"):
+                if path.stat().st_size == 0:  # just made as it ended; unreadable to the others
+                    path.unlink()
             if self._stopping_since is not None:
                 # One that is still starting ends by the signal itself.
                 ended_well = process.returncode in (0, -signal.SIGTERM)

@@ -18,7 +18,9 @@ from benchmarks.server import ROOT
 from benchmarks.texts import load_texts
 from model import bf16, int8
 from model.checkpoint import CheckpointError, load_classifier
-from model.classifier import Classifier, EncodedText
+from model.classifier import Classifier
+from model.prediction import EncodedText
+from model.windows import encode_windows
 
 RESULT = Path(__file__).parent / "results" / "bare_model.json"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
@@ -65,7 +67,7 @@ def measure(
 ) -> dict[str, object]:
     """All figures of one number format."""
     classifier = _load(folder, dtype)
-    encoded = [classifier.encode(text) for text in texts]
+    encoded = [encode_windows(text, classifier.max_tokens, 1).windows[0] for text in texts]
     figures: dict[str, object] = {"golden": golden(classifier)}
     if dtype != "float32" and compared != 0:
         figures["against_float32"] = agreement(

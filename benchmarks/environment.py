@@ -11,6 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from model.folders import write_json
+
 PACKAGES = (
     "torch",
     "numpy",
@@ -53,7 +55,7 @@ def describe(
 
 def write_result(path: Path, result: dict[str, Any]) -> None:
     """Writes what was measured, and prints it as one line, the last one."""
-    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_json(path, result)
     print(json.dumps(result))
 
 

@@ -22,6 +22,7 @@ from benchmarks.server import ROOT, free_port, spamgate, started, wait_for_worke
 from benchmarks.texts import SMS_FILE, load_texts
 from model import bf16
 from model.classifier import Classifier
+from model.folders import write_json
 from model.gpt2 import GPT2Config, GPT2ForSequenceClassification, init_weights
 from model.packing import pack
 from model.tokenizer import encode
@@ -59,7 +60,7 @@ def main() -> None:
 
 def write(result: dict) -> None:
     """Puts what there is so far into the file: the next measurement may fail."""
-    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_json(RESULT, result)
 
 
 def agreement(checkpoint: str, dtypes: list[str]) -> dict:

@@ -36,6 +36,7 @@ from benchmarks import bare_model
 from benchmarks.environment import describe
 from benchmarks.random_weights import save_random_classifier
 from benchmarks.server import Running, free_port, spamgate, started
+from model.folders import write_json
 
 RESULT = Path(__file__).parent / "results" / "peers.json"
 SERVER_CORE, CLIENT_CORE = "0", "1"
@@ -118,15 +119,11 @@ def main() -> None:
     parser.add_argument(
         "--drain-seconds", type=float, default=45, help="of each load, at most, for late replies"
     )
-    parser.add_argument("--quick", action="store_true", help="short loads, to try it out")
     parser.add_argument("--only", nargs="+", help="names of the contenders to run")
     parser.add_argument("--resume", action="store_true", help="keep what the result file has")
     parser.add_argument("--out", type=Path, default=RESULT)
-    arguments = parser.parse_args()
-    if arguments.quick:
-        arguments.seconds, arguments.drain_seconds = 2.0, 4.0
     with in_environment():
-        measure_all(arguments)
+        measure_all(parser.parse_args())
 
 
 @contextmanager
@@ -203,7 +200,7 @@ def write(result: dict, arguments: argparse.Namespace) -> None:
     """Puts what is there so far into the file."""
     result |= circumstances(arguments)
     result["summary"] = summary(result["servers"])
-    arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_json(arguments.out, result)
 
 
 def command_arguments(arguments: argparse.Namespace) -> str:

@@ -186,8 +186,8 @@ def loss_difference(run: dict[str, dict]) -> float:
     pairs = zip(run["book"]["losses"], run["spamgate"]["losses"], strict=True)
     return max(
         abs(float(a) - float(b))
-        for ours, theirs in pairs
-        for a, b in zip(ours, theirs, strict=True)
+        for theirs, ours in pairs
+        for a, b in zip(theirs, ours, strict=True)
     )
 
 

@@ -7,7 +7,7 @@ of these with English, but for accents, and few of their other words: such text 
 import re
 import unicodedata
 
-from model.leet import vocabulary
+from model.words import vocabulary
 
 _ACCENTED = "\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u02af\u1e00-\u1eff\u2c60-\u2c7f"
 _ACCENTED_LETTER = re.compile(f"[{_ACCENTED}]")

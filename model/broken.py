@@ -10,8 +10,8 @@ import functools
 import re
 from collections.abc import Collection
 
-from model.leet import vocabulary
 from model.segment import is_known
+from model.words import vocabulary
 
 _FEWEST_WORDS = 3
 _MARK = r"(?:[^\w\s]|_)"

@@ -4,10 +4,9 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +19,12 @@ from model.checkpoint import (
     load_classifier,
     write_golden,
 )
-from model.fold import fold_text
+from model.devices import faster_formats, pick_device, pick_dtype
 from model.gpt2 import GPT2ForSequenceClassification
 from model.ngrams import add_ngrams
 from model.packing import pack, within_budget
-from model.tokenizer import encode
+from model.prediction import EncodedText, Prediction
+from model.windows import MAX_WINDOWS, read_in_windows
 
 # How far a golden message may move from its stored probability: other processors round
 # differently, and the reduced formats carry 8 bits.
@@ -38,52 +38,8 @@ _ROUNDING = 0.001
 _WORTH_IT = 0.85
 
 
-class DeviceError(ValueError):
-    """A device or number format that was asked for by name and is not there."""
-
-
-@dataclass(frozen=True)
-class EncodedText:
-    """One text, or one window of it, as the model reads it.
-
-    Attributes:
-        token_ids: at least one.
-        whole: of a window, the tokens of all windows of its text; None stands for ``token_ids``.
-    """
-
-    token_ids: list[int]
-    whole: list[int] | None = None
-
-    @property
-    def all_ids(self) -> list[int]:
-        """The tokens of all that is read of the text."""
-        return self.whole or self.token_ids
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """The verdict on one text.
-
-    Attributes:
-        ham_probability: softmax of the two logits, 0 to 1.
-        spam_probability: 1 - ham_probability up to rounding.
-        num_tokens: that went through the model; those of two windows twice.
-        truncated: whether the text is longer than what was read; the model itself cannot tell.
-    """
-
-    ham_probability: float
-    spam_probability: float
-    num_tokens: int
-    truncated: bool = False
-
-    @property
-    def label(self) -> Literal["ham", "spam"]:
-        """The likelier class, ``"ham"`` or ``"spam"``."""
-        return "spam" if self.spam_probability > self.ham_probability else "ham"
-
-
 class Classifier:
-    """A checkpoint on a device. ``encode`` may run in any thread, ``predict`` in one at a time."""
+    """A checkpoint on a device. Verdicts are for one thread at a time."""
 
     def __init__(self, checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype) -> None:
         """Moves the model to the device.
@@ -133,7 +89,8 @@ class Classifier:
         Args:
             source: folder or hub id.
             device: ``auto`` (CUDA where there is one, else the CPU) or torch's name of a device.
-            dtype: ``float32``, ``bfloat16``, ``int8`` (CPU), or ``auto``: as ``_fastest``.
+            dtype: ``float32``, ``bfloat16``, ``int8`` (CPU), or ``auto``: the fastest that gives
+                the golden answers.
 
         Raises:
             CheckpointError: unusable files, golden messages that come out differently, or
@@ -141,10 +98,14 @@ class Classifier:
             DeviceError: the device or number format is not there.
         """
         chosen_device = pick_device(device)
+        return cls.of(load_classifier(source), chosen_device, dtype)
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, device: torch.device, dtype: str) -> "Classifier":
+        """As ``load``, of a checkpoint that has been read."""
         if dtype == "auto":
-            return cls._fastest(load_classifier(source), chosen_device)
-        chosen_dtype = pick_dtype(dtype, chosen_device)
-        return cls._proved(load_classifier(source), chosen_device, chosen_dtype)
+            return cls._fastest(checkpoint, device)
+        return cls._proved(checkpoint, device, pick_dtype(dtype, device))
 
     @classmethod
     def _proved(
@@ -166,7 +127,7 @@ class Classifier:
         golden messages there is nothing to tell that by, and float32 stays.
         """
         exact = best = cls._proved(checkpoint, device, torch.float32)
-        for dtype in _faster_formats(device) if best.golden else ():
+        for dtype in faster_formats(device) if best.golden else ():
             try:
                 copied = replace(checkpoint, model=copy.deepcopy(exact._model))
                 rival = cls._proved(copied, device, pick_dtype(dtype, device))
@@ -217,13 +178,6 @@ class Classifier:
         self.log_odds_shift += _logit(spam_prior) - _logit(self.spam_prior)
         self.spam_prior = spam_prior
 
-    def encode(self, text: str) -> EncodedText:
-        """The first tokens of any string, as many as the model reads at once. Never raises.
-
-        Those of all of a text come from ``model.windows.encode_windows``.
-        """
-        return EncodedText(encode(fold_text(text), self.max_tokens)[0])
-
     def predict(self, texts: Sequence[EncodedText]) -> list[Prediction]:
         """Verdicts in the order of the texts, whatever batches they were computed in."""
         probabilities: list[list[float]] = []
@@ -234,9 +188,14 @@ class Classifier:
             for (ham, spam), text in zip(probabilities, texts, strict=True)
         ]
 
-    def classify(self, texts: Sequence[str]) -> list[Prediction]:
-        """``encode`` and ``predict`` in one."""
-        return self.predict([self.encode(text) for text in texts])
+    def classify(self, texts: Sequence[str], max_windows: int = MAX_WINDOWS) -> list[Prediction]:
+        """Verdicts on any strings, in their order, long ones read as the service reads them.
+
+        Args:
+            texts: any strings.
+            max_windows: as for ``encode_windows``.
+        """
+        return read_in_windows(self.predict, texts, self.max_tokens, max_windows)
 
     def check_golden(self) -> None:
         """Repeats the checkpoint's golden messages.
@@ -313,87 +272,3 @@ def _store_by_column(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Linear):
             module.weight.data = module.weight.data.t().contiguous().t()
-
-
-def pick_device(name: str) -> torch.device:
-    """The device of that name; ``auto`` is CUDA where there is one, else the CPU.
-
-    A GPU older than all that this torch is built for is none to ``auto``.
-
-    Raises:
-        DeviceError: no such device here, or it is such a GPU.
-    """
-    if name == "auto":
-        if not torch.cuda.is_available():
-            return torch.device("cpu")
-        device = torch.device("cuda")
-        if reason := _too_old(device):
-            _log.warning("the GPU is not used: %s", reason)
-            return torch.device("cpu")
-        return device
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise DeviceError(
-            f"device {name!r} is not there ({reason}). Use auto, cpu, or cuda on a machine with an "
-            "NVIDIA GPU, with a CUDA build of torch that its driver is new enough for."
-        ) from error
-    if device.type not in ("cpu", "cuda"):
-        raise DeviceError(
-            f"device {name!r} is not one that spamgate knows: auto, cpu, cuda, cuda:1."
-        )
-    if device.type == "cuda" and (reason := _too_old(device)):
-        raise DeviceError(f"device {name!r} cannot be used: {reason}")
-    return device
-
-
-def _too_old(device: torch.device) -> str | None:
-    """Why this torch has no kernels for a GPU; None where it has, or may have.
-
-    Asks the driver alone: a kernel to try it would cost each process of several its own memory on
-    the first GPU.
-    """
-    built_for = [
-        int("".join(filter(str.isdigit, arch)))
-        for arch in torch.cuda.get_arch_list()
-        if arch.startswith(("sm_", "compute_"))
-    ]
-    major, minor = torch.cuda.get_device_capability(device)
-    if not built_for or 10 * major + minor >= min(built_for):
-        return None
-    oldest = min(built_for)
-    return (
-        f"{torch.cuda.get_device_name(device)} has compute capability {major}.{minor}, and torch "
-        f"{torch.__version__} is built for {oldest // 10}.{oldest % 10} and later. Install a build "
-        "for older GPUs (cu126), or use cpu."
-    )
-
-
-def _faster_formats(device: torch.device) -> Iterator[str]:
-    if bf16.is_native(device):
-        yield "bfloat16"
-    if device.type == "cpu" and int8.is_supported():
-        yield "int8"
-
-
-def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The number format of that name.
-
-    Raises:
-        DeviceError: an unknown name, or one that the device cannot compute in.
-    """
-    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
-    if name not in dtypes:
-        raise DeviceError(f"dtype {name!r} is not known; allowed: auto, {', '.join(dtypes)}.")
-    if name == "bfloat16" and device.type == "cuda" and not bf16.is_native(device):
-        raise DeviceError(
-            "dtype bfloat16 needs an NVIDIA GPU of compute capability 8.0 (Ampere) or later. Use "
-            "auto or float32."
-        )
-    if name == "int8" and not (device.type == "cpu" and int8.is_supported()):
-        raise DeviceError(
-            "dtype int8 needs a CPU with VNNI instructions, and device cpu. Use auto or float32."
-        )
-    return dtypes[name]

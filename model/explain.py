@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from model.classifier import Prediction
+from model.prediction import Prediction
 
 MAX_SPANS = 48
 MAX_TOKENS = 12_288

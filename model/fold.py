@@ -15,11 +15,12 @@ from html.entities import html5
 from model.accents import without_disguising_accents
 from model.broken import without_breaks
 from model.direction import as_shown
-from model.leet import read_leet, vocabulary
+from model.leet import read_leet
 from model.lines import tidy_blanks
 from model.sentences import as_typed
 from model.spelled import gather, put_together
 from model.tokenized import join_marks
+from model.words import vocabulary
 
 # Letters that NFKC keeps apart though they look like Latin ones, in mail that means to deceive.
 _LOOKALIKES = {

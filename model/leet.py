@@ -4,10 +4,10 @@ Knows GPT-2's vocabulary, which is a list of the common English words: what spel
 read as that word. Hardly any honest name, time, price or slang ("4get", "mp3", "100k") spells one.
 """
 
-import functools
 import re
 
-from model.tokenizer import encode, word_ranks
+from model.tokenizer import encode
+from model.words import vocabulary
 
 _LETTERS = str.maketrans("@4$5370891!", "aassetobgii")
 _WITH_L = _LETTERS | str.maketrans("1!", "ll")
@@ -46,11 +46,6 @@ _LINK = re.compile(
 )
 _LINK_PIECE = re.compile(r"[^/.?=&_-]+")
 _NUMBER = re.compile(r"\d{4}|\A\d+\Z")
-# Of three letters the commonest alone: part numbers spell the vocabulary's others ("CEO", "SMS").
-SHORT_WORDS = frozenset(
-    "all and any are ask but buy can day for get her hey him his how its key may new not now off"
-    " one our out pay say see she the too try use was way who why win yes yet you".split()
-)
 # What may be a word that the vocabulary has in two or three pieces.
 _LONG_WORD = re.compile(r"[A-Za-z@$][A-Za-z0-9@$]{5,}[A-Za-z03$]")
 
@@ -134,9 +129,3 @@ def _is_plainer(plain: str, word: str) -> bool:
 
 def _num_tokens(word: str) -> int:
     return len(encode(f" {word}", 100)[0])
-
-
-@functools.cache
-def vocabulary() -> frozenset[str]:
-    """Common English words in small letters."""
-    return SHORT_WORDS.union(word_ranks(4))

@@ -7,8 +7,9 @@ logarithm of its place there (Zipf's law), and letters are read in the way that 
 import functools
 import math
 
-from model.leet import SHORT_WORDS, spells_a_word
+from model.leet import spells_a_word
 from model.tokenizer import word_ranks
+from model.words import SHORT_WORDS
 
 # Letters of a word from which on the vocabulary is believed: it has many shorter pieces of words.
 _SHORTEST_WORD = 4

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
 
-from model.classifier import EncodedText, Prediction
 from model.fold import fold_text
 from model.mail import MAX_CHARACTERS, head_and_tail
+from model.prediction import EncodedText, Prediction
 from model.tokenizer import encode
 
 MAX_WINDOWS = 8

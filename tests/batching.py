@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from app.batcher import DynamicBatcher, Limits, keys_of
-from model.classifier import EncodedText, Prediction
+from model.prediction import EncodedText, Prediction
 from tests.fake_model import FakeModel, encoded
 
 PATIENT = 20.0

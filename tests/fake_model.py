@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import Sequence
 
-from model.classifier import EncodedText, Prediction
+from model.prediction import EncodedText, Prediction
 
 POISON = 13
 """A text of this token makes the model raise."""

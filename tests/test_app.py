@@ -281,7 +281,7 @@ class _Surprise(Exception):
     """No kind that the service knows."""
 
 
-def _fail_to_load(settings: object, checkpoint: str) -> None:
+def _fail_to_load(*arguments: object) -> None:
     raise _Surprise("two\nlines")
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from app.batcher import DrainRate, DynamicBatcher, keys_of
 from app.errors import DeadlineExpired, QueueFull, WouldExpire
-from model.classifier import EncodedText
+from model.prediction import EncodedText
 from tests.batching import answers, batching, limits_with, occupied, run, submit
 from tests.fake_model import FakeModel, encoded
 

@@ -14,7 +14,7 @@ from app.batcher import DrainRate, DynamicBatcher
 from app.errors import DeadlineExpired, InferenceFailed, QueueFull, WouldExpire
 from app.model_thread import BatchReport, ModelThread, predict_each
 from app.queue import QueueEntry, TokenQueue
-from model.classifier import EncodedText, Prediction
+from model.prediction import EncodedText, Prediction
 from tests.batching import PATIENT, answers, batching, dies, occupied, run, submit, until
 from tests.fake_model import DEADLY, NAN, POISON, FakeModel, encoded
 

@@ -91,7 +91,7 @@ def test_a_bfloat16_classifier_stays_near_float32(save_tiny: Callable[..., Path]
     for text in texts:
         ours, theirs = (c.classify([text])[0].spam_probability for c in (rough, exact))
         assert ours == pytest.approx(theirs, abs=0.02)
-    together = rough.predict([rough.encode(text) for text in texts])
+    together = rough.classify(texts)
     alone = [rough.classify([text])[0] for text in texts]
     for a, b in zip(together, alone, strict=True):
         assert a.spam_probability == pytest.approx(b.spam_probability, abs=0.01)

@@ -12,8 +12,9 @@ import pytest
 
 from app import bulk, records
 from app.bulk import main
-from model.classifier import Classifier, Prediction
+from model.classifier import Classifier
 from model.mail import message_to_text
+from model.prediction import Prediction
 from model.windows import encode_windows, join_predictions
 from tests.conftest import AWKWARD_TEXTS, HAM, SPAM, written
 

@@ -1,7 +1,7 @@
 """The cache of predictions: bounded in bytes, the least recently used goes first."""
 
 from app.cache import PredictionCache
-from model.classifier import Prediction
+from model.prediction import Prediction
 
 PREDICTION = Prediction(0.25, 0.75, 1, False)
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from model import classifier
-from model.classifier import Classifier, DeviceError, _faster_formats, pick_device, pick_dtype
+from model.classifier import Classifier
+from model.devices import DeviceError, faster_formats, pick_device, pick_dtype
 
 
 def test_unknown_devices_and_dtypes_are_named() -> None:
@@ -30,7 +31,7 @@ def test_a_gpu_without_bfloat16_computes_in_float32(
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     gpu = torch.device("cuda")
     assert pick_dtype("float32", gpu) == torch.float32
-    assert list(_faster_formats(gpu)) == ["bfloat16"] * has_bfloat16
+    assert list(faster_formats(gpu)) == ["bfloat16"] * has_bfloat16
     if has_bfloat16:
         assert pick_dtype("bfloat16", gpu) == torch.bfloat16
     else:
@@ -87,6 +88,6 @@ def test_a_faster_format_that_cannot_be_computed_leaves_float32(
         return as_it_is(self, *arguments)
 
     monkeypatch.setattr(Classifier, step, fail)
-    monkeypatch.setattr(classifier, "_faster_formats", lambda device: ["bfloat16"])
+    monkeypatch.setattr(classifier, "faster_formats", lambda device: ["bfloat16"])
     assert Classifier.load(save_tiny(), "cpu", "auto").dtype == torch.float32
     assert "bfloat16 is not used: it lacks something" in caplog.text

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.classifier import Classifier, Prediction
+from model.classifier import Classifier
 from model.explain import MAX_SPANS, MAX_TOKENS, cut_spans, influences, without
+from model.prediction import Prediction
 from tests.conftest import SPAM
 
 

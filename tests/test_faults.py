@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 from app import service
 from app.main import create_app
-from model.classifier import EncodedText, Prediction
+from model.prediction import EncodedText, Prediction
 from model.windows import WindowedText, encode_windows
 from tests.fake_model import FakeModel
 from tests.serving import held, make_settings, post, replace_model, running, serving

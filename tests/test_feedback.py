@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -223,7 +224,7 @@ def test_its_key_is_enough_where_access_keys_are_needed(
     assert reply.status_code == 200
 
 
-def test_reports_survive_the_process_and_may_come_from_threads(tmp_path: Path) -> None:
+def test_reports_survive_the_process_and_are_written_while_others_read(tmp_path: Path) -> None:
     store = FeedbackStore(tmp_path / "f", max_bytes=1 << 20)
     store.add(report("d", "spam", "joe"))
     # Read while the other connection is still open, as after a crash.
@@ -317,8 +318,6 @@ def test_a_locked_file_is_told_as_such(tmp_path: Path, monkeypatch: pytest.Monke
         store.add(report("a", "spam", "joe"))
     assert caught.value.retry_after_seconds == 1
     other.close()
-    with store._lock, pytest.raises(FeedbackBusy):
-        store.add(report("a", "spam", "joe"))
     assert store.add(report("a", "spam", "joe"))
     store.close()
 
@@ -349,6 +348,36 @@ def test_reports_that_wait_for_a_locked_file_hold_no_threads(
     assert most == [1]
     assert 2 <= answers.count(True) <= 4
     assert all(answer is True or isinstance(answer, FeedbackBusy) for answer in answers)
+    store.close()
+
+
+def test_a_report_whose_sender_has_gone_keeps_its_turn_until_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FeedbackStore(tmp_path / "f", max_bytes=1 << 20)
+    order: list[str] = []
+    begun, may_end = threading.Event(), threading.Event()
+
+    def add(told: Report) -> bool:
+        order.append(f"{told.digest} begins")
+        begun.set()
+        assert may_end.wait(timeout=10)
+        order.append(f"{told.digest} ends")
+        return True
+
+    monkeypatch.setattr(store, "add", add)
+
+    async def scenario() -> None:
+        gone = asyncio.create_task(store.add_in_turn(report("a", "spam", "joe")))
+        await asyncio.to_thread(begun.wait, 10)
+        gone.cancel()
+        waits = asyncio.create_task(store.add_in_turn(report("b", "spam", "joe")))
+        await asyncio.wait([gone])
+        may_end.set()
+        assert await waits
+
+    asyncio.run(scenario())
+    assert order == ["a begins", "a ends", "b begins", "b ends"]
     store.close()
 
 

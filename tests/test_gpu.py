@@ -10,7 +10,8 @@ import torch
 
 from app.settings import STARTER
 from model.bf16 import is_native
-from model.classifier import Classifier, EncodedText
+from model.classifier import Classifier
+from model.prediction import EncodedText
 from training.config import load_config
 from training.corpora import read_sms
 from training.run import finetune

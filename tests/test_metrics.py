@@ -14,7 +14,7 @@ from app.metrics import Metrics
 from app.model_thread import BatchReport
 from app.queue import QueueEntry
 from app.settings import SettingsError
-from model.classifier import EncodedText, Prediction
+from model.prediction import EncodedText, Prediction
 from tests.test_process import start
 
 

@@ -20,10 +20,11 @@ from model.checkpoint import (
     load_classifier,
     save_classifier,
 )
-from model.classifier import Classifier, EncodedText, Prediction
+from model.classifier import Classifier
 from model.fold import fold_text
 from model.ngrams import KINDS, NgramTable, add_ngrams, network_share
 from model.packing import pack
+from model.prediction import EncodedText, Prediction
 from model.tokenizer import encode
 from model.windows import encode_windows
 from tests.conftest import AWKWARD_TEXTS, HAM, SPAM, tiny_classifier_model

@@ -65,12 +65,12 @@ def test_the_command_is_recorded_as_it_was_given_but_for_paths(
     )
     monkeypatch.setattr(peers, "measure", lambda *_: {"failed": "not asked"})
     monkeypatch.setattr(os, "environ", {})
-    given = [str(tmp_path), "--peers-python", "bin/python", "--clients", "1", "64", "--quick"]
+    given = f"{tmp_path} --peers-python bin/python --clients 1 64 --seconds 2".split()
     monkeypatch.setattr(sys, "argv", ["peers", *given, "--only", "fastapi + pipeline"])
     peers.main()
     assert shlex.split(recorded[0]) == [
         *("FOLDER", "--peers-python", "VENV/bin/python", "--clients", "1", "64"),
-        *("--seconds", "2", "--drain-seconds", "4", "--only", "fastapi + pipeline"),
+        *("--seconds", "2", "--drain-seconds", "45", "--only", "fastapi + pipeline"),
     ]
 
 

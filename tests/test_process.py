@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -14,9 +15,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import httpx
 import pytest
+import uvicorn
 
 from app.__main__ import main
 from app.server import Server
@@ -125,6 +128,40 @@ def test_keys_are_read_anew_at_a_reload_and_stay_where_they_cannot_be(
             assert process.stderr is not None
             assert any(f'"{told}"' in line for line in process.stderr)
             assert (status("1"), status("2")) == (401, 200)
+
+
+@pytest.mark.parametrize(
+    ("limits", "raised"),
+    [
+        ((1024, 524_288), [65_536]),
+        ((1024, 4096), [4096]),
+        ((1024, resource.RLIM_INFINITY), [65_536]),
+        ((524_288, 524_288), []),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), []),
+    ],
+)
+def test_as_many_files_are_asked_for_as_connections_may_take(
+    monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int], raised: list[int]
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: limits)
+    monkeypatch.setattr("app.__main__.configure_logs", lambda level: None)
+    set_to: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, limits: set_to.append(limits))
+    monkeypatch.setattr(sys, "argv", ["app", "--checkpoint", "no/such", "--api-keys-file", "none"])
+    assert main() == 2
+    assert set_to == [(soft, limits[1]) for soft in raised]
+
+
+def test_keys_that_change_while_it_starts_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "keys"
+    path.write_text("first 1")
+    server = Server(make_settings(tmp_path / "missing", api_keys_file=path))
+    path.write_text("second 2\nthird 3")  # and SIGHUP, which nobody hears yet
+    monkeypatch.setattr(uvicorn.Server, "startup", AsyncMock())
+    asyncio.run(server.startup())
+    assert len(server._keys) == 2
 
 
 def test_a_reload_that_fails_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -124,6 +124,12 @@ def test_what_was_whole_is_answered_before_what_is_broken(broken: bytes, num_who
     assert problem_in(last) == "Invalid HTTP request received."
 
 
+def test_a_body_that_is_encoded_in_transfer_is_refused() -> None:
+    head = b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n"
+    answer = converse(say(head + b"2\r\nhi\r\n0\r\n\r\n"))
+    assert problem_in(answer) == "Of transfer encodings only chunked is read."
+
+
 @pytest.mark.parametrize("too_many", [False, True])
 def test_so_many_requests_may_wait_on_one_connection(too_many: bool) -> None:
     async def slow(scope, receive, send) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from app.errors import NotReady, QueueFull
 from app.queue import PATIENCE_SECONDS, QueueEntry, State, TokenQueue, give_turns
-from model.classifier import EncodedText
+from model.prediction import EncodedText
 from tests.fake_model import encoded
 
 NOW = monotonic()

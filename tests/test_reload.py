@@ -18,6 +18,7 @@ from app.errors import ReloadFailed
 from app.loading import load_model
 from app.main import create_app
 from app.settings import Settings
+from app.workers import METRICS_FOLDER, SOCKET_FD
 from model import classifier
 from model.classifier import Classifier
 from model.windows import WindowedText, encode_windows
@@ -39,7 +40,7 @@ def test_what_loading_held_of_a_gpu_is_given_back(
         return pick(self) if self.dtype == torch.bfloat16 else 1e6
 
     monkeypatch.setattr(Classifier, "trial_seconds", bfloat16_is_faster)
-    monkeypatch.setattr(classifier, "_faster_formats", lambda device: ["bfloat16"])
+    monkeypatch.setattr(classifier, "faster_formats", lambda device: ["bfloat16"])
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: alive.append([m.dtype for m in made]))
 
     async def scenario() -> None:
@@ -50,6 +51,37 @@ def test_what_loading_held_of_a_gpu_is_given_back(
     asyncio.run(scenario())
     assert alive[0] == [torch.bfloat16]
     assert set(alive[1]) == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("is_worker", [False, True])
+def test_the_same_checkpoint_keeps_its_number_format(
+    save_tiny: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_worker: bool,
+) -> None:
+    """A trial may go either way, by what else runs; verdicts would move with it."""
+    if is_worker:
+        monkeypatch.setenv(SOCKET_FD, "3")
+        monkeypatch.setenv(METRICS_FOLDER, str(tmp_path))
+    monkeypatch.setattr(classifier, "faster_formats", lambda device: ["bfloat16"])
+    settings = make_settings(save_tiny(), dtype="auto")
+    other = str(save_tiny("other", seed=1))
+    formats: dict[str, str] = {}
+
+    def dtype(source: str, faster: torch.dtype) -> torch.dtype:
+        def seconds(self: Classifier) -> float:
+            return 1.0 if self.dtype == faster else 2.0
+
+        monkeypatch.setattr(Classifier, "trial_seconds", seconds)
+        own: dict[str, str] = {} if is_worker else formats  # another worker knows of none
+        return load_model(settings, source, own).dtype
+
+    assert dtype(settings.checkpoint, torch.bfloat16) == torch.bfloat16
+    assert dtype(settings.checkpoint, torch.float32) == torch.bfloat16
+    assert dtype(other, torch.float32) == torch.float32
+    assert dtype(other, torch.bfloat16) == torch.float32
+    assert dtype(settings.checkpoint, torch.float32) == torch.bfloat16
 
 
 def test_switching_checkpoints_under_load_fails_no_request(save_tiny: Callable[..., Path]) -> None:
@@ -147,10 +179,10 @@ def test_a_reload_asked_for_during_the_first_load_comes_after_it(
 ) -> None:
     load, go_on = load_model, threading.Event()
 
-    def load_slowly(settings: Settings, checkpoint: str) -> Classifier:
-        if checkpoint == str(first):
+    def load_slowly(settings: Settings, source: str, formats: dict[str, str]) -> Classifier:
+        if source == str(first):
             assert go_on.wait(30)
-        return load(settings, checkpoint)
+        return load(settings, source, formats)
 
     async def scenario() -> str:
         monkeypatch.setattr(service, "load_model", load_slowly)
@@ -203,7 +235,7 @@ def test_no_model_is_kept_to_go_back_to_where_nobody_can_ask_for_it(
 def test_any_failure_of_a_reload_keeps_the_model(
     save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail_to_load(settings: object, checkpoint: str) -> None:
+    def fail_to_load(*arguments: object) -> None:
         raise KeyError("no kind that the service knows")
 
     async def scenario() -> None:

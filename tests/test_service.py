@@ -15,9 +15,9 @@ from app.batcher import keys_of
 from app.errors import DeadlineExpired
 from app.main import create_app
 from model.checkpoint import save_classifier
-from model.classifier import EncodedText, Prediction
 from model.explain import MAX_TOKENS
 from model.gpt2 import GPT2Config
+from model.prediction import EncodedText, Prediction
 from model.windows import WindowedText, encode_windows
 from tests.batching import until
 from tests.conftest import tiny_classifier_model
@@ -161,6 +161,28 @@ def test_a_list_of_more_than_may_wait_is_taken_where_none_waits(
     async def scenario() -> None:
         async with serving(save_tiny(), max_pending_texts=4) as client:
             assert (await post(client, *"12345")).status_code == 200
+
+    asyncio.run(scenario())
+
+
+def test_a_list_of_more_than_may_wait_keeps_out_no_single_text(
+    save_tiny: Callable[..., Path],
+) -> None:
+    async def scenario() -> None:
+        app = create_app(make_settings(save_tiny(), max_pending_texts=16))
+        async with running(app) as client:
+            model = FakeModel(held=True)
+            replace_model(app, model)
+            tasks = [post(client, *(f"text {n}" for n in range(20)))]
+            await until(lambda: app.state.service._pending_texts == 20)
+            assert (await post(client, "one", "two")).status_code == 429
+            assert (await client.get("/readyz")).status_code == 200
+            tasks += [post(client, "a single text"), post(client, "another one")]
+            await until(lambda: app.state.service._pending_texts == 22)
+            await assert_full(client, "one more")
+            model.release_all()
+            assert {(await task).status_code for task in tasks} == {200}
+            assert app.state.service._pending_in_lists == 0
 
     asyncio.run(scenario())
 

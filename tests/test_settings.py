@@ -71,6 +71,21 @@ def test_half_of_what_feedback_needs_is_refused(half: tuple[str, str]) -> None:
         read_settings([*half])
 
 
+def test_no_file_of_keys_is_never_taken_for_none_being_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert read_settings(["--api-keys-file", "null"]).api_keys_file == Path("null")
+    monkeypatch.setenv("SPAMGATE_API_KEYS_FILE", " ")
+    with pytest.raises(SettingsError, match="api_keys_file .* no file is named"):
+        read_settings([])
+
+
+def test_feedback_that_is_left_blank_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPAMGATE_FEEDBACK_KEY", "")
+    monkeypatch.setenv("SPAMGATE_FEEDBACK_FILE", "")
+    assert read_settings([]).feedback_file is None
+
+
 def test_blanks_around_a_key_are_none_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPAMGATE_ADMIN_KEY", "top secret\n")
     monkeypatch.setenv("SPAMGATE_FEEDBACK_KEY", " \n")

@@ -350,4 +350,6 @@ def test_name_of_a_user_is_passed_on_as_it_came() -> None:
 def test_keys_are_sent_as_the_service_reads_them() -> None:
     with service(SPAM) as (url, got):
         assert b"EX_OK" in ask(url, command("CHECK"), key="schlüssel")
-    assert got[0][1]["Authorization"].encode("latin-1") == "Bearer schlüssel".encode()
+        assert b"EX_OK" in ask(url, command("CHECK"), key=os.fsdecode(b"schl\xfcssel"))
+    told = [fields["Authorization"].encode("latin-1") for _, fields, _ in got]
+    assert told == ["Bearer schlüssel".encode(), b"Bearer schl\xfcssel"]

@@ -82,6 +82,15 @@ def test_no_receiver_or_no_sdk_is_told_before_anything_is_loaded(
         read_settings(["--telemetry", "true"])
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")
     assert read_settings(["--telemetry", "true"]).telemetry
+    for name, value in (
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "http/json"),
+        ("OTEL_TRACES_EXPORTER", "console"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            with pytest.raises(SettingsError, match=value):
+                read_settings(["--telemetry", "true"])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(SettingsError, match="not installed"):
         read_settings(["--telemetry", "true"])

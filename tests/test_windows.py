@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model import windows
-from model.classifier import EncodedText, Prediction
 from model.fold import fold_text
 from model.mail import MAX_CHARACTERS
+from model.prediction import EncodedText, Prediction
 from model.tokenizer import ENDOFTEXT, encode
 from model.windows import encode_windows, join_predictions, read_in_windows, window_starts
 

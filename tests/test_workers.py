@@ -313,6 +313,19 @@ def test_no_worker_is_tried_again_once_all_are_to_end() -> None:
     assert workers._processes == []
 
 
+def test_a_file_of_metrics_that_a_worker_had_just_made_goes_with_it(tmp_path: Path) -> None:
+    workers = Workers(read_settings(["--workers", "2"]), [])
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    empty, full = (tmp_path / f"{kind}_{ended.pid}.db" for kind in ("counter", "histogram"))
+    empty.touch()
+    full.write_bytes(b"counts")
+    workers._processes = [ended]
+    workers._stop(0)
+    workers._collect(str(tmp_path))
+    assert list(tmp_path.iterdir()) == [full]
+
+
 def test_an_address_with_colons_is_listened_on_and_told_in_brackets() -> None:
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()

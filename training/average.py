@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from model.checkpoint import Checkpoint, CheckpointError, load_classifier
-from model.classifier import pick_device
+from model.devices import pick_device
 from model.gpt2 import GPT2ForSequenceClassification
 from model.ngrams import NgramTable
 from training.card import RunRecord

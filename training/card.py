@@ -213,13 +213,13 @@ def _reading(config: TrainConfig, has_table: bool) -> str:
 
 
 def _data_list(config: TrainConfig, record: RunRecord) -> str:
-    training_only = learnt_whole(config.model_dump())
+    unsplit = learnt_whole(config.model_dump())
     table_only = {Path(path).name for path in config.table_only}
     is_in_parts = config.replay_parts > 1
     in_parts = {Path(path).name for path in config.replay} if is_in_parts else set()
     one_part = f"one of {config.replay_parts} parts, chosen by the seed, of "
     return "\n".join(
-        f"- {'for training only: ' if name in training_only else ''}"
+        f"- {'for training only: ' if name in unsplit else ''}"
         f"{'of the table alone, ' if name in table_only else ''}"
         f"{one_part if name in in_parts else ''}"
         + _CORPORA.get(sha256, f"{name} (SHA-256 {sha256[:12]}…)")

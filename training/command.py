@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from model.checkpoint import CheckpointError
-from model.classifier import DeviceError
+from model.devices import DeviceError
 from training.config import TrainingError
 from training.corpora import CORPORA, KINDS
 

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from model.checkpoint import ReadToken, hash_files, load_classifier
-from model.classifier import pick_device
+from model.devices import pick_device
 from model.folders import write_json
 from model.hub import resolve
 from training.baselines import fit_baselines

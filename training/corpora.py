@@ -243,7 +243,7 @@ def mail_paths(folder: Path) -> list[Path]:
 
 # How each kind of --data is read.
 CORPORA: dict[str, Callable[[Path], list[Example]]] = {
-    "sms": lambda path: read_sms(find_sms_file(path, (), "")),
+    "sms": read_sms,
     "jsonl": read_jsonl,
     "csv": read_csv,
     "mail": read_mail_folder,
@@ -301,7 +301,7 @@ def read_corpora(places: Sequence[str], config: TrainConfig) -> Corpus:
 
 
 def refuse_same_names(kinds: dict[str, str], kind: str, examples: Sequence[Example]) -> None:
-    """Refuses texts that figures would mix with those of another file.
+    """Refuses texts whose figures would be told under the name of another file.
 
     Args:
         kinds: of what was read before, by the names by which figures are told; these are added.
@@ -313,7 +313,7 @@ def refuse_same_names(kinds: dict[str, str], kind: str, examples: Sequence[Examp
     """
     for name in {example.source for example in examples}:
         if name in kinds and {kind, kinds[name]} & {"jsonl", "csv"}:
-            raise _same_name(name)
+            raise same_name(name)
         kinds[name] = kind
 
 
@@ -334,11 +334,11 @@ def note_hash(sha256: dict[str, str], path: Path) -> None:
         CorpusError: another file has that name.
     """
     if path.name in sha256:
-        raise _same_name(path.name)
+        raise same_name(path.name)
     sha256[path.name] = sha256_of(path)
 
 
-def _same_name(name: str) -> CorpusError:
+def same_name(name: str) -> CorpusError:
     return CorpusError(f"two corpora are named {name}, and figures are told by name: rename one.")
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from model.classifier import Classifier
-from model.windows import MAX_WINDOWS, read_in_windows
+from model.windows import MAX_WINDOWS
 from training.command import add_device, exit_code
 from training.config import TrainingError
 from training.corpora import CORPORA, Source, sha256_of
@@ -252,8 +252,7 @@ def spam_probabilities(
     classifier: Classifier, texts: Sequence[str], max_windows: int = MAX_WINDOWS
 ) -> list[float]:
     """A classifier's P(spam) of each text, long ones read in windows as in the service."""
-    verdicts = read_in_windows(classifier.predict, texts, classifier.max_tokens, max_windows)
-    return [verdict.spam_probability for verdict in verdicts]
+    return [verdict.spam_probability for verdict in classifier.classify(texts, max_windows)]
 
 
 def as_table(rows: dict[str, Metrics]) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from model.classifier import pick_device
+from model.devices import pick_device
 from training.command import add_device, check_folder, exit_code
 from training.config import ConfigError, TrainConfig, load_config
 from training.corpora import Example, find_sms_file, read_sms_as_the_book

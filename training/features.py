@@ -175,12 +175,14 @@ class Lessons:
         """
         rng = np.random.default_rng(seed)
         drawn: list[int] = []
+        tokens = 0
         while True:
             for number in rng.permutation(len(self._learnt)).tolist():
                 drawn.append(number)
-                if sum(len(self._learnt[n][0]) for n in drawn) >= num_tokens:
+                tokens += len(self._learnt[number][0])
+                if tokens >= num_tokens:
                     yield self._lesson(drawn)
-                    drawn = []
+                    drawn, tokens = [], 0
 
     def _lesson(self, numbers: Sequence[int]) -> Lesson:
         texts, rows = zip(*(self._learnt[number] for number in numbers), strict=True)

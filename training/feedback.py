@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model.gpt2 import LABELS
-from training.corpora import Corpus, CorpusError, Example, note_hash, refuse_same_names
+from training.corpora import Corpus, CorpusError, Example, note_hash, same_name
 
 MAX_TEXTS_PER_SOURCE = 200
 
@@ -59,7 +59,8 @@ def mix_in(corpus: Corpus, path: Path | None) -> Corpus:
     print(feedback.summary())
     sha256 = dict(corpus.sha256)
     note_hash(sha256, path)
-    refuse_same_names({"feedback": "jsonl"}, "feedback", corpus.examples)
+    if any(example.source == "feedback" for example in corpus.examples):
+        raise same_name("feedback")
     return Corpus([*feedback.examples, *corpus.examples], sha256)
 
 

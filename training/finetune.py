@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 
 from model.checkpoint import save_classifier
-from model.classifier import pick_device, store_golden
+from model.classifier import store_golden
+from model.devices import pick_device
 from model.folders import new_folder
 from training.card import GOLDEN_TEXTS, RunRecord, circumstances, write_model_card, write_run_json
 from training.command import CtrlC, add_device, check_new, exit_code
@@ -46,7 +47,7 @@ def save_run(out: Path, config: TrainConfig, run: TrainedClassifier, record: Run
             shift=run.shift,
             storage_dtype=storage_dtype,
         )
-        if run.read_token == "last" and config.causal_mask:
+        if config.is_served:
             store_golden(folder, GOLDEN_TEXTS)
         if run.outcome.history.losses:
             draw_losses(run.outcome.history).savefig(folder / "loss.png", dpi=120)

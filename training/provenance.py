@@ -111,8 +111,8 @@ def check_split(
     *,
     is_judged: bool = False,
 ) -> None:
-    """Refuses a run that split one of these corpora otherwise, or learnt all of it: it has learnt
-    from its test part.
+    """Refuses a run that may have learnt from test texts of this recipe: it split one of these
+    corpora otherwise, or learnt all of it.
 
     Args: as for ``check_data``, and
         is_judged: by the test part of these corpora, which another corpus of the run's, its
@@ -177,8 +177,8 @@ def learnt_whole(recipe: Mapping[str, Any]) -> set[str]:
 
 def _split_data(config: TrainConfig, sha256: dict[str, str]) -> dict[str, str]:
     """Of the files that were read, those that are split."""
-    training_only = learnt_whole(config.model_dump())
-    return {name: digest for name, digest in sha256.items() if name not in training_only}
+    unsplit = learnt_whole(config.model_dump())
+    return {name: digest for name, digest in sha256.items() if name not in unsplit}
 
 
 def other_data(name: str, known: dict[str, str], given: dict[str, str]) -> CorpusError:

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from model.classifier import EncodedText, Prediction, read_logits
+from model.classifier import read_logits
 from model.gpt2 import GPT2ForSequenceClassification
 from model.ngrams import network_share
+from model.prediction import EncodedText, Prediction
 from model.windows import MAX_WINDOWS, encode_windows, read_in_windows
 
 # Windows computed at once.

@@ -19,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from model.checkpoint import CheckpointError, load_classifier
-from model.classifier import pick_device
+from model.devices import pick_device
 from model.folders import new_file
 from model.gpt2 import LABELS
 from model.hub import resolve

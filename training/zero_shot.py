@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from model.checkpoint import load_language_model
-from model.classifier import pick_device
+from model.devices import pick_device
 from model.gpt2 import GPT2LMHeadModel
 from model.packing import within_budget
 from model.tokenizer import decode, encode

@@ -47,7 +47,9 @@ sub ask {
     $headers{'X-API-Key'} = $conf->{spamgate_key} if $conf->{spamgate_key};
     # No proxy of the environment is told what mail says.
     my %none = (proxy => undef, http_proxy => undef, https_proxy => undef);
-    my $reply = HTTP::Tiny->new(timeout => $conf->{spamgate_timeout}, %none)->post(
+    # No redirect is followed: it would take message and key along.
+    my %bounds = (timeout => $conf->{spamgate_timeout}, max_redirect => 0);
+    my $reply = HTTP::Tiny->new(%bounds, %none)->post(
         $conf->{spamgate_url}, { headers => \%headers, content => $pms->{msg}->get_pristine() });
     my $result = eval { JSON::PP::decode_json($reply->{content})->{results}->[0] };
     return $result if $reply->{success} && ref $result eq 'HASH';
