@@ -18,7 +18,8 @@ def new_folder(target: Path) -> Iterator[Path]:
     """Yields an empty folder beside ``target`` that takes its name once all is written.
 
     Raises:
-        CheckpointError: if ``target`` exists; nothing is ever overwritten.
+        CheckpointError: ``target`` exists; nothing is ever overwritten. Where it has come to exist
+            meanwhile, what was written stays under another name, which is told.
     """
     if target.exists():
         raise CheckpointError(f"{target} exists already: give another name, or remove it first.")
@@ -27,7 +28,13 @@ def new_folder(target: Path) -> Iterator[Path]:
     partial.mkdir(parents=True)
     try:
         yield partial
-        partial.rename(target)
+        try:
+            partial.rename(target)
+        except OSError as error:
+            kept = partial.rename(target.with_name(f"{target.name}-{secrets.token_hex(4)}"))
+            raise CheckpointError(
+                f"{target} cannot be made ({error.strerror}): what was to stand there is {kept}."
+            ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from training.config import ConfigError, load_config
+from training.config import ConfigError, TrainConfig, load_config, refuse_seeds
 
 CONFIGS = Path(__file__).parents[1] / "training" / "configs"
 
@@ -60,3 +60,15 @@ def test_book_recipes_hold_the_books_numbers() -> None:
         )
         assert (config.learning_rate, config.weight_decay) == (5e-5, 0.1)
         assert config.base == "openai-community/gpt2"
+
+
+def test_a_recipe_may_begin_with_a_mark_as_windows_has_it(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text('base = "random"\n', encoding="utf-8-sig")
+    assert load_config(path).base == "random"
+
+
+def test_seeds_beyond_the_last_are_refused() -> None:
+    refuse_seeds(TrainConfig(seed=(1 << 32) - 2), 2)
+    with pytest.raises(ConfigError, match="smaller --seed"):
+        refuse_seeds(TrainConfig(seed=(1 << 32) - 1), 2)

@@ -349,3 +349,29 @@ def test_mail_is_read_whatever_the_case_of_its_ending(tmp_path: Path) -> None:
         (tmp_path / place).parent.mkdir(exist_ok=True)
         (tmp_path / place).write_text(f"Subject: {place}\n\nx\n")
     assert [example.label for example in read_mail_folder(tmp_path)] == [0, 0, 1, 1]
+
+
+def test_a_corpus_that_can_be_read_but_once_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(CorpusError, match="read but once"):
+        corpora.Source.parse(f"csv={tmp_path / 'pipe'}")
+
+
+def test_several_files_of_one_kind_may_be_told_as_often(tmp_path: Path) -> None:
+    files = [tmp_path / f"{n}.csv" for n in range(2)]
+    for n, path in enumerate(files):
+        path.write_text(f"label,text\nham,hello {n}\nspam,win {n}\n")
+    config = TrainConfig(corpora=("csv", "csv"))
+    assert len(read_corpora([f"csv={path}" for path in files], config).examples) == 4
+
+
+def test_a_corpus_in_the_folder_where_one_stands_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for label in ("ham", "spam"):
+        (tmp_path / "mails" / label).mkdir(parents=True)
+        (tmp_path / "mails" / label / "a.eml").write_text(f"Subject: {label}\n\nhi {label}")
+    (tmp_path / "mails" / "ham" / "b.eml").mkdir()
+    monkeypatch.chdir(tmp_path / "mails")
+    corpus = read_corpora(["mail=."], TrainConfig(corpora=("mail",)))
+    assert (list(corpus.sha256), len(corpus.examples)) == (["mails"], 2)

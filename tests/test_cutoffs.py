@@ -86,6 +86,13 @@ def test_cutoffs_of_separated_classes_meet_at_the_label() -> None:
     assert found.blocks_1_percent == pytest.approx(0.001)
 
 
+@pytest.mark.parametrize("num_ham", [40, 1000])
+def test_of_ham_with_the_same_verdict_none_lies_at_the_cutoff(num_ham: int) -> None:
+    ham = [0.1] * (num_ham // 2) + [0.9] * (num_ham // 2)
+    found = find_cutoffs([0] * num_ham + [1] * 200, [*ham, *[0.95] * 200])
+    assert 0.9 < found.spam_from < 0.95
+
+
 def test_certain_verdicts_give_finite_cutoffs() -> None:
     found = find_cutoffs([0, 0, 0, 1, 1, 1], [0.0, 1.0, 0.0, 1.0, 0.0, 1.0])
     assert 0 <= found.ham_below <= 0.5 <= found.spam_from <= 1

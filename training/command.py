@@ -6,6 +6,7 @@ And how paths and versions are written down in what they record.
 
 import argparse
 import errno
+import os
 import platform
 import signal
 import sys
@@ -20,6 +21,9 @@ from model.checkpoint import CheckpointError
 from model.devices import DeviceError
 from training.config import TrainingError
 from training.corpora import CORPORA, KINDS
+
+# Beside what is written first: a dot, and ".partial-" with eight digits (model.folders).
+_MOST_BYTES_OF_A_NAME = 255 - 18
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
@@ -59,8 +63,10 @@ def check_new(out: Path) -> None:
         CheckpointError: something is there.
         OSError: as for ``check_folder``.
     """
-    if out.exists():
+    if out.exists() or out.is_symlink():
         raise CheckpointError(f"{out} exists already: give another --out, or remove it first.")
+    if len(os.fsencode(out.name)) > _MOST_BYTES_OF_A_NAME:
+        raise CheckpointError(f"the name of {out} is too long: give a shorter --out.")
     try:
         str(out.absolute()).encode()
     except UnicodeEncodeError as error:

@@ -71,7 +71,7 @@ def compare(
     results: Results = {}
     baselines: tuple[Splits, dict[str, Score]] | None = None
     for seed in seeds:
-        split_seed = seed if config.base == "random" else config.split_seed
+        split_seed = seed if config.base == "random" or config.random_weights else config.split_seed
         seeded = config.model_copy(update={"seed": seed, "split_seed": split_seed})
         splits = split_examples(examples, seeded)
         tests = _tests(config, splits.test, foreign)
@@ -312,9 +312,9 @@ def _run(options: argparse.Namespace) -> int:
         seeds = range(options.seeds)
         results = compare(config, corpus.examples, seeds, device, foreign)
     summary = summarize(results)
-    print(as_table(summary))
-    if options.out:
+    if options.out:  # before a terminal can refuse it
         write_json(options.out, _as_json(options, config, summary, results, corpus.sha256))
+    print(as_table(summary))
     return 0
 
 

@@ -30,6 +30,9 @@ class CorpusError(TrainingError):
     """A corpus that is missing, altered or unreadable."""
 
 
+_NUM_SEEDS = 1 << 32
+
+
 class TrainConfig(BaseModel):
     """One recipe. Each key of the TOML file is a field here; an unknown key is an error."""
 
@@ -38,7 +41,7 @@ class TrainConfig(BaseModel):
     seed: int = Field(
         123,
         ge=0,
-        lt=1 << 32,
+        lt=_NUM_SEEDS,
         description="Of all that is drawn: new weights, the order of texts, their changes, which "
         "part of replay is read.",
     )
@@ -315,8 +318,10 @@ def refuse_seeds(config: TrainConfig, count: int) -> None:
     """Refuses several seeds at once where each reads other texts.
 
     Raises:
-        ConfigError: there is ``replay``, and more than one seed.
+        ConfigError: there is ``replay``, and more than one seed; or one is no seed any more.
     """
+    if config.seed + count > _NUM_SEEDS:
+        raise ConfigError(f"seeds go from 0 to {_NUM_SEEDS - 1}: begin with a smaller --seed.")
     if count > 1 and config.replay:
         raise ConfigError(
             f"replay deals each seed another part of its files: not {count} seeds at once, but one "
@@ -340,7 +345,7 @@ def read_recipe(path: Path, schema: type[_Recipe], **overrides: object) -> _Reci
         ConfigError: no such file, not TOML, an unknown key, a value out of range.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read the recipe {path}: {error}") from error
     values |= {key: value for key, value in overrides.items() if value is not None}

@@ -61,6 +61,10 @@ class Source:
         if kind not in kinds or not path:
             raise CorpusError(f"{text!r} is not KIND=PATH with KIND one of {', '.join(kinds)}.")
         folder = Path(path)
+        if folder.exists() and not (folder.is_file() or folder.is_dir()):
+            raise CorpusError(
+                f"{path} can be read but once, and is read more often: write it to a file."
+            )
         return cls(kind, folder / SMS_FILE if kind == "sms" and folder.is_dir() else folder)
 
     @classmethod
@@ -233,7 +237,8 @@ def mail_paths(folder: Path) -> list[Path]:
     Raises:
         CorpusError: there are none.
     """
-    paths = sorted(p for p in folder.glob("*/*") if p.suffix.lower() in (".txt", ".eml"))
+    messages = (p for p in folder.glob("*/*") if p.suffix.lower() in (".txt", ".eml"))
+    paths = sorted(p for p in messages if p.is_file())
     if not paths:
         raise CorpusError(
             f"{folder} holds no messages: expected folders ham… and spam… of .eml or .txt files."
@@ -273,7 +278,7 @@ def read_corpora(places: Sequence[str], config: TrainConfig) -> Corpus:
     """
     sources = [Source.labelled(place) for place in places]
     given = sorted({source.kind for source in sources})
-    if (sources or config.corpora != ("sms",)) and given != sorted(config.corpora):
+    if (sources or config.corpora != ("sms",)) and given != sorted(set(config.corpora)):
         raise CorpusError(
             f"this recipe is for {', '.join(config.corpora)}: give --data KIND=PATH for each; "
             f"given: {', '.join(given) or 'none'}. For others set corpora in a recipe of your own, "
@@ -333,9 +338,10 @@ def note_hash(sha256: dict[str, str], path: Path) -> None:
     Raises:
         CorpusError: another file has that name.
     """
-    if path.name in sha256:
-        raise same_name(path.name)
-    sha256[path.name] = sha256_of(path)
+    name = path.name or path.resolve().name  # of "."
+    if name in sha256:
+        raise same_name(name)
+    sha256[name] = sha256_of(path)
 
 
 def same_name(name: str) -> CorpusError:

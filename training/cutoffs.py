@@ -80,16 +80,20 @@ def find_cutoffs(labels: Sequence[int], spam_probabilities: Sequence[float]) -> 
     Raises:
         TrainingError: fewer than two texts of a class.
     """
-    truth = np.asarray(labels)
-    logits = logit(np.clip(spam_probabilities, _LOGIT_BOUND, 1 - _LOGIT_BOUND))
+    truth, probabilities = np.asarray(labels), np.asarray(spam_probabilities)
+    logits = logit(np.clip(probabilities, _LOGIT_BOUND, 1 - _LOGIT_BOUND))
     ham, spam = logits[truth == 0], logits[truth == 1]
     if min(len(ham), len(spam)) < 2:
         raise TrainingError(
             f"cut-offs need two ham and two spam at least, here are {len(ham)} and {len(spam)}."
         )
+    spam_from = float(expit(upper_quantile(ham, _HAM_BLOCKED, _CONFIDENCE)))
+    tied = probabilities[(truth == 0) & np.isclose(probabilities, spam_from, rtol=0, atol=1e-9)]
+    if len(tied) > 1:  # none of them may lie there
+        spam_from = min(1.0, float(np.nextafter(np.float32(tied.max()), np.float32(2))))
     return Cutoffs(
         ham_below=min(0.5, float(expit(-upper_quantile(-spam, _SPAM_MISSED)))),
-        spam_from=max(0.5, float(expit(upper_quantile(ham, _HAM_BLOCKED, _CONFIDENCE)))),
+        spam_from=max(0.5, spam_from),
         blocks_0_1_percent=float(expit(upper_quantile(ham, 0.001))),
         blocks_1_percent=float(expit(upper_quantile(ham, 0.01))),
     )

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from model.devices import pick_device
+from model.folders import new_file
 from training.command import add_device, check_folder, exit_code
 from training.config import ConfigError, TrainConfig, load_config
 from training.corpora import Example, find_sms_file, read_sms_as_the_book
@@ -205,9 +206,10 @@ def _run(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print(f"interrupted: run again to go on from {options.out}", file=sys.stderr)
         return 130
-    table = as_table(rows, results, options.base, options.epochs)
-    (options.out / "results.md").write_text(table + "\n", encoding="utf-8")
-    print(table)
+    with new_file(options.out / "results.md") as partial:  # with the rows of other times
+        whole = as_table(ROWS, results, options.base, options.epochs)
+        partial.write_text(whole + "\n", encoding="utf-8")
+    print(as_table(rows, results, options.base, options.epochs))
     return 0
 
 

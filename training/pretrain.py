@@ -89,6 +89,8 @@ def _lessons(config: PretrainConfig, teacher: Path | None) -> Lessons | None:
 
 def _check_folders(out: Path, unfinished: Path, *, resume: bool) -> None:
     check_new(out)
+    if unfinished.exists() and not unfinished.is_dir():
+        raise CheckpointError(f"{unfinished} is no folder: remove it, the run's states go there.")
     has_state = bool(saved_steps(unfinished))
     if resume and not has_state:
         raise CheckpointError(f"{unfinished} holds no stopped run: leave --resume out.")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from model.folders import CheckpointError
 from training.command import CtrlC
 from training.config import TrainConfig, TrainingError
 from training.corpora import Example
@@ -53,7 +54,7 @@ def finetune_seeds(
             if best is None:
                 raise
             break
-        except (TrainingError, torch.OutOfMemoryError) as error:
+        except (TrainingError, CheckpointError, OSError, MemoryError, RuntimeError) as error:
             if best is None:
                 raise
             print(f"seed {seed} failed, the seeds before it are kept: {error}", flush=True)
