@@ -10,7 +10,8 @@ from resiliparse.parse.html import DocumentNode, ElementNode
 from resiliparse.parse.html.exception import CSSParserException
 
 from model.colors import is_same_color
-from model.css import COLOR_PROPERTIES, NO_BACKGROUND, Style, has_box, is_low, is_positioned, spills
+from model.css import COLOR_PROPERTIES, NO_BACKGROUND, Style
+from model.visibility import has_box, is_low, is_positioned, spills
 
 # Elements that without height show nothing; others ignore it or may be larger than told.
 BLOCKS = frozenset(("div", "p", "center", "section", "article", "header", "footer", "main"))

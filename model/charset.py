@@ -49,6 +49,8 @@ _HALF_WIDTH = {code: code + 0xFF40 for code in range(0x21, 0x60)}
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
+_BEYOND_ASCII = re.compile(rb"[\x80-\xff]+")
+_FEWEST_SYLLABLES = 8
 # A declared charset is believed as long as at most one character in so many is not of it.
 _BELIEVED_SHARE = 20
 
@@ -104,12 +106,23 @@ def _decode_eight_bit(data: bytes, codec: str | None) -> tuple[str, str]:
     likeliest = _codec(detect_encoding(data) or "") or "cp1252"
     if likeliest.startswith("utf-16") or (likeliest == "utf-8" and not _is_damaged_utf8(data)):
         likeliest = "cp1252"
+    if likeliest == "cp1252" and _is_korean(data):
+        likeliest = "cp949"
     return _decode(data, likeliest), likeliest
 
 
 def _is_japanese(data: bytes) -> bool:
     """Whether this is ISO-2022-JP, whatever it is called; ASCII is cp1252 to browsers, too."""
     return data.isascii() and bool(_PAIRS_BEGIN.search(data)) and not _NOT_PAIRS.search(data)
+
+
+def _is_korean(data: bytes) -> bool:
+    """Whether what is beyond ASCII comes in pairs, most of them syllables of EUC-KR."""
+    runs = _BEYOND_ASCII.findall(data)
+    leads = [lead for run in runs for lead in run[::2]]
+    syllables = sum(0xB0 <= lead <= 0xC8 for lead in leads)
+    is_in_pairs = all(len(run) % 2 == 0 for run in runs)
+    return is_in_pairs and syllables >= _FEWEST_SYLLABLES and 2 * syllables > len(leads)
 
 
 def _is_damaged_utf8(data: bytes) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from model.colors import FAINT
+from model.visibility import UNIT, ZERO, hides, is_zero_font
 
 Style = dict[str, str]
 """Properties that matter here and their values, both in lower case.
@@ -45,9 +45,12 @@ _OPAQUE = re.compile(
 _TOKEN = re.compile(r"[][(){};]|[^][(){};]+")
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 _BEFORE_RULE = re.compile(r"\A(?:\s|<!--|-->)++")
-# Mail programs fetch no sheet from the network unasked; what is fetched are fonts.
-_WEB_ADDRESS = re.compile(r"(?:url\(\s*+)?[\"']?(?:https?:)?//", re.I)
+# Mail programs fetch no sheet from the network unasked, nor one beside the message; what is fetched
+# are fonts. What an escape stands for, or a scheme, may be in the message itself.
+_WEB_ADDRESS = re.compile(r"(?:url\(\s*+)?[\"']?(?:(?:https?:)?//|[^:\\\n]*+\Z)", re.I)
 _HARMLESS_STATEMENT = re.compile(r"@charset\b|@import\s*+(?:url\(\s*+)?\"?//", re.I)
+
+_FOR_PRINT = re.compile(r"@media\s+(?:only\s+)?print", re.I)
 
 # A tag, classes, an identifier: what can be matched in one look at each element.
 _SIMPLE = r"(?=[*.#a-z])(?:\*|[a-z][a-z0-9]*+)?+(?:[.#]-?[a-z_][\w-]*+)*+"
@@ -87,35 +90,30 @@ _HARMLESS = re.compile(r"text-size-adjust:(?:100%|auto|none)")
 _PICTURE = re.compile(r"url\(|gradient|image|cross-fade|element\(|paint\(")
 NO_BACKGROUND = ("none", "transparent", "inherit", "initial")
 
-_ZERO = r"(?:0+(?:\.0+)?|\.0+)"
-_UNIT = r"(?:px|pt|pc|em|rem|ex|ch|in|cm|mm|vw|vh)"
-_ZERO_OPACITY = re.compile(FAINT)
-_ZERO_LENGTH = re.compile(rf"{_ZERO}{_UNIT}?")
-_ZERO_FONT = re.compile(rf"{_ZERO}(?:{_UNIT}|%)?")
-_TINY_FONT = re.compile(r"(?:0?\.\d+|1(?:\.0+)?)(?:px|pt)")
-_RELATIVE_FONT = re.compile(r"(?:\d+(?:\.\d+)?|\.\d+)(?:%|em|ex)|larger|smaller|inherit|unset|")
-_FAMILY = r"(?:\"\"|(?!inherit|initial|unset|revert|default)[a-z][a-z-]*+)"
+_ZERO_LENGTH = re.compile(rf"{ZERO}{UNIT}?")
+_FAMILY = r"(?:\"(?://)?\"|(?!inherit|initial|unset|revert|default)[a-z][a-z-]*+)"
 _ZERO_FONT_SHORTHAND = re.compile(
-    rf"{_ZERO}(?:{_UNIT}|%)?(?:\s*+/\s*+\d+(?:\.\d+)?(?:{_UNIT}|%)?)?"
+    rf"{ZERO}(?:{UNIT}|%)?(?:\s*+/\s*+\d+(?:\.\d+)?(?:{UNIT}|%)?)?"
     rf"\s++{_FAMILY}(?:\s*+,\s*+{_FAMILY})*+"
 )
 
 # Values that every browser drops, so that what was said before holds.
 _DROPPED = {"display": re.compile(r"\d.*"), "opacity": re.compile(r"[a-z]\w?")}
 _DROPPED["font-size"] = _DROPPED["opacity"]
-_SIDES = ("height", "max-height", "width", "max-width")
 _EDGES = ("top", "right", "bottom", "left", "inset")
-_CLIPPING_DISPLAYS = ("block", "inline-block", "flow-root", "flex", "grid")
 
 _ALL_UNKNOWN: Style = dict.fromkeys((*_PLAIN, *COLOR_PROPERTIES, *_UNCLEAR), _UNKNOWN)
 
 
 class Rank(IntEnum):
-    """The order of rules: those without ``!important``, those with it, those that may hold."""
+    """The order of rules: those without ``!important`` that hold and that may hold, then those with
+    it. What an element's own ``style`` says comes last of either kind, but for what may hold and
+    has ``!important``."""
 
     NORMAL = 0
-    IMPORTANT = 1
-    UNCERTAIN = 2
+    UNCERTAIN = 1
+    IMPORTANT = 2
+    UNCERTAIN_IMPORTANT = 3
 
 
 @dataclass(frozen=True)
@@ -140,6 +138,7 @@ class _Block:
     prelude: str
     is_uncertain: bool
     is_in_rule: bool
+    is_for_print: bool
     declarations: list[str] = field(default_factory=list)
 
 
@@ -169,17 +168,19 @@ def style_rules(css: str, *, is_uncertain: bool = False) -> list[Rule]:
             is_broken = is_broken or bool(text or end)
         elif not _HARMLESS_STATEMENT.match(text):
             # What comes by @import or after @namespace may be anything.
-            rules.append(Rule("*", _ALL_UNKNOWN, Rank.UNCERTAIN))
+            rules.append(Rule("*", _ALL_UNKNOWN, Rank.UNCERTAIN_IMPORTANT))
     return rules
 
 
 def _open(prelude: str, opened: list[_Block], *, is_uncertain: bool) -> _Block:
     if not opened:
-        return _Block(_top_level(prelude), is_uncertain, is_in_rule=False)
+        prelude = _top_level(prelude)
+        is_for_print = _FOR_PRINT.fullmatch(prelude) is not None
+        return _Block(prelude, is_uncertain, is_in_rule=False, is_for_print=is_for_print)
     parent = opened[-1]
     parent.is_uncertain = True
     is_in_rule = parent.is_in_rule or not parent.prelude.startswith("@")
-    return _Block(prelude.strip(), True, is_in_rule)
+    return _Block(prelude.strip(), True, is_in_rule, parent.is_for_print)
 
 
 def _top_level(text: str) -> str:
@@ -229,7 +230,7 @@ def _mask(opaque: re.Match[str]) -> str:
 
 def _rules(block: _Block) -> list[Rule]:
     normal, important = _declare(block.declarations)
-    if not (normal or important):
+    if block.is_for_print or not (normal or important):
         return []
     prelude = block.prelude
     if prelude.startswith("@"):
@@ -241,7 +242,6 @@ def _rules(block: _Block) -> list[Rule]:
     selectors = [selector.strip() for selector in _ARGUMENTS.sub(":", prelude).split(",")]
     is_valid = all(_VALID_SELECTOR.fullmatch(selector) for selector in selectors)
     is_uncertain = block.is_uncertain or not is_valid
-    shown = _uncertain(normal | important)
     rules: list[Rule] = []
     for selector in selectors:
         if not is_uncertain and _SIMPLE_SELECTOR.fullmatch(selector):
@@ -250,7 +250,8 @@ def _rules(block: _Block) -> list[Rule]:
         else:
             last = _COMBINATOR.split(selector)[-1].partition(":")[0]
             target = last if _SIMPLE_SELECTOR.fullmatch(last) else "*"
-            rules.append(Rule(target, shown, Rank.UNCERTAIN))
+            rules.append(Rule(target, _uncertain(normal), Rank.UNCERTAIN))
+            rules.append(Rule(target, _uncertain(important), Rank.UNCERTAIN_IMPORTANT))
     return [rule for rule in rules if rule.style]
 
 
@@ -292,7 +293,7 @@ def _effect(name: str, value: str) -> Style:
     """What one declaration sets."""
     name, is_vendors = _VENDOR.subn("", name, count=1)
     if _ANYTHING.match(name):
-        return _ALL_UNKNOWN
+        return {} if name.startswith("animation") and value == "none" else _ALL_UNKNOWN
     if not value or _HARMLESS.fullmatch(f"{name}:{value}"):
         return {}
     if _is_without_effect(name, value):
@@ -336,65 +337,3 @@ def _background(name: str, value: str) -> Style:
     if _PICTURE.search(value):
         return {"background-image": _UNKNOWN}
     return {"background": _UNKNOWN if name == "background-color" and value == "none" else value}
-
-
-def hides(style: Style) -> bool:
-    """Whether nothing inside such an element is displayed, whatever its children say."""
-    is_clear = has_box(style) and _matches(_ZERO_OPACITY, style, "opacity")
-    return is_clear or style.get("display") == "none"
-
-
-def has_box(style: Style) -> bool:
-    """Whether an element is a box of its own, so that what is set on it counts."""
-    display = style.get("display", "inline")
-    return display in _CLIPPING_DISPLAYS or display in ("inline", "table", "table-cell")
-
-
-def clips(style: Style) -> bool:
-    """Whether a block shows nothing of what is in it, other than what is positioned."""
-    return (
-        style.get("overflow") == "hidden"
-        and "room" not in style
-        and style.get("display", "block") in _CLIPPING_DISPLAYS
-        and any(_matches(_ZERO_LENGTH, style, side) for side in _SIDES)
-    )
-
-
-def is_positioned(style: Style) -> bool:
-    """Whether an element takes no room, and need not keep within the one around it."""
-    return style.get("position", "static") not in ("static", "relative", "sticky")
-
-
-def is_low(style: Style) -> bool:
-    """Whether what is in an element may lie over what comes after it."""
-    sides = _SIDES if style.get("display", "block").startswith("inline") else _SIDES[:2]
-    return "spill" in style or _is_sized(style, sides)
-
-
-def spills(style: Style) -> bool:
-    """Whether what is in an element may lie beside its box, on what is behind that."""
-    return "spill" in style or _is_sized(style, _SIDES)
-
-
-def _is_sized(style: Style, sides: tuple[str, ...]) -> bool:
-    is_told = any(style.get(side, "auto") not in ("auto", "none", "100%") for side in sides)
-    return is_told and style.get("overflow") != "hidden"
-
-
-def is_zero_font(style: Style) -> bool:
-    """Whether text set directly in such an element has no size."""
-    return _matches(_ZERO_FONT, style, "font-size")
-
-
-def is_tiny_font(style: Style) -> bool:
-    """Whether text set directly in such an element is too small to be read, unless magnified."""
-    return _matches(_TINY_FONT, style, "font-size")
-
-
-def is_relative_font(style: Style) -> bool:
-    """Whether the size of the letters is zero where that of the parent element is."""
-    return _RELATIVE_FONT.fullmatch(style.get("font-size", "")) is not None
-
-
-def _matches(pattern: re.Pattern[str], style: Style, name: str) -> bool:
-    return pattern.fullmatch(style.get(name, "")) is not None

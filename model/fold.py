@@ -13,6 +13,7 @@ from html import unescape
 from html.entities import html5
 
 from model.accents import without_disguising_accents
+from model.alphabets import read_alphabets
 from model.broken import without_breaks
 from model.direction import as_shown
 from model.leet import read_leet
@@ -47,7 +48,7 @@ _SYMBOLS = {
     first + n: chr(ord("A") + n)
     for first in (0x1F150, 0x1F170, 0x1F1E6, 0x1CCD6)
     for n in range(26)
-} | {0x2800: " "}
+} | {0x2800: " ", 0x0B: "\n", 0x0C: "\n", 0x85: " "}
 
 # Zero-width, bidi and other format characters (Cf), variation selectors, blank-looking fillers, and
 # the combining strokes and accents that NFKC could not join to a letter.
@@ -72,6 +73,7 @@ _NARROW_BLANK = re.compile("[\u2005-\u200a\u202f\u205f\u2800]")
 _WORD = re.compile(r"\w+")
 _LATIN = re.compile(r"[A-Za-zİ]")  # of this, too, an ASCII letter is made
 _OTHER_LETTER = re.compile(r"[^\W\d_A-Za-z\u00c0-\u02af\u1d00-\u1dbf\ua720-\ua7ff]")
+_ADDRESS = re.compile(r"://|@|\bwww\.")
 # So many words of lookalikes that spell English tell that a text is.
 _FEWEST_WORDS = 3
 # What programs that store texts for a page put in them: "&lt;", "&amp;#39;", "<br />". Some corpora
@@ -104,7 +106,9 @@ _TAKEN_OUT = re.compile("|".join(_NUMBERS))
 _PASSES = 4
 # What some callers and corpora write before a mail's subject; it says nothing of the mail.
 _FIELD_NAME = re.compile(r"\A\s*+(?:subject\s*+:\s*+)++", re.IGNORECASE)
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]")
+# Ends of lines and of pages, and Windows' "…" where it was taken for one.
+_PARTING = str.maketrans("\x0b\x0c\x85", "\n\n ")
 # Colours, as terminals and chats write them: what follows the control character goes with it.
 _COLOUR = re.compile(r"\x1b\[[\d;]{0,20}m|\x03\d{1,2}(?:,\d{1,2})?")
 
@@ -179,13 +183,14 @@ def _fold_letters(text: str) -> str:
     if "\x1b" in text or "\x03" in text:
         text = _COLOUR.sub("", text)
     if text.isascii():
-        return _CONTROL.sub("", text)
+        return _CONTROL.sub("", text).translate(_PARTING)
     text = _INVISIBLE.sub("", as_shown(text))
     if _NARROW_BLANK.search(text):
         text = _NARROW_BLANKS.sub(lambda word: _NARROW_BLANK.sub("", word[0]), text)
     text = "".join(map(_normalize, _PIECE.findall(text)))
-    text = _CONTROL.sub("", _STRAY_ACCENT.sub("", _INVISIBLE.sub("", text))).translate(_SYMBOLS)
-    text = _FOREIGN_MARK.sub("", text)
+    text = _CONTROL.sub("", _STRAY_ACCENT.sub("", _INVISIBLE.sub("", text)))
+    text = text.translate(_SYMBOLS)
+    text = read_alphabets(_FOREIGN_MARK.sub("", text))
     if not _LOOKALIKE.search(text):
         return text
     is_latin = _is_latin(text) or _is_english(text)
@@ -205,7 +210,9 @@ def _normalize(piece: str) -> str:
 
 
 def _is_latin(text: str) -> bool:
-    return len(_LATIN.findall(text)) >= len(_OTHER_LETTER.findall(text))
+    # Addresses are Latin in every language.
+    words = "".join(word for word in text.split() if not _ADDRESS.search(word))
+    return len(_LATIN.findall(words)) >= len(_OTHER_LETTER.findall(words))
 
 
 def _is_english(text: str) -> bool:

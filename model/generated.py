@@ -15,7 +15,8 @@ _LOOKED_AT = _UNSHOWN | {"html", "option", "optgroup"}
 _STRING = r"\"(?:[^\"\\\n]|\\.)*+\"?|'(?:[^'\\\n]|\\.)*+'?"
 _VALUE = rf"\s*+:((?:{_STRING}|\\.|[^;{{}}\"'\\])*+)"
 _GENERATING = re.compile(
-    rf"(?:content|list-style(?:-type)?|quotes|symbols|prefix|suffix){_VALUE}",
+    rf"(?:content|list-style(?:-type)?|quotes|symbols|prefix|suffix|negative|pad|text-overflow"
+    rf"|hyphenate-character|initial-value){_VALUE}",
     re.IGNORECASE | re.DOTALL,
 )
 # Properties of one's own, and where others name them.

@@ -13,21 +13,7 @@ from resiliparse.parse.html import DocumentNode, ElementNode, HTMLTree, Node, No
 
 from model.background import BGCOLORED, BLOCKS, INDEPENDENT, Colors, around_all, is_solid, select
 from model.colors import attribute_color
-from model.css import (
-    COLOR_PROPERTIES,
-    Rank,
-    Rule,
-    Style,
-    clips,
-    hides,
-    is_positioned,
-    is_relative_font,
-    is_tiny_font,
-    is_zero_font,
-    parse_style,
-    specificity,
-    style_rules,
-)
+from model.css import COLOR_PROPERTIES, Rank, Rule, Style, parse_style, specificity, style_rules
 from model.direction import (
     END_OF_ISOLATE,
     END_OF_OVERRIDE,
@@ -38,11 +24,19 @@ from model.direction import (
 )
 from model.generated import generated_text
 from model.markup import BLANKS, INLINE, RAW, flatten_markup, outlook_markup, simplify_markup
+from model.visibility import (
+    clips,
+    hides,
+    is_positioned,
+    is_relative_font,
+    is_tiny_font,
+    is_zero_font,
+)
 
 # Bounds on the work that one document can ask for. Beyond them all text counts as visible.
 _MAX_STYLESHEET_CHARACTERS = 65_536
 _MAX_RULES_TIMES_CHARACTERS = 20_000_000
-_MAX_RULES = 500
+_MAX_RULES = 2_000
 _MAX_STYLED = 5_000
 # A text in a list is set in by two blanks for each list around it.
 _MAX_LISTS = 12
@@ -55,6 +49,8 @@ _STACKED = BLOCKS | frozenset(
     ("h1", "h2", "h3", "h4", "h5", "h6", "form", "blockquote", "pre", "address", "nav", "aside")
     + ("figure", "figcaption", "fieldset", "dl", "dt", "dd", "details", "summary")
 )
+# The rules after which an element's own style comes, without and with ``!important``.
+_BEFORE_OWN = (Rank.UNCERTAIN, Rank.IMPORTANT)
 _ISOLATES = {"rtl": ISOLATE_RIGHT_TO_LEFT, "ltr": ISOLATE_LEFT_TO_RIGHT}
 _ENLARGED = frozenset(("big", "h1", "h2", "h3"))
 _SELECTED_NAMES = re.compile(r"[.#]([\w-]+)")
@@ -66,7 +62,10 @@ _COLOR_ATTRIBUTES = (
 # In these other rules of markup hold, and other properties of CSS.
 _FOREIGN = re.compile(r"<(?:svg|math)\b", re.ASCII | re.IGNORECASE)
 # Nothing is written in these.
-_SHAPE = r"(?:path|g|circle|rect|line|polygon|polyline|ellipse|defs)"
+_SHAPE = (
+    "(?:path|g|circle|rect|line|polygon|polyline|ellipse|defs|use|symbol|title|stop|mask|image"
+    "|linearGradient|radialGradient|clipPath|filter|fe[a-z]+)"
+)
 _EMPTY_DRAWING = re.compile(
     rf"<(svg|math)\b[^<>]*+>(?:\s|</?{_SHAPE}\b[^<>]*+>)*+</\1\s*>", re.ASCII | re.IGNORECASE
 )
@@ -109,7 +108,7 @@ def _laid_out_text(html: str) -> str:
     markup = _EMPTY_DRAWING.sub("<b></b>", markup)
     foreign = _FOREIGN.search(html) if _FOREIGN.search(markup) else None
     tree = None if is_costly else HTMLTree.parse(markup)
-    if tree is None or tree.document is None or _has_deep_lists(tree.document):
+    if tree is None or tree.document is None:
         tree = HTMLTree.parse(flatten_markup(html))
     elif foreign is None:
         styles = _cascade(tree.document, len(html))
@@ -118,6 +117,8 @@ def _laid_out_text(html: str) -> str:
         _remove_hidden(tree.document, styles)
         _tell_directions(tree, tree.document, styles)
         _tell_lines(tree, styles)
+    if tree.document is not None:
+        _flatten_lists(tree.document)
     text = extract_plain_text(tree, preserve_formatting=True, list_bullets=False, form_fields=True)
     text = carry_over_lines(text)
     if foreign and _FOREIGN_RAW.search(html, foreign.end()):
@@ -174,11 +175,11 @@ def _tell_lines(tree: HTMLTree, styles: dict[ElementNode, Style]) -> None:
                 parent.insert_before(element, after)
 
 
-def _has_deep_lists(document: DocumentNode) -> bool:
-    """Whether lists lie in one another so deep that their text would be mostly blanks."""
+def _flatten_lists(document: DocumentNode) -> None:
+    """Takes lists that lie so deep in others that their text would be mostly blanks for none."""
     lists = select(document, "ul,ol")
     if len(lists) <= _MAX_LISTS:
-        return False
+        return
     depths: dict[ElementNode, int] = {}
     for element in lists:
         path: list[ElementNode] = []
@@ -190,7 +191,13 @@ def _has_deep_lists(document: DocumentNode) -> bool:
         for descendant in reversed(path):
             depth += descendant.tag in ("ul", "ol")
             depths[descendant] = depth
-    return max(depths.values()) > _MAX_LISTS
+    # The outermost first: so what a list holds is moved once.
+    for element in lists:
+        if depths[element] > _MAX_LISTS and (parent := element.parent) is not None:
+            for child in element.child_nodes.values():
+                if child:
+                    parent.insert_before(child, element)
+            parent.remove_child(element)
 
 
 def _cascade(document: DocumentNode, characters: int) -> dict[ElementNode, Style]:
@@ -215,9 +222,10 @@ def _cascade(document: DocumentNode, characters: int) -> dict[ElementNode, Style
                 return {}
             for element in elements:
                 styles.setdefault(element, {}).update(rule.style)
-        if rank != Rank.UNCERTAIN:
+        if rank in _BEFORE_OWN:
             for element in own:
-                styles[element].update(parse_style(element.getattr("style") or "")[rank])
+                said = parse_style(element.getattr("style") or "")
+                styles[element].update(said[_BEFORE_OWN.index(rank)])
     return styles if left >= 0 else {}
 
 
@@ -245,7 +253,7 @@ def _rules(document: DocumentNode, sheets: list[ElementNode]) -> list[Rule]:
 def _is_certain(rule: Rule, element: ElementNode, names: dict[ElementNode, set[str]]) -> bool:
     """Whether a rule that may hide selects an element even if capital letters count; ``names``
     keeps those that elements have."""
-    if rule.rank == Rank.UNCERTAIN:
+    if rule.rank in (Rank.UNCERTAIN, Rank.UNCERTAIN_IMPORTANT):
         return True
     if element not in names:
         own = (element.getattr("id") or "", *BLANKS.split(element.getattr("class") or ""))

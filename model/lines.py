@@ -16,6 +16,9 @@ _SHOWN = re.compile(
     r"(?:;(?:[^\":\r\n]|\"[^\"\r\n]*+\")*+)?+:([^\r\n]*+)",
     re.IGNORECASE | re.MULTILINE,
 )
+# When a calendar reminds of it; Google's description of an event is HTML.
+_ALARM = re.compile(r"^BEGIN:VALARM\b.*?(?:^END:VALARM\b|\Z)", re.I | re.M | re.S)
+_MARKUP = re.compile(r"</?(?:a|b|br|i|li|ol|p|span|u|ul)(?:\s[^<>]*+)?/?>", re.IGNORECASE)
 
 
 def tidy_blanks(text: str) -> str:
@@ -40,9 +43,10 @@ def shown_lines(text: str) -> tuple[str, str]:
     >>> shown_lines('UID:1\nSUMMARY;LANGUAGE=en:Lunch\nX-ALT-DESC;FMTTYPE=text/html:<b>Noon')
     ('Lunch', '<b>Noon')
     """
-    lines = _SHOWN.findall(text)
-    plain = "\n".join(value for name, value in lines if not name)
-    html = "\n".join(value for name, value in lines if name)
+    lines = _SHOWN.findall(_ALARM.sub("", text))
+    is_html = [bool(name) or _MARKUP.search(value) is not None for name, value in lines]
+    plain = "\n".join(line[1] for line, marked in zip(lines, is_html, strict=True) if not marked)
+    html = "\n".join(line[1] for line, marked in zip(lines, is_html, strict=True) if marked)
     return unescape_lines(plain), unescape_lines(html)
 
 

@@ -137,7 +137,9 @@ class _Part:
 
     def is_left_out_of(self, kind: str) -> bool:
         """Whether it is not shown as part of such a multipart, unless there is nothing else."""
-        own_kind = content_type(self.fields.get(b"content-type", b""))[0]
+        own_kind, parameters = content_type(self.fields.get(b"content-type", b""))
+        if own_kind in INVITATION and "method" in parameters:  # a card above the message
+            return False
         disposition = self.fields.get(b"content-disposition", b"").lower()
         is_about = kind == "multipart/report" and own_kind in _MESSAGES
         return is_about or disposition.startswith(b"attachment")

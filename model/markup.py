@@ -69,8 +69,15 @@ _OFFICE = re.compile(r"\b(?:mso|vml)\b", re.I)
 _NOT_OFFICE = re.compile(r"\s*+!\s*+(?:\(\s*+)?(?:mso|vml)[\s\w.]*+(?:\)\s*+)?", re.I)
 _OFFICE_SETTINGS = re.compile(r"<xml\b.*?(?:</xml\s*>|\Z)", re.I | re.S)
 # The library passes it over, but no mail program runs scripts: all show what is in it.
-_RENAMED = {"noscript": "x-noscript", "/noscript": "/x-noscript"}
-_LOCAL_SHEET = re.compile(rf"[{_S}]*+(?!(?:https?:)?//)", re.ASCII | re.IGNORECASE)
+# What is in a frameset none shows, but most know no frames; a summary is a block.
+_RENAMED = {
+    end + name: end + other
+    for name, other in (("noscript", "x-noscript"), ("frameset", "x-frames"), ("summary", "div"))
+    for end in ("", "/")
+}
+# A sheet that comes with the message; from elsewhere mail programs fetch none unasked.
+_LOCAL_SHEET = re.compile(r"[^/?#]*:", re.ASCII)
+_WEB_SHEET = re.compile(rf"[{_S}\0-\x1f]*+https?:", re.ASCII | re.IGNORECASE)
 
 
 def simplify_markup(html: str) -> tuple[str, bool]:
@@ -190,7 +197,8 @@ def _flatten(markup: re.Match[str]) -> str:
 def _simplify(markup: re.Match[str]) -> str:
     """The same markup without comments, scripts and the attributes that do not matter here."""
     if markup["end"]:
-        return _simplify_tag(markup["name"], markup["attributes"])
+        tag = _simplify_tag(markup["name"], markup["attributes"])
+        return f" {tag}" if markup["name"].lower() == "option" else tag
     if markup["text"]:
         return f"<plaintext{markup['text']}"
     if raw := markup["raw"]:
@@ -268,6 +276,7 @@ def _sheet_of(attributes: dict[str, str]) -> str:
     if unescape(attributes.get("name", "")).strip().lower() == "color-scheme":
         return "<style>:root{color-scheme:dark}</style>"
     is_sheet = "stylesheet" in unescape(attributes.get("rel", "")).lower()
-    if is_sheet and _LOCAL_SHEET.match(unescape(attributes.get("href", ""))):
-        return "<style>@import 'sheet'</style>"
+    address = unescape(attributes.get("href", ""))
+    if is_sheet and _LOCAL_SHEET.match(address) and not _WEB_SHEET.match(address):
+        return "<style>@import 'cid:sheet'</style>"
     return ""

@@ -127,3 +127,11 @@ def test_iso_2022_jp_is_not_looked_for_under_another_charset_s_label() -> None:
 )
 def test_what_is_no_utf8_is_not_read_as_such(data: bytes, text: str) -> None:
     assert decode_bytes(data, "")[0] == text
+
+
+def test_korean_without_a_charset_is_read() -> None:
+    korean = "안녕하세요, 내일 오후 세 시에 회의가 있습니다."
+    for label in ("", "utf-8"):
+        assert decode_bytes(korean.encode("euc_kr"), label)[0] == korean
+    for western in ("Ärger über Öl: ÄÖÜ äöü ß", "ÇA VA ÊTRE ÉTÉ À ÀÉ", "Señor Muñoz, ¡¿qué?!"):
+        assert decode_bytes(western.encode("cp1252"), "")[0] == western

@@ -65,10 +65,56 @@ u + #body a{color:inherit} div[style*="margin: 16px 0;"]{margin:0!important} td:
         "seen<i style='color:rgba(255, 255, 255, 1.0)'>x</i>",
         "seen<i style='color:rgb(1 2 3 / 0%)'>x</i>",
         "seen<div style='max-height:0;overflow:hidden;padding:0;min-height:0px'>x</div>",
+        "seen<div style='max-height:2px;overflow:hidden'>x</div>",
+        "seen<div style='opacity:0;display:list-item'>x</div>",
+        "seen<i style='font-size:2px'>x</i>",
+        "seen<i style='color:hsl(0, 0%, 100%)'>x</i>",
+        "seen<i style='color:rgb(100%, 100%, 100%)'>x</i>",
+        "seen<i style='color:lightyellow'>x</i>",
+        # Beside what changes nothing of it.
+        "<style>@import 'a.css';</style><p style='display:none'>x</p>seen",
+        "<style>@import url(a.css) screen;</style><p style='display:none'>x</p>seen",
+        "<link rel=stylesheet href=style.css><p style='display:none'>x</p>seen",
+        "<style>p:hover{display:block}</style><p style='display:none'>x</p>seen",
+        "<style>.a p{display:block}</style><p style='display:none'>x</p>seen",
+        "<style>@media print{p{display:block!important}}</style><p style='display:none'>x</p>seen",
+        "<style>p{animation:none}</style><p style='display:none'>x</p>seen",
+        "<svg><defs><linearGradient/></defs></svg><p style='display:none'>x</p>seen",
+        "<svg><title>x</title></svg><p style='display:none'>x</p>seen",
+        "<ul>" * 13 + "</ul>" * 13 + "<p style='display:none'>x</p>seen",
     ],
 )
 def test_what_is_hidden_beyond_doubt_is_not_read(html: str) -> None:
     assert html_to_text(html) == "seen"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "<link rel=stylesheet href='data:text/css,p{display:block!important}'>",
+        "<link rel=stylesheet href='da\tta:text/css,p{display:block!important}'>",
+        "<link rel=stylesheet href=cid:a>",
+        "<style>@import 'data:text/css,p{display:block!important}';</style>",
+        "<style>@import 'd\\61 ta:text/css,p{display:block!important}';</style>",
+        "<style>@import 'da\\a ta:text/css,p{display:block!important}';</style>",
+        "<style>p:hover{display:block!important}</style>",
+        "<style>@media screen{p{display:block!important}}</style>",
+        "<style>@media print,screen{p{display:block!important}}</style>",
+    ],
+)
+def test_what_another_rule_may_show_is_read(head: str) -> None:
+    assert "seen" in html_to_text(f"{head}<p style='display:none'>seen</p>")
+
+
+@pytest.mark.parametrize("colors", ["red;background:#7f7f7f", "#ff0;background:#fff", "#00f"])
+def test_colors_that_differ_in_more_than_how_light_they_are_are_seen(colors: str) -> None:
+    assert html_to_text(f"<p style='color:{colors}'>seen</p>") == "seen"
+
+
+def test_deep_lists_are_not_mostly_blanks_and_hide_what_they_hide() -> None:
+    text = html_to_text("<ul><li>x" * 400 + "</ul>" * 400 + "<p style='display:none'>y</p>z")
+    assert (text.count("x"), "y" in text, text[-1]) == (400, False, "z")
+    assert len(text) < 20_000
 
 
 @pytest.mark.parametrize(

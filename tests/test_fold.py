@@ -366,6 +366,16 @@ def test_capitals_with_accents_fold_to_what_stays() -> None:
     assert [fold_text(text) for text in once] == once
 
 
+def test_an_address_does_not_make_a_text_latin() -> None:
+    text = "Вот тест: https://example.com/track/open и www.example.com/home, me@example.com"
+    assert fold_text(text) == text
+
+
+def test_control_characters_that_part_lines_part_words() -> None:
+    assert fold_text("one\x0cTwo\x0bThree\x1b") == "one\nTwo\nThree"
+    assert fold_text("wait\x85what \u00e9") == "Wait what \u00e9"
+
+
 def test_words_of_mixed_scripts_tell_that_a_text_is_latin() -> None:
     assert fold_text("сору фree vїаgrа ѕех") == "Copy фree viagra sex"
     assert fold_text("ѕо aееее ѕех") == "So aeeee sex"

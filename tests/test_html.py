@@ -150,7 +150,7 @@ def test_hidden_text_is_not_read(html: str) -> None:
         "<svg><text y=20><![CDATA[seen]]></text></svg>",
         "<i\u00a0style=display:none>seen</i>",
         "<i\vhidden>seen</i>",
-        "<style>" + "p{color:red}" * 1_000 + "</style><i style='display:none'>seen</i>",
+        "<style>" + "p{color:red}" * 3_000 + "</style><i style='display:none'>seen</i>",
     ],
 )
 def test_whatever_may_be_visible_is_read(html: str) -> None:
@@ -276,7 +276,7 @@ def test_any_nesting_of_what_hides_moves_and_turns_text_is_read() -> None:
     [
         "<i style=color:red></i>" * 5_001,
         "<i></i>" * 5_001 + "<style>i{color:red}</style>",
-        f"<style>{'b{color:red}' * 501}</style>",
+        f"<style>{'b{color:red}' * 2_001}</style>",
         f"<style>/*{'x' * 65_536}*/</style>",
     ],
     ids=["styled", "selected", "rules", "characters"],
@@ -371,7 +371,6 @@ def test_plaintext_ends_all_markup() -> None:
 @pytest.mark.parametrize(
     "deep",
     [
-        "<ul><li>x" * 40,
         "<div><rt>x" * 10_000,
         "<select><option>x</select>" * 11_000,
         "<div><object></div></object>x" * 12_000,

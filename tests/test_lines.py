@@ -47,6 +47,27 @@ def test_the_html_of_an_invitation_is_read_as_such() -> None:
     )
 
 
+def test_an_attached_invitation_is_read_and_an_attached_calendar_is_not() -> None:
+    """Gmail and Outlook draw the first as a card above the message, the second as a file."""
+    event = (
+        "Content-Type: text/calendar{}\r\nContent-Disposition: attachment; filename=a.ics\r\n\r\n"
+        "SUMMARY:You have won\r\n"
+    )
+    invited = multipart("mixed", plain("text"), event.format("; method=REQUEST"))
+    assert read(invited) == "text\n\nYou have won"
+    assert read(multipart("mixed", plain("text"), event.format(""))) == "text"
+
+
+def test_alarms_of_an_event_are_not_read_and_markup_in_it_is() -> None:
+    """Outlook and Google remind of each event; the latter describes it in HTML."""
+    event = (
+        "Content-Type: text/calendar\r\n\r\nSUMMARY:Lunch\r\n"
+        "BEGIN:VALARM\r\nDESCRIPTION:REMINDER\r\nEND:VALARM\r\n"
+        "DESCRIPTION:<p>At <a href=x>noon</a></p>\r\nLOCATION:a < b\r\n"
+    )
+    assert read(multipart("mixed", plain("text"), event)) == "text\n\nLunch\na < b\nAt noon"
+
+
 @pytest.mark.parametrize("kind", ["calendar", "vcard", "directory"])
 def test_folded_lines_are_joined_and_escapes_taken_away(kind: str) -> None:
     """RFC 5545, 3.1 and 3.3.11; RFC 6350, 3.2 and 3.4. A fold may cut a character in two."""

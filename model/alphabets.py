@@ -1,0 +1,57 @@
+"""English in letters of other scripts that look a little like Latin ones, as generators write it.
+
+Each alphabet has its letters in the order of a to z, as NFKC leaves them. Where a text so read has
+no English words, it is in the language of its letters and stays.
+"""
+
+import re
+
+from model.words import vocabulary
+
+_ALPHABETS = (
+    "ǟɮƈɖɛʄɢɦɨʝӄʟʍռօքզʀֆȶʊʋաӼʏʐ",
+    "ค๒ς๔єŦوђเןкɭ๓ภ๏קợгรՇยשฬאץչ",
+    "ልጌርዕቿቻኗዘጎጋጕረጠክዐየዒዪነፕሁሀሠሸሃጊ",
+    "₳฿₵ĐɆ₣₲ⱧłJ₭Ⱡ₥₦Ø₱QⱤ₴₮ɄV₩ӾɎⱫ",
+    "卂乃匚ᗪ乇千Ꮆ卄丨フҜㄥ爪几ㄖ卩Ɋ尺丂ㄒㄩᐯ山乂ㄚ乙",
+    "ДБCDΞFGHIJҜLMИФPǪЯSΓЦVЩЖУZ",
+    "ΛBCDΣFGHIJKLMПӨPQЯSƬЦVЩXYZ",
+    "αв¢∂єfgнιנкlмησρqяѕтυνωχуz",
+    "αɓƈԃҽϝɠԋιʝƙʅɱɳσρϙɾʂƚυʋɯxყȥ",
+    "ɑɓƈɗɛƒɠɦιʝƙlɱɲσρqɾʂƭυѵωхყʑ",
+    "Ⱥƀȼđɇfǥħɨɉꝁłmnøᵽꝗɍsŧᵾvwxɏƶ",
+    "ꍏꌃꉓꀸꍟꎇꁅꃅꀤꀭꀘ꒒ꂵꈤꂦꉣꆰꋪꌗ꓄ꀎꃴꅏꊼꌩꁴ",
+    "ᎪᏴᏟᎠᎬFᎶᎻᎥᎫᏦᏞmᏁᎾᏢqᏒᏕᎿuᏉᏇXᎽᏃ",
+    "ⲁⲃⲥⲇⲉϝgⲏⲓϳⲕⲗⲙⲛⲟⲣϙⲅⲋⲧuvⲱⲭⲩⲍ",
+)
+# Of a letter that stands for two, the first.
+_PLAIN = {
+    ord(letter): chr(ord("a") + place)
+    for alphabet in reversed(_ALPHABETS)
+    for place, letter in enumerate(alphabet)
+    if not letter.isascii()
+}
+_LETTER = re.compile(f"[{''.join(map(chr, _PLAIN))}]")
+_WORD = re.compile(r"\w+")
+# So many words that spell English tell that a text is, and half of those that are read otherwise.
+_FEWEST_WORDS = 3
+
+
+def read_alphabets(text: str) -> str:
+    """The text in Latin letters, where it is English in one of these alphabets.
+
+    >>> read_alphabets("¢lαιм уσυя fяєє ρяιzє тσ∂αу")
+    'claim your free prize today'
+    """
+    if not _LETTER.search(text):
+        return text
+    read = text.translate(_PLAIN)
+    others = {
+        word.lower()
+        for before, after in zip(text.split(), read.split(), strict=True)
+        if before != after
+        for word in _WORD.findall(after)
+    }
+    english = others & vocabulary()
+    is_english = len(english) >= _FEWEST_WORDS and 2 * len(english) >= len(others)
+    return read if is_english else text

@@ -1,0 +1,35 @@
+"""English in alphabets that look a little like the Latin one."""
+
+import pytest
+
+from model.alphabets import _ALPHABETS, read_alphabets
+from model.fold import fold_text
+
+SPAM = "claim your free prize now click here to buy cheap viagra and win cash"
+# A letter that another alphabet has for another letter.
+MOST_OTHERS = 2
+
+
+@pytest.mark.parametrize("alphabet", _ALPHABETS)
+def test_english_is_read_in_each_alphabet(alphabet: str) -> None:
+    assert len(alphabet) == 26
+    disguised = "".join(alphabet[ord(c) - ord("a")] if c.isalpha() else c for c in SPAM)
+    words = zip(fold_text(disguised).lower().split(), SPAM.split(), strict=True)
+    assert sum(one != other for one, other in words) <= MOST_OTHERS
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Вы получили перевод, но нам нужен ваш ответ до конца дня",
+        "Καλημέρα, σας στέλνω το τιμολόγιο και θα τα πούμε αύριο το πρωί",
+        "สวัสดีครับ พรุ่งนี้เจอกันที่ร้านกาแฟตอนสิบโมงเช้านะครับ",
+        "明日の朝、山田さんと千葉で会いましょう。乙女座の人も来ます",
+        "Køb nu og få et gratis øl for din køkken og søn, der bor på øen",
+        "Było już późno, ale łódź wciąż płynęła w górę rzeki",
+        "It costs ₦5000, about ₱190 or ₩4,500; the Ø of the pipe is 50 mm",
+        "ልጆች ዛሬ ትምህርት ቤት ሄዱ፤ ነገ ይመለሳሉ",
+    ],
+)
+def test_other_languages_and_signs_stay(text: str) -> None:
+    assert read_alphabets(text) == text
