@@ -59,6 +59,8 @@ _VALID_SELECTOR = re.compile(rf"{_SIMPLE}(?:(?:\s*+[>+~]\s*+|\s++){_SIMPLE})*+",
 _COMBINATOR = re.compile(r"[\s>+~]+")
 _ARGUMENTS = re.compile(r"\[[^][()]*+\]|\([^][()]*+\)")
 
+# What makes Gmail leave out a whole attribute.
+_DROPPED_BY_GMAIL = re.compile(r"rgba?\(\s*+\d+\s++\d|!\s*+(?!important)(?i:important)")
 _IMPORTANT = re.compile(r"!\s*+important\Z")
 _VENDOR = re.compile(r"\A-(?:webkit|moz|ms|o)-")
 # Properties that may change any other, and names that cannot be read.
@@ -276,7 +278,10 @@ def _parse(css: str) -> tuple[Style, Style]:
     # Browsers differ in where a declaration with braces ends.
     if any(end in ("{", "}") for _, end in statements):
         return {}, _ALL_UNKNOWN
-    return _declare(text for text, _ in statements)
+    normal, important = _declare(text for text, _ in statements)
+    if _DROPPED_BY_GMAIL.search(css):
+        return _uncertain(normal), _uncertain(important)
+    return normal, important
 
 
 def _declare(declarations: Iterable[str]) -> tuple[Style, Style]:

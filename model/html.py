@@ -1,8 +1,8 @@
 """HTML to the text that a person sees: hidden elements out, then plain text.
 
 Knows HTML and the few CSS properties that hide text, nothing of mail. Where it cannot tell whether
-something is visible it counts as visible: text that is read though nobody sees it costs little,
-text that is shown but not read is a way past the filter.
+something is visible, or one of the large webmail services shows it, it counts as visible: text that
+is read though nobody sees it may water spam down, text that is shown but not read is all of it.
 """
 
 import re
@@ -47,11 +47,12 @@ _LINES = INLINE - {"br"} | {"a", "abbr", "code", "del", "ins", "label", "sub", "
 # Those that stand on lines of their own unless they are displayed otherwise.
 _STACKED = BLOCKS | frozenset(
     ("h1", "h2", "h3", "h4", "h5", "h6", "form", "blockquote", "pre", "address", "nav", "aside")
-    + ("figure", "figcaption", "fieldset", "dl", "dt", "dd", "details", "summary")
+    + ("figure", "figcaption", "fieldset", "dl", "dt", "dd", "details", "ul", "ol", "li", "hgroup")
 )
 # The rules after which an element's own style comes, without and with ``!important``.
 _BEFORE_OWN = (Rank.UNCERTAIN, Rank.IMPORTANT)
 _ISOLATES = {"rtl": ISOLATE_RIGHT_TO_LEFT, "ltr": ISOLATE_LEFT_TO_RIGHT}
+_ROOTS = ("html", "body")
 _ENLARGED = frozenset(("big", "h1", "h2", "h3"))
 _SELECTED_NAMES = re.compile(r"[.#]([\w-]+)")
 _COLOR_ATTRIBUTES = (
@@ -112,8 +113,6 @@ def _laid_out_text(html: str) -> str:
         tree = HTMLTree.parse(flatten_markup(html))
     elif foreign is None:
         styles = _cascade(tree.document, len(html))
-        if any(hides(styles.get(root, {})) for root in select(tree.document, "html,body")):
-            return ""
         _remove_hidden(tree.document, styles)
         _tell_directions(tree, tree.document, styles)
         _tell_lines(tree, styles)
@@ -231,7 +230,8 @@ def _cascade(document: DocumentNode, characters: int) -> dict[ElementNode, Style
 
 def _rules(document: DocumentNode, sheets: list[ElementNode]) -> list[Rule]:
     """The rules of all sheets that may select something, weakest first."""
-    uncertain = {*select(document, "style.uncertain"), *select(document, "x-noscript style")}
+    # Those in the body Gmail leaves out.
+    uncertain = {*select(document, "style.uncertain"), *select(document, "body style")}
     rules: list[Rule] = []
     for sheet in sheets:
         rules += style_rules(sheet.text or "", is_uncertain=sheet in uncertain)
@@ -283,6 +283,8 @@ def _remove_hidden(document: DocumentNode, styles: dict[ElementNode, Style]) -> 
     is_scaled = any("scale" in style for style in styles.values())
     colors = Colors(document, styles)
     for element, style in styles.items():
+        if element.tag in _ROOTS:  # of which webmail makes others
+            continue
         is_clipped = element.tag in BLOCKS and element not in open_blocks and clips(style)
         if is_clipped or hides(style):
             # Not decomposed: what lies in it is looked at later, in memory that others would have.

@@ -66,7 +66,8 @@ _MARKUP = re.compile(
 # What Outlook's own condition begins and ends; what holds for all others is no comment to them.
 _CONDITIONAL = re.compile(r"<!--\[if\b([^\]]*+)\]>(.*)<!\[endif\]--!?>\Z", re.I | re.S)
 _OFFICE = re.compile(r"\b(?:mso|vml)\b", re.I)
-_NOT_OFFICE = re.compile(r"\s*+!\s*+(?:\(\s*+)?(?:mso|vml)[\s\w.]*+(?:\)\s*+)?", re.I)
+# Of no version at all: "!mso 9" holds for all later ones.
+_NOT_OFFICE = re.compile(r"\s*+!\s*+(?:\(\s*+)?(?:mso|vml)\s*+(?:\)\s*+)?", re.I)
 _OFFICE_SETTINGS = re.compile(r"<xml\b.*?(?:</xml\s*>|\Z)", re.I | re.S)
 # The library passes it over, but no mail program runs scripts: all show what is in it.
 # What is in a frameset none shows, but most know no frames; a summary is a block.

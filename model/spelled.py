@@ -50,6 +50,8 @@ _BLANK_RUN = re.compile(
     rf"(?<![^\W_])(?<![^\W_]['’])(?:{_LETTER}|[£$€](?= {_DIGIT}))"
     rf"(?: (?:{_LETTER}|[£$€](?= {_DIGIT})|(?<=\d )[.,](?= {_DIGIT})|[-/&@_'’](?= {_LETTER})))++"
 )
+# Letters one below another, words apart by empty lines.
+_COLUMN = re.compile(r"(?<![^\n])[A-Za-z](?:\n\n?[A-Za-z](?![^\n])){3,}+")
 # Where more blanks part such runs, each of them is one word.
 _WIDE_BLANK = re.compile(r"(?<= [A-Za-z0-9]) {2,}(?=[A-Za-z0-9] )")
 # Of a run, what is no word: prices, numbers, ends of contractions, and marks.
@@ -71,7 +73,7 @@ def put_together(text: str, *, typing: bool) -> str:
     text = _SPELLED_LINK.sub(lambda link: link[0].replace(" ", ""), text)
     text = _SPELLED_WORD.sub(_put_word_together, text)
     if typing:
-        text = _read_blank_runs(text)
+        text = _read_blank_runs(_COLUMN.sub(_read_column, text))
     text = _put_runs_together(text) if typing else _SPELLED_OUT.sub(_put_letters, text)
     if _LETTERS_BETWEEN_MARKS.search(text):
         text = _MARKED_WORD.sub(_put_marked_together, text)
@@ -89,6 +91,13 @@ def _read_blank_runs(text: str) -> str:
     if any(map(_is_spelled_out, runs.values())):
         text = _BLANK_RUN.sub(lambda run: _join(run[0], runs[run[0]]), text)
     return text
+
+
+def _read_column(column: re.Match[str]) -> str:
+    words = [word for part in column[0].split("\n\n") for word in segment(part.replace("\n", ""))]
+    # "A", "B", "C" may be answers, and "a" and "I" are words.
+    letters = sum(len(word) for word in words if is_known(word) and len(word) > 1)
+    return " ".join(words) if 2 * letters > sum(map(len, words)) else column[0]
 
 
 def _read_run(run: str, is_word: bool) -> list[str]:

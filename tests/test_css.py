@@ -61,9 +61,7 @@ u + #body a{color:inherit} div[style*="margin: 16px 0;"]{margin:0!important} td:
         "seen<i style='color:#ffff'>x</i>",
         "seen<i style='color:#1230'>x</i>",
         "seen<i style='color:#12345600'>x</i>",
-        "seen<i style='color:rgb(255 255 250)'>x</i>",
         "seen<i style='color:rgba(255, 255, 255, 1.0)'>x</i>",
-        "seen<i style='color:rgb(1 2 3 / 0%)'>x</i>",
         "seen<div style='max-height:0;overflow:hidden;padding:0;min-height:0px'>x</div>",
         "seen<div style='max-height:2px;overflow:hidden'>x</div>",
         "seen<div style='opacity:0;display:list-item'>x</div>",
@@ -104,6 +102,38 @@ def test_what_is_hidden_beyond_doubt_is_not_read(html: str) -> None:
 )
 def test_what_another_rule_may_show_is_read(head: str) -> None:
     assert "seen" in html_to_text(f"{head}<p style='display:none'>seen</p>")
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<body><style>p{display:none}</style><p>seen</p>",
+        "<p>seen</p><style>p{display:none}</style>",
+        "<p style='display:none;color:rgb(1 2 3)'>seen</p>",
+        "<p style='display:none!IMPORTANT'>seen</p>",
+        "<i style='color:rgb(255 255 250)'>seen</i>",
+    ],
+)
+def test_what_gmail_does_not_heed_hides_nothing(html: str) -> None:
+    """Of a sheet outside of the head, and of attributes that it cannot read, it keeps nothing."""
+    assert html_to_text(html) == "seen"
+
+
+@pytest.mark.parametrize("tag", ["html", "body"])
+@pytest.mark.parametrize("style", ["display:none", "opacity:0", "font-size:0", "color:#fff"])
+def test_what_would_hide_a_whole_document_hides_nothing_of_it(tag: str, style: str) -> None:
+    """Gmail, Outlook.com and Yahoo have other elements in place of these."""
+    assert html_to_text(f"<{tag} style='{style}'><p>seen") == "seen"
+    assert html_to_text(f"<head><style>{tag}{{{style}}}</style></head><p>seen") == "seen"
+
+
+def test_items_of_a_list_in_a_line_are_read_in_one() -> None:
+    items = "".join(f"<li style='display:inline'>{letter}</li>" for letter in "claim")
+    assert html_to_text(f"<ul>{items}</ul>") == "claim"
+    assert html_to_text("<ul><li style='display:inline'>a</li> <li>b</li></ul>").split() == [
+        "a",
+        "b",
+    ]
 
 
 @pytest.mark.parametrize("colors", ["red;background:#7f7f7f", "#ff0;background:#fff", "#00f"])
