@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import torch
 
@@ -64,16 +65,20 @@ def _chosen_once(formats: dict[str, str], sha256: str) -> Iterator[None]:
         yield
         return
     with (Path(os.environ[METRICS_FOLDER]) / "formats.json").open("a+", encoding="utf-8") as file:
-        with contextlib.suppress(OSError):  # a file system that knows no locks
-            fcntl.flock(file, fcntl.LOCK_EX)
+        _lock(file, fcntl.LOCK_EX)
         file.seek(0)
         formats |= json.loads(file.read() or "{}")
         if is_known := sha256 in formats:
-            fcntl.flock(file, fcntl.LOCK_UN)
+            _lock(file, fcntl.LOCK_UN)
         yield
         if not is_known:
             file.truncate(0)  # what is written goes to the end
             json.dump(formats, file)
+
+
+def _lock(file: TextIO, operation: int) -> None:
+    with contextlib.suppress(OSError):  # a file system that knows no locks
+        fcntl.flock(file, operation)
 
 
 def settle_objects() -> None:
