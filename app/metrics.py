@@ -38,7 +38,7 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # as many series once more
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a fifth of all series
         self._registry = CollectorRegistry()
         self._requests = self._counter(
             "requests", "Requests, probes, scrapes and pages not counted", "outcome"
