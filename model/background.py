@@ -23,7 +23,7 @@ INDEPENDENT = frozenset(
 _WITH_COLORS = INDEPENDENT | {"caption"}
 # The background of all that is in an element with ``paint``.
 _PAINT = "paint"
-_ROOTS = ("html", "body")
+ROOTS = ("html", "body")
 _COLUMNS = frozenset(("col", "colgroup"))
 BGCOLORED = _COLUMNS | {"body", "table", "thead", "tbody", "tfoot", "tr", "td", "th", "marquee"}
 # Elements whose background lies behind all that is in them, and ones that are part of a line.
@@ -115,7 +115,7 @@ class Colors:
         """Whether text in an element may lie on another background than the element's."""
         if tag != "caption":
             is_sized = spills(style) and ("spill" in style or tag not in BGCOLORED)
-            if not is_sized or tag in _ROOTS:
+            if not is_sized or tag in ROOTS:
                 return False
         return not is_same_color(background, self._page)
 
@@ -125,7 +125,7 @@ def _strays(element: ElementNode, style: Style) -> bool:
     if element.tag == "table" and element.hasattr("align"):
         return True
     is_moved = not style.keys().isdisjoint(("place", "float")) or is_positioned(style)
-    return is_moved and element.tag not in _ROOTS
+    return is_moved and element.tag not in ROOTS
 
 
 def around_all(elements: list[ElementNode]) -> set[ElementNode]:

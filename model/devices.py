@@ -71,6 +71,7 @@ def _too_old(device: torch.device) -> str | None:
 
 
 def faster_formats(device: torch.device) -> Iterator[str]:
+    """The number formats, in ``pick_dtype``'s names, that may be faster there than float32."""
     if bf16.is_native(device):
         yield "bfloat16"
     if device.type == "cpu" and int8.is_supported():

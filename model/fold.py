@@ -42,13 +42,19 @@ _TO_LATIN |= {
     if 0x13A0 <= code < 0x13F0
 }
 _LOOKALIKE = re.compile(f"[{''.join(map(chr, _TO_LATIN))}]")
+# Ends of lines and of pages, and Windows' "…" where it was taken for one.
+_PARTING = {0x0B: "\n", 0x0C: "\n", 0x85: " "}
 # Letters in circles, in boxes, and the halves of flags: NFKC leaves them as symbols. Braille has a
 # blank without dots.
-_SYMBOLS = {
-    first + n: chr(ord("A") + n)
-    for first in (0x1F150, 0x1F170, 0x1F1E6, 0x1CCD6)
-    for n in range(26)
-} | {0x2800: " ", 0x0B: "\n", 0x0C: "\n", 0x85: " "}
+_SYMBOLS = (
+    {
+        first + n: chr(ord("A") + n)
+        for first in (0x1F150, 0x1F170, 0x1F1E6, 0x1CCD6)
+        for n in range(26)
+    }
+    | {0x2800: " "}
+    | _PARTING
+)
 
 # Zero-width, bidi and other format characters (Cf), variation selectors, blank-looking fillers, and
 # the combining strokes and accents that NFKC could not join to a letter.
@@ -107,8 +113,6 @@ _PASSES = 4
 # What some callers and corpora write before a mail's subject; it says nothing of the mail.
 _FIELD_NAME = re.compile(r"\A\s*+(?:subject\s*+:\s*+)++", re.IGNORECASE)
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]")
-# Ends of lines and of pages, and Windows' "…" where it was taken for one.
-_PARTING = str.maketrans("\x0b\x0c\x85", "\n\n ")
 # Colours, as terminals and chats write them: what follows the control character goes with it.
 _COLOUR = re.compile(r"\x1b\[[\d;]{0,20}m|\x03\d{1,2}(?:,\d{1,2})?")
 

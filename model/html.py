@@ -11,7 +11,16 @@ from html import unescape
 from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.html import DocumentNode, ElementNode, HTMLTree, Node, NodeType
 
-from model.background import BGCOLORED, BLOCKS, INDEPENDENT, Colors, around_all, is_solid, select
+from model.background import (
+    BGCOLORED,
+    BLOCKS,
+    INDEPENDENT,
+    ROOTS,
+    Colors,
+    around_all,
+    is_solid,
+    select,
+)
 from model.colors import attribute_color
 from model.css import COLOR_PROPERTIES, Rank, Rule, Style, parse_style, specificity, style_rules
 from model.direction import (
@@ -52,7 +61,6 @@ _STACKED = BLOCKS | frozenset(
 # The rules after which an element's own style comes, without and with ``!important``.
 _BEFORE_OWN = (Rank.UNCERTAIN, Rank.IMPORTANT)
 _ISOLATES = {"rtl": ISOLATE_RIGHT_TO_LEFT, "ltr": ISOLATE_LEFT_TO_RIGHT}
-_ROOTS = ("html", "body")
 _ENLARGED = frozenset(("big", "h1", "h2", "h3"))
 _SELECTED_NAMES = re.compile(r"[.#]([\w-]+)")
 _COLOR_ATTRIBUTES = (
@@ -283,7 +291,7 @@ def _remove_hidden(document: DocumentNode, styles: dict[ElementNode, Style]) -> 
     is_scaled = any("scale" in style for style in styles.values())
     colors = Colors(document, styles)
     for element, style in styles.items():
-        if element.tag in _ROOTS:  # of which webmail makes others
+        if element.tag in ROOTS:  # of which webmail makes others
             continue
         is_clipped = element.tag in BLOCKS and element not in open_blocks and clips(style)
         if is_clipped or hides(style):

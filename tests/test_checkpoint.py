@@ -233,15 +233,6 @@ def test_unknown_source_says_what_is_allowed() -> None:
         load_classifier("/no/such/folder")
 
 
-def test_a_classifier_reads_long_texts_as_the_service_does(save_tiny: Callable[..., Path]) -> None:
-    classifier = Classifier.load(save_tiny(), "cpu")
-    size = classifier.max_tokens
-    [cut] = classifier.classify([" word" * 3 * size], max_windows=1)
-    [whole] = classifier.classify([" word" * 3 * size])
-    assert (cut.num_tokens, cut.truncated) == (size, True)
-    assert (whole.num_tokens, whole.truncated) == (5 * size, False)
-
-
 def test_batches_of_any_size_give_the_same_predictions(save_tiny: Callable[..., Path]) -> None:
     checkpoint = load_classifier(save_tiny())
     device, dtype = torch.device("cpu"), torch.float32

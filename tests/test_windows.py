@@ -1,12 +1,14 @@
 """Long texts: every token is read as long as the bound allows, and good words buy nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model import windows
+from model.classifier import Classifier
 from model.fold import fold_text
 from model.mail import MAX_CHARACTERS
 from model.prediction import EncodedText, Prediction
@@ -148,3 +150,12 @@ def test_of_an_endless_text_beginning_and_end_are_read(monkeypatch: pytest.Monke
     begin, end = windowed.windows[0].token_ids, windowed.windows[-1].token_ids
     assert begin[:1] == encode("First", 9)[0]
     assert end[-1:] == encode(" Last", 9)[0]
+
+
+def test_a_classifier_reads_long_texts_as_the_service_does(save_tiny: Callable[..., Path]) -> None:
+    classifier = Classifier.load(save_tiny(), "cpu")
+    size = classifier.max_tokens
+    [cut] = classifier.classify([" word" * 3 * size], max_windows=1)
+    [whole] = classifier.classify([" word" * 3 * size])
+    assert (cut.num_tokens, cut.truncated) == (size, True)
+    assert (whole.num_tokens, whole.truncated) == (5 * size, False)
