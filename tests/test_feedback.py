@@ -373,6 +373,8 @@ def test_a_report_whose_sender_has_gone_keeps_its_turn_until_it_is_written(
         gone.cancel()
         waits = asyncio.create_task(store.add_in_turn(report("b", "spam", "joe")))
         await asyncio.wait([gone])
+        await asyncio.wait([waits], timeout=0.2)
+        assert order == ["a begins"]
         may_end.set()
         assert await waits
 
