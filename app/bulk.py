@@ -39,7 +39,7 @@ from app.settings import SettingsError, read_settings
 from model.checkpoint import CheckpointError
 from model.classifier import Classifier
 from model.devices import DeviceError
-from model.prediction import Prediction
+from model.prediction import Prediction, judge_readings
 from model.windows import encode_windows, predict_windowed
 
 # Records that are held, sorted by length, scored and written at a time, to the first of the two
@@ -83,11 +83,16 @@ class Scorer:
     def score(self, records: Sequence[Record]) -> list[dict[str, Any]]:
         """One result a record, in their order; in the model, texts of like length go together."""
         size = self.classifier.max_tokens
-        texts = [encode_windows(record.text or "", size, self.max_windows) for record in records]
+        texts = [
+            encode_windows(text, size, self.max_windows)
+            for record in records
+            for text in record.readings
+        ]
         predictions = predict_windowed(self.classifier.predict, texts)
+        judged = judge_readings(predictions, [len(record.readings) for record in records])
         return [
-            self._result(record, len(text.windows), prediction)
-            for record, text, prediction in zip(records, texts, predictions, strict=True)
+            self._result(record, len(texts[n].windows), prediction)
+            for record, (n, prediction) in zip(records, judged, strict=True)
         ]
 
     def _result(self, record: Record, num_windows: int, prediction: Prediction) -> dict[str, Any]:
@@ -118,7 +123,7 @@ def chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
     characters = 0
     for record in records:
         chunk.append(record)
-        characters += len(record.text or "")
+        characters += sum(map(len, record.readings))
         if len(chunk) >= _CHUNK_RECORDS or characters >= _CHUNK_CHARACTERS:
             yield chunk
             chunk, characters = [], 0

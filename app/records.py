@@ -9,14 +9,13 @@ import contextlib
 import csv
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import BinaryIO, Literal, TextIO, get_args
 
-from model.charset import decode_bytes
+from app.text_lines import MAX_LINE_BYTES, READ_BYTES, charset_of, decode_line, numbered_lines
 from model.mail import MAX_MESSAGE_BYTES, message_to_text
 
 FileFormat = Literal["txt", "csv", "jsonl", "mbox", "eml"]
@@ -32,20 +31,11 @@ _SUFFIXES: dict[str, FileFormat] = {
 }
 MAILDIR_FOLDERS = ("cur", "new")
 """Where a Maildir's messages lie."""
-# A line or field longer than this is cut, or is a bad record where half of it means nothing.
-_MAX_LINE_BYTES = 4 << 20
-_READ_BYTES = 1 << 16
 # How gzip, xz, zstd, lz4, zip and bzip2 begin. No text and no message does.
 _PACKED = (
     *(b"\x1f\x8b", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18", b"PK\3\4"),
     *(b"BZh%d1" % level for level in range(1, 10)),
 )
-# By so many bytes of the lines that are no UTF-8, among so many of a file, its charset is told.
-_SAMPLE_BYTES, _SAMPLED_BYTES = 1 << 20, 64 << 20
-# A line with so many bytes beyond ASCII may tell its own.
-_TELLING_BYTES = 40
-_BEYOND_ASCII = bytes(range(0x80, 0x100))
-_OF_TWO_BYTES = frozenset(("cp932", "euc_jp", "gb18030", "cp950", "cp949"))
 # How a message of an mbox begins: whose it is, and when it came, unless a blank line tells it, too;
 # then its fields.
 _DATED_FROM = re.compile(rb"From \S.*\d\d:\d\d.*\d{4}")
@@ -92,6 +82,7 @@ class Record:
         text: as the model reads it; None for a bad record.
         problem: why it is bad. Repeats nothing of the record.
         is_cut: whether more stood there than is read.
+        other_readings: of a message, with what HTML hides.
     """
 
     source: str
@@ -100,6 +91,12 @@ class Record:
     text: str | None
     problem: str = ""
     is_cut: bool = False
+    other_readings: tuple[str, ...] = ()
+
+    @property
+    def readings(self) -> tuple[str, ...]:
+        """The texts to be judged, the worst of which counts."""
+        return (self.text or "", *self.other_readings)
 
 
 def open_source(path: Path, given: FileFormat | None, column: str) -> Source:
@@ -193,81 +190,23 @@ def _read_file(name: str, file: BinaryIO, format: Format, column: str) -> Iterat
     elif format == "mbox":
         yield from _read_mbox(name, file)
     else:
-        charset = _charset_of(file) if format == "txt" else ""
-        for position, line, size in _lines(file):
+        charset = charset_of(file) if format == "txt" else ""
+        for position, line, size in numbered_lines(file):
             is_cut = size > len(line)
             content = line.rstrip(b"\r\n")
             if not content.strip():
                 continue
             if format == "txt":
-                text = _decode_line(content, charset)
+                text = decode_line(content, charset)
                 yield Record(name, position, size, text, is_cut=is_cut)
             else:
                 text_or_none, problem = _json_text(content, column, is_cut)
                 yield Record(name, position, size, text_or_none, problem)
 
 
-def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes, int]]:
-    """Number, content up to a bound, and length of each line of a file, behind its BOM."""
-    if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
-        file.seek(0)
-    position = 0
-    while line := file.readline(_MAX_LINE_BYTES):
-        position += 1
-        size = len(line)
-        end = line
-        while not end.endswith(b"\n") and (end := file.readline(_READ_BYTES)):
-            size += len(end)
-        yield position, line, size
-
-
-def _charset_of(file: BinaryIO) -> str:
-    """The charset that its lines which do not tell their own are likeliest in, all of them
-    together; a short one alone would tell nothing."""
-    sample = bytearray()
-    for _, line, _ in _lines(file):
-        if not _is_utf8(line) and _own_text(line) is None:
-            sample += line
-        if len(sample) > _SAMPLE_BYTES or file.tell() > _SAMPLED_BYTES:
-            break
-    file.seek(0)
-    charset = decode_bytes(bytes(sample), "")[1] if sample else ""
-    if charset != "cp1252":
-        return charset
-    # Which is said, too, where lines of different kinds leave it open: most of them tell then.
-    votes: Counter[str] = Counter()
-    for line in bytes(sample).split(b"\n"):
-        votes[decode_bytes(line, "")[1]] += len(line)
-    return max(votes, key=votes.__getitem__)
-
-
-def _decode_line(line: bytes, charset: str) -> str:
-    """A line in the charset of the file, unless it tells its own."""
-    if not charset or _is_utf8(line):
-        return decode_bytes(line, "")[0]
-    own_text = _own_text(line)
-    return decode_bytes(line, charset)[0] if own_text is None else own_text
-
-
-def _own_text(line: bytes) -> str | None:
-    """A long line in a charset of two bytes a character; those of one byte are guessed poorly."""
-    if len(line) - len(line.translate(None, _BEYOND_ASCII)) < _TELLING_BYTES:
-        return None
-    text, charset = decode_bytes(line, "")
-    return text if charset in _OF_TWO_BYTES and "\ufffd" not in text else None
-
-
-def _is_utf8(line: bytes) -> bool:
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
 def _json_text(line: bytes, column: str, is_cut: bool) -> tuple[str | None, str]:
     if is_cut:
-        return None, f"longer than {_MAX_LINE_BYTES} bytes"
+        return None, f"longer than {MAX_LINE_BYTES} bytes"
     try:
         # Not strict: exports leave control characters as they are.
         value = json.loads(line.decode(json.detect_encoding(line), "replace"), strict=False)
@@ -281,7 +220,7 @@ def _json_text(line: bytes, column: str, is_cut: bool) -> tuple[str | None, str]
 
 def _read_csv(path: Path, column: str) -> Iterator[Record]:
     with path.open("rb") as binary:
-        charset = _charset_of(binary)
+        charset = charset_of(binary)
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         lines = _CsvLines(file, charset)
         rows = _csv_rows(lines)
@@ -308,7 +247,7 @@ def _read_csv(path: Path, column: str) -> Iterator[Record]:
 
 def _check_column(path: Path, column: str) -> None:
     with path.open("rb") as binary:
-        charset = _charset_of(binary)
+        charset = charset_of(binary)
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         try:
             columns = list(_csv_rows(_CsvLines(file, charset)).fieldnames or [])
@@ -324,7 +263,7 @@ def _check_column(path: Path, column: str) -> None:
 
 
 def _csv_rows(lines: Iterator[str]) -> "csv.DictReader[str]":
-    csv.field_size_limit(_MAX_LINE_BYTES)
+    csv.field_size_limit(MAX_LINE_BYTES)
     return csv.DictReader(lines)
 
 
@@ -344,19 +283,19 @@ class _CsvLines(Iterator[str]):
         self.have_ended = False
 
     def __next__(self) -> str:
-        line = self._file.readline(_MAX_LINE_BYTES)
+        line = self._file.readline(MAX_LINE_BYTES)
         if not line:
             self.have_ended = True
             raise StopIteration
         self._count_quotes(line)
-        if line.endswith(("\n", "\r")) or len(line) < _MAX_LINE_BYTES:
+        if line.endswith(("\n", "\r")) or len(line) < MAX_LINE_BYTES:
             content = line.encode("utf-8", "surrogateescape")
             is_plain = line.isascii() and "\x1b" not in line
-            return line if is_plain else _decode_line(content, self._charset)
+            return line if is_plain else decode_line(content, self._charset)
         while line and not line.endswith(("\n", "\r")):
-            line = self._file.readline(_READ_BYTES)
+            line = self._file.readline(READ_BYTES)
             self._count_quotes(line)
-        return "x" * (_MAX_LINE_BYTES + 1)
+        return "x" * (MAX_LINE_BYTES + 1)
 
     def skip_quote(self) -> None:
         """Leaves out the lines up to where an open quote ends."""
@@ -371,8 +310,9 @@ def _read_mbox(name: str, file: BinaryIO) -> Iterator[Record]:
     """Messages that begin with a ``From `` line, and fields; one without a date follows a blank
     line, one with a date as C or mail writes it may have no fields."""
     raw, size, position = bytearray(), 0, 0
+    lines = chain(numbered_lines(file), [(0, b"", 0)])
     has_text, after_blank, is_cut = False, True, False
-    for (_, line, length), (_, following, _) in pairwise(chain(_lines(file), [(0, b"", 0)])):
+    for (_, line, length), (_, following, _) in pairwise(lines):
         if has_text and _begins_message(line[:_MAX_FROM_BYTES], after_blank, following):
             position += 1
             yield _mail_record(name, position, bytes(raw), size, is_cut)
@@ -397,4 +337,6 @@ def _begins_message(line: bytes, after_blank: bool, following: bytes) -> bool:
 
 def _mail_record(name: str, position: int, raw: bytes, size: int, is_cut: bool = False) -> Record:
     mail = message_to_text(raw)
-    return Record(name, position, size, mail.text, is_cut=is_cut or mail.truncated)
+    text, *others = mail.readings
+    is_cut = is_cut or mail.truncated
+    return Record(name, position, size, text, is_cut=is_cut, other_readings=tuple(others))

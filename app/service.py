@@ -25,7 +25,7 @@ from model.classifier import Classifier
 from model.explain import Influence, cut_spans, influences, without
 from model.fold import fold_text
 from model.mail import MailText, message_to_text
-from model.prediction import EncodedText, Prediction
+from model.prediction import EncodedText, Prediction, judge_readings
 from model.windows import WindowedText, encode_windows, join_windows
 
 MODEL_FAILED = 3
@@ -210,20 +210,31 @@ class Service:
     async def classify_messages(
         self, raws: Sequence[bytes], timeout_seconds: float | None = None, *, is_cut: bool = False
     ) -> tuple[list[MailText], Verdicts]:
-        """What is read of raw messages, and the verdicts on that.
+        """What is read of raw messages, and the verdicts on that: of two readings the worse.
 
         Args and errors are those of ``classify``; decoding counts as the caller's time. ``is_cut``:
         more stood there than came.
         """
         mails: list[MailText] = []
+        readings: list[str] = []
 
         def decode() -> Iterator[str]:
             for raw in raws:
                 mail = message_to_text(raw)
                 mails.append(replace(mail, truncated=True) if is_cut else mail)
-                yield mails[-1].text
+                readings.extend(mail.readings)
+                yield from mail.readings
 
         verdicts = await self._predict(len(raws), decode(), False, timeout_seconds)
+        judged = judge_readings(verdicts.predictions, [len(mail.readings) for mail in mails])
+        mails = [
+            replace(mail, text=readings[n]) for mail, (n, _) in zip(mails, judged, strict=True)
+        ]
+        verdicts = replace(
+            verdicts,
+            predictions=[prediction for _, prediction in judged],
+            windows=[verdicts.windows[n] for n, _ in judged],
+        )
         self.metrics.count_verdicts(
             [
                 replace(prediction, truncated=prediction.truncated or mail.truncated)

@@ -38,12 +38,13 @@ from benchmarks.robustness import cutoff_of, own_splits, written_down
 from model.classifier import Classifier
 from model.gpt2 import LABELS
 from model.mail import message_to_text
+from model.prediction import judge_readings
 from training.command import exit_code
 from training.compare import read_foreign
 from training.config import TrainingError
 from training.corpora import Example, Source, mail_paths
 from training.data import folded
-from training.evaluate import measure_with_intervals, spam_probabilities
+from training.evaluate import measure_with_intervals
 
 RESULT = Path(__file__).parent / "results" / "judges.json"
 OWN = "spamgate"
@@ -100,10 +101,14 @@ def without_verdicts(raw: bytes) -> bytes:
 
 def own_scores(classifier: Classifier, messages: Sequence[Message]) -> list[float]:
     """P(spam) of each message, decoded and read as the service does."""
-    texts = [message_to_text(message.path.read_bytes()).text for message in messages]
-    starts = tqdm(range(0, len(texts), _AT_ONCE), unit=" batches", desc=OWN)
-    chunks = (texts[start : start + _AT_ONCE] for start in starts)
-    return [p for chunk in chunks for p in spam_probabilities(classifier, chunk)]
+    scores: list[float] = []
+    for start in tqdm(range(0, len(messages), _AT_ONCE), unit=" batches", desc=OWN):
+        chunk = messages[start : start + _AT_ONCE]
+        mails = [message_to_text(message.path.read_bytes()) for message in chunk]
+        found = classifier.classify([text for mail in mails for text in mail.readings])
+        judged = judge_readings(found, [len(mail.readings) for mail in mails])
+        scores += [verdict.spam_probability for _, verdict in judged]
+    return scores
 
 
 def filter_scores(name: str, running: Filter, messages: Sequence[Message]) -> list[float]:

@@ -6,6 +6,7 @@ is read though nobody sees it may water spam down, text that is shown but not re
 """
 
 import re
+from dataclasses import dataclass
 from html import unescape
 
 from resiliparse.extract.html2text import extract_plain_text
@@ -82,46 +83,62 @@ _FOREIGN_RAW = re.compile(rf"<(?:{RAW}|!\[CDATA\[)", re.ASCII | re.IGNORECASE)
 _TAG = re.compile(r"</?[a-z][^<>]*+>", re.ASCII | re.IGNORECASE)
 
 
-def html_to_text(html: str) -> str:
-    """The visible text; words split by tags joined, blocks on lines, table cells apart.
+@dataclass(frozen=True)
+class HTMLText:
+    """What was read of a document.
 
-    >>> html_to_text("<p>Vi<b></b>agra<span style='display:none'> dear friend</span>")
-    'Viagra'
+    Attributes:
+        text: the words.
+        hides: whether some were left out.
+    """
+
+    text: str
+    hides: bool
+
+
+def read_html(html: str, *, whole: bool = False) -> HTMLText:
+    """The text; words split by tags joined, blocks on lines, table cells apart.
+
+    >>> read_html("<p>Vi<b></b>agra<span style='display:none'> dear friend</span>")
+    HTMLText(text='Viagra', hides=True)
 
     What CSS puts in follows, and what Outlook alone shows, where they say more.
 
     Args:
         html: any string without lone surrogates; broken markup is read as browsers do.
+        whole: with what is hidden.
     """
-    text = _shown_text(html)
+    shown = _laid_out(html, whole=whole)
+    text = shown.text
     outlook = outlook_markup(html)
-    for more in (generated_text(html), _shown_text(outlook) if outlook else ""):
+    for more in (generated_text(html), _laid_out(outlook, whole=whole).text if outlook else ""):
         if not set(more.split()) <= set(text.split()):
             text += f"\n\n{more}"
-    return text.strip()
+    return HTMLText(text.strip(), shown.hides)
 
 
-def _shown_text(html: str) -> str:
+def _laid_out(html: str, *, whole: bool) -> HTMLText:
     try:
-        return _laid_out_text(html)
+        return _extract(html, whole=whole)
     except BaseException as error:
         # What the library raises where it finds a fault in itself is no Exception.
         if type(error).__name__ != "PanicException":
             raise
-        return unescape(_TAG.sub(" ", flatten_markup(html)))
+        return HTMLText(unescape(_TAG.sub(" ", flatten_markup(html))), hides=False)
 
 
-def _laid_out_text(html: str) -> str:
+def _extract(html: str, *, whole: bool) -> HTMLText:
     markup, is_costly = simplify_markup(html)
     # Not by nothing: what stands around one might become a tag.
     markup = _EMPTY_DRAWING.sub("<b></b>", markup)
     foreign = _FOREIGN.search(html) if _FOREIGN.search(markup) else None
+    hides = False
     tree = None if is_costly else HTMLTree.parse(markup)
     if tree is None or tree.document is None:
         tree = HTMLTree.parse(flatten_markup(html))
     elif foreign is None:
         styles = _cascade(tree.document, len(html))
-        _remove_hidden(tree.document, styles)
+        hides = not whole and _remove_hidden(tree.document, styles)
         _tell_directions(tree, tree.document, styles)
         _tell_lines(tree, styles)
     if tree.document is not None:
@@ -131,7 +148,7 @@ def _laid_out_text(html: str) -> str:
     if foreign and _FOREIGN_RAW.search(html, foreign.end()):
         # What is markup, what a script, only a browser can tell: all that may be text is.
         text += "\n" + unescape(_TAG.sub("", html[foreign.start() :]))
-    return text
+    return HTMLText(text, hides)
 
 
 def _tell_directions(
@@ -283,8 +300,12 @@ def _hints(element: ElementNode) -> Style:
     return style
 
 
-def _remove_hidden(document: DocumentNode, styles: dict[ElementNode, Style]) -> None:
-    """Takes out elements that are not displayed, and text too small or pale to be seen."""
+def _remove_hidden(document: DocumentNode, styles: dict[ElementNode, Style]) -> bool:
+    """Takes out elements that are not displayed, and text too small or pale to be seen.
+
+    Returns whether there are any.
+    """
+    is_any = False
     positioned = [element for element, style in styles.items() if is_positioned(style)]
     # What is around that need not keep within them.
     open_blocks = around_all(positioned + select(document, "dialog"))
@@ -302,6 +323,10 @@ def _remove_hidden(document: DocumentNode, styles: dict[ElementNode, Style]) -> 
             _blank(element, "font-size", styles)
         elif not style.keys().isdisjoint(COLOR_PROPERTIES) and colors.are_same(element):
             _blank(element, "color", styles, colors)
+        else:
+            continue
+        is_any = True
+    return is_any
 
 
 def _blank(

@@ -6,15 +6,14 @@ memory. Knows mail formats, nothing of models or HTTP.
 
 import codecs
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from model.alternatives import INVITATION, ShownText, choose, said_once
+from model.boundaries import cut_at, guess_boundary
 from model.charset import decode_bytes
 from model.fields import content_type, decode_field
-from model.html import html_to_text
+from model.html import read_html
 from model.lines import FOLDED, shown_lines, tidy_blanks, unescape_lines, unflow, unfold
 from model.transfer import decode_transfer, signed_content
 
@@ -27,8 +26,6 @@ MAX_CHARACTERS = 200_000
 # A subject line or a Content-Type longer than this is an attack.
 _MAX_SUBJECT_BYTES, _MAX_FIELD_BYTES = 8 << 10, 64 << 10
 
-# Of a multipart with more parts the first and the last ones are looked at.
-_FIRST_PARTS, _LAST_PARTS = 700, 250
 # Parts that hold others, and so do those: bytes in all.
 _MAX_OPENED_BYTES = 4 * MAX_MESSAGE_BYTES
 # What is read of a part if those before it were long, up to MAX_TEXT_BYTES once more.
@@ -57,11 +54,6 @@ _SIGNED = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})
 # Text that most programs show in a form of its own or as a file; all other kinds as plain text.
 _FOR_PROGRAMS = (FOLDED - INVITATION) | {"text/rtf", "text/rfc822-headers", "text/x-amp-html"}
 _MESSAGES = frozenset({"message/rfc822", "message/global", "message/news"})
-_GUESSED_BOUNDARY = re.compile(rb"\n--(?!-*+\s)(\S[^\n]{0,199})\n[ \t\n]*+Content-", re.IGNORECASE)
-_MAX_GUESSED_BYTES = 64 << 10
-_AFTER_BOUNDARY = re.compile(rb"(--)?[ \t]*+(?=\n|\Z)")
-# Longer ones than that are no patterns: Python keeps hundreds.
-_MAX_PATTERN_BYTES = 256
 # Of a body, these say nothing of bytes beyond ASCII in the subject.
 _UNTELLING_CHARSETS = frozenset(("ascii", "utf-8", "cp1252", "utf-16-le", "utf-16-be"))
 
@@ -75,6 +67,7 @@ class MailText:
 
     Attributes:
         text: the subject, a blank line, the displayed part; no lone surrogates, blanks collapsed.
+        whole: the same with what HTML hides.
         subject: the subject alone, on one line.
         parts: content types of the parts that were read, such as ``("text/html",)``.
         charset: the charset that the first of them was decoded by, in Python's spelling.
@@ -82,10 +75,20 @@ class MailText:
     """
 
     text: str
+    whole: str
     subject: str
     parts: tuple[str, ...]
     charset: str
     truncated: bool
+
+    @property
+    def readings(self) -> tuple[str, ...]:
+        """The texts to be judged, one or two: what is shown comes first.
+
+        What one mail program hides another may show, so no text is to pass unread; nor is text that
+        nobody sees to water down what is shown.
+        """
+        return (self.text,) if self.whole == self.text else (self.text, self.whole)
 
 
 class _Budget:
@@ -96,11 +99,15 @@ class _Budget:
             among the fields that is none. If False, the first counts and the fields go on up to a
             blank line (Thunderbird); if True, the last counts and such a line begins the body
             (mutt).
+        whole: whether what HTML hides is read.
+        hides: whether HTML hid something that was not.
         is_exceeded: whether something was left out.
         is_ambiguous: whether the other way to read may show something else.
     """
 
-    def __init__(self, *, last_counts: bool = False) -> None:
+    def __init__(self, *, whole: bool = False, last_counts: bool = False) -> None:
+        self.whole = whole
+        self.hides = False
         self.last_counts = last_counts
         self.is_ambiguous = False
         self.parts = MAX_PARTS
@@ -125,6 +132,12 @@ class _Budget:
         self.spare_bytes -= max(len(data) - self.text_bytes, 0)
         self.text_bytes = max(self.text_bytes - len(data), 0)
         return data
+
+    def read(self, html: str) -> str:
+        """The text of HTML in this reading."""
+        found = read_html(html, whole=self.whole)
+        self.hides |= found.hides
+        return found.text
 
 
 @dataclass(frozen=True)
@@ -169,27 +182,38 @@ def message_to_text(raw: bytes) -> MailText:
     lines = _unix_lines(raw[:MAX_MESSAGE_BYTES].removeprefix(codecs.BOM_UTF8)).lstrip(b"\n")
     if lines.startswith((b"From ", b">From ")):
         lines = lines.partition(b"\n")[2]
-    budget = _Budget()
-    root, texts = _read(lines, budget)
+    mail, hides = _read(lines, whole=False)
+    if hides:
+        whole = _read(lines, whole=True)[0].text
+        # The usual thing hidden is a picture that counts readers, or blanks.
+        if _letters(whole) != _letters(mail.text):
+            mail = replace(mail, whole=whole)
+    return replace(mail, truncated=mail.truncated or len(raw) > MAX_MESSAGE_BYTES)
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, text))
+
+
+def _read(lines: bytes, *, whole: bool) -> tuple[MailText, bool]:
+    """The message in one of both readings, and whether HTML hides something."""
+    budget = _Budget(whole=whole)
+    root, texts = _displayed_texts(lines, budget)
     if budget.is_ambiguous:
         shown = {text.text for text in texts}
-        other_way = _Budget(last_counts=True)
-        texts += [text for text in _read(lines, other_way)[1] if text.text not in shown]
+        other_way = _Budget(whole=whole, last_counts=True)
+        texts += [text for text in _displayed_texts(lines, other_way)[1] if text.text not in shown]
         budget.is_exceeded |= other_way.is_exceeded
+        budget.hides |= other_way.hides
     charset = texts[0].charset if texts else "ascii"
     declared = "" if charset in _UNTELLING_CHARSETS else charset
     subject = " ".join(decode_field(root.fields.get(b"subject", b""), declared).split())
     body = "\n\n".join(text for text in said_once(texts, subject) if text)
     text = f"{subject}\n\n{body}" if subject and body else subject or body
-    return MailText(
-        text=head_and_tail(text, MAX_CHARACTERS),
-        subject=subject,
-        parts=tuple(text.content_type for text in texts),
-        charset=charset,
-        truncated=(
-            budget.is_exceeded or len(raw) > MAX_MESSAGE_BYTES or len(text) > MAX_CHARACTERS
-        ),
-    )
+    read = head_and_tail(text, MAX_CHARACTERS)
+    kinds = tuple(text.content_type for text in texts)
+    is_cut = budget.is_exceeded or len(text) > MAX_CHARACTERS
+    return MailText(read, read, subject, kinds, charset, truncated=is_cut), budget.hides
 
 
 def _unix_lines(data: bytes) -> bytes:
@@ -204,7 +228,7 @@ def head_and_tail(whole: _Sequence, length: int) -> _Sequence:
     return whole[: length - tail] + whole[len(whole) - tail :]
 
 
-def _read(lines: bytes, budget: _Budget) -> tuple[_Part, list[ShownText]]:
+def _displayed_texts(lines: bytes, budget: _Budget) -> tuple[_Part, list[ShownText]]:
     """The message as an entity, and the texts that are shown of it."""
     root = _parse_part(lines, 0, budget)
     texts = _displayed(root, budget, open_all=False)
@@ -309,59 +333,16 @@ def _split(part: _Part, boundary: str, kind: str, budget: _Budget) -> list[_Part
         # Against the RFC, the parts may be encoded together.
         body = b"\n" + _unix_lines(part.content)
     if not delimiter or b"\n--" + delimiter not in body:
-        guess = _GUESSED_BOUNDARY.search(body, 0, _MAX_GUESSED_BYTES)
-        if guess is None:
+        delimiter = guess_boundary(body)
+        if not delimiter:
             return []
-        delimiter = guess[1].rstrip()
-    children: list[bytes] = []
-    start = None
-    for begin, end, is_last in _boundary_lines(body, delimiter, budget):
-        if start is not None:
-            children.append(body[start:begin])
-        start = end + 1
-        if is_last:
-            break
-    else:
-        # Never closed: the last child reaches to the end.
-        if start is not None:
-            children.append(body[start:])
+    children, is_exceeded = cut_at(delimiter, body)
+    budget.is_exceeded |= is_exceeded
     parts = [_parse_part(child, part.depth + 1, budget) for child in children]
     if kind == "multipart/digest":
         for child in parts:
             child.fields.setdefault(b"content-type", b"message/rfc822")
     return parts
-
-
-def _boundary_lines(
-    body: bytes, delimiter: bytes, budget: _Budget
-) -> Iterator[tuple[int, int, bool]]:
-    """Where boundary lines begin and end, and which is the closing one; of very many the first and
-    the last ones."""
-    end = 0
-    for line in islice(_find_lines(body, delimiter, 0, len(body)), _FIRST_PARTS):
-        yield line
-        end = line[1]
-    last = len(body)
-    for _ in range(_LAST_PARTS):
-        last = max(body.rfind(b"\n--" + delimiter, end, last), end)
-    budget.is_exceeded |= next(_find_lines(body, delimiter, end, last), None) is not None
-    yield from _find_lines(body, delimiter, last, len(body))
-
-
-def _find_lines(
-    body: bytes, delimiter: bytes, start: int, end: int
-) -> Iterator[tuple[int, int, bool]]:
-    line = b"\n--" + delimiter
-    if len(line) <= _MAX_PATTERN_BYTES:
-        pattern = re.compile(re.escape(line) + _AFTER_BOUNDARY.pattern)
-        for found in pattern.finditer(body, start, end):
-            yield found.start(), found.end(), found[1] is not None
-        return
-    while (begin := body.find(line, start, end)) >= 0:
-        start = begin + len(line)
-        if match := _AFTER_BOUNDARY.match(body, start, end):
-            start = match.end()
-            yield begin, start, match[1] is not None
 
 
 def _read_text(part: _Part, kind: str, parameters: dict[str, str], budget: _Budget) -> ShownText:
@@ -371,10 +352,10 @@ def _read_text(part: _Part, kind: str, parameters: dict[str, str], budget: _Budg
     declared = parameters.get("charset", "").strip().split(" ")[0]
     text, charset = decode_bytes(data, declared, is_html=is_html)
     if is_html:
-        text = html_to_text(_ENRICHED_PARAMETER.sub("", text) if kind != "text/html" else text)
+        text = budget.read(_ENRICHED_PARAMETER.sub("", text) if kind != "text/html" else text)
     elif kind in INVITATION and part.depth > 0:
         plain, html = shown_lines(text)
-        text = f"{plain}\n{html_to_text(html)}"
+        text = f"{plain}\n{budget.read(html)}"
     elif kind in FOLDED:
         text = unescape_lines(text)
     elif parameters.get("format", "").lower() == "flowed":

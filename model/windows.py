@@ -8,7 +8,7 @@ n-grams reads all windows of a text together.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 
 from model.fold import fold_text
@@ -80,12 +80,9 @@ def join_predictions(predictions: Sequence[Prediction], *, truncated: bool) -> P
     no further than that.
     """
     worst = max(predictions, key=lambda prediction: prediction.spam_probability)
-    ham, spam = worst.ham_probability, worst.spam_probability
-    if len(predictions) > 1:
-        spam /= spam + len(predictions) * ham
-        ham = 1 - spam
     num_tokens = sum(prediction.num_tokens for prediction in predictions)
-    return Prediction(ham, spam, num_tokens, truncated)
+    joined = worst.with_odds_divided(len(predictions))
+    return replace(joined, num_tokens=num_tokens, truncated=truncated)
 
 
 def read_in_windows(

@@ -15,7 +15,7 @@ import atheris
 with atheris.instrument_imports(include=["model"]):
     from model.charset import decode_bytes
     from model.fold import fold_text
-    from model.html import html_to_text
+    from model.html import read_html
     from model.mail import MAX_CHARACTERS, message_to_text
 
 from tests.hostile import HOSTILE
@@ -26,12 +26,12 @@ MAX_SEED_BYTES = 20_000
 def check(data: bytes) -> None:
     """Decodes the bytes as a message and as HTML."""
     message = message_to_text(data)
-    for value in (message.text, message.subject, message.charset, *message.parts):
+    for value in (*message.readings, message.subject, message.charset, *message.parts):
         value.encode("utf-8")
     fold_text(message.text)
     if len(message.text) > MAX_CHARACTERS:
         raise AssertionError(f"{len(message.text)} characters")
-    html_to_text(decode_bytes(data, "utf-8", is_html=True)[0]).encode("utf-8")
+    read_html(decode_bytes(data, "utf-8", is_html=True)[0]).text.encode("utf-8")
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from app import bulk, records
+from app import bulk, records, text_lines
 from app.bulk import main
 from model.classifier import Classifier
 from model.mail import message_to_text
@@ -115,7 +115,8 @@ def test_bad_records_are_told_and_stop_nothing(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(records, "_MAX_LINE_BYTES", 2000)
+    for module in (records, text_lines):
+        monkeypatch.setattr(module, "MAX_LINE_BYTES", 2000)
     lines = [
         json.dumps({"text": SPAM}),
         "{not json " + SPAM,

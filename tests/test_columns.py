@@ -3,7 +3,7 @@
 import pytest
 
 from model.fold import fold_text
-from model.html import html_to_text
+from model.html import read_html
 
 SPAM = "Claim your free prize now click here to buy cheap viagra"
 
@@ -12,7 +12,7 @@ def test_words_are_read_whose_letters_stand_one_below_another() -> None:
     assert fold_text("\n\n".join("\n".join(word) for word in SPAM.split())) == SPAM
     assert fold_text("\n".join(SPAM.replace(" ", ""))) == SPAM
     boxes = "".join(f"<div style='float:left'>{letter}</div>" for letter in "claimyourprize")
-    assert fold_text(html_to_text(boxes)) == "Claim your prize"
+    assert fold_text(read_html(boxes).text) == "Claim your prize"
 
 
 @pytest.mark.parametrize(

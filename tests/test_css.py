@@ -5,7 +5,7 @@ import time
 import pytest
 
 from model.css import style_rules
-from model.html import html_to_text
+from model.html import read_html
 
 HIDDEN_IN_A_NEWSLETTER = """<!DOCTYPE html><html><head><meta charset="utf-8">
 <link href="https://fonts.example/css?family=Lato" rel="stylesheet" type="text/css">
@@ -83,7 +83,7 @@ u + #body a{color:inherit} div[style*="margin: 16px 0;"]{margin:0!important} td:
     ],
 )
 def test_what_is_hidden_beyond_doubt_is_not_read(html: str) -> None:
-    assert html_to_text(html) == "seen"
+    assert read_html(html).text == "seen"
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_what_is_hidden_beyond_doubt_is_not_read(html: str) -> None:
     ],
 )
 def test_what_another_rule_may_show_is_read(head: str) -> None:
-    assert "seen" in html_to_text(f"{head}<p style='display:none'>seen</p>")
+    assert "seen" in read_html(f"{head}<p style='display:none'>seen</p>").text
 
 
 @pytest.mark.parametrize(
@@ -116,21 +116,21 @@ def test_what_another_rule_may_show_is_read(head: str) -> None:
 )
 def test_what_gmail_does_not_heed_hides_nothing(html: str) -> None:
     """Of a sheet outside of the head, and of attributes that it cannot read, it keeps nothing."""
-    assert html_to_text(html) == "seen"
+    assert read_html(html).text == "seen"
 
 
 @pytest.mark.parametrize("tag", ["html", "body"])
 @pytest.mark.parametrize("style", ["display:none", "opacity:0", "font-size:0", "color:#fff"])
 def test_what_would_hide_a_whole_document_hides_nothing_of_it(tag: str, style: str) -> None:
     """Gmail, Outlook.com and Yahoo have other elements in place of these."""
-    assert html_to_text(f"<{tag} style='{style}'><p>seen") == "seen"
-    assert html_to_text(f"<head><style>{tag}{{{style}}}</style></head><p>seen") == "seen"
+    assert read_html(f"<{tag} style='{style}'><p>seen").text == "seen"
+    assert read_html(f"<head><style>{tag}{{{style}}}</style></head><p>seen").text == "seen"
 
 
 def test_items_of_a_list_in_a_line_are_read_in_one() -> None:
     items = "".join(f"<li style='display:inline'>{letter}</li>" for letter in "claim")
-    assert html_to_text(f"<ul>{items}</ul>") == "claim"
-    assert html_to_text("<ul><li style='display:inline'>a</li> <li>b</li></ul>").split() == [
+    assert read_html(f"<ul>{items}</ul>").text == "claim"
+    assert read_html("<ul><li style='display:inline'>a</li> <li>b</li></ul>").text.split() == [
         "a",
         "b",
     ]
@@ -138,11 +138,11 @@ def test_items_of_a_list_in_a_line_are_read_in_one() -> None:
 
 @pytest.mark.parametrize("colors", ["red;background:#7f7f7f", "#ff0;background:#fff", "#00f"])
 def test_colors_that_differ_in_more_than_how_light_they_are_are_seen(colors: str) -> None:
-    assert html_to_text(f"<p style='color:{colors}'>seen</p>") == "seen"
+    assert read_html(f"<p style='color:{colors}'>seen</p>").text == "seen"
 
 
 def test_deep_lists_are_not_mostly_blanks_and_hide_what_they_hide() -> None:
-    text = html_to_text("<ul><li>x" * 400 + "</ul>" * 400 + "<p style='display:none'>y</p>z")
+    text = read_html("<ul><li>x" * 400 + "</ul>" * 400 + "<p style='display:none'>y</p>z").text
     assert (text.count("x"), "y" in text, text[-1]) == (400, False, "z")
     assert len(text) < 20_000
 
@@ -201,7 +201,7 @@ def test_deep_lists_are_not_mostly_blanks_and_hide_what_they_hide() -> None:
 )
 def test_what_a_style_only_seems_to_hide_is_read(style: str) -> None:
     quoted = style.replace('"', "&quot;")
-    assert html_to_text(f'<span style="{quoted}">seen</span>') == "seen"
+    assert read_html(f'<span style="{quoted}">seen</span>').text == "seen"
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_what_a_style_only_seems_to_hide_is_read(style: str) -> None:
     ],
 )
 def test_what_a_sheet_only_seems_to_hide_is_read(css: str) -> None:
-    assert html_to_text(f"<style>{css}</style><p class=h id=i><b>seen</b></p>") == "seen"
+    assert read_html(f"<style>{css}</style><p class=h id=i><b>seen</b></p>").text == "seen"
 
 
 @pytest.mark.parametrize("unit", ['"', "\\", "/*", "url(", "(", "{", "@a{", "a{", "a,", ". ", "! "])
@@ -260,7 +260,7 @@ def test_blocks_shown_in_lines_are_moved_once_each() -> None:
     opening = "".join(f"<div class=a{n}>" for n in range(blocks))
     markup = f"<style>{rules}</style>{opening}{'x<b>y</b>' * 3000}{'</div>' * blocks}"
     begin = time.process_time()
-    assert html_to_text(markup) == "xy" * 3000
+    assert read_html(markup).text == "xy" * 3000
     assert time.process_time() - begin < 2.0
 
 
@@ -270,5 +270,5 @@ def test_names_of_an_element_are_read_once() -> None:
     # Many rules that select one element with many names.
     begin = time.process_time()
     for _ in range(12):
-        assert html_to_text(f"<style>{rules}</style><p class='{names}'>seen</p>") == "seen"
+        assert read_html(f"<style>{rules}</style><p class='{names}'>seen</p>").text == "seen"
     assert time.process_time() - begin < 2.0

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from model.html import html_to_text
+from model.html import read_html
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ from model.html import html_to_text
 def test_a_sheet_that_shows_other_elements_is_not_read(rule: str) -> None:
     head = f"<head><title>Title</title><style>body{{margin:0}} {rule}</style></head>"
     body = "<body style='display:block'><p class='show title x mobile-only'>seen</p></body>"
-    assert html_to_text(f"<html>{head}{body}") == "seen"
+    assert read_html(f"<html>{head}{body}").text == "seen"
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_sheet_that_shows_other_elements_is_not_read(rule: str) -> None:
 )
 def test_what_a_sheet_shows_of_the_head_is_read(rule: str) -> None:
     title = "<title style='color:red' id=b class='a q:r'>more</title>"
-    text = html_to_text(f"<meta style='color:red'><style>{rule}</style>{title}<p>seen")
+    text = read_html(f"<meta style='color:red'><style>{rule}</style>{title}<p>seen").text
     assert text.split()[-1] == "more"
 
 
@@ -86,24 +86,24 @@ def test_what_a_sheet_shows_of_the_head_is_read(rule: str) -> None:
     ],
 )
 def test_what_a_sheet_shows_behind_what_is_hard_to_read_is_read(html: str) -> None:
-    assert html_to_text(html).split()[-1] == "more"
+    assert read_html(html).text.split()[-1] == "more"
 
 
 def test_what_a_sheet_shows_of_the_body_is_read() -> None:
     html = "<style>.a *{display:block}</style><div class=a><p>seen</p><title>more</title></div>"
-    assert html_to_text(html) == "seen\n\nmore"
+    assert read_html(html).text == "seen\n\nmore"
 
 
 @pytest.mark.parametrize("picture", ["url('a.png')", 'url( "a.png" )', "image-set('a' 1x, 'b' 2x)"])
 def test_the_address_of_a_picture_is_no_text(picture: str) -> None:
     dark = f"@media (prefers-color-scheme:dark){{img{{content:{picture}}}}}"
-    assert html_to_text(f"<style>{dark}</style><p>seen") == "seen"
+    assert read_html(f"<style>{dark}</style><p>seen").text == "seen"
     both = f"<style>p:before{{content:{picture} 'more'}}</style><p>seen"
-    assert html_to_text(both) == "seen\n\nmore"
+    assert read_html(both).text == "seen\n\nmore"
 
 
 @pytest.mark.parametrize("unit", ["[a", ":not(", ".a ", "url(", "a,", ";", "*>", "{", '[a"', "\\"])
 def test_hostile_selectors_are_read_in_time(unit: str) -> None:
     begin = time.monotonic()
-    html_to_text(f"<style>{unit * 100_000}{{display:block;content:{unit * 100_000}}}</style>")
+    read_html(f"<style>{unit * 100_000}{{display:block;content:{unit * 100_000}}}</style>")
     assert time.monotonic() - begin < 5

@@ -10,6 +10,7 @@ import time
 import tracemalloc
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 import torch
 
-from app import bulk, records
+from app import bulk, records, text_lines
 from app.bulk import Done, chunks, done_before, main
 from app.records import Record, SourceError, open_source, read_records
 from model.checkpoint import CheckpointError
@@ -119,7 +120,8 @@ def test_what_other_programs_packed_is_refused(tmp_path: Path) -> None:
 def test_line_of_text_beyond_the_bound_is_cut_and_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(records, "_MAX_LINE_BYTES", 10)
+    for module in (records, text_lines):
+        monkeypatch.setattr(module, "MAX_LINE_BYTES", 10)
     found = read(written(tmp_path / "a.txt", "123456789\n \t\r\n" + "x" * 30 + "\nend"))
     assert [(record.text, record.is_cut) for record in found] == [
         ("123456789", False),
@@ -131,7 +133,8 @@ def test_line_of_text_beyond_the_bound_is_cut_and_told(
 def test_a_long_line_of_a_mail_takes_nothing_along(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(records, "_MAX_LINE_BYTES", 60)
+    for module in (records, text_lines):
+        monkeypatch.setattr(module, "MAX_LINE_BYTES", 60)
     parts = "Content-Type: application/pdf\n\n" + "A" * 99 + "\n--b\n\nHello\n--b--\n"
     mail = f"From a\nSubject: x\nContent-Type: multipart/mixed; boundary=b\n\n--b\n{parts}"
     found = read(written(tmp_path / "a.mbox", f"{mail}\nFrom a\nSubject: y\n\nend\n\n{mail}"))
@@ -378,9 +381,8 @@ def test_a_file_system_that_knows_no_locks_takes_results(
 
 
 def test_reading_an_mbox_takes_linear_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        records, "message_to_text", lambda raw: SimpleNamespace(text=str(len(raw)), truncated=False)
-    )
+    read_as = partial(SimpleNamespace, truncated=False)
+    monkeypatch.setattr(records, "message_to_text", lambda raw: read_as(readings=[str(len(raw))]))
     line = b"x" * 76 + b"\n"
     path = written(tmp_path / "a.mbox", b"From a\nSubject: x\n\n" + line * 110_000)  # 8 MB
     begin = time.process_time()

@@ -1,0 +1,104 @@
+"""A message whose HTML hides something is judged with and without that."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.bulk import main
+from model.classifier import Classifier
+from model.mail import message_to_text
+from tests.conftest import HAM, SPAM, written
+from tests.serving import serving
+
+HTML = "Content-Type: text/html\n\n"
+
+
+def mail_of(shown: str, hidden: str) -> bytes:
+    return f"{HTML}<p>{shown}</p><div style='display:none'>{hidden}</div>".encode()
+
+
+def test_what_is_hidden_is_read_in_a_reading_of_its_own() -> None:
+    mail = message_to_text(mail_of("seen", "hidden"))
+    assert mail.text == "seen"
+    assert [reading.split() for reading in mail.readings] == [["seen"], ["seen", "hidden"]]
+
+
+@pytest.mark.parametrize("hidden", ["", "&zwnj;&nbsp;&#847;", "<img src=a.gif>", "--- *** ---"])
+def test_hidden_blanks_and_pictures_are_no_reading(hidden: str) -> None:
+    mail = message_to_text(mail_of("seen", hidden))
+    assert mail.readings == ("seen",)
+
+
+def test_html_that_hides_all_of_itself_is_read_beside_the_plain_part() -> None:
+    plain = "Content-Type: text/plain\n\nplain"
+    html = f"{HTML}<p style='display:none'>hidden"
+    parts = f"--b\n{plain}\n--b\n{html}\n--b--\n"
+    mail = message_to_text(f"Content-Type: multipart/alternative; boundary=b\n\n{parts}".encode())
+    assert mail.text == "plain"
+    assert [set(reading.split()) for reading in mail.readings] == [{"plain"}, {"plain", "hidden"}]
+
+
+def test_both_ways_to_read_broken_fields_are_read_whole() -> None:
+    """Fields on which programs differ make two ways, each of which may hide something."""
+    body = "<p>seen<i style='display:none'>hidden</i>"
+    raw = f"Content-Type: text/plain\n{HTML}{body}".encode()
+    mail = message_to_text(raw)
+    assert len(mail.readings) == 2
+    assert "hidden" not in mail.readings[0].replace(body, "")
+    assert "hidden" in mail.readings[1].replace(body, "")
+
+
+PAIRS = [(HAM, SPAM), (SPAM, HAM), (HAM, "more"), (SPAM, "more")]
+
+
+def worst(folder: Path, raw: bytes) -> tuple[float, str]:
+    readings = message_to_text(raw).readings
+    assert len(readings) == 2
+    shown, whole = (p.spam_probability for p in Classifier.load(folder, "cpu").classify(readings))
+    return max((shown, readings[0]), (whole / (whole + 2 * (1 - whole)), readings[1]))
+
+
+def test_the_worse_reading_is_the_messages(save_tiny: Callable[..., Path]) -> None:
+    folder = save_tiny()
+    mails = [mail_of(*pair) for pair in PAIRS]
+    mails.insert(2, b"Subject: x\n\nplain")  # of one reading
+
+    async def ask() -> list[tuple[dict[str, Any], str]]:
+        async with serving(folder) as client:
+            found = []
+            for raw in mails:
+                reply = await client.post(
+                    "/classify/message?explain=true",
+                    content=raw,
+                    headers={"content-type": "message/rfc822"},
+                )
+                [result] = reply.json()["results"]
+                spans = result["explanation"]["spans"]
+                found.append((result, "".join(span["text"] for span in spans)))
+            return found
+
+    found = asyncio.run(ask())
+    del found[2], mails[2]
+    counted = set()
+    for raw, (result, explained) in zip(mails, found, strict=True):
+        probability, text = worst(folder, raw)
+        assert result["probabilities"]["spam"] == pytest.approx(probability, abs=1e-5)
+        assert result["characters"] == len(text)
+        assert explained.split() == text.split()
+        counted.add(message_to_text(raw).readings.index(text))
+    assert counted == {0, 1}
+
+
+def test_archives_are_read_so_too(save_tiny: Callable[..., Path], tmp_path: Path) -> None:
+    folder, out = save_tiny(), tmp_path / "out.jsonl"
+    mails = [mail_of(*pair) for pair in PAIRS]
+    paths = [written(tmp_path / f"{n}.eml", raw) for n, raw in enumerate(mails)]
+    flags = ["--out", str(out), "--checkpoint", str(folder), "--device", "cpu"]
+    assert main([*map(str, paths), *flags]) == 0
+    results = [json.loads(line) for line in out.read_text().splitlines()]
+    found = [result["probabilities"]["spam"] for result in results]
+    assert found == pytest.approx([worst(folder, raw)[0] for raw in mails], abs=1e-5)
