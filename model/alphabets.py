@@ -33,6 +33,8 @@ _PLAIN = {
 }
 _LETTER = re.compile(f"[{''.join(map(chr, _PLAIN))}]")
 _WORD = re.compile(r"\w+")
+# Of Danish and Polish, where they are no disguise (accents.py reads those that are).
+_NORDIC = {ord(letter): _PLAIN.get(ord(letter), letter) for letter in "øłđħ"}
 # So many words that spell English tell that a text is, and half of those that are read otherwise.
 _FEWEST_WORDS = 3
 
@@ -49,8 +51,8 @@ def read_alphabets(text: str) -> str:
     others = {
         word.lower()
         for before, after in zip(text.split(), read.split(), strict=True)
-        if before != after
-        for word in _WORD.findall(after)
+        if before.translate(_NORDIC) != after
+        for word in {*_WORD.findall(after)}.difference(_WORD.findall(before))
     }
     english = others & vocabulary()
     is_english = len(english) >= _FEWEST_WORDS and 2 * len(english) >= len(others)

@@ -100,7 +100,8 @@ _ATTRIBUTE = (
     rf"""\s+(?:style\s?=\s?(?:"{_DECLARATIONS}"|'{_DECLARATIONS}')|[\w:-]{{1,30}}\s?=\s?"""
     r"""(?:"[^\s"<>]{0,500}"|'[^\s'<>]{0,500}'|[^\s"'<>]{1,500}))(?=[\s/>])"""
 )
-_TAG = re.compile(rf"</?(?:a|b|i|u|em|strong|span|p)(?>{_ATTRIBUTE}){{0,8}}+\s?/?>", re.IGNORECASE)
+_TAG = re.compile(rf"</?(a|b|i|u|em|strong|span|p)(?>{_ATTRIBUTE}){{0,8}}+\s?/?>", re.IGNORECASE)
+_END_TAG = re.compile(r"</(a|b|i|u|em|strong|span|p)\s?>", re.IGNORECASE)
 # BBCode; of those whose end is there, too: "a[i]" is none.
 _BOARD_TAG = re.compile(
     r"\[(/?)(b|i|u|s|color|size|font|url|center|quote)(?:=[^\[\]\s]{1,300})?\]", re.IGNORECASE
@@ -113,6 +114,19 @@ _PASSES = 4
 # What some callers and corpora write before a mail's subject; it says nothing of the mail.
 _FIELD_NAME = re.compile(r"\A\s*+(?:subject\s*+:\s*+)++", re.IGNORECASE)
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]")
+# Marks of Windows-1252 that were taken for Latin-1's control characters. Within a word they show
+# nothing, but for the apostrophe.
+_WINDOWS_MARKS = {
+    chr(code): mark
+    for code in range(0x80, 0xA0)
+    if code != 0x85 and (mark := bytes([code]).decode("cp1252", "ignore"))
+}
+_OF_WINDOWS = f"[{''.join(_WINDOWS_MARKS)}]"
+_WINDOWS_MARK = re.compile(
+    rf"(?<![^\W\d_]){_OF_WINDOWS}|{_OF_WINDOWS}(?![^\W\d_])|(?<=[^\W\d_])\x92(?=[^\W\d_])"
+)
+# Many keyboards have it beside the apostrophe; NFKC makes a blank and a mark of it.
+_TYPED_APOSTROPHE = re.compile(r"(?<=[^\W\d_])\u00b4(?=[^\W\d_])")
 # Colours, as terminals and chats write them: what follows the control character goes with it.
 _COLOUR = re.compile(r"\x1b\[[\d;]{0,20}m|\x03\d{1,2}(?:,\d{1,2})?")
 
@@ -167,10 +181,20 @@ def _read_escapes(text: str) -> str:
         read = _CHARACTER_NAME.sub(_name_to_character, text)
     if "<" in read:
         read = _TAKEN_OUT.sub(lambda sign: _NUMBERS[sign[0]], read)
-        read = _TAG.sub("", _LINE_END.sub("\n", read))
+        read = _without_tags(_LINE_END.sub("\n", read))
     if "[/" in read:
         read = _without_board_tags(read)
     return text if read == text else _fold_letters(read)
+
+
+def _without_tags(text: str) -> str:
+    """The text without tags, but for those that it speaks of: of no attributes, and never ended."""
+    ended = {name.lower() for name in _END_TAG.findall(text)}
+
+    def is_spoken_of(tag: re.Match[str]) -> bool:
+        return tag[0][-2:-1].isalpha() and tag[1].lower() not in ended
+
+    return _TAG.sub(lambda tag: tag[0] if is_spoken_of(tag) else "", text)
 
 
 def _without_board_tags(text: str) -> str:
@@ -188,7 +212,8 @@ def _fold_letters(text: str) -> str:
         text = _COLOUR.sub("", text)
     if text.isascii():
         return _CONTROL.sub("", text).translate(_PARTING)
-    text = _INVISIBLE.sub("", as_shown(text))
+    text = _WINDOWS_MARK.sub(lambda mark: _WINDOWS_MARKS[mark[0]], text)
+    text = _TYPED_APOSTROPHE.sub("'", _INVISIBLE.sub("", as_shown(text)))
     if _NARROW_BLANK.search(text):
         text = _NARROW_BLANKS.sub(lambda word: _NARROW_BLANK.sub("", word[0]), text)
     text = "".join(map(_normalize, _PIECE.findall(text)))

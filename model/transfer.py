@@ -8,6 +8,9 @@ _NOT_BASE64 = bytes(set(range(256)) - set(_BASE64_ALPHABET) - {ord("=")})
 # Padding ends a run of digits; one digit alone says nothing.
 _RUN = re.compile(rb"[^=]{2,}+")
 _PADDED_BREAK = re.compile(rb"=[ \t]++\n")
+# Lines of digits, and what follows their padding or an empty line and is none.
+_DIGITS = re.compile(rb"^[A-Za-z0-9+/]{20,}+={0,2}[ \t]*+$", re.MULTILINE)
+_END_OF_DIGITS = re.compile(rb"(?:=[ \t]*+\n|\n[ \t]*+\n)(?=[^\n]*[^\sA-Za-z0-9+/=])()")
 _UUENCODE = (b"x-uuencode", b"uuencode", b"x-uue", b"uue")
 _UU_BEGIN = re.compile(rb"^begin [0-7]{3,4} [^\n]*\n", re.MULTILINE)
 _MAX_UU_LINES = 100_000
@@ -27,12 +30,21 @@ def decode_transfer(data: bytes, encoding: bytes) -> bytes:
     """
     encoding = encoding.lower()
     if encoding.startswith(b"base64"):
-        return decode_base64(data)
+        body, footer = _without_footer(data)
+        return decode_base64(body) + b"\n" * bool(footer) + footer
     if encoding.startswith(b"quoted-printable"):
         return binascii.a2b_qp(_PADDED_BREAK.sub(b"=\n", data))
     if encoding.startswith(_UUENCODE):
         return _decode_uu(data)
     return data
+
+
+def _without_footer(data: bytes) -> tuple[bytes, bytes]:
+    """The digits, and what a mailing list or a gateway has put behind them as it is."""
+    end = _END_OF_DIGITS.search(data)
+    if end is None or _DIGITS.search(data, end.end()):
+        return data, b""
+    return data[: end.start(1)], data[end.start(1) :]
 
 
 def decode_base64(data: bytes) -> bytes:

@@ -89,7 +89,7 @@ from model.fold import fold_text
         ),
         (
             "get <SPAN class='a'><a\nhref=\"http://c.example/?d=1\">it</a></span> <ab> <p <i>",
-            "get it <ab> <p",
+            "get it <ab> <p <i>",
         ),
         ("<fr33>, <1'm> $h0p&1'v3 f0r< a>$h0p", "<free>, <I'm> shop&I've for< a>shop"),
         ("if (a<b && c>d)", "if (a<b && c>d)"),

@@ -14,7 +14,13 @@ def test_nothing_behind_characters_that_stand_for_eighteen_is_lost() -> None:
 
 @pytest.mark.parametrize(
     "shown",
-    ["<p You have won a prize>", "<I win, call now>", "[quote=You have won a prize]ok[/quote]"],
+    [
+        "Use <strong> instead of <b>, and <em> instead of <i>",
+        "A List<b> of them",
+        "<p You have won a prize>",
+        "<I win, call now>",
+        "[quote=You have won a prize]ok[/quote]",
+    ],
 )
 def test_words_in_what_is_no_tag_are_read(shown: str) -> None:
     assert fold_text(shown) == shown

@@ -129,3 +129,23 @@ def test_time_of_uuencode_is_bounded(line: bytes) -> None:
     start = time.process_time()
     decode_transfer(b"begin 644 a\n" + (line + b"\n") * 2_000_000, b"x-uuencode")
     assert time.process_time() - start < 3
+
+
+FOOTER = "_" * 30 + "\nusers mailing list\nusers@lists.example.org\n"
+
+
+@pytest.mark.parametrize("between", ["", "\n", "  \n\n"])
+@pytest.mark.parametrize("length", [3, 40, 200])
+def test_footer_behind_base64_is_read_as_it_stands(between: str, length: int) -> None:
+    text = ("Schöne Grüße aus Köln. " * 10)[:length].encode()[: 3 * (length // 3) + 2]
+    coded = base64.encodebytes(text)
+    between = between or ("" if coded.endswith(b"=\n") else "\n")
+    found = decode_transfer(coded + f"{between}{FOOTER}".encode(), b"base64")
+    assert found == text + f"\n{FOOTER}".encode()
+
+
+def test_base64_that_goes_on_behind_text_is_decoded() -> None:
+    coded = base64.encodebytes(TEXT)
+    found = decode_transfer(coded + b"\n-- stranger: --\n" + coded, b"base64")
+    assert found.startswith(TEXT)
+    assert TEXT[3:] in found[len(TEXT) :]
