@@ -24,8 +24,8 @@ _OPEN_FILES = 65_536
 def main() -> int:
     """Serves until a signal; returns the exit code."""
     take_ctrl_c()
-    if hasattr(signal, "SIGHUP"):  # what asks for a reload must not end what has yet to load
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # What asks for a reload must not end what has yet to load.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         settings = read_settings(sys.argv[1:])
         configure_logs(settings.log_level)

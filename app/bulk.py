@@ -36,9 +36,9 @@ from app.records import (
     read_records,
 )
 from app.settings import SettingsError, read_settings
-from model.checkpoint import CheckpointError
 from model.classifier import Classifier
 from model.devices import DeviceError
+from model.folders import CheckpointError
 from model.prediction import Prediction, judge_readings
 from model.windows import encode_windows, predict_windowed
 

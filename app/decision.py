@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from model.checkpoint import CheckpointError
 from model.classifier import Classifier
+from model.folders import CheckpointError
 
 Decision = Literal["ham", "unsure", "spam"]
 

@@ -108,7 +108,9 @@ class Problem(NamedTuple):
 
 PROBLEMS: dict[type[ServiceError], Problem] = {
     MalformedBody: Problem(400, "malformed_body", "The body is not as it should be"),
-    UnknownEncoding: Problem(415, "unknown_encoding", "The body is compressed in an unknown way"),
+    UnknownEncoding: Problem(
+        415, "unknown_encoding", "The body is in a form that is not read here"
+    ),
     BodyTooLarge: Problem(413, "body_too_large", "The body is too large"),
     TooManyTexts: Problem(422, "too_many_texts", "Too many texts in one request"),
     AccessDenied: Problem(401, "access_denied", "An access key is needed"),

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import gc
 import json
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from app.workers import METRICS_FOLDER, is_worker
 from model.checkpoint import load_classifier
 from model.classifier import Classifier
 from model.devices import pick_device
+
+_log = logging.getLogger("spamgate")
 
 # Of a batch, where the settings do not say how many tokens it holds.
 _BATCH_SECONDS = 0.1
@@ -54,6 +57,14 @@ def load_model(settings: Settings, source: str, formats: dict[str, str]) -> Clas
     if settings.spam_prior is not None:
         classifier.assume_spam_prior(settings.spam_prior)
     Cutoffs.of(classifier)  # what cannot be used is refused now, not at the first request
+    # A folder that was copied in part would else be taken for a whole one.
+    missing = [name for name in ("golden", "run") if not getattr(checkpoint, name)]
+    if missing:
+        files = [f"{name}.json" for name in missing]
+        _log.warning(
+            "a checkpoint without what proves it or says its cut-offs",
+            extra={"model": classifier.name, "missing": files},
+        )
     return classifier
 
 

@@ -24,7 +24,7 @@ from app.errors import (
 )
 from app.problems import SCOPE_KEY
 from app.routes import CLASSIFY_ERRORS, TheService, TimeoutMs, ended_by_disconnect
-from app.schemas import Explanation, MessageResponse, MessageResult, Probabilities, Span
+from app.schemas import Explanation, MessageResponse, MessageResult, Result, Span
 from app.service import Service
 from model.mail import MailText
 from model.prediction import Prediction
@@ -55,14 +55,9 @@ class MailVerdict:
 
 def result_of(verdict: MailVerdict) -> MessageResult:
     """The verdict as a reply shows it."""
-    prediction, mail = verdict.prediction, verdict.mail
+    mail = verdict.mail
     return MessageResult(
-        label=prediction.label,
-        probabilities=Probabilities(
-            ham=prediction.ham_probability, spam=prediction.spam_probability
-        ),
-        tokens=prediction.num_tokens,
-        truncated=mail.truncated or prediction.truncated,
+        **vars(Result.of(verdict.prediction)),
         decision=verdict.decision,
         score=verdict.score,
         parts=list(mail.parts),
@@ -189,7 +184,6 @@ async def classify_mails(
     checkpoint say what the caller does not.
 
     Raises:
-        ValueError: of ``Cutoffs.override``, after all is computed.
         ServiceError: as for ``Service.classify_messages``.
     """
     request.scope[SCOPE_KEY].num_texts = len(raws)

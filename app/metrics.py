@@ -44,7 +44,7 @@ class Metrics:
             "requests", "Requests, probes, scrapes and pages not counted", "outcome"
         )
         self._texts = self._counter("texts", "Texts with a verdict", "label")
-        self._truncated = self._counter("truncated_texts", "Texts whose end was not read")
+        self._truncated = self._counter("truncated_texts", "Texts of which something was not read")
         self._tokens = self._counter("tokens", "Tokens that went through the model")
         self._cache_hits = self._counter(
             "cache_hits", "Texts, or windows of them, answered from the cache"

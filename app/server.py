@@ -73,10 +73,9 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Takes connections."""
-        if hasattr(signal, "SIGHUP"):
-            loop = asyncio.get_running_loop()
-            loop.add_signal_handler(signal.SIGHUP, self._begin, self._reload)
-            self._read_keys()  # once more: a SIGHUP until here was ignored
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, self._begin, self._reload)
+        self._read_keys()  # once more: a SIGHUP until here was ignored
         await super().startup(sockets)
         if sockets and not is_worker():
             _log.info("running on %s (SIGTERM ends it)", url_of(sockets[0]))

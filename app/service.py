@@ -232,15 +232,13 @@ class Service:
         ]
         verdicts = replace(
             verdicts,
-            predictions=[prediction for _, prediction in judged],
+            predictions=[
+                replace(prediction, truncated=prediction.truncated or mail.truncated)
+                for mail, (_, prediction) in zip(mails, judged, strict=True)
+            ],
             windows=[verdicts.windows[n] for n, _ in judged],
         )
-        self.metrics.count_verdicts(
-            [
-                replace(prediction, truncated=prediction.truncated or mail.truncated)
-                for prediction, mail in zip(verdicts.predictions, mails, strict=True)
-            ]
-        )
+        self.metrics.count_verdicts(verdicts.predictions)
         return mails, verdicts
 
     async def explain(self, text: str, timeout_seconds: float) -> tuple[str, list[Influence]]:

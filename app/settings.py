@@ -5,14 +5,14 @@ Knows nothing of HTTP or of the model; a wrong value is refused before anything 
 
 import importlib.util
 import os
+from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
 
 STARTER = Path(__file__).parents[1] / "checkpoints" / "starter"
-
 
 _PREFIX = "SPAMGATE_"
 # Of the listener (app.spamd), of worker processes (app.workers) and of docker-compose.yml.
@@ -42,6 +42,30 @@ Key = Annotated[SecretStr | None, BeforeValidator(_without_blanks)]
 """A key; None where there is none, or nothing but blanks."""
 
 
+NONE = "\0"
+"""What says None among flags. No argument holds it: "null" is a name like any other."""
+
+Kind = TypeVar("Kind", bound=BaseSettings)
+
+
+class _Help(RawDescriptionHelpFormatter):
+    def format_help(self) -> str:
+        return super().format_help().replace(NONE, "unset")
+
+
+def from_flags(kind: type[Kind], arguments: list[str]) -> Kind:
+    """Settings of this kind from flags, then the environment, then the defaults.
+
+    Raises:
+        ValidationError: a value that is not allowed.
+        SystemExit: with code 0 after ``--help``, with code 2 for a flag that does not exist.
+    """
+    flags: CliSettingsSource[Any] = CliSettingsSource(
+        kind, cli_parse_args=arguments, formatter_class=_Help
+    )
+    return kind(_cli_settings_source=flags)
+
+
 class SettingsError(ValueError):
     """A variable or flag with a value that is not allowed; the message names each of them."""
 
@@ -57,7 +81,7 @@ class Settings(BaseSettings):
         cli_kebab_case=True,
         cli_prog_name="python -m app",
         cli_hide_none_type=True,
-        cli_parse_none_str="\0",  # no argument holds it: "null" is a name like any other
+        cli_parse_none_str=NONE,
         extra="ignore",
         frozen=True,
     )
@@ -194,7 +218,7 @@ def read_settings(arguments: list[str]) -> Settings:
         SystemExit: with code 0 after ``--help``, with code 2 for a flag that does not exist.
     """
     try:
-        settings = Settings(_cli_parse_args=arguments)
+        settings = from_flags(Settings, arguments)
     except ValidationError as error:
         raise wrong_settings(error, _PREFIX) from error
     if settings.workers > 1 and settings.admin_key:

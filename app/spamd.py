@@ -19,7 +19,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app import take_ctrl_c
-from app.settings import Key, unread_variables, wrong_settings
+from app.settings import NONE, Key, from_flags, unread_variables, wrong_settings
 from app.spamd_protocol import ProtocolError, Request, Verdict, format_reply, read_request
 
 
@@ -34,7 +34,7 @@ class SpamdSettings(BaseSettings):
         cli_kebab_case=True,
         cli_prog_name="python -m app.spamd",
         cli_hide_none_type=True,
-        cli_parse_none_str="\0",
+        cli_parse_none_str=NONE,
         extra="ignore",
         frozen=True,
     )
@@ -227,7 +227,7 @@ def main() -> int:
     """Serves until a signal; returns the exit code."""
     take_ctrl_c()
     try:
-        settings = SpamdSettings(_cli_parse_args=sys.argv[1:])
+        settings = from_flags(SpamdSettings, sys.argv[1:])
         if unread := unread_variables(SpamdSettings):
             _log(f"no setting reads these variables: {', '.join(unread)}")
         asyncio.run(serve(settings))

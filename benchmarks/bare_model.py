@@ -17,8 +17,9 @@ from benchmarks.environment import describe, write_result
 from benchmarks.server import ROOT
 from benchmarks.texts import load_texts
 from model import bf16, int8
-from model.checkpoint import CheckpointError, load_classifier
+from model.checkpoint import load_classifier
 from model.classifier import Classifier
+from model.folders import CheckpointError
 from model.prediction import EncodedText
 from model.windows import encode_windows
 

@@ -19,8 +19,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from model.folders import CheckpointError as CheckpointError
-from model.folders import is_there, parse_json, read_json, write_json
+from model.folders import CheckpointError, is_there, parse_json, read_json, write_json
 from model.gpt2 import (
     LABELS,
     GPT2ForSequenceClassification,

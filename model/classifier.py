@@ -12,14 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from model import bf16, int8
-from model.checkpoint import (
-    Checkpoint,
-    CheckpointError,
-    GoldenMessage,
-    load_classifier,
-    write_golden,
-)
+from model.checkpoint import Checkpoint, GoldenMessage, load_classifier, write_golden
 from model.devices import faster_formats, pick_device, pick_dtype
+from model.folders import CheckpointError
 from model.gpt2 import GPT2ForSequenceClassification
 from model.ngrams import add_ngrams
 from model.packing import pack, within_budget

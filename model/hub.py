@@ -5,7 +5,8 @@ from pathlib import Path
 
 from model.folders import CheckpointError
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+# Not "./runs" or "../runs", nor what lies in a folder that is here: those are mistyped.
+_HUB_ID = re.compile(r"(?!\.{1,2}/)[\w.-]+/[\w.-]+")
 _HUB_FILES = ["*.safetensors", "*.json"]
 # Which match in folders, too: other formats of the weights, and a training's earlier ones.
 _IN_FOLDERS = "*/*"
@@ -25,7 +26,7 @@ def resolve(source: str | Path) -> Path:
             return folder
     except OSError as error:  # a name too long, a folder that is closed
         raise CheckpointError(f"{source!s} cannot be read: {error.strerror}.") from error
-    if not _HUB_ID.fullmatch(str(source)):
+    if not _HUB_ID.fullmatch(str(source)) or folder.parent.is_dir():
         raise CheckpointError(
             f"no checkpoint folder at {source!s}. Give a folder that holds config.json and "
             "model.safetensors, or a hub id such as openai-community/gpt2."
@@ -34,8 +35,8 @@ def resolve(source: str | Path) -> Path:
         import huggingface_hub
     except ImportError as error:
         raise CheckpointError(
-            f"{source!s} is not a folder here, and to ask a hub for it the package huggingface_hub "
-            "is needed: run scripts/setup train"
+            f"there is no folder {source!s} here, and to ask a hub for it the package "
+            "huggingface_hub is needed: run scripts/setup train"
         ) from error
     try:
         return Path(

@@ -50,7 +50,7 @@ def _encoding() -> tiktoken.Encoding:
     )
 
 
-def encode(text: str, max_tokens: int) -> tuple[list[int], bool]:
+def encode(text: str, max_tokens: int | None = None) -> tuple[list[int], bool]:
     """Token ids of a text, and whether it was cut.
 
     ``<|endoftext|>`` inside the text is plain characters. A surrogate without its partner becomes
@@ -61,13 +61,15 @@ def encode(text: str, max_tokens: int) -> tuple[list[int], bool]:
 
     Args:
         text: anything.
-        max_tokens: tokens kept, at least 1. Characters that these cannot hold are not even looked
-            at, which bounds time and memory.
+        max_tokens: tokens kept, at least 1; None keeps all. Characters that these cannot hold are
+            not even looked at, which bounds time and memory.
 
     Returns:
         Between 1 and ``max_tokens`` ids, and True if any of the text is not among them but white
         space behind 10,000 characters of it.
     """
+    if max_tokens is None:  # a character of four bytes makes four tokens at most
+        max_tokens = 4 * len(text) + 1
     max_characters = _MAX_TOKEN_CHARACTERS * max_tokens
     head = _LONG_GAP.sub(r"\1", text[:max_characters])
     repaired = head.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

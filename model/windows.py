@@ -19,9 +19,6 @@ from model.tokenizer import encode
 MAX_WINDOWS = 8
 """What the service reads of one text unless told otherwise; training measures so, too."""
 
-# A character of four bytes makes four tokens at most.
-_MAX_TOKENS_PER_CHARACTER = 4
-
 
 @dataclass(frozen=True)
 class WindowedText:
@@ -46,8 +43,7 @@ def encode_windows(text: str, max_tokens: int, max_windows: int) -> WindowedText
         max_windows: bounds the cost of one text; 1 reads the beginning alone.
     """
     folded = fold_text(head_and_tail(text, MAX_CHARACTERS))
-    most = _MAX_TOKENS_PER_CHARACTER * len(folded) if max_windows > 1 else max_tokens
-    token_ids, truncated = encode(folded, max(1, most))
+    token_ids, truncated = encode(folded, max_tokens if max_windows == 1 else None)
     starts = window_starts(len(token_ids), max_tokens, max_windows)
     parts = [token_ids[start : start + max_tokens] for start in starts]
     whole = list(chain.from_iterable(parts)) if len(parts) > 1 else None

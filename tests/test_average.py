@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.checkpoint import CheckpointError, load_classifier
+from model.checkpoint import load_classifier
 from model.classifier import Classifier
+from model.folders import CheckpointError
 from tests.conftest import save_random_base
 from tests.tiny_training import TINY_RECIPE, on_base, synthetic_lines
 from training import average, finetune

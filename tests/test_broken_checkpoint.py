@@ -9,8 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from model.checkpoint import CheckpointError, load_classifier
+from model.checkpoint import load_classifier
 from model.classifier import Classifier
+from model.folders import CheckpointError
 
 
 def _edit_config(**changes: object) -> Callable[[Path], None]:

@@ -17,7 +17,6 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from model.checkpoint import (
-    CheckpointError,
     GoldenMessage,
     load_base,
     load_classifier,
@@ -26,7 +25,7 @@ from model.checkpoint import (
     save_language_model,
 )
 from model.classifier import Classifier
-from model.folders import new_folder
+from model.folders import CheckpointError, new_folder
 from model.gpt2 import GPT2LMHeadModel
 from model.packing import PackedBatch, pack
 from model.published import write_tensors
@@ -325,7 +324,8 @@ def hub(save_tiny: Callable[..., Path]) -> Iterator[str]:
 
 LOAD = """
 import sys
-from model.checkpoint import CheckpointError, load_classifier
+from model.checkpoint import (load_classifier)
+from model.folders import CheckpointError
 for source in sys.argv[1:]:
     try:
         checkpoint = load_classifier(source)

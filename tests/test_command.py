@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from app import take_ctrl_c
-from model.checkpoint import CheckpointError
+from model.folders import CheckpointError
 from training.command import CtrlC, check_folder, check_new, exit_code, portable
 from training.config import TrainingError
 

@@ -12,13 +12,8 @@ import torch
 from model.fold import fold_text
 from model.gpt2 import LABELS
 from training import compare, finetune
-from training.config import ConfigError, TrainConfig, load_config
-from training.corpora import (
-    CorpusError,
-    Example,
-    read_corpora,
-    read_sms,
-)
+from training.config import ConfigError, CorpusError, TrainConfig, load_config
+from training.corpora import Example, read_corpora, read_sms
 from training.data import Splits, split_examples
 from training.evaluate import measure
 from training.measuring import TrainedClassifier

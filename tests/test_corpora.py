@@ -15,9 +15,8 @@ import pytest
 
 from tests.conftest import written
 from training import corpora
-from training.config import TrainConfig
+from training.config import CorpusError, TrainConfig
 from training.corpora import (
-    CorpusError,
     Example,
     find_sms_file,
     read_corpora,

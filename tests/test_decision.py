@@ -13,8 +13,8 @@ import pytest
 
 from app.decision import Cutoffs, _shifted, score_of
 from app.main import create_app
-from model.checkpoint import CheckpointError
 from model.classifier import Classifier
+from model.folders import CheckpointError
 from tests.conftest import AWKWARD_TEXTS, HAM, SPAM
 from tests.serving import make_settings, running, serving
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
-from model.checkpoint import CheckpointError
+from model.folders import CheckpointError
 from model.packing import pack
 from model.tokenizer import ENDOFTEXT, encode, token_bytes
 from tests.tiny_training import synthetic_lines

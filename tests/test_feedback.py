@@ -69,7 +69,7 @@ def test_texts_messages_and_digests_are_kept(
     )
     assert [reply.status_code for reply in replies] == [200, 200, 200]
     assert replies[0].json() == {"digest": digest_of(HAM), "new": True}
-    kept = read_feedback(file)
+    kept = read_feedback([file])
     assert {(example.text, example.label) for example in kept.examples} == {
         (HAM, 0),
         (f"Hello\n\n{SPAM}", 1),
@@ -82,7 +82,7 @@ def test_raw_message_is_told_with_a_query(save_tiny: Callable[..., Path], tmp_pa
     file = tmp_path / "feedback.sqlite"
     [reply] = tell(save_tiny(), file, MAIL, query="?label=spam&source=imapsieve")
     assert reply.json()["new"]
-    assert [example.label for example in read_feedback(file).examples] == [1]
+    assert [example.label for example in read_feedback([file]).examples] == [1]
 
 
 def test_raw_message_in_json_may_hold_bytes_that_are_not_utf8(
@@ -91,7 +91,7 @@ def test_raw_message_in_json_may_hold_bytes_that_are_not_utf8(
     raw = b"Subject: x\n\nGewinn f\xfcr Sie"
     told = {"message": raw.decode("utf-8", "surrogateescape"), "label": "spam"}
     tell(save_tiny(), tmp_path / "f", told)
-    [example] = read_feedback(tmp_path / "f").examples
+    [example] = read_feedback([tmp_path / "f"]).examples
     assert example.text == "x\n\nGewinn für Sie"
 
 
@@ -100,7 +100,7 @@ def test_the_same_report_counts_once(save_tiny: Callable[..., Path], tmp_path: P
     replies = tell(save_tiny(), tmp_path / "f", same, same, same | {"label": "ham"})
     assert not (tmp_path / "f-wal").exists()  # so that the file may be moved by itself
     assert [reply.json()["new"] for reply in replies] == [True, False, True]
-    assert [example.label for example in read_feedback(tmp_path / "f").examples] == [0]
+    assert [example.label for example in read_feedback([tmp_path / "f"]).examples] == [0]
 
 
 def test_text_is_kept_that_comes_after_its_digest(
@@ -112,7 +112,7 @@ def test_text_is_kept_that_comes_after_its_digest(
     replies = tell(save_tiny(), tmp_path / "f", *reports)
     assert [reply.json()["new"] for reply in replies] == [True, False, True, False, False]
     assert {reply.json()["digest"] for reply in replies} == {digest_of(SPAM)}
-    kept = read_feedback(tmp_path / "f")
+    kept = read_feedback([tmp_path / "f"])
     assert [example.text for example in kept.examples] == [SPAM]
     assert kept.textless == 0
 
@@ -124,7 +124,7 @@ def test_text_stays_when_its_label_is_changed_by_digest(tmp_path: Path) -> None:
     assert store.add(report("d", "ham", "joe", None))
     assert store._connection.execute("SELECT received > 0 FROM feedback").fetchall() == [(1,)]
     store.close()
-    assert [(e.text, e.label) for e in read_feedback(tmp_path / "f").examples] == [("text", 0)]
+    assert [(e.text, e.label) for e in read_feedback([tmp_path / "f"]).examples] == [("text", 0)]
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_json_that_is_not_utf8_is_taken_as_it_is_elsewhere(
     headers = KEY | {"content-type": "application/json"}
     [reply] = tell(save_tiny(), tmp_path / "f", body, headers=headers)
     assert reply.status_code == 200
-    assert [example.text for example in read_feedback(tmp_path / "f").examples] == ["Caf\ufffd"]
+    assert [example.text for example in read_feedback([tmp_path / "f"]).examples] == ["Caf\ufffd"]
 
 
 def test_file_that_is_full_is_moved_while_no_service_writes(tmp_path: Path) -> None:

@@ -242,7 +242,7 @@ def test_moved_mail_becomes_feedback(service: int, feedback_file: Path, tmp_path
     (tmp_path / "spamgate-feedback-header").write_text("X-API-Key: secret\n")
     assert run_helper(tmp_path, SPAM_MAIL, "spamgate-learn", "spam", "joe") == 0
     assert run_helper(tmp_path, HAM_MAIL, "spamgate-learn", "ham", "joe") == 0
-    kept = read_feedback(feedback_file)
+    kept = read_feedback([feedback_file])
     assert sorted(example.label for example in kept.examples) == [0, 1]
     # Without the service the mail is moved all the same.
     place_helpers(tmp_path, free_port())

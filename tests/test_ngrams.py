@@ -13,15 +13,10 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from model import bf16, int8
-from model.checkpoint import (
-    CheckpointError,
-    finalize,
-    load_base,
-    load_classifier,
-    save_classifier,
-)
+from model.checkpoint import finalize, load_base, load_classifier, save_classifier
 from model.classifier import Classifier
 from model.fold import fold_text
+from model.folders import CheckpointError
 from model.ngrams import KINDS, NgramTable, add_ngrams, network_share
 from model.packing import pack
 from model.prediction import EncodedText, Prediction

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.checkpoint import CheckpointError, load_base, load_language_model, save_language_model
+from model.checkpoint import load_base, load_language_model, save_language_model
+from model.folders import CheckpointError
 from model.gpt2 import GPT2Config, GPT2LMHeadModel, init_weights
 from model.packing import pack
 from model.tokenizer import ENDOFTEXT

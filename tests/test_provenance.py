@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from model.folders import CheckpointError
-from training.config import TrainConfig
-from training.corpora import CorpusError, Source, sha256_of
+from training.config import CorpusError, TrainConfig
+from training.corpora import Source, sha256_of
 from training.provenance import (
     check_data,
     check_foreign,

@@ -69,7 +69,9 @@ def test_every_module_that_it_runs_explains_itself(
     module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_as_main([module, "--help"], monkeypatch) == 0
-    assert "usage: python -m " + module in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "usage: python -m " + module in told
+    assert told.replace("\n", "").isprintable()
 
 
 @pytest.mark.parametrize(

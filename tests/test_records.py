@@ -21,8 +21,8 @@ import torch
 from app import bulk, records, text_lines
 from app.bulk import Done, chunks, done_before, main
 from app.records import Record, SourceError, open_source, read_records
-from model.checkpoint import CheckpointError
 from model.classifier import Classifier
+from model.folders import CheckpointError
 from model.mail import MAX_CHARACTERS, MailText, message_to_text
 from model.prediction import Prediction
 from tests.conftest import HAM, written

@@ -127,7 +127,7 @@ def test_run_with_feedback_is_read_again_with_it_alone(corpus: Path, tmp_path: P
     text = corrected.text
     store.add(Report(digest_of(text), LABELS[1 - corrected.label], "joe", text))
     store.close()
-    [told, *_] = [e for e in mix_in(Corpus([corrected], {}), file).examples if e.text == text]
+    [told, *_] = [e for e in mix_in(Corpus([corrected], {}), [file]).examples if e.text == text]
     assert told.label != corrected.label
     out, mean = tmp_path / "run", tmp_path / "mean"
     data, more = ["--data", str(corpus)], ["--feedback", str(file)]

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from model.checkpoint import CheckpointError, load_classifier
+from model.checkpoint import load_classifier
 from model.classifier import Classifier
+from model.folders import CheckpointError
 from model.packing import pack
 from model.windows import read_in_windows
 from tests.conftest import tiny_classifier_model

@@ -10,7 +10,8 @@ from app.feedback import FeedbackStore
 from tests.test_feedback import report
 from tests.tiny_training import TINY_RECIPE, synthetic_lines
 from training import finetune
-from training.corpora import Corpus, CorpusError, Example
+from training.config import CorpusError
+from training.corpora import Corpus, Example
 from training.feedback import mix_in, read_feedback
 
 
@@ -21,12 +22,31 @@ def test_one_source_counts_for_so_many_texts_only(tmp_path: Path) -> None:
     store.add(report("b", "spam", "quiet", "other"))
     store.add(report("a2", "spam", "quiet", None))  # of which the loud one sent the text
     store.close()
-    kept = read_feedback(tmp_path / "f", max_texts_per_source=3)
+    kept = read_feedback([tmp_path / "f"], max_texts_per_source=3)
     assert {e.text for e in kept.examples} == {"text 0", "text 1", "text 2", "other", "text 7"}
     assert kept.capped == {"loud": 7}
     assert kept.summary() == (
         "feedback: 5 texts; left out 7 of 'loud', which told more than its share"
     )
+
+
+def test_files_of_several_times_count_together(tmp_path: Path) -> None:
+    """A full file is moved away, and a copy may hold what another does: the last label counts."""
+    told = {
+        "old": [report("a", "ham", "joe", "mended"), report("b", "spam", "joe", "old")],
+        "new": [report("a", "spam", "joe", None), report("c", "ham", "joe", "new")],
+    }
+    for name, reports in told.items():
+        store = FeedbackStore(tmp_path / name, max_bytes=1 << 20)
+        for one in reports:
+            store.add(one)
+        store.close()
+    paths = [tmp_path / "new", tmp_path / "old"]
+    kept = read_feedback(paths)
+    assert {(e.text, e.label) for e in kept.examples} == {("mended", 1), ("old", 1), ("new", 0)}
+    assert len(read_feedback(paths, max_texts_per_source=2).examples) == 2
+    mixed = mix_in(Corpus([], {}), paths)
+    assert sorted(mixed.sha256) == ["new", "old"]
 
 
 def test_text_that_sources_disagree_about_is_left_out(tmp_path: Path) -> None:
@@ -35,7 +55,7 @@ def test_text_that_sources_disagree_about_is_left_out(tmp_path: Path) -> None:
         store.add(report(digest, "ham", "joe", text))
         store.add(report(digest, "spam", "ann", text))
     store.close()
-    kept = read_feedback(tmp_path / "f")
+    kept = read_feedback([tmp_path / "f"])
     assert kept.examples == []
     assert kept.conflicting == ["d", "e"]
     assert kept.textless == 0  # for one reason only
@@ -46,12 +66,12 @@ def test_file_that_is_none_is_refused(tmp_path: Path) -> None:
     sqlite3.connect(tmp_path / "empty").close()
     for name in ("missing", "text", "empty"):
         with pytest.raises(CorpusError):
-            read_feedback(tmp_path / name)
+            read_feedback([tmp_path / name])
     store = FeedbackStore(tmp_path / "odd", max_bytes=1 << 20)
     store.add(report("d", "junk", "joe"))
     store.close()
     with pytest.raises(CorpusError, match="a label that is neither ham nor spam"):
-        read_feedback(tmp_path / "odd")
+        read_feedback([tmp_path / "odd"])
 
 
 def test_feedback_is_not_mixed_with_a_corpus_of_its_name(tmp_path: Path) -> None:
@@ -59,7 +79,7 @@ def test_feedback_is_not_mixed_with_a_corpus_of_its_name(tmp_path: Path) -> None
     FeedbackStore(file, max_bytes=1 << 20).close()
     for source, sha256 in (("sms", {"feedback.jsonl": "0" * 64}), ("feedback", {})):
         with pytest.raises(CorpusError, match="two corpora are named feedback"):
-            mix_in(Corpus([Example("text", 0, source)], sha256), file)
+            mix_in(Corpus([Example("text", 0, source)], sha256), [file])
 
 
 def test_a_training_run_takes_feedback_in(

@@ -45,8 +45,6 @@ _CHAFF_IN_FRONT = 0.3
 _SUBJECT_TOKENS = 12
 # No tokenizer is given more of a text than a window can hold.
 _CHARACTERS_A_TOKEN = 8
-# A character of four bytes makes four tokens at most.
-_TOKENS_A_CHARACTER = 4
 
 
 @dataclass(frozen=True)
@@ -169,7 +167,7 @@ class Augmenter:
             text = text[start : start + most]
         # Mostly short passages, now and then a long one: cost, and every position is learnt.
         longest = self._max_tokens if torch.rand(()) < 0.15 else size
-        tokens = encode(text, _TOKENS_A_CHARACTER * most)[0]
+        tokens = encode(text)[0]
         return self._cut(tokens, longest)
 
     def _cut(self, tokens: list[int], size: int) -> list[int]:

@@ -17,8 +17,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from model.checkpoint import Checkpoint, CheckpointError, load_classifier
+from model.checkpoint import Checkpoint, load_classifier
 from model.devices import pick_device
+from model.folders import CheckpointError
 from model.gpt2 import GPT2ForSequenceClassification
 from model.ngrams import NgramTable
 from training.card import RunRecord

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import torch
 
-from model.checkpoint import CheckpointError
 from model.devices import DeviceError
+from model.folders import CheckpointError
 from training.config import TrainingError
 from training.corpora import CORPORA, KINDS
 
@@ -52,7 +52,11 @@ def add_run_data(parser: argparse.ArgumentParser) -> None:
         help=f"the runs' data, as for training.finetune; KIND is one of {', '.join(CORPORA)}",
     )
     parser.add_argument(
-        "--feedback", type=Path, help="the runs' file of feedback, where they had one"
+        "--feedback",
+        type=Path,
+        action="append",
+        default=[],
+        help="the runs' files of feedback, where they had any",
     )
 
 

@@ -14,8 +14,7 @@ from typing import Any
 
 from model.gpt2 import LABELS
 from model.mail import message_to_text
-from training.config import CorpusError as CorpusError
-from training.config import TrainConfig
+from training.config import CorpusError, TrainConfig
 from training.download import check_sha256, download
 from training.invented import renamed
 

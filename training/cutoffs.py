@@ -23,7 +23,7 @@ _HAM_BLOCKED = 0.005
 _SPAM_MISSED = 0.01
 # How sure it is that no more ham is called spam: some thousand texts tell half a percent poorly.
 _CONFIDENCE = 0.95
-TEXTS_OF_A_CUTOFF = 598
+TEXTS_OF_A_CUTOFF = math.ceil(math.log(1 - _CONFIDENCE) / math.log(1 - _HAM_BLOCKED))  # 598
 """Ham from which on ``spam_from`` is told by what was seen; with less it lies beyond that."""
 # The tail beyond the last text is drawn from this many.
 _TAIL_TEXTS = 10

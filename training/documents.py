@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from model.packing import within_budget
 from model.tokenizer import ENDOFTEXT, VOCAB_SIZE, encode
-from training.config import TrainConfig
-from training.corpora import CORPORA, CorpusError, Source, read_text
+from training.config import CorpusError, TrainConfig
+from training.corpora import CORPORA, Source, read_text
 from training.data import cluster_split
 
 # Of plain text, which has no documents to hold back: its end.
@@ -101,7 +101,7 @@ def windows(text: str, n_positions: int) -> Iterator[Window]:
     stream = [ENDOFTEXT]
     for start in range(0, len(text), _PIECE_CHARACTERS):
         piece = text[start : start + _PIECE_CHARACTERS]
-        stream += encode(piece, max_tokens=4 * _PIECE_CHARACTERS)[0]
+        stream += encode(piece)[0]
     stream.append(ENDOFTEXT)
     for start in range(0, len(stream) - 1, n_positions):
         yield stream[start : start + n_positions + 1]

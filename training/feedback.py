@@ -5,12 +5,14 @@ A source counts for so many texts only, and a text about which sources disagree 
 
 import sqlite3
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from model.gpt2 import LABELS
-from training.corpora import Corpus, CorpusError, Example, note_hash, same_name
+from training.config import CorpusError
+from training.corpora import Corpus, Example, note_hash, same_name
 
 MAX_TEXTS_PER_SOURCE = 200
 
@@ -43,51 +45,48 @@ class Feedback:
         return line
 
 
-def mix_in(corpus: Corpus, path: Path | None) -> Corpus:
-    """The corpus with a file of feedback, whose labels count before those of the same texts there.
+def mix_in(corpus: Corpus, paths: Sequence[Path]) -> Corpus:
+    """The corpus with feedback, whose labels count before those of the same texts there.
 
     Args:
         corpus: what is trained on otherwise.
-        path: None leaves that as it is.
+        paths: files of feedback; none leaves that as it is.
 
     Raises:
-        CorpusError: as for ``read_feedback``, or a corpus has its name.
+        CorpusError: as for ``read_feedback``, or a corpus or another of them has a file's name.
     """
-    if path is None:
+    if not paths:
         return corpus
-    feedback = read_feedback(path)
+    feedback = read_feedback(paths)
     print(feedback.summary())
     sha256 = dict(corpus.sha256)
-    note_hash(sha256, path)
+    for path in paths:
+        note_hash(sha256, path)
     if any(example.source == "feedback" for example in corpus.examples):
         raise same_name("feedback")
     return Corpus([*feedback.examples, *corpus.examples], sha256)
 
 
-def read_feedback(path: Path, max_texts_per_source: int = MAX_TEXTS_PER_SOURCE) -> Feedback:
-    """Reads the SQLite file of the service; the oldest reports of a source count first.
+def read_feedback(
+    paths: Sequence[Path], max_texts_per_source: int = MAX_TEXTS_PER_SOURCE
+) -> Feedback:
+    """Reads SQLite files of the service; the oldest reports of a source count first, and of those
+    of one source about one text, which may stand in several files, the last.
 
     Raises:
         CorpusError: no such file, or not one of feedback.
     """
-    if not path.is_file():
-        raise CorpusError(f"there is no file of feedback at {path}.")
-    query = "SELECT digest, source, label, text FROM feedback ORDER BY received, digest"
-    try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-            rows = connection.execute(query).fetchall()
-    except sqlite3.Error as error:
-        raise CorpusError(f"{path} is not a file of feedback: {error}.") from error
+    reports = sorted(report for path in paths for report in _read_reports(path))
+    last = {(digest, source): label for _, digest, source, label, _ in reports}
+    texts: dict[str, str] = {}
+    for _, digest, _, _, text in reports:
+        # A text counts although the source that sent it has told too much: others may confirm it.
+        if text:
+            texts.setdefault(digest, text)
     told: Counter[str] = Counter()
     capped: Counter[str] = Counter()
     labels: dict[str, set[str]] = defaultdict(set)
-    texts: dict[str, str] = {}
-    for digest, source, label, text in rows:
-        if label not in LABELS:
-            raise CorpusError(f"{path} holds a label that is neither ham nor spam.")
-        # A text counts although the source that sent it has told too much: others may confirm it.
-        if text is not None:
-            texts.setdefault(digest, text)
+    for (digest, source), label in last.items():
         if told[source] == max_texts_per_source:
             capped[source] += 1
             continue
@@ -104,3 +103,18 @@ def read_feedback(path: Path, max_texts_per_source: int = MAX_TEXTS_PER_SOURCE) 
         capped=dict(capped),
         textless=sum(digest not in texts for digest in agreed),
     )
+
+
+def _read_reports(path: Path) -> list[tuple[float, str, str, str, str]]:
+    """When it came, digest, source, label and text of each; an empty text where nobody sent it."""
+    if not path.is_file():
+        raise CorpusError(f"there is no file of feedback at {path}.")
+    query = "SELECT received, digest, source, label, COALESCE(text, '') FROM feedback"
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+            reports = connection.execute(query).fetchall()
+    except sqlite3.Error as error:
+        raise CorpusError(f"{path} is not a file of feedback: {error}.") from error
+    if not {label for _, _, _, label, _ in reports} <= set(LABELS):
+        raise CorpusError(f"{path} holds a label that is neither ham nor spam.")
+    return reports

@@ -70,7 +70,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="what to train on, once for each of the recipe's corpora; KIND is one of "
         f"{', '.join(CORPORA)} (default: sms); without it, the SMS collection is downloaded",
     )
-    parser.add_argument("--feedback", type=Path, help="labels of POST /feedback, to be mixed in")
+    parser.add_argument(
+        "--feedback",
+        type=Path,
+        action="append",
+        default=[],
+        help="labels of POST /feedback, to be mixed in; repeatable",
+    )
     parser.add_argument("--out", type=Path, help="new folder (default: runs/NAME_OF_RECIPE)")
     parser.add_argument("--base", help="folder or hub id, instead of the recipe's")
     parser.add_argument("--teacher", help="file of training.features, instead of the recipe's")

@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from model.checkpoint import CheckpointError, save_language_model
+from model.checkpoint import save_language_model
 from model.devices import pick_device
-from model.folders import new_folder, write_json
+from model.folders import CheckpointError, new_folder, write_json
 from training.command import add_device, add_sources, check_new, exit_code, versions
 from training.config import TrainingError, read_recipe
 from training.corpora import Source

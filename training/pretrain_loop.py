@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
-from model.checkpoint import CheckpointError, load_language_model, save_language_model
-from model.folders import new_folder, read_json, write_json
+from model.checkpoint import load_language_model, save_language_model
+from model.folders import CheckpointError, new_folder, read_json, write_json
 from model.gpt2 import GPT2Config, GPT2LMHeadModel, init_weights
 from model.packing import PackedBatch, pack
 from model.published import write_tensors

@@ -6,11 +6,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from model.checkpoint import CheckpointError
-from model.folders import read_json
+from model.folders import CheckpointError, read_json
 from model.hub import resolve
-from training.config import TrainConfig
-from training.corpora import CorpusError, Source, sha256_of
+from training.config import CorpusError, TrainConfig
+from training.corpora import Source, sha256_of
 
 SPLIT_KEYS = ("selection", "split_seed", "train_fraction", "validation_fraction")
 """Keys of a recipe that decide which texts of its corpora are tested by."""

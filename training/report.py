@@ -18,9 +18,9 @@ import torch
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from model.checkpoint import CheckpointError, load_classifier
+from model.checkpoint import load_classifier
 from model.devices import pick_device
-from model.folders import new_file
+from model.folders import CheckpointError, new_file
 from model.gpt2 import LABELS
 from model.hub import resolve
 from training.baselines import fit_baselines
@@ -92,7 +92,7 @@ class Mistake:
 
 
 def load_run(
-    folder: Path, places: Sequence[str], device: torch.device, feedback: Path | None = None
+    folder: Path, places: Sequence[str], device: torch.device, feedback: Sequence[Path] = ()
 ) -> Run:
     """Reads a run folder and repeats its predictions on the data it was made from.
 
@@ -100,7 +100,7 @@ def load_run(
         folder: of ``training.finetune``, or of ``training.average``.
         places: as for ``read_corpora``.
         device: where to compute.
-        feedback: the file that was mixed in, if any.
+        feedback: the files that were mixed in, if any.
 
     Raises:
         CheckpointError: not such a folder.
