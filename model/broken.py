@@ -2,16 +2,15 @@
 
 Knows GPT-2's vocabulary, which is a list of the common English words. A word of that kind may be
 meant so; a text is read only if it has several, as many as half of all that could be one. Of words
-that a blank breaks two are enough, one of twelve pieces; of words in quotes it takes four and three
-quarters.
+that a blank breaks two are enough, one of twelve pieces, if the others are English; of words in
+quotes it takes four and three quarters.
 """
 
 import functools
 import re
 from collections.abc import Collection
 
-from model.segment import is_known
-from model.words import vocabulary
+from model.words import are_english, find_words, is_known, vocabulary
 
 _FEWEST_WORDS = 3
 _MARK = r"(?:[^\w\s]|_)"
@@ -90,7 +89,11 @@ def _without_blanks(text: str) -> str:
             front = piece
     splits = len(pieces) - len(whole[1:])
     is_habit = splits >= _FEWEST_SPLIT and _PIECES_A_SPLIT * splits >= len(pieces)
-    return " ".join(whole[1:]) if is_habit else text
+    if not is_habit:
+        return text
+    joined = " ".join(whole[1:])
+    # Words of other languages make English ones, too: "fa il" and "ma il" are Italian.
+    return joined if are_english(find_words(text) & find_words(joined)) else text
 
 
 def _are_a_word(front: str, end: str) -> bool:

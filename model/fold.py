@@ -76,6 +76,8 @@ _NARROW_BLANKS = re.compile(
     r"(?<!\w)[^\W\d_](?:[\u2005-\u200a\u202f\u205f\u2800][^\W\d_](?!\w)){2,}+"
 )
 _NARROW_BLANK = re.compile("[\u2005-\u200a\u202f\u205f\u2800]")
+# An accent of its own, typed as an apostrophe: NFKC makes a blank of it, and two words of "it´s".
+_ACUTE = re.compile(r"(?<=[^\W\d_])\u00b4(?=[^\W\d_])")
 _WORD = re.compile(r"\w+")
 _LATIN = re.compile(r"[A-Za-zİ]")  # of this, too, an ASCII letter is made
 _OTHER_LETTER = re.compile(r"[^\W\d_A-Za-z\u00c0-\u02af\u1d00-\u1dbf\ua720-\ua7ff]")
@@ -125,8 +127,6 @@ _OF_WINDOWS = f"[{''.join(_WINDOWS_MARKS)}]"
 _WINDOWS_MARK = re.compile(
     rf"(?<![^\W\d_]){_OF_WINDOWS}|{_OF_WINDOWS}(?![^\W\d_])|(?<=[^\W\d_])\x92(?=[^\W\d_])"
 )
-# Many keyboards have it beside the apostrophe; NFKC makes a blank and a mark of it.
-_TYPED_APOSTROPHE = re.compile(r"(?<=[^\W\d_])\u00b4(?=[^\W\d_])")
 # Colours, as terminals and chats write them: what follows the control character goes with it.
 _COLOUR = re.compile(r"\x1b\[[\d;]{0,20}m|\x03\d{1,2}(?:,\d{1,2})?")
 
@@ -213,7 +213,7 @@ def _fold_letters(text: str) -> str:
     if text.isascii():
         return _CONTROL.sub("", text).translate(_PARTING)
     text = _WINDOWS_MARK.sub(lambda mark: _WINDOWS_MARKS[mark[0]], text)
-    text = _TYPED_APOSTROPHE.sub("'", _INVISIBLE.sub("", as_shown(text)))
+    text = _ACUTE.sub("'", _INVISIBLE.sub("", as_shown(text)))
     if _NARROW_BLANK.search(text):
         text = _NARROW_BLANKS.sub(lambda word: _NARROW_BLANK.sub("", word[0]), text)
     text = "".join(map(_normalize, _PIECE.findall(text)))

@@ -9,25 +9,9 @@ import math
 
 from model.leet import spells_a_word
 from model.tokenizer import word_ranks
-from model.words import SHORT_WORDS
+from model.words import LONG_WORDS, SHORT_WORDS, SHORTEST_WORD, is_known
 
-# Letters of a word from which on the vocabulary is believed: it has many shorter pieces of words.
-_SHORTEST_WORD = 4
-_SHORT_WORDS = SHORT_WORDS.union(
-    "a i u ad am an as at be by do go he hi if in is it me my no of oh ok on or pm so to up ur"
-    " us we add age ago app bad bet bid big bit box car cat com cut did don due eat end far fee"
-    " few fun god got guy had has hit hot ice inc job lab law let lol lot low man men mix mob"
-    " mom msg net nor oil old org own per pic pls ppl put ran red run sad sat saw sea set sex"
-    " sir sit six son sub sum sun tax tel ten tip top two txt via wan wap war web won www 2 4"
-    " log met min cap".split()
-)
 _SHORT_COST = 7.0
-# Of messages, in pieces in the vocabulary.
-_LONG_WORDS = frozenset(
-    "bitcoin camcorder cialis crypto diploma diplomas handbags hotmail landline onlyfans"
-    " postcode prescriptions refinance refinancing refund refunds replicas ringtone ringtones"
-    " rolex unsubscribe unsubscribed viagra voicemail webmail".split()
-)
 _LONG_COST = 10.0
 # Longer ones are no words.
 _MOST_LETTERS = 20
@@ -71,13 +55,7 @@ def segment(letters: str) -> list[str]:
     return words[::-1]
 
 
-def is_known(word: str) -> bool:
-    """Whether this is a word of those that ``segment`` tells."""
-    return word.lower() in _costs()
-
-
 @functools.cache
 def _costs() -> dict[str, float]:
-    ranks = word_ranks(_SHORTEST_WORD)
-    known = {word: math.log(rank) for word, rank in ranks.items()}
-    return dict.fromkeys(_LONG_WORDS, _LONG_COST) | dict.fromkeys(_SHORT_WORDS, _SHORT_COST) | known
+    known = {word: math.log(rank) for word, rank in word_ranks(SHORTEST_WORD).items()}
+    return dict.fromkeys(LONG_WORDS, _LONG_COST) | dict.fromkeys(SHORT_WORDS, _SHORT_COST) | known

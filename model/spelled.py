@@ -6,8 +6,8 @@ Where blanks part words and letters alike ("c a l l n o w"), ``segment.py`` tell
 import re
 from functools import partial
 
-from model.segment import is_known, segment
-from model.words import vocabulary
+from model.segment import segment
+from model.words import is_known, vocabulary
 
 # Letters and digits that one separator keeps apart: "f r e e", "f.r.e.e".
 _SPELLED_OUT = re.compile(

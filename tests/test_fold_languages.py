@@ -1,0 +1,31 @@
+"""Honest text in other languages is read as it was typed."""
+
+import pytest
+
+from model.fold import fold_text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Che fa il nonno? Ma il gatto mangia?",
+        "Je ne peux pas te parler, tu ne comprends pas",
+        "Wo men jian mian ba, wo men zai Lou xia",
+        "Ya no te veo, y se que no te vas",
+        "Kijk wat er is en wat er gebeurt, hou op",
+    ],
+)
+def test_words_of_other_languages_are_not_joined_to_english_ones(text: str) -> None:
+    assert fold_text(text) == text
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("It\u00b4s late and it\u00b4s low", "It's late and it's low"),
+        ("You\u00b4re late, don\u00b4t wait", "You're late, don't wait"),
+        ("L\u00b4école, j\u00b4arrive", "L'école, j'arrive"),
+    ],
+)
+def test_an_accent_of_its_own_is_an_apostrophe(typed: str, read: str) -> None:
+    assert fold_text(typed) == read
