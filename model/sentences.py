@@ -6,6 +6,7 @@ GPT-2's tokens of "free , now" and of "FREE, NOW" have nothing in common with th
 import re
 
 from model.tokenizer import usual_spellings
+from model.words import are_english, find_words
 
 # Marks that blanks keep apart, as published corpora write them: "free , now", "don ' t", "( all )".
 _SET_APART = re.compile(r" (?:(?<=\S )(?=[,.;:!?](?!\S)|[)\]%](?![^\s,.;:!?]))|(?<=[(\[] )(?=\S))")
@@ -20,15 +21,16 @@ _TO_SMALL = {
     code: chr(code).lower()
     for code in (*range(0x41, 0x5B), *range(0xC0, 0x250), *range(0x1E00, 0x1F00))
 } | {0x130: "i"}
-# Whole words, not parts of links, addresses and file names.
-_WORD = re.compile(r"(?<![^\s\"'(\[])[a-z]{2,}+(?![@/-]|[^\W\d]|[.:][^\s\"])")
+# Whole words, not parts of links, addresses and file names, nor of "j'ai".
+_WORD = re.compile(r"(?<![^\s\"'(\[])(?<!\w')[a-z]{2,}+(?![@/-]|[^\W\d]|[.:][^\s\"])")
 # What stands between two words, or before the first, and the next letter, if it has a capital of
 # its own (a dotless i has that of i) that is one character.
 _BETWEEN_WORDS = re.compile(r"(?:\A\W*+|(?<=\w)\W++)(?!https?:|www\.)[a-zà-öø-İĲ-ňŋ-ǯǱ-ɏḁ-ẕẛ-ỿ]")
 _SENTENCE_END = re.compile(r"[.!?]\s|\n\s*\n")
 # Lines this long go on in the next one, unless a sentence ends there.
 _FULL_LINE = 50
-_I = re.compile(r"\bi\b(?!\.\w)")
+# Not "i.e." and "l'i", nor code: "for (i=0;i<a;i++)"; but "so do i)" and "i <3 u".
+_I = re.compile(r"(?<![=;<+])(?<!\w['’])\bi\b(?!\.\w|[=;+]|<(?!3)|(?<=\(i)\))")
 
 
 def as_typed(text: str) -> str:
@@ -37,10 +39,11 @@ def as_typed(text: str) -> str:
     >>> as_typed("i don ' t know ( yet ) . call me !")
     "I don't know (yet). Call me!"
 
-    There, names get their capitals, too, where GPT-2's vocabulary knows them.
+    There, names get their capitals, too, where GPT-2's vocabulary knows them and the text is
+    English: "dan" is "and" in Indonesian, and "i" in Polish.
 
-    >>> as_typed("the dvd is in london")
-    'The DVD is in London'
+    >>> as_typed("the dvd is in london"), as_typed("kopi dan gula")
+    ('The DVD is in London', 'Kopi dan gula')
     """
     text = _SET_APART.sub("", text)
     if " '" in text or "' " in text:
@@ -52,9 +55,10 @@ def as_typed(text: str) -> str:
         return text
     if capitals:  # else capitals with accents, if any, begin names
         text = text.translate(_TO_SMALL)
-    spellings = usual_spellings()
-    text = _WORD.sub(lambda word: spellings.get(word[0], word[0]), text)
-    return _BETWEEN_WORDS.sub(_begin_sentence, _I.sub("I", text))
+    if are_english(find_words(text)):
+        spellings = usual_spellings()
+        text = _I.sub("I", _WORD.sub(lambda word: spellings.get(word[0], word[0]), text))
+    return _BETWEEN_WORDS.sub(_begin_sentence, text)
 
 
 def _begin_sentence(place: re.Match[str]) -> str:

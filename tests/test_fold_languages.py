@@ -29,3 +29,19 @@ def test_words_of_other_languages_are_not_joined_to_english_ones(text: str) -> N
 )
 def test_an_accent_of_its_own_is_an_apostrophe(typed: str, read: str) -> None:
     assert fold_text(typed) == read
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("los ninos y los abuelos. vale", "Los ninos y los abuelos. Vale"),
+        ("kopi dan gula", "Kopi dan gula"),
+        ("vi ses i morgen i skolen", "Vi ses i morgen i skolen"),
+        ("JA I TY IDZIEMY DO KINA", "Ja i ty idziemy do kina"),
+        ("it is j'ai, so i say in london", "It is j'ai, so I say in London"),
+        ("for (i=0;i<a;i++) see(i)", "For (i=0;i<a;i++) see(i)"),
+        ("i <3 it (so do i), see(i)", "I <3 it (so do I), see(i)"),
+    ],
+)
+def test_names_and_i_get_the_capitals_of_english_in_english_alone(typed: str, read: str) -> None:
+    assert fold_text(typed) == read
