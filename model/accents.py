@@ -1,13 +1,14 @@
 """Letters of English words without accents that nobody writes there: "frée cásh", "frøø".
 
 Knows GPT-2's vocabulary, which is a list of the common English words. French and Spanish share many
-of these with English, but for accents, and few of their other words: such text stays as it is.
+of these with English, but for accents, and few of their other words: such text stays as it is. So
+does one whose words all may be French or Vietnamese.
 """
 
 import re
 import unicodedata
 
-from model.words import vocabulary
+from model.words import are_english, is_known, vocabulary
 
 _ACCENTED = "\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u02af\u1e00-\u1eff\u2c60-\u2c7f"
 _ACCENTED_LETTER = re.compile(f"[{_ACCENTED}]")
@@ -23,10 +24,8 @@ _STROKED = {
 } | {ord(other): latin for other, latin in zip("ßþðɛ", "bpde", strict=True)}
 # "Café" and "résumé" are English, too.
 _FEWEST_WORDS = 3
-# Which the vocabulary, of longer words, has not.
-_SHORTEST_WORDS = frozenset(
-    "a i am an as at be by do go he if in is it me my no of oh ok on or so to up us we".split()
-)
+# What neither French nor Vietnamese spells so, as they do "the" ("thế") and "decision".
+_ENGLISH_ALONE = re.compile(r"w|ee|oo|sh|ck|you|..[^aeiou]y$|ll$")
 
 
 def without_disguising_accents(text: str) -> str:
@@ -42,7 +41,7 @@ def without_disguising_accents(text: str) -> str:
     if len(english) < _FEWEST_WORDS or 2 * len(english) < len(accented):
         return text
     words = {_plain(word).lower() for word in _WORD.findall(text)}
-    if 2 * len(words & (vocabulary() | _SHORTEST_WORDS)) <= len(words):
+    if not (are_english(words) and any(map(_ENGLISH_ALONE.search, filter(is_known, words)))):
         return text
     return _ACCENTED_WORD.sub(lambda word: _plain(word[0]), text)
 

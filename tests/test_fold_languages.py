@@ -45,3 +45,28 @@ def test_an_accent_of_its_own_is_an_apostrophe(typed: str, read: str) -> None:
 )
 def test_names_and_i_get_the_capitals_of_english_in_english_alone(typed: str, read: str) -> None:
     assert fold_text(typed) == read
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Thấy chưa? Sông Hồng, thế mà thân thật",
+        "Cần bút màu, thế đây thêm ít nhé",
+        "Célébration à l'hôtel: réservation, présentation, conférence",
+        "Réunion reportée. Présentation à préparer. Décision finale lundi",
+    ],
+)
+def test_accents_of_french_and_vietnamese_stay(text: str) -> None:
+    assert fold_text(text) == text
+
+
+@pytest.mark.parametrize(
+    ("disguised", "plain"),
+    [
+        ("Fréé móney nów", "Free money now"),
+        ("Gẹt yoụr prịze tọday", "Get your prize today"),
+        ("Cáll thé númbér", "Call the number"),
+    ],
+)
+def test_accents_put_on_english_are_left_out(disguised: str, plain: str) -> None:
+    assert fold_text(disguised) == plain
