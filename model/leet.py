@@ -1,7 +1,8 @@
 """Words and links spelled with digits and signs for letters: "fr33", "c@$h", "h77p://a.c0m".
 
 Knows GPT-2's vocabulary, which is a list of the common English words: what spells one of them is
-read as that word. Hardly any honest name, time, price or slang ("4get", "mp3", "100k") spells one.
+read as that word. Hardly any honest name, time, price or slang ("4get", "mp3", "100k") spells one;
+what honest texts do have, as postcodes, flights and rooms, is read in a text that has other leet.
 """
 
 import re
@@ -34,11 +35,26 @@ _FIRST_LETTER = re.compile(rf"{_SENTENCE_END}([A-Za-z])")
 _BEHIND_CAPITAL = re.compile(r"""(?<!\S)["'(]?[A-Z]\S*\s["'(*]*\Z""")
 _BEFORE_CAPITAL = re.compile(r"""\S*\s["'(*]*[A-Z]""")
 _NEIGHBOUR = 24  # characters in which the word before begins
-# "5pm", "100k", "win95", "pop3", "shops4u", "Cars4You", and digits that stand for no letter.
+# "5pm", "100k", "win95", "pop3", "shops4u", "Cars4You", digits that stand for no letter, "$14M".
 _HONEST = re.compile(
     r"(?![37][037]*[A-Za-z]{2,}\Z)[1-9]\d*[A-Za-z]{1,3}|[A-Za-z]{3,}(?!0$)\d+|[A-Za-z]{1,2}\d"
-    r"|[A-Za-z]+4[Uu]|.*[a-z]4[A-Z].*|.*[26].*"
+    r"|[A-Za-z]+4[Uu]|.*[a-z]4[A-Z].*|.*[26].*|\$[1-9]\d*(?:[kKmMbBtT]|[mMbB][nN])"
 )
+# What spells a word now and then, though it is none: the time "7h15", the size "80x35", the room
+# "C411", the flight "BA53", in a text that was in capitals "Ba53", and the name "@live"; but for
+# the commonest words.
+_DOUBTFUL = re.compile(
+    r"(?!(?i:fr33|73x7)\Z)(?:\d{1,2}[hHu][0-5]\d|\d+[xX]\d+|[A-Za-z]\d{2,4}|[A-Z][A-Za-z]\d{2,4}"
+    r"|@[A-Za-z]{3,})"
+)
+# The halves of postcodes, which are typed in small letters, too: "se11 4qe", "CV4 7HE".
+_OUTWARD = re.compile(r"[A-Za-z]{1,2}\d[A-Za-z\d]? \d[A-Za-z]{2}(?!\w)")
+_INWARD = re.compile(r"(?:(?<=[A-Za-z]\d )|(?<=[A-Za-z]\d\w ))\d[A-Za-z]{2}(?!\w)")
+# Variables of programs, all of which are honest where one is used as they are.
+_VARIABLE = re.compile(r"\$[A-Za-z]+")
+_VARIABLE_IN_USE = re.compile(r"(?<![^\s(])\$[A-Za-z]+(?: ?=|;)")
+# What follows is to be typed as it stands.
+_BEHIND_PASSWORD = re.compile(r"(?i:(?<=password: )|(?<=password is ))")
 # A link that begins or ends like no honest one; looked for where a text has one of these.
 _LINK_MARKS = ("h77p", "h7tp", "ht7p", ".c0m")
 _LINK = re.compile(
@@ -46,8 +62,8 @@ _LINK = re.compile(
 )
 _LINK_PIECE = re.compile(r"[^/.?=&_-]+")
 _NUMBER = re.compile(r"\d{4}|\A\d+\Z")
-# What may be a word that the vocabulary has in two or three pieces.
-_LONG_WORD = re.compile(r"[A-Za-z@$][A-Za-z0-9@$]{5,}[A-Za-z03$]")
+# What may be a word that the vocabulary has in two or three pieces, but no hash.
+_LONG_WORD = re.compile(r"(?![0-9a-f]+\Z)[A-Za-z@$][A-Za-z0-9@$]{5,}[A-Za-z03$]")
 
 
 def read_leet(text: str) -> str:
@@ -56,7 +72,7 @@ def read_leet(text: str) -> str:
     >>> read_leet("Fr33 c@$h, 10am to 5pm, b4 L8 callers get a r1ngt0ne!")
     'Free cash, 10am to 5pm, b4 L8 callers get a ringtone!'
     """
-    lowered = text.lower()
+    as_it_came, lowered = text, text.lower()
     if any(mark in lowered for mark in _LINK_MARKS):
         text = _LINK.sub(lambda match: _LINK_PIECE.sub(_read_piece, match[0]), text)
     if "&" in text:
@@ -66,12 +82,26 @@ def read_leet(text: str) -> str:
         return text
     firsts = _FIRST_LETTER.findall(text)
     large = 2 * sum(map(str.isupper, firsts)) >= len(firsts)
-    return _WORD.sub(lambda match: _read_word(match, large), text)
+    has_code = bool(_VARIABLE_IN_USE.search(text))
+    surely = _WORD.sub(
+        lambda word: word[0] if _is_doubtful(word, has_code) else _read_word(word, large), text
+    )
+    if surely == as_it_came:
+        return text
+    return _WORD.sub(lambda match: _read_word(match, large), surely)
 
 
 def spells_a_word(word: str) -> bool:
     """Whether letters with digits and signs among them are read as a word."""
     return _find_word(word, "") != word
+
+
+def _is_doubtful(match: re.Match[str], has_code: bool) -> bool:
+    """Whether what spells a word may be honest where it stands."""
+    text, word, start = match.string, match[1], match.start()
+    if _DOUBTFUL.fullmatch(word) or has_code and _VARIABLE.fullmatch(word):
+        return True
+    return any(p.match(text, start) for p in (_OUTWARD, _INWARD, _BEHIND_PASSWORD))
 
 
 def _read_piece(match: re.Match[str]) -> str:
