@@ -6,12 +6,14 @@ Where blanks part words and letters alike ("c a l l n o w"), ``segment.py`` tell
 import re
 from functools import partial
 
+from model.leet import spells_a_word
 from model.segment import segment
 from model.words import is_known, vocabulary
 
-# Letters and digits that one separator keeps apart: "f r e e", "f.r.e.e".
+# Letters and digits that one separator keeps apart: "f r e e", "f.r.e.e"; not the end of "a b 0.5".
 _SPELLED_OUT = re.compile(
-    r"(?<![^\W_])[A-Za-z0-9](?:([ .\-_*/·•])[A-Za-z0-9])(?:\1[A-Za-z0-9])+(?![^\W_])"
+    r"(?<![^\W_])[A-Za-z0-9](?:([ .\-_*/·•])[A-Za-z0-9])(?:\1[A-Za-z0-9])+"
+    r"(?![^\W_]|(?<= \d)[.,]\d)"
 )
 # Four and more letters that any other mark or symbol keeps apart, and three and more in boxes:
 # "f|r|e|e", "f--r--e--e", "[f][r][e][e]"; "A|B|C|D" and "f(x,y,z,t)", too, which are no words.
@@ -29,6 +31,19 @@ _SCATTERED_WORD = re.compile(
 )
 _LETTERS_AND_DIGITS = re.compile(r"[A-Za-z0-9]")
 _FEWEST_LETTERS = 3
+# Labels and versions, of letters and digits in turn: "1-A, 2-C", "x_1, x_2", "1.9.x".
+_LABELS = re.compile(r"(?:[A-Za-z]\d+)+|(?:\d+[A-Za-z])+")
+# Notes, grades and answers: "G C G D G".
+_NOTES = re.compile(r"[A-G]+", re.IGNORECASE)
+_VOWELS = re.compile(r"[aeiou\d]|[^\x00-\x7f]", re.IGNORECASE)
+# Scales, pagers and alphabets.
+_EVERY_CHARACTER = "0123456789 abcdefghijklmnopqrstuvwxyz"
+_LONGEST_LIST = 100
+# Object identifiers of the internet: "1.3.6.1.2.1.1.3.0".
+_IDENTIFIER = "1361"
+# Longer than scores, versions and sections are only telephone numbers; codes begin like this.
+_FEWEST_DIGITS = 7
+_SHORT_NUMBER = re.compile(r"[08]\d{4,}")
 # Marks that lists, abbreviations and initials have among them.
 _IN_LISTS = {".", ",", ".,", ";", ":"}
 # Beside a digit, what makes three of them a price.
@@ -124,7 +139,10 @@ def _join(run: str, words: list[str]) -> str:
 
 def _put_word_together(word: re.Match[str]) -> str:
     characters = word[0][::2]
-    is_word = sum(map(str.isalpha, characters)) > 2 or _is_amount(characters)
+    if sum(map(str.isalpha, characters)) > 2:
+        is_word = _is_spelled(characters, word[1])
+    else:
+        is_word = _is_amount(characters)
     return characters if is_word else word[0]
 
 
@@ -145,9 +163,34 @@ def _put_run_together(run: re.Match[str], is_table: bool) -> str:
 
 def _put_letters(run: re.Match[str]) -> str:
     letters = run[0][::2]
-    # "a b c" may be words of one letter, "1.2.3.4" an address.
-    is_word = len(letters) > 3 if run[1] == " " else not letters.isdigit() or _is_amount(letters)
+    if letters.isdigit():
+        is_word = _is_amount(letters)
+    else:
+        # "a b c" may be words of one letter.
+        is_word = _is_spelled(letters, run[1]) and len(letters) > (3 if run[1] == " " else 2)
     return letters if is_word else run[0]
+
+
+def _is_spelled(letters: str, separator: str) -> bool:
+    """Whether they are rather one word than a list of things of one character each.
+
+    >>> [_is_spelled(letters, "-") for letters in ("win", "MWF", "A1B2", "abcde", "MTWTFS")]
+    [True, False, False, False, False]
+    """
+    letters = letters.strip("!?.,:;")
+    lowered = letters.lower()
+    if len(letters) > _LONGEST_LIST or is_known(letters) or spells_a_word(letters):
+        return True
+    if lowered in _EVERY_CHARACTER or _LABELS.fullmatch(letters):
+        return False
+    if separator not in " -/":
+        return True
+    # "S M T W T F S", "M-W-F", "m/w/d"; any letter of another script may be a vowel.
+    has_vowels = _VOWELS.search(letters) and not _NOTES.fullmatch(letters)
+    is_varied = len(set(lowered)) >= _FEWEST_LETTERS
+    # "s/a/b/g"
+    is_long = separator != "/" or len(letters) > 4
+    return bool(has_vowels) and is_varied and is_long
 
 
 def _put_marked_together(word: re.Match[str]) -> str:
@@ -169,12 +212,19 @@ def _is_like_a_word(letters: str) -> bool:
 
 def _gather(word: re.Match[str]) -> str:
     characters = "".join(_LETTERS_AND_DIGITS.findall(word[0]))
-    marks = {mark.strip() for mark in _LETTERS_AND_DIGITS.split(word[0])[1:-1]}
-    is_disguise = len(marks) > 1 and not marks <= _IN_LISTS
+    marks = [mark.strip() for mark in _LETTERS_AND_DIGITS.split(word[0])[1:-1]]
+    # "A-B, B-C" are pairs.
+    are_pairs = len(set(marks[::2])) == len(set(marks[1::2])) == 1
+    is_disguise = len(set(marks)) > 1 and not are_pairs and not {*marks} <= _IN_LISTS
     is_word = is_disguise and sum(map(str.isalpha, characters)) >= _FEWEST_LETTERS
-    return characters if is_word else word[0]
+    return characters if is_word and not _LABELS.fullmatch(characters) else word[0]
 
 
 def _is_amount(characters: str) -> bool:
-    """Whether these can be a price or a telephone number, but neither an address nor a version."""
-    return sum(map(str.isdigit, characters)) > (2 if _CURRENCY.search(characters) else 4)
+    """Whether these can be a price or a telephone number, but no score, version or section."""
+    digits = "".join(filter(str.isdigit, characters))
+    if _CURRENCY.search(characters):
+        return len(digits) >= _FEWEST_LETTERS
+    if digits[:4] in _EVERY_CHARACTER or digits.startswith(_IDENTIFIER):
+        return False
+    return len(digits) >= _FEWEST_DIGITS or bool(_SHORT_NUMBER.fullmatch(digits))

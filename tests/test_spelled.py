@@ -1,0 +1,59 @@
+"""Words spelled out, and the labels, scales and versions that only look like them."""
+
+import pytest
+
+from model.fold import fold_text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'They sent {"x":1,"y":2,"z":3} back',
+        "Answer key: 1-A, 2-C, 3-B, 4-D, 5-A",
+        "The seats A-1, A-2, B-1, B-2",
+        "Group A: 2-1, B: 3-0",
+        "Let x_1, x_2, x_3 be real",
+        "Edges: A-B, B-C, C-D",
+        "Run chmod u+x,g-w,o-r f",
+        "Use s/a/b/g;s/c/d/g",
+        "How likely is it? 0 1 2 3 4 5 6 7 8 9 10",
+        "Letters A B C D E F G H I J K L M N O P Q R S T U V W X Y Z",
+        "Page 1 2 3 4 5 6 7",
+        "Lotto: 5 8 1 2 3 9",
+        "The days S M T W T F S",
+        "Chords G C G D G",
+        "Name T W H G 0.19",
+        "Wir suchen Entwickler (m/w/d)",
+        "That is 1.3.6.1.2.1.1.3.0",
+        "See section 2.1.3.4.1",
+        "Only version 1.9.x",
+        "Score 6-3-6-4-7-5",
+        "Formation 4-1-2-1-2",
+        "In /a/b/c/d",
+        "Sizes S/M/L/XL",
+        "Classes A/B/C on M-W-F",
+        "월/수/금",
+    ],
+)
+def test_labels_scales_and_versions_stay(text: str) -> None:
+    assert fold_text(text) == text
+
+
+@pytest.mark.parametrize(
+    ("disguised", "plain"),
+    [
+        ("V _ 1, c - o'd - 1 ' n", "V1cod1n"),
+        ("c a l l n o w", "Call now"),
+        ("X A N A X", "Xanax"),
+        ("v.i.a.g.r.a", "Viagra"),
+        ("w/i/n p/r/1/z/e n/o/w/!", "Win prize now!"),
+        ("c-a-s-h, h.3.r.3", "Cash, here"),
+        ("п-р-и-в-е-т", "привет"),
+        (
+            "Call 0-8-0-0-1-2-3-4-5-6, 0 8 0 0 1 2 3 or 5.5.5.0.1.6.8",
+            "Call 0800123456, 0800123 or 5550168",
+        ),
+    ],
+)
+def test_words_and_telephone_numbers_are_put_together(disguised: str, plain: str) -> None:
+    assert fold_text(disguised) == plain
