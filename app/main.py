@@ -26,7 +26,7 @@ from app.routes import admin, router
 from app.schemas import ProblemResponse
 from app.service import MODEL_FAILED, Service
 from app.settings import Settings
-from app.workers import is_orphan, is_worker
+from app.workers import is_orphan, is_worker, tell_parent
 
 _PUBLISH_SECONDS = 1.0
 # For traces and for metrics. OpenTelemetry's own ten, where nobody takes them, are more than a
@@ -39,10 +39,11 @@ Bodies may be compressed (`Content-Encoding`: gzip, deflate or zstd). Each reply
 
 
 async def _work_beside_others(service: Service, exit_process: Callable[[int], None]) -> None:
-    """Keeps the gauges true for whichever worker is asked for the metrics of all, and ends this one
-    where the process that started it is gone."""
+    """Keeps the gauges true for whichever worker is asked for the metrics of all, tells the process
+    that started this one that it serves, and ends it where that process is gone."""
     while not is_orphan():
         service.publish_state()
+        tell_parent()
         await asyncio.sleep(_PUBLISH_SECONDS)
     exit_process(MODEL_FAILED)
 

@@ -28,6 +28,8 @@ SOCKET_FD = "SPAMGATE_WORKER_SOCKET"
 """Set for a worker: the number of the socket that it serves."""
 PARENT_PID = "SPAMGATE_WORKER_PARENT"
 """Set for a worker: the process that started it."""
+SERVING_FD = "SPAMGATE_WORKER_SERVING"
+"""Set for a worker: the number of the pipe in which it says that it serves."""
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """Set for a worker, and read by prometheus_client when it is imported."""
 STARTUP_FAILED = 2
@@ -45,6 +47,7 @@ _RETRY_SECONDS = 10.0
 # What uvicorn may need beyond the time to drain.
 _GRACE_SECONDS = 15.0
 _BACKLOG = 2048
+_PIPE_BYTES = 1 << 16  # all that one holds, so that no number is cut
 
 
 def inherited_socket() -> socket.socket | None:
@@ -63,6 +66,12 @@ def is_orphan() -> bool:
     return os.getppid() != int(os.environ[PARENT_PID])
 
 
+def tell_parent() -> None:
+    """Says to the process that started this worker that it serves."""
+    with suppress(OSError):  # the pipe is full, as the parent is stopped, or the parent is gone
+        os.write(int(os.environ[SERVING_FD]), b"%d " % os.getpid())
+
+
 class Workers:
     """The processes of one service.
 
@@ -77,6 +86,8 @@ class Workers:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._replaced: deque[float] = deque(maxlen=max(_MAX_REPLACED, settings.workers))
         self._first_pids: set[int] = set()
+        # Those that have said so, and the first ones until they end.
+        self._serving: set[int] = set()
         self._retry_times: list[float] = []
         self._stopping_since: float | None = None
         self._exit_code = 0
@@ -87,23 +98,30 @@ class Workers:
         Raises:
             SettingsError: the port cannot be opened, no folder be made, or no process be started.
         """
-        with listen(self._settings) as listener, _metrics_folder() as metrics:
+        with (
+            listen(self._settings) as listener,
+            _metrics_folder() as metrics,
+            _pipe() as (self._told, tells),
+        ):
             self._environment = os.environ | {
                 SOCKET_FD: str(listener.fileno()),
                 PARENT_PID: str(os.getpid()),
+                SERVING_FD: str(tells),
                 METRICS_FOLDER: metrics,
             }
-            self._listener = listener
+            self._fds = (listener.fileno(), tells)
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._stop_at_signal)
             signal.signal(signal.SIGHUP, self._pass_on)
             for _ in range(self._settings.workers):
                 self._start_first()
             self._first_pids = {process.pid for process in self._processes}
+            self._serving |= self._first_pids
             count = len(self._processes)
             _log.info("%d workers running on %s (SIGTERM ends them)", count, url_of(listener))
             while self._processes or (self._retry_times and self._stopping_since is None):
                 time.sleep(_POLL_SECONDS)
+                self._listen_to_workers()
                 self._collect(metrics)
                 if self._stopping_since is not None:
                     # The workers have it, too. Once they have closed theirs, connections are
@@ -113,13 +131,12 @@ class Workers:
 
     def _start(self) -> None:
         command = [sys.executable, "-m", "app", *self._arguments]
-        fds = (self._listener.fileno(),)
         # What is ignored now, a worker ignores from its first instruction until it can reload.
         passes_on = signal.signal(signal.SIGHUP, signal.SIG_IGN)
         try:
             # A group of its own: Ctrl-C comes from here, once.
             process = subprocess.Popen(
-                command, env=self._environment, pass_fds=fds, start_new_session=True
+                command, env=self._environment, pass_fds=self._fds, start_new_session=True
             )
         finally:
             signal.signal(signal.SIGHUP, passes_on)
@@ -145,9 +162,16 @@ class Workers:
             _log.error("a worker cannot be started and is tried again", extra=told)
             self._retry_times.append(time.monotonic() + _RETRY_SECONDS)
 
+    def _listen_to_workers(self) -> None:
+        with suppress(BlockingIOError):  # none has said anything
+            heard = {int(pid) for pid in os.read(self._told, _PIPE_BYTES).split()}
+            self._serving |= heard & {process.pid for process in self._processes}
+
     def _collect(self, metrics: str) -> None:
         for process in [p for p in self._processes if p.poll() is not None]:
             self._processes.remove(process)
+            has_served = process.pid in self._serving
+            self._serving.discard(process.pid)
             mark_process_dead(process.pid, metrics)  # type: ignore[no-untyped-call]
             for path in Path(metrics).glob(f"*_{process.pid}.db"):
                 if path.stat().st_size == 0:  # just made as it ended; unreadable to the others
@@ -159,7 +183,7 @@ class Workers:
             elif process.returncode == STARTUP_FAILED:  # it has said why
                 self._retry(process)
             else:
-                self._replace(process)
+                self._replace(process, has_served)
         for due in [t for t in self._retry_times if t <= time.monotonic()]:
             self._retry_times.remove(due)
             if self._stopping_since is None:
@@ -179,17 +203,24 @@ class Workers:
         _log.error("a worker cannot start and is tried again", extra={"seconds": _RETRY_SECONDS})
         self._retry_times.append(time.monotonic() + _RETRY_SECONDS)
 
-    def _replace(self, ended: subprocess.Popen[bytes]) -> None:
+    def _replace(self, ended: subprocess.Popen[bytes], has_served: bool) -> None:
         now = time.monotonic()
-        if len(self._replaced) == self._replaced.maxlen and (
+        is_often = len(self._replaced) == self._replaced.maxlen and (
             now - self._replaced[0] < _REPLACED_WITHIN_SECONDS
-        ):
-            _log.error("workers keep ending", extra={"exit_code": ended.returncode})
+        )
+        told: dict[str, float] = {"exit_code": ended.returncode}
+        if self._serving and (is_often or not has_served):
+            # As in the middle of an upgrade: what ends it need not end the others.
+            told["seconds"] = _RETRY_SECONDS
+            _log.error("a worker ended and is tried again", extra=told)
+            self._retry_times.append(now + _RETRY_SECONDS)
+        elif is_often:
+            _log.error("workers keep ending", extra=told)
             self._stop(WORKERS_FAILED)
-            return
-        _log.error("a worker ended and is replaced", extra={"exit_code": ended.returncode})
-        self._replaced.append(now)
-        self._start_again()
+        else:
+            _log.error("a worker ended and is replaced", extra=told)
+            self._replaced.append(now)
+            self._start_again()
 
     def _stop(self, exit_code: int) -> None:
         self._exit_code = exit_code
@@ -208,6 +239,19 @@ class Workers:
         for process in self._processes:
             if process.poll() is None:
                 process.send_signal(number)
+
+
+@contextmanager
+def _pipe() -> Iterator[tuple[int, int]]:
+    """Where workers are heard, and where they speak; nobody waits at either end."""
+    ends = os.pipe()
+    try:
+        for end in ends:
+            os.set_blocking(end, False)
+        yield ends
+    finally:
+        for end in ends:
+            os.close(end)
 
 
 @contextmanager

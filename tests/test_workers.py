@@ -188,12 +188,13 @@ def run_scripted(
         if ignores_sigterm:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
-    def start_next(*arguments: object, **values: object) -> subprocess.Popen[bytes]:
+    def start_next(*arguments: object, **values: Any) -> subprocess.Popen[bytes]:
         script = scripts[len(started)]
         if script == NO_PROCESS:
             scripts.remove(script)
             raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
-        started.append(popen([sys.executable, "-c", script], preexec_fn=prepare))
+        inherited = {name: values[name] for name in ("env", "pass_fds")}
+        started.append(popen([sys.executable, "-c", script], preexec_fn=prepare, **inherited))
         if len(started) == len(scripts):
             signal.raise_signal(signal.SIGTERM)
         return started[-1]
@@ -269,8 +270,8 @@ def test_workers_of_which_none_is_left_end_with_2(monkeypatch: pytest.MonkeyPatc
 
 
 def test_workers_that_keep_ending_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    ended = run_scripted(monkeypatch, [RUNS, *[DIES] * 6, RUNS])
-    assert ended == (3, [-signal.SIGTERM, *[-signal.SIGKILL] * 6])
+    code, codes = run_scripted(monkeypatch, [*[DIES] * 7, RUNS])
+    assert (code, len(codes)) == (3, 7)
 
 
 @pytest.mark.parametrize(("dying", "expected"), [(7, 0), (14, 3)])
@@ -283,7 +284,7 @@ def test_many_workers_may_each_end_once(
 
 def test_workers_that_end_once_in_a_while_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.workers._REPLACED_WITHIN_SECONDS", 0.0)
-    code, codes = run_scripted(monkeypatch, [RUNS, *[DIES] * 6, RUNS])
+    code, codes = run_scripted(monkeypatch, [*[DIES] * 7, *[RUNS] * 2])
     assert (code, codes[-1]) == (0, -signal.SIGTERM)
 
 
@@ -377,6 +378,7 @@ def test_a_worker_takes_no_connection_before_it_has_a_model(
 
     monkeypatch.setattr("app.main.is_worker", lambda: True)
     monkeypatch.setattr("app.main.is_orphan", lambda: False)
+    monkeypatch.setattr("app.main.tell_parent", lambda: None)
     app = create_app(make_settings(save_tiny()))
     assert asyncio.run(scenario())
 
@@ -386,6 +388,7 @@ def test_a_worker_tells_its_state_until_its_parent_is_gone(monkeypatch: pytest.M
     monkeypatch.setattr("app.main.is_orphan", lambda: next(is_orphan))
     monkeypatch.setattr("app.main._PUBLISH_SECONDS", 0)
     told: list[object] = []
+    monkeypatch.setattr("app.main.tell_parent", lambda: told.append("serves"))
     service: Any = SimpleNamespace(publish_state=lambda: told.append("state"))
     asyncio.run(_work_beside_others(service, told.append))
-    assert told == ["state", "state", MODEL_FAILED]
+    assert told == [*["state", "serves"] * 2, MODEL_FAILED]
