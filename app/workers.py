@@ -48,6 +48,8 @@ _RETRY_SECONDS = 10.0
 _GRACE_SECONDS = 15.0
 _BACKLOG = 2048
 _PIPE_BYTES = 1 << 16  # all that one holds, so that no number is cut
+# Metrics of one worker take 24 KiB, and more with each model that it reads.
+_ROOM_BYTES = 1 << 16
 
 
 def inherited_socket() -> socket.socket | None:
@@ -100,7 +102,7 @@ class Workers:
         """
         with (
             listen(self._settings) as listener,
-            _metrics_folder() as metrics,
+            _metrics_folder(self._settings.workers) as metrics,
             _pipe() as (self._told, tells),
         ):
             self._environment = os.environ | {
@@ -154,8 +156,9 @@ class Workers:
             raise SettingsError(f"a worker cannot be started: {error.strerror}.") from error
 
     def _start_again(self) -> None:
-        """As ``_start``; where the system gives no process or no memory, it is tried later."""
+        """As ``_start``; where the system gives no process, memory or room, it is tried later."""
         try:
+            _prove_room(self._environment[METRICS_FOLDER])
             self._start()
         except OSError as error:
             told = {"reason": error.strerror, "seconds": _RETRY_SECONDS}
@@ -255,8 +258,9 @@ def _pipe() -> Iterator[tuple[int, int]]:
 
 
 @contextmanager
-def _metrics_folder() -> Iterator[str]:
-    """A folder for the workers' metrics, locked: what tidies /tmp leaves it alone then."""
+def _metrics_folder(workers: int = 1) -> Iterator[str]:
+    """A folder for the workers' metrics, with room for so many, locked: what tidies /tmp leaves it
+    alone then."""
     try:
         folder = tempfile.TemporaryDirectory(prefix="spamgate-")
     except OSError as error:
@@ -269,9 +273,31 @@ def _metrics_folder() -> Iterator[str]:
         try:
             with suppress(OSError):  # a file system that knows no locks
                 fcntl.flock(descriptor, fcntl.LOCK_SH)
+            try:
+                _prove_room(name, workers)
+            except OSError as error:
+                raise SettingsError(f"{error.strerror}.") from error
             yield name
         finally:
             os.close(descriptor)
+
+
+def _prove_room(folder: str, workers: int = 1) -> None:
+    """Writes as much as the metrics of so many workers take. Their files have holes, and SIGBUS
+    would end a worker that fills one where there is no room.
+
+    Raises:
+        OSError: this cannot be written.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(os.urandom(workers * _ROOM_BYTES))  # which no file system makes smaller
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"the workers' metrics cannot be written to {folder} ({error.strerror}): make room "
+            "there, or set TMPDIR to a folder that has some",
+        ) from error
 
 
 def listen(settings: Settings) -> socket.socket:

@@ -1,15 +1,20 @@
 """What spoils one worker of several: the others serve on, and another takes its place in time."""
 
 import os
+import re
 import signal
+import tempfile
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from app.settings import read_settings
-from app.workers import SERVING_FD, Workers, _pipe, tell_parent
+from app.settings import SettingsError, read_settings
+from app.workers import SERVING_FD, Workers, _metrics_folder, _pipe, tell_parent
 from tests.test_workers import DIES, RUNS, run_scripted
+
+NO_ROOM = r"cannot be written to .*/spamgate-\w+ \(No space left on device\): .* set TMPDIR"
 
 
 def test_workers_go_on_while_what_replaces_one_ends_at_once(
@@ -32,3 +37,36 @@ def test_a_worker_serves_once_it_has_said_so(monkeypatch: pytest.MonkeyPatch) ->
             tell_parent()
         workers._listen_to_workers()
         assert workers._serving == {os.getpid()}
+
+
+def files_with_room(times: set[int]) -> Callable[..., Any]:
+    """``tempfile.TemporaryFile``, whose files can be written these times it is called alone."""
+    calls = 0
+    with_room = tempfile.TemporaryFile
+
+    def make(**values: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return with_room(**values) if calls in times else open("/dev/full", "wb")
+
+    return make
+
+
+def test_workers_without_room_for_their_metrics_do_not_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.workers.tempfile.TemporaryFile", files_with_room(set()))
+    with pytest.raises(SettingsError, match=NO_ROOM), _metrics_folder(2):
+        pass
+
+
+def test_workers_go_on_while_there_is_no_room_for_the_metrics_of_another(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("app.workers.tempfile.TemporaryFile", files_with_room({1, 4}))
+    code, codes = run_scripted(monkeypatch, [RUNS, DIES, RUNS], retry_seconds=0.1)
+    assert code == 0
+    assert codes == [-signal.SIGTERM, -signal.SIGKILL, -signal.SIGTERM]
+    reasons = [vars(record)["reason"] for record in caplog.records if hasattr(record, "reason")]
+    assert len(reasons) == 2
+    assert all(re.search(NO_ROOM, reason) for reason in reasons)
