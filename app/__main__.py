@@ -12,7 +12,7 @@ import sys
 
 from app import take_ctrl_c
 from app.access import AccessKeys, KeysError
-from app.logs import configure_logs
+from app.logs import configure_logs, print_reason
 from app.settings import SettingsError, read_settings, unread_variables
 from app.workers import METRICS_FOLDER, STARTUP_FAILED, Workers, inherited_socket, listen
 
@@ -48,7 +48,7 @@ def main() -> int:
         server = Server(settings)
         listener = listener or listen(settings)
     except (SettingsError, KeysError) as error:
-        print(f"spamgate: {error}", file=sys.stderr)  # noqa: T201
+        print_reason(str(error))
         return STARTUP_FAILED
     except KeyboardInterrupt:  # loading takes seconds
         return 130

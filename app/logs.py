@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 import time
+from contextlib import suppress
 
 _OWN_ATTRIBUTES = set(vars(logging.makeLogRecord({}))) | {"message", "color_message", "taskName"}
 
@@ -23,6 +24,12 @@ class JSONFormatter(logging.Formatter):
         if record.exc_info and record.exc_info[0]:
             extra["error"] = record.exc_info[0].__name__  # its message may hold anything
         return json.dumps(event | extra, default=str)
+
+
+def print_reason(reason: str) -> None:
+    """Says on standard error why the process ends; where that cannot be written, it ends, too."""
+    with suppress(OSError):  # a full disk, or a pipe that nobody reads
+        print(f"spamgate: {reason}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def configure_logs(level: str) -> None:

@@ -5,7 +5,6 @@ All of it runs in the event loop; loading and tokenizing run in threads, the mod
 
 import asyncio
 import logging
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from app.batcher import READING_TOOK_ALL, DynamicBatcher, Limits, keys_of
 from app.decision import Cutoffs
 from app.errors import DeadlineExpired, NotReady, QueueFull, ReloadFailed, TooManyTexts
 from app.loading import load_model, settle_objects
+from app.logs import print_reason
 from app.metrics import Metrics
 from app.queue import bound_of, counted
 from app.settings import Settings
@@ -394,7 +394,7 @@ class Service:
 
     def _fail(self, reason: str, exit_code: int) -> None:
         self.failure = reason
-        print(f"spamgate: {reason}", file=sys.stderr, flush=True)  # noqa: T201
+        print_reason(reason)
         self._exit_process(exit_code)
 
 
