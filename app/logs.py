@@ -32,6 +32,12 @@ def print_reason(reason: str) -> None:
         print(f"spamgate: {reason}", file=sys.stderr, flush=True)  # noqa: T201
 
 
+def reason_of(error: Exception) -> str:
+    """What an error says, in one line."""
+    line = " ".join(str(error).split()) or type(error).__name__
+    return line.encode("utf-8", "replace").decode()  # it may name a path that is not UTF-8
+
+
 def configure_logs(level: str) -> None:
     """Sends all logs of this level and above to standard error."""
     handler = logging.StreamHandler(sys.stderr)

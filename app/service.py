@@ -16,7 +16,7 @@ from app.batcher import READING_TOOK_ALL, DynamicBatcher, Limits, keys_of
 from app.decision import Cutoffs
 from app.errors import DeadlineExpired, NotReady, QueueFull, ReloadFailed, TooManyTexts
 from app.loading import load_model, settle_objects
-from app.logs import print_reason
+from app.logs import print_reason, reason_of
 from app.metrics import Metrics
 from app.queue import bound_of, counted
 from app.settings import Settings
@@ -133,7 +133,7 @@ class Service:
                 self._switch(classifier)
                 settle_objects()
             except Exception as error:  # whatever it is, there will be no model
-                self._fail(_one_line(error), STARTUP_FAILED)
+                self._fail(reason_of(error), STARTUP_FAILED)
 
     async def reload(self, checkpoint: str | None = None) -> str:
         """Loads a checkpoint beside the one in use and switches to it; requests go on meanwhile.
@@ -154,7 +154,7 @@ class Service:
                     load_model, self.settings, checkpoint, self._formats
                 )
             except Exception as error:
-                reason = _one_line(error)
+                reason = reason_of(error)
             else:
                 await self._replace(classifier)
                 return classifier.name
@@ -396,8 +396,3 @@ class Service:
         self.failure = reason
         print_reason(reason)
         self._exit_process(exit_code)
-
-
-def _one_line(error: Exception) -> str:
-    line = " ".join(str(error).split()) or type(error).__name__
-    return line.encode("utf-8", "replace").decode()  # it may name a path that is not UTF-8

@@ -44,6 +44,9 @@ _MAX_REPLACED = 5
 _REPLACED_WITHIN_SECONDS = 60.0
 # What a worker that replaces another could not start with may be mended by then.
 _RETRY_SECONDS = 10.0
+# A worker that serves, and then does not say so for as long, hangs; none is busy for a minute
+# without a pause for its event loop.
+_SILENT_SECONDS = 60.0
 # What uvicorn may need beyond the time to drain.
 _GRACE_SECONDS = 15.0
 _BACKLOG = 2048
@@ -90,6 +93,7 @@ class Workers:
         self._first_pids: set[int] = set()
         # Those that have said so, and the first ones until they end.
         self._serving: set[int] = set()
+        self._silent_polls: dict[int, int] = {}  # since each has said so
         self._retry_times: list[float] = []
         self._stopping_since: float | None = None
         self._exit_code = 0
@@ -124,6 +128,8 @@ class Workers:
             while self._processes or (self._retry_times and self._stopping_since is None):
                 time.sleep(_POLL_SECONDS)
                 self._listen_to_workers()
+                if self._stopping_since is None:
+                    self._kill_silent()
                 self._collect(metrics)
                 if self._stopping_since is not None:
                     # The workers have it, too. Once they have closed theirs, connections are
@@ -168,13 +174,27 @@ class Workers:
     def _listen_to_workers(self) -> None:
         with suppress(BlockingIOError):  # none has said anything
             heard = {int(pid) for pid in os.read(self._told, _PIPE_BYTES).split()}
-            self._serving |= heard & {process.pid for process in self._processes}
+            heard &= {process.pid for process in self._processes}
+            self._serving |= heard
+            self._silent_polls |= dict.fromkeys(heard, 0)
+
+    def _kill_silent(self) -> None:
+        # Not by the clock, which goes on while this process is stopped, or the whole machine.
+        for process in self._processes:
+            if process.pid not in self._silent_polls:  # it loads its first model
+                continue
+            self._silent_polls[process.pid] += 1
+            if self._silent_polls[process.pid] * _POLL_SECONDS > _SILENT_SECONDS:
+                _log.error("a worker hangs and is killed", extra={"seconds": _SILENT_SECONDS})
+                del self._silent_polls[process.pid]
+                process.kill()
 
     def _collect(self, metrics: str) -> None:
         for process in [p for p in self._processes if p.poll() is not None]:
             self._processes.remove(process)
             has_served = process.pid in self._serving
             self._serving.discard(process.pid)
+            self._silent_polls.pop(process.pid, None)
             mark_process_dead(process.pid, metrics)  # type: ignore[no-untyped-call]
             for path in Path(metrics).glob(f"*_{process.pid}.db"):
                 if path.stat().st_size == 0:  # just made as it ended; unreadable to the others

@@ -14,6 +14,7 @@ from app.settings import SettingsError, read_settings
 from app.workers import SERVING_FD, Workers, _metrics_folder, _pipe, tell_parent
 from tests.test_workers import DIES, RUNS, run_scripted
 
+SAYS_ONCE = f"import os; os.write(int(os.environ[{SERVING_FD!r}]), b'%d ' % os.getpid()); {RUNS}"
 NO_ROOM = r"cannot be written to .*/spamgate-\w+ \(No space left on device\): .* set TMPDIR"
 
 
@@ -70,3 +71,31 @@ def test_workers_go_on_while_there_is_no_room_for_the_metrics_of_another(
     reasons = [vars(record)["reason"] for record in caplog.records if hasattr(record, "reason")]
     assert len(reasons) == 2
     assert all(re.search(NO_ROOM, reason) for reason in reasons)
+
+
+def test_a_worker_that_hangs_is_replaced_and_not_one_that_loads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.workers._SILENT_SECONDS", 0.3)
+    code, codes = run_scripted(monkeypatch, [RUNS, SAYS_ONCE, RUNS])
+    assert (code, codes) == (0, [-signal.SIGTERM, -signal.SIGKILL, -signal.SIGTERM])
+
+
+def test_a_worker_hangs_once_it_has_been_silent_for_a_minute_of_polls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    killed: list[str] = []
+    workers = Workers(read_settings(["--workers", "2"]), [])
+    this: Any = SimpleNamespace(pid=os.getpid(), kill=lambda: killed.append("killed"))
+    workers._processes = [this]
+    with _pipe() as (workers._told, tells):
+        monkeypatch.setenv(SERVING_FD, str(tells))
+        for polls in (0, 599, 600):
+            tell_parent()
+            workers._listen_to_workers()
+            for _ in range(polls):
+                workers._kill_silent()
+            assert killed == []
+        for _ in range(700):
+            workers._kill_silent()
+        assert killed == ["killed"]
