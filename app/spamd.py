@@ -11,6 +11,7 @@ import http.client
 import json
 import signal
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -20,7 +21,21 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app import take_ctrl_c
 from app.settings import NONE, Key, from_flags, unread_variables, wrong_settings
-from app.spamd_protocol import ProtocolError, Request, Verdict, format_reply, read_request
+from app.spamd_protocol import (
+    Hold,
+    ProtocolError,
+    Request,
+    Verdict,
+    format_reply,
+    read_request,
+)
+
+# Clients that send, wait for their turn or take their answer, beside each that is asked for.
+_CLIENTS_OF_A_SLOT = 16
+# What a message may have that is not counted: large ones are refused before the usual ones.
+_FREE_BYTES = 65_536
+# Without the blank line: of a reply to TELL that has one spamc does not look at the number.
+_NOT_TAKEN = b"SPAMD/1.0 75 EX_TEMPFAIL\r\n"
 
 
 class SpamdSettings(BaseSettings):
@@ -71,7 +86,9 @@ class SpamdSettings(BaseSettings):
         le=1 << 40,
         description="read of a message at most; PROCESS, which gives it back, answers 75 beyond",
     )
-    max_connections: int = Field(64, ge=1, description="served at once; others wait")
+    max_connections: int = Field(
+        64, ge=1, description="asked for at once; others wait, beyond 16 times as many answer 75"
+    )
 
 
 class NoVerdict(Exception):
@@ -80,6 +97,10 @@ class NoVerdict(Exception):
 
 class LabelNotKept(Exception):
     """The service did not answer, or did not take what TELL told."""
+
+
+class Crowded(Exception):
+    """More clients than are served, or more of their messages than is held."""
 
 
 class Spamd:
@@ -91,6 +112,10 @@ class Spamd:
         self._slots = asyncio.Semaphore(settings.max_connections)
         self._threads = ThreadPoolExecutor(settings.max_connections, "ask")
         self._clients: set[asyncio.Task[None]] = set()
+        self._max_clients = _CLIENTS_OF_A_SLOT * settings.max_connections
+        # Any message has room while others wait, as it came and inflated beside it.
+        self._max_held_bytes = settings.max_message_bytes * (settings.max_connections + 1)
+        self._held_bytes = 0
 
     async def start(self) -> asyncio.Server:
         """Opens the port."""
@@ -106,14 +131,35 @@ class Spamd:
     async def _serve_client(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
+        if len(self._clients) >= self._max_clients:
+            writer.write(_crowded("too many clients at once"))
+            writer.close()
+            return
         if task := asyncio.current_task():
             self._clients.add(task)
             task.add_done_callback(self._clients.discard)
-        with contextlib.suppress(ConnectionError, asyncio.CancelledError):
-            async with self._slots:
-                writer.write(await self._answer(reader))
-                await self._finish(writer)
+        with contextlib.suppress(ConnectionError, asyncio.CancelledError), self._holding() as hold:
+            writer.write(await self._answer(reader, hold))
+            await self._finish(writer)
         writer.close()
+
+    @contextlib.contextmanager
+    def _holding(self) -> Iterator[Hold]:
+        """What counts the bytes of a client's message, until it has its answer."""
+        own = 0
+
+        def hold(num_bytes: int) -> None:
+            nonlocal own
+            more = max(own + num_bytes - _FREE_BYTES, 0) - max(own - _FREE_BYTES, 0)
+            if self._held_bytes + more > self._max_held_bytes:
+                raise Crowded("too many large messages at once")
+            self._held_bytes += more
+            own += num_bytes
+
+        try:
+            yield hold
+        finally:
+            self._held_bytes -= max(own - _FREE_BYTES, 0)
 
     async def _finish(self, writer: asyncio.StreamWriter) -> None:
         """Closes once the client has taken its answer; cuts one off that does not in time."""
@@ -124,10 +170,10 @@ class Spamd:
         except TimeoutError:
             writer.transport.abort()
 
-    async def _answer(self, reader: asyncio.StreamReader) -> bytes:
+    async def _answer(self, reader: asyncio.StreamReader, hold: Hold) -> bytes:
         try:
             async with asyncio.timeout(self._settings.read_seconds):
-                request = await read_request(reader, self._settings.max_message_bytes)
+                request = await read_request(reader, self._settings.max_message_bytes, hold)
             if request.command == "PING":
                 return b"SPAMD/1.5 0 PONG\r\n"
             if request.command == "SKIP":
@@ -136,11 +182,13 @@ class Spamd:
                 raise NoVerdict("a message too long to be given back")  # the rest would be lost
             loop = asyncio.get_running_loop()
             answer = self._tell if request.command == "TELL" else self._check
-            return await loop.run_in_executor(self._threads, answer, request)
+            async with self._slots:
+                return await loop.run_in_executor(self._threads, answer, request)
+        except Crowded as error:
+            return _crowded(str(error))
         except LabelNotKept as error:
             _log(f"label not kept: {error}")
-            # Without the blank line: of a reply that has one spamc does not look at the number.
-            return b"SPAMD/1.0 75 EX_TEMPFAIL\r\n"
+            return _NOT_TAKEN
         except NoVerdict as error:
             _log(f"no verdict: {error}")
             return b"SPAMD/1.5 75 EX_TEMPFAIL\r\n\r\n"
@@ -203,6 +251,11 @@ class Spamd:
         if response.status != 200 or not isinstance(answer, dict):
             raise NoVerdict(f"status {response.status}")
         return answer
+
+
+def _crowded(reason: str) -> bytes:
+    _log(f"no verdict: {reason}")
+    return _NOT_TAKEN
 
 
 def _log(line: str) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import re
 import sys
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 _COMMANDS = ("CHECK", "SYMBOLS", "REPORT", "REPORT_IFSPAM", "HEADERS", "PROCESS", "TELL")
@@ -15,6 +16,9 @@ _MARK = re.compile(
     rb"^X-Spam-[!-9;-~]*[ \t]*:.*(?:\n[ \t].*)*(?:\n|\Z)", re.IGNORECASE | re.MULTILINE
 )
 _END_OF_FIELDS = re.compile(rb"(?:\A|\n)\r?\n")
+
+Hold = Callable[[int], None]
+"""Counts bytes that are held of a message; raises where those are too many."""
 
 
 class ProtocolError(Exception):
@@ -61,7 +65,7 @@ class Verdict:
         return score if self.is_spam else min(score, required - 0.1), required
 
 
-async def read_request(reader: asyncio.StreamReader, max_message_bytes: int) -> Request:
+async def read_request(reader: asyncio.StreamReader, max_message_bytes: int, hold: Hold) -> Request:
     """Reads one request, to its stated length or the end of the stream.
 
     Raises:
@@ -80,11 +84,13 @@ async def read_request(reader: asyncio.StreamReader, max_message_bytes: int) -> 
     if command not in _COMMANDS:
         raise ProtocolError(f"the command is none of {', '.join(_COMMANDS)}, PING, SKIP")
     fields = await _read_fields(reader)
-    message, is_cut = await _read_message(reader, fields.get("content-length"), max_message_bytes)
+    stated = fields.get("content-length")
+    message, is_cut = await _read_message(reader, stated, max_message_bytes, hold)
     if "compress" in fields:
         if fields["compress"].lower() != "zlib":
             raise ProtocolError("Compress may be zlib")
         message, is_cut = _decompress(message, is_cut, max_message_bytes)
+        hold(len(message))
     return Request(command, version, fields, message, is_cut)
 
 
@@ -109,7 +115,7 @@ async def _read_line(reader: asyncio.StreamReader) -> bytes:
 
 
 async def _read_message(
-    reader: asyncio.StreamReader, stated: str | None, most: int
+    reader: asyncio.StreamReader, stated: str | None, most: int, hold: Hold
 ) -> tuple[bytes, bool]:
     """The message, and whether it is cut at the bound. One that ends before its stated length, or
     goes on behind it in the same line, is refused: PROCESS would give back half of it."""
@@ -120,7 +126,9 @@ async def _read_message(
     while rest > 0 and (chunk := await reader.read(min(rest, _CHUNK_BYTES))):
         rest -= len(chunk)
         is_cut |= len(message) + len(chunk) > most
-        message += chunk[: most - len(message)]
+        kept = chunk[: most - len(message)]
+        hold(len(kept))
+        message += kept
     is_short = stated is not None and rest > 0
     is_long = stated is not None and not message.endswith(b"\n") and await _has_more(reader)
     if is_short or is_long:
