@@ -6,19 +6,14 @@ cannot be kept alive, or the model fails on everything, 130 after Ctrl-C before 
 
 import logging
 import os
-import resource
 import signal
 import sys
 
-from app import take_ctrl_c
+from app import raise_file_limit, take_ctrl_c
 from app.access import AccessKeys, KeysError
 from app.logs import configure_logs, print_reason
 from app.settings import SettingsError, read_settings, unread_variables
 from app.workers import METRICS_FOLDER, STARTUP_FAILED, Workers, inherited_socket, listen
-
-# Open files that a process may have where the system lets it: each connection is one, an idle one
-# too, and the usual 1,024 are soon taken.
-_OPEN_FILES = 65_536
 
 
 def main() -> int:
@@ -29,7 +24,7 @@ def main() -> int:
     try:
         settings = read_settings(sys.argv[1:])
         configure_logs(settings.log_level)
-        _raise_file_limit()
+        raise_file_limit()
         listener = inherited_socket()
         if listener is None and (unread := unread_variables()):
             logging.getLogger("spamgate").warning(
@@ -53,13 +48,6 @@ def main() -> int:
     except KeyboardInterrupt:  # loading takes seconds
         return 130
     return server.serve_until_signal(listener)
-
-
-def _raise_file_limit() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import http.client
 import json
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -19,7 +20,7 @@ from urllib.parse import urlencode, urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app import take_ctrl_c
+from app import raise_file_limit, take_ctrl_c
 from app.settings import NONE, Key, from_flags, unread_variables, wrong_settings
 from app.spamd_protocol import (
     Hold,
@@ -32,6 +33,10 @@ from app.spamd_protocol import (
 
 # Clients that send, wait for their turn or take their answer, beside each that is asked for.
 _CLIENTS_OF_A_SLOT = 16
+# Open files that are not of clients: the port, and connections that are accepted to be refused.
+_SPARE_FILES = 256
+# Between two lines of a log that might come with each connection.
+_LOG_SECONDS = 60.0
 # What a message may have that is not counted: large ones are refused before the usual ones.
 _FREE_BYTES = 65_536
 # Without the blank line: of a reply to TELL that has one spamc does not look at the number.
@@ -104,21 +109,28 @@ class Crowded(Exception):
 
 
 class Spamd:
-    """The listener: ``start``, then ``finish``."""
+    """The listener: ``start``, then ``finish``.
 
-    def __init__(self, settings: SpamdSettings) -> None:
+    Args:
+        max_files: that the process may have open.
+    """
+
+    def __init__(self, settings: SpamdSettings, max_files: int = 65_536) -> None:
         self._settings = settings
         self._url = urlsplit(settings.url)
         self._slots = asyncio.Semaphore(settings.max_connections)
         self._threads = ThreadPoolExecutor(settings.max_connections, "ask")
         self._clients: set[asyncio.Task[None]] = set()
-        self._max_clients = _CLIENTS_OF_A_SLOT * settings.max_connections
+        of_files = (max_files - _SPARE_FILES) // 2  # who is asked for takes two
+        self._max_clients = max(1, min(_CLIENTS_OF_A_SLOT * settings.max_connections, of_files))
         # Any message has room while others wait, as it came and inflated beside it.
         self._max_held_bytes = settings.max_message_bytes * (settings.max_connections + 1)
         self._held_bytes = 0
+        self._log_again: dict[str, float] = {}
 
     async def start(self) -> asyncio.Server:
         """Opens the port."""
+        asyncio.get_running_loop().set_exception_handler(self._tell_error)
         return await asyncio.start_server(
             self._serve_client, self._settings.host, self._settings.port
         )
@@ -128,11 +140,27 @@ class Spamd:
         if self._clients:
             await asyncio.wait(self._clients, timeout=self._settings.timeout_seconds + 1)
 
+    def _tell_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Logs what went wrong in the loop, but no traceback for each connection for which no file
+        is left."""
+        if "out of system resource" in context["message"]:
+            self._log_seldom("no connection is taken: too many open files")
+        else:
+            loop.default_exception_handler(context)
+
+    def _log_seldom(self, line: str) -> None:
+        """Logs what may come with each connection, once a minute."""
+        now = time.monotonic()
+        if now >= self._log_again.get(line, now):
+            self._log_again[line] = now + _LOG_SECONDS
+            _log(line)
+
     async def _serve_client(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         if len(self._clients) >= self._max_clients:
-            writer.write(_crowded("too many clients at once"))
+            self._log_seldom("no verdict: too many clients at once")
+            writer.write(_NOT_TAKEN)
             writer.close()
             return
         if task := asyncio.current_task():
@@ -185,7 +213,8 @@ class Spamd:
             async with self._slots:
                 return await loop.run_in_executor(self._threads, answer, request)
         except Crowded as error:
-            return _crowded(str(error))
+            _log(f"no verdict: {error}")
+            return _NOT_TAKEN
         except LabelNotKept as error:
             _log(f"label not kept: {error}")
             return _NOT_TAKEN
@@ -253,18 +282,13 @@ class Spamd:
         return answer
 
 
-def _crowded(reason: str) -> bytes:
-    _log(f"no verdict: {reason}")
-    return _NOT_TAKEN
-
-
 def _log(line: str) -> None:
     print(f"spamgate: {line}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 async def serve(settings: SpamdSettings) -> None:
     """Listens until SIGTERM or SIGINT, and answers what came before."""
-    listener = Spamd(settings)
+    listener = Spamd(settings, raise_file_limit())
     server = await listener.start()
     port = server.sockets[0].getsockname()[1]
     _log(f"spamd protocol on {settings.host}:{port}")

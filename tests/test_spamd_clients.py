@@ -1,8 +1,14 @@
 """Many clients of the spamd protocol at once."""
 
 import asyncio
+import contextlib
 import json
+import resource
+import socket
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -91,3 +97,36 @@ def test_large_messages_that_do_not_end_keep_out_large_ones_alone(
 
     crowd(scenario, max_message_bytes=300_000)
     assert "no verdict: too many large messages at once" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("max_files", "told"),
+    [(400, "no verdict: too many clients at once"), (60, "no connection is taken: ")],
+    ids=["few files", "too few files"],
+)
+def test_more_clients_than_files_are_told_of_in_a_line(max_files: int, told: str) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app.spamd", "--port", "0", "--timeout-seconds", "0.1"],
+        cwd=Path(__file__).parents[1],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (max_files, max_files)),
+    )
+    assert process.stderr is not None
+    try:
+        port = int(process.stderr.readline().rsplit(":", 1)[1])
+        with contextlib.ExitStack() as clients:
+            for _ in range(500):
+                clients.enter_context(socket.create_connection(("127.0.0.1", port), 20))
+            first_line = process.stderr.readline()
+        with socket.create_connection(("127.0.0.1", port), 20) as client:
+            client.sendall(PING)
+            assert client.recv(100) in (PONG, BUSY)
+        process.terminate()
+        rest = process.stderr.read()
+    finally:
+        process.kill()
+        process.communicate()
+    lines = (first_line + rest).splitlines()
+    assert any(told in line for line in lines)
+    assert len(lines) <= 2
