@@ -19,6 +19,9 @@ _MAX_PIPELINED = 100
 _ENCODING = b"transfer-encoding"
 # What a client may still send of a body whose request has been answered, and is to be closed.
 _LINGER_SECONDS = 2.0
+# What is read of such a body until the connection is closed, which was to be kept: the rest of
+# usual mail, so that who had sent all of it may go on.
+_MAX_DROPPED_BYTES = 1 << 20
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -29,6 +32,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _refusal: ProblemResponse | None = None
     _unwritten_task: asyncio.TimerHandle | None = None
     _is_lingering = False
+    _dropped_bytes = 0  # of a body whose request has been answered
     _unread_bytes = 0  # of head, chunk lines or trailers since the last piece that was whole
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -69,6 +73,7 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             if self._unread_bytes > _MAX_HEAD_BYTES:
                 self._refuse("The head of the HTTP request is too long.")
+            self._count_dropped(len(data))
 
     def shutdown(self) -> None:
         """Closes the connection, where a request is being answered after that."""
@@ -112,6 +117,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """The whole of a request has come."""
         if not (self._refusal or self.parser.should_upgrade()):
             super().on_message_complete()
+            self.cycle.more_body = False  # of an answered request, too
 
     def on_response_complete(self) -> None:
         """A request has been answered."""
@@ -119,6 +125,15 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if self._refusal and is_last and not self.transport.is_closing():
             self._answer_refused(self._refusal)
+
+    def _count_dropped(self, num_bytes: int) -> None:
+        """Closes where the body of a request that has been answered goes on for too long."""
+        if self.cycle is None or not (self.cycle.response_complete and self.cycle.more_body):
+            self._dropped_bytes = 0
+            return
+        self._dropped_bytes += num_bytes
+        if self._dropped_bytes > _MAX_DROPPED_BYTES:
+            self.linger()
 
     def _wait_for_more(self) -> None:
         self._unset_keepalive_if_required()

@@ -1,0 +1,39 @@
+"""Clients that ask more of a connection than they are to have, or leave it."""
+
+import asyncio
+
+import pytest
+
+from tests.test_protocol import converse, refuse
+
+CHUNK = b"10000\r\n" + b"x" * 65_536 + b"\r\n"
+HEAD = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def test_a_body_that_goes_on_behind_the_answer_ends_the_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        writer.write(HEAD)
+        answer = await reader.readuntil(b"0\r\n\r\n")
+        with pytest.raises(ConnectionError):  # noqa: PT012
+            while True:
+                writer.write(CHUNK)
+                await writer.drain()
+        return answer
+
+    monkeypatch.setattr("app.protocol._LINGER_SECONDS", 0.05)
+    assert converse(client, app=refuse).startswith(b"HTTP/1.1 401 ")
+
+
+@pytest.mark.parametrize("num_chunks", [1, 15])
+def test_the_rest_of_a_refused_mail_does_not_end_the_connection(num_chunks: int) -> None:
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        for _ in range(3):
+            writer.write(HEAD)
+            answer = await reader.readuntil(b"0\r\n\r\n")
+            writer.write(CHUNK * num_chunks + b"0\r\n\r\n")
+            await writer.drain()
+        return answer
+
+    assert converse(client, app=refuse).startswith(b"HTTP/1.1 401 ")
