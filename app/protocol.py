@@ -9,7 +9,8 @@ import random
 from typing import cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.schemas import ProblemResponse
 
@@ -31,6 +32,8 @@ class BoundedProtocol(HttpToolsProtocol):
     # Why no more is read; sent once what came before is answered.
     _refusal: ProblemResponse | None = None
     _unwritten_task: asyncio.TimerHandle | None = None
+    # That is being answered; ``cycle`` is the last that came.
+    _running: RequestResponseCycle | None = None
     _is_lingering = False
     _dropped_bytes = 0  # of a body whose request has been answered
     _unread_bytes = 0  # of head, chunk lines or trailers since the last piece that was whole
@@ -43,8 +46,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._wait_for_more()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Waits no more."""
+        """Waits no more, nor does who answers."""
         super().connection_lost(exc)
+        if self._running and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
         self._unset_keepalive_if_required()
         self._unset_unwritten_task()
 
@@ -125,6 +131,10 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if self._refusal and is_last and not self.transport.is_closing():
             self._answer_refused(self._refusal)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _count_dropped(self, num_bytes: int) -> None:
         """Closes where the body of a request that has been answered goes on for too long."""

@@ -1,10 +1,12 @@
 """Clients that ask more of a connection than they are to have, or leave it."""
 
 import asyncio
+import socket
+import struct
 
 import pytest
 
-from tests.test_protocol import converse, refuse
+from tests.test_protocol import converse, echo, refuse
 
 CHUNK = b"10000\r\n" + b"x" * 65_536 + b"\r\n"
 HEAD = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -37,3 +39,34 @@ def test_the_rest_of_a_refused_mail_does_not_end_the_connection(num_chunks: int)
         return answer
 
     assert converse(client, app=refuse).startswith(b"HTTP/1.1 401 ")
+
+
+@pytest.mark.parametrize("num_requests", [1, 2, 3])
+def test_a_request_is_given_up_with_those_behind_it(
+    num_requests: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    started: list[str] = []
+    read, gone = asyncio.Event(), asyncio.Event()
+
+    async def app(scope, receive, send) -> None:
+        started.append(scope["path"])
+        if scope["path"] == "/first":
+            await receive()
+            read.set()
+            assert (await receive())["type"] == "http.disconnect"
+            gone.set()
+        await echo(scope, receive, send)
+
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        rest = b"POST /b HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi" * (num_requests - 1)
+        writer.write(b"POST /first HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi" + rest)
+        await read.wait()
+        reset = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+        writer.transport.abort()
+        await asyncio.wait_for(gone.wait(), 5)
+        return b""
+
+    converse(client, app=app)
+    assert started == ["/first"]
+    assert caplog.records == []
