@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from app.schemas import ProblemResponse
 
 _MAX_HEAD_BYTES = 65_536
+_TOO_LONG = "The head of the HTTP request is too long."
 # Requests that wait on one connection for the answer to the one before.
 _MAX_PIPELINED = 100
 _ENCODING = b"transfer-encoding"
@@ -78,7 +79,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse("Invalid HTTP request received.")
         else:
             if self._unread_bytes > _MAX_HEAD_BYTES:
-                self._refuse("The head of the HTTP request is too long.")
+                self._refuse(_TOO_LONG)
             self._count_dropped(len(data))
 
     def shutdown(self) -> None:
@@ -105,6 +106,8 @@ class BoundedProtocol(HttpToolsProtocol):
         encodings = [value.strip().lower() for name, value in self.headers if name == _ENCODING]
         if encodings not in ([], [b"chunked"]):
             self._refuse("Of transfer encodings only chunked is read.")
+        elif self._head_is_too_long():
+            self._refuse(_TOO_LONG)
         elif len(self.pipeline) >= _MAX_PIPELINED:
             self._refuse("Too many requests at once on one connection: wait for the answers.")
         elif not self.parser.should_upgrade():
@@ -121,7 +124,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The whole of a request has come."""
-        if not (self._refusal or self.parser.should_upgrade()):
+        if self._refusal or self.parser.should_upgrade():
+            return
+        if self._head_is_too_long():  # by trailers
+            self._refuse(_TOO_LONG)
+        else:
             super().on_message_complete()
             self.cycle.more_body = False  # of an answered request, too
 
@@ -131,6 +138,11 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if self._refusal and is_last and not self.transport.is_closing():
             self._answer_refused(self._refusal)
+
+    def _head_is_too_long(self) -> bool:
+        """Whether what came of a head, in one piece or more, is beyond the bound."""
+        fields = sum(len(name) + len(value) + 4 for name, value in self.headers)
+        return len(self.url) + fields > _MAX_HEAD_BYTES
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle

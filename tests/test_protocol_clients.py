@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from tests.test_protocol import converse, echo, refuse
+from tests.test_protocol import TOO_LONG, converse, echo, problem_in, refuse, say
 
 CHUNK = b"10000\r\n" + b"x" * 65_536 + b"\r\n"
 HEAD = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -70,3 +70,27 @@ def test_a_request_is_given_up_with_those_behind_it(
     converse(client, app=app)
     assert started == ["/first"]
     assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET / HTTP/1.1\r\nX: " + b"x" * TOO_LONG + b"\r\n\r\n",
+        b"GET /" + b"x" * TOO_LONG + b" HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"x: yz\r\n" * (TOO_LONG // 7 + 1) + b"\r\n",
+        HEAD + b"2\r\nhi\r\n0\r\nX: " + b"x" * TOO_LONG + b"\r\n\r\n",
+    ],
+    ids=["field", "path", "many fields", "trailer"],
+)
+@pytest.mark.parametrize("before", [b"", b"GET /a HTTP/1.1\r\n\r\n"])
+def test_a_head_that_comes_at_once_has_its_bound(request_bytes: bytes, before: bytes) -> None:
+    answer = converse(say(before + request_bytes))
+    *answers, last = answer.split(b"HTTP/1.1 ")[1:]
+    assert [reply.partition(b"\r\n\r\n")[2] for reply in answers] == [b"GET /a "] * bool(before)
+    assert problem_in(last) == "The head of the HTTP request is too long."
+
+
+def test_a_head_up_to_the_bound_is_read() -> None:
+    field = b"X: " + b"x" * (TOO_LONG - 100)
+    answer = converse(say(b"GET / HTTP/1.1\r\nConnection: close\r\n" + field + b"\r\n\r\n"))
+    assert answer.startswith(b"HTTP/1.1 200 ")
