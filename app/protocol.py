@@ -203,6 +203,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _refuse(self, reason: str) -> None:
         """Ends the connection with 400, behind the answers to requests that were whole."""
+        if self._refusal:
+            return
         problem = self._refusal = ProblemResponse(
             title="The request is not as HTTP has it",
             status=400,

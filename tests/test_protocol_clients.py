@@ -94,3 +94,10 @@ def test_a_head_up_to_the_bound_is_read() -> None:
     field = b"X: " + b"x" * (TOO_LONG - 100)
     answer = converse(say(b"GET / HTTP/1.1\r\nConnection: close\r\n" + field + b"\r\n\r\n"))
     assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_request_that_is_wrong_twice_has_one_answer(caplog: pytest.LogCaptureFixture) -> None:
+    encoded = b"Transfer-Encoding: gzip, chunked\r\n\r\n"
+    for head in (b"POST / HTTP/1.1\r\n", b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n"):
+        assert converse(say(head + encoded + b"no chunk\r\n")).startswith(b"HTTP/1.1 400 ")
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
