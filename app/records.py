@@ -15,7 +15,8 @@ from itertools import chain, pairwise
 from pathlib import Path
 from typing import BinaryIO, Literal, TextIO, get_args
 
-from app.text_lines import MAX_LINE_BYTES, READ_BYTES, charset_of, decode_line, numbered_lines
+from app import text_lines
+from app.text_lines import READ_BYTES, charset_of, decode_line, numbered_lines
 from model.mail import MAX_MESSAGE_BYTES, message_to_text
 
 FileFormat = Literal["txt", "csv", "jsonl", "mbox", "eml"]
@@ -206,7 +207,7 @@ def _read_file(name: str, file: BinaryIO, format: Format, column: str) -> Iterat
 
 def _json_text(line: bytes, column: str, is_cut: bool) -> tuple[str | None, str]:
     if is_cut:
-        return None, f"longer than {MAX_LINE_BYTES} bytes"
+        return None, f"longer than {text_lines.MAX_LINE_BYTES} bytes"
     try:
         # Not strict: exports leave control characters as they are.
         value = json.loads(line.decode(json.detect_encoding(line), "replace"), strict=False)
@@ -263,7 +264,7 @@ def _check_column(path: Path, column: str) -> None:
 
 
 def _csv_rows(lines: Iterator[str]) -> "csv.DictReader[str]":
-    csv.field_size_limit(MAX_LINE_BYTES)
+    csv.field_size_limit(text_lines.MAX_LINE_BYTES)
     return csv.DictReader(lines)
 
 
@@ -283,19 +284,19 @@ class _CsvLines(Iterator[str]):
         self.have_ended = False
 
     def __next__(self) -> str:
-        line = self._file.readline(MAX_LINE_BYTES)
+        line = self._file.readline(text_lines.MAX_LINE_BYTES)
         if not line:
             self.have_ended = True
             raise StopIteration
         self._count_quotes(line)
-        if line.endswith(("\n", "\r")) or len(line) < MAX_LINE_BYTES:
+        if line.endswith(("\n", "\r")) or len(line) < text_lines.MAX_LINE_BYTES:
             content = line.encode("utf-8", "surrogateescape")
             is_plain = line.isascii() and "\x1b" not in line
             return line if is_plain else decode_line(content, self._charset)
         while line and not line.endswith(("\n", "\r")):
             line = self._file.readline(READ_BYTES)
             self._count_quotes(line)
-        return "x" * (MAX_LINE_BYTES + 1)
+        return "x" * (text_lines.MAX_LINE_BYTES + 1)
 
     def skip_quote(self) -> None:
         """Leaves out the lines up to where an open quote ends."""

@@ -115,8 +115,7 @@ def test_bad_records_are_told_and_stop_nothing(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for module in (records, text_lines):
-        monkeypatch.setattr(module, "MAX_LINE_BYTES", 2000)
+    monkeypatch.setattr(text_lines, "MAX_LINE_BYTES", 2000)
     lines = [
         json.dumps({"text": SPAM}),
         "{not json " + SPAM,

@@ -120,8 +120,7 @@ def test_what_other_programs_packed_is_refused(tmp_path: Path) -> None:
 def test_line_of_text_beyond_the_bound_is_cut_and_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (records, text_lines):
-        monkeypatch.setattr(module, "MAX_LINE_BYTES", 10)
+    monkeypatch.setattr(text_lines, "MAX_LINE_BYTES", 10)
     found = read(written(tmp_path / "a.txt", "123456789\n \t\r\n" + "x" * 30 + "\nend"))
     assert [(record.text, record.is_cut) for record in found] == [
         ("123456789", False),
@@ -133,8 +132,7 @@ def test_line_of_text_beyond_the_bound_is_cut_and_told(
 def test_a_long_line_of_a_mail_takes_nothing_along(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (records, text_lines):
-        monkeypatch.setattr(module, "MAX_LINE_BYTES", 60)
+    monkeypatch.setattr(text_lines, "MAX_LINE_BYTES", 60)
     parts = "Content-Type: application/pdf\n\n" + "A" * 99 + "\n--b\n\nHello\n--b--\n"
     mail = f"From a\nSubject: x\nContent-Type: multipart/mixed; boundary=b\n\n--b\n{parts}"
     found = read(written(tmp_path / "a.mbox", f"{mail}\nFrom a\nSubject: y\n\nend\n\n{mail}"))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app import records, text_lines
+from app import text_lines
 from app.records import SourceError, open_source, read_records
 from tests.conftest import HAM, SPAM, written
 from tests.test_records import read
@@ -14,8 +14,7 @@ from tests.test_records import read
 def test_line_of_csv_without_end_is_not_held(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (records, text_lines):
-        monkeypatch.setattr(module, "MAX_LINE_BYTES", 2000)
+    monkeypatch.setattr(text_lines, "MAX_LINE_BYTES", 2000)
     path = written(tmp_path / "a.csv", "id,text\n1,a\n2," + "b," * 4_000_000 + "\n3,c\n")
     tracemalloc.start()
     found = list(read_records(open_source(path, None, "text"), "text"))
@@ -34,8 +33,7 @@ def test_line_of_csv_without_end_is_not_held(
 def test_field_beyond_the_bound_costs_its_row_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: str, line: str
 ) -> None:
-    for module in (records, text_lines):
-        monkeypatch.setattr(module, "MAX_LINE_BYTES", 2000)
+    monkeypatch.setattr(text_lines, "MAX_LINE_BYTES", 2000)
     long = f'"{line * 300}"'
     rows = [row.format(n, text) for n, text in [("id", "text"), (1, "a"), (2, long), (3, "b")]]
     found = read(written(tmp_path / "a.csv", "\n".join(rows)))
