@@ -236,7 +236,8 @@ def test_endless_fields_are_not_read_to_their_end(request_bytes: bytes) -> None:
 def test_client_that_does_not_read_holds_up_nobody_for_long() -> None:
     async def scenario(url: str) -> tuple[bytes, int]:
         settings = SpamdSettings(port=0, url=url, max_connections=1, read_seconds=1)
-        async with await Spamd(settings).start() as server:
+        listener = Spamd(settings)
+        async with await listener.start() as server, asyncio.timeout(20):
             address = server.sockets[0].getsockname()
             # More than the kernel takes for a reader with so small a window.
             with socket.socket() as silent:
@@ -249,6 +250,8 @@ def test_client_that_does_not_read_holds_up_nobody_for_long() -> None:
                 writer.write(b"PING SPAMC/1.5\r\n\r\n")
                 reply = await asyncio.wait_for(reader.read(), 20)
                 writer.close()
+                while listener._clients:  # until it is left
+                    await asyncio.sleep(0.01)
                 silent.settimeout(20)
                 taken = 0
                 with contextlib.suppress(ConnectionResetError):
