@@ -36,7 +36,7 @@ def render() -> str:
         *_peers(_read("peers_starter")),
         "",
         "The starter beside bag-of-words models trained on the same texts, invented ones too, and "
-        "calibrated on the same validation part, on its test part, on Enron-Spam and on 1,273 "
+        "calibrated on the same validation part, on its test part, on Enron-Spam and on 1,968 "
         "invented messages of today (`benchmarks/messages`), of which none was trained on, less "
         "what nearly equals a text of the others; those named fresh were first read when all had "
         "been chosen "
@@ -56,8 +56,8 @@ def render() -> str:
                 lines.append(f"| {texts} | one run of the third step* | {' | '.join(cells)} |")
     lines += [
         "",
-        "\\* Mean and standard deviation of five runs of the third step, four of which make two "
-        "thirds of the starter; all with the table of then, and judged before HTML's names of "
+        "\\* Mean and standard deviation of five runs of the third step, four of which make a "
+        "third of the starter; all with the table of then, and judged before HTML's names of "
         "characters were read and blanks run together (`benchmarks/results/starter_runs.json` has "
         "the command).",
         "",
@@ -124,7 +124,8 @@ def _judges(judges: dict[str, Any]) -> list[str]:
         "part's messages as they came, with header fields "
         "that in this archive tell much and that the starter does not read; *text alone* and "
         "Enron-Spam: all under the same few "
-        f"fields (`{judges['command']}`, commit {judges['commit'][:7]}):",
+        f"fields (`{judges['command']}`, the starter and its reading of commit "
+        f"{judges['commit'][:7]}):",
         "",
         f"| filter | {' | '.join(sets)} |",
         f"|---|{'---|' * len(sets)}",
