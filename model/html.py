@@ -109,15 +109,17 @@ def read_html(html: str, *, whole: bool = False) -> HTMLText:
         whole: with what is hidden.
     """
     shown = _laid_out(html, whole=whole)
+    outlook = _laid_out(outlook_markup(html), whole=whole)
     text = shown.text
-    outlook = outlook_markup(html)
-    for more in (generated_text(html), _laid_out(outlook, whole=whole).text if outlook else ""):
+    for more in (generated_text(html), outlook.text):
         if not set(more.split()) <= set(text.split()):
             text += f"\n\n{more}"
-    return HTMLText(text.strip(), shown.hides)
+    return HTMLText(text.strip(), shown.hides or outlook.hides)
 
 
 def _laid_out(html: str, *, whole: bool) -> HTMLText:
+    if not html:
+        return HTMLText("", hides=False)
     try:
         return _extract(html, whole=whole)
     except BaseException as error:
@@ -132,13 +134,13 @@ def _extract(html: str, *, whole: bool) -> HTMLText:
     # Not by nothing: what stands around one might become a tag.
     markup = _EMPTY_DRAWING.sub("<b></b>", markup)
     foreign = _FOREIGN.search(html) if _FOREIGN.search(markup) else None
-    hides = False
+    is_hiding = False
     tree = None if is_costly else HTMLTree.parse(markup)
     if tree is None or tree.document is None:
         tree = HTMLTree.parse(flatten_markup(html))
     elif foreign is None:
         styles = _cascade(tree.document, len(html))
-        hides = not whole and _remove_hidden(tree.document, styles)
+        is_hiding = not whole and _remove_hidden(tree.document, styles)
         _tell_directions(tree, tree.document, styles)
         _tell_lines(tree, styles)
     if tree.document is not None:
@@ -148,7 +150,7 @@ def _extract(html: str, *, whole: bool) -> HTMLText:
     if foreign and _FOREIGN_RAW.search(html, foreign.end()):
         # What is markup, what a script, only a browser can tell: all that may be text is.
         text += "\n" + unescape(_TAG.sub("", html[foreign.start() :]))
-    return HTMLText(text, hides)
+    return HTMLText(text, is_hiding)
 
 
 def _tell_directions(

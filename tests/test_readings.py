@@ -42,6 +42,13 @@ def test_html_that_hides_all_of_itself_is_read_beside_the_plain_part() -> None:
     assert [set(reading.split()) for reading in mail.readings] == [{"plain"}, {"plain", "hidden"}]
 
 
+def test_what_is_hidden_from_outlook_alone_is_read_too() -> None:
+    """Its Windows version does not heed opacity."""
+    html = "<p>seen</p><!--[if mso]><p style='display:block;opacity:0'>hidden</p><![endif]-->"
+    mail = message_to_text(f"{HTML}{html}".encode())
+    assert [reading.split() for reading in mail.readings] == [["seen"], ["seen", "hidden"]]
+
+
 def test_both_ways_to_read_broken_fields_are_read_whole() -> None:
     """Fields on which programs differ make two ways, each of which may hide something."""
     body = "<p>seen<i style='display:none'>hidden</i>"
