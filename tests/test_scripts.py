@@ -34,14 +34,16 @@ def make_data(folder: Path) -> None:
         (folder / name).touch()
 
 
-def test_a_build_of_data_that_is_not_whole_says_what_is_missing(tmp_path: Path) -> None:
-    make_data(tmp_path / "data")
-    (tmp_path / "data" / "youtube-spam.jsonl.gz").unlink()
-    done = subprocess.run(
-        [SCRIPTS / "build-starter", "data", "out"], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"build-starter: {tmp_path}/data holds no youtube-spam.jsonl.gz ")
+def test_a_build_ends_where_its_data_cannot_be_had(tmp_path: Path) -> None:
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    program = '#!/bin/sh\ncase $* in *training.get_data*) echo "$*" >told; exit 2;; esac\n'
+    for name in ("scripts/setup", ".venv/bin/python"):
+        (tmp_path / name).write_text(program)
+        (tmp_path / name).chmod(0o755)
+    script = shutil.copy(SCRIPTS / "build-starter", tmp_path / "scripts")
+    assert subprocess.run([script, "my data", "out"], cwd=tmp_path).returncode == 2
+    assert (tmp_path / "told").read_text() == f"-m training.get_data {tmp_path}/my data\n"
     assert not (tmp_path / "out").exists()
 
 
@@ -190,7 +192,8 @@ def test_ctrl_c_ends_what_runs_in_the_background_too(command: list[str], tmp_pat
     os.mkfifo(tmp_path / "starts")
     told = os.open(tmp_path / "starts", os.O_RDWR)
     held, holds = os.pipe()
-    program = "case $* in *pip*|*training.transplant*) exit;; esac\necho >starts\nexec sleep 60\n"
+    at_once = "*pip*|*training.get_data*|*training.transplant*"
+    program = f"case $* in {at_once}) exit;; esac\necho >starts\nexec sleep 60\n"
     (tmp_path / "scripts").mkdir()
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     for name in ("scripts/setup", "scripts/check", ".venv/bin/python"):

@@ -110,7 +110,7 @@ def test_without_data_the_collection_is_fetched_and_its_hash_checked(
 ) -> None:
     monkeypatch.setattr(corpora, "_CACHE", corpus.parent)
     assert zero_shot.main(["--base", "absent"]) == 2
-    assert "is not the file that this recipe was written for" in capsys.readouterr().err
+    assert "is not the file that the recipes were written for" in capsys.readouterr().err
 
 
 def test_longest_prompt_leaves_room_for_the_answer(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The SMS Spam Collection from its publishers."""
+"""Files from their publishers, checked by their hash; the SMS Spam Collection."""
 
 import hashlib
 import io
@@ -24,11 +24,8 @@ def download(path: Path, urls: Sequence[str], sha256: str) -> None:
     """
     failures = []
     for url in urls:
-        print(f"downloading {url}")
         try:
-            with urllib.request.urlopen(url, timeout=60) as response:
-                archive = response.read(_MAX_BYTES)
-            content = zipfile.ZipFile(io.BytesIO(archive)).read(path.name)
+            content = zipfile.ZipFile(io.BytesIO(fetch(url))).read(path.name)
         except (OSError, HTTPException, ValueError, KeyError, *_DAMAGED_ZIP) as error:
             failures.append(f"{url}: {error}")
             continue
@@ -44,6 +41,18 @@ def download(path: Path, urls: Sequence[str], sha256: str) -> None:
     )
 
 
+def fetch(url: str) -> bytes:
+    """What a URL answers, of which a line tells; 64 MiB of it at most.
+
+    Raises:
+        OSError, HTTPException, ValueError: no such place, no answer, or one that breaks off.
+    """
+    print(f"downloading {url}", flush=True)
+    with urllib.request.urlopen(url, timeout=60) as response:
+        content: bytes = response.read(_MAX_BYTES)
+    return content
+
+
 def check_sha256(content: bytes, expected: str, origin: str) -> None:
     """Refuses content of another hash; an empty one accepts any.
 
@@ -53,7 +62,7 @@ def check_sha256(content: bytes, expected: str, origin: str) -> None:
     actual = hashlib.sha256(content).hexdigest()
     if expected and actual != expected:
         raise CorpusError(
-            f"{origin} is not the file that this recipe was written for: its SHA-256 is {actual}, "
+            f"{origin} is not the file that the recipes were written for: its SHA-256 is {actual}, "
             f"expected {expected}. For other data take a recipe of your own without data_sha256, "
             "such as training/configs/base_own.toml."
         )
