@@ -8,12 +8,11 @@ goes on where it stopped when it is started again. Exit codes: 0, 2 where it can
 
 import argparse
 import fcntl
-import hashlib
 import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,15 +25,13 @@ from app import take_ctrl_c
 from app.cores import usable_cores
 from app.decision import Cutoffs, score_of
 from app.records import (
-    MAILDIR_FOLDERS,
     FileFormat,
     Record,
     Source,
     SourceError,
-    message_name,
     open_source,
-    read_records,
 )
+from app.resume import BulkError, done_before, missing, refuse_other_spellings, sha256_of
 from app.settings import SettingsError, read_settings
 from model.classifier import Classifier
 from model.devices import DeviceError
@@ -47,19 +44,12 @@ from model.windows import encode_windows, predict_windowed
 _CHUNK_RECORDS = 1024
 _CHUNK_CHARACTERS = 1 << 18
 
-# How each line of results begins.
-_RESULT_HEAD = b'{"source": '
-
 _COLUMN = "text"
 _INTERRUPTED = 130
 _LESS_MEMORY = (
     "Start again to go on, with SPAMGATE_MAX_BATCH_TOKENS=2048, when less else uses the GPU, or "
     "with --device cpu."
 )
-
-
-class BulkError(ValueError):
-    """Something that a run cannot start with; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -131,67 +121,6 @@ def chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
         yield chunk
 
 
-def sha256_of(text: str) -> str:
-    """Tells a run that is resumed whether a text is the one that was read before."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-@dataclass(frozen=True)
-class Done:
-    """The last of a file's records that has a result: its position, and the SHA-256 of its text.
-    None for a bad record."""
-
-    position: int
-    text_sha256: str | None
-
-
-def done_before(out: Path, model: str, settings: str) -> dict[str, Done]:
-    """How far a run before has come in each file. A half line is cut off.
-
-    Raises:
-        BulkError: the file holds something else, or results of another model or other settings.
-    """
-    done: dict[str, Done] = {}
-    end = 0
-    with out.open("rb") as file:
-        for line in file:
-            if not line.endswith(b"\n") and (end or _is_half_result(line)):
-                break
-            try:
-                result = json.loads(line)
-                last = Done(int(result["position"]), result.get("text_sha256"))
-                done[result["source"]] = last
-                written_by = result["model"]
-                written_with = result.get("settings", settings)  # older ones do not tell
-            except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
-                raise BulkError(
-                    f"{out} exists and holds no results of app.bulk. Give another --out."
-                ) from None
-            if written_by != model:
-                raise BulkError(
-                    f"{out} holds results of {written_by}, now {model} is asked. Give another "
-                    "--out."
-                )
-            if written_with != settings:
-                raise BulkError(
-                    f"{out} holds results by other cut-offs, or another prior, weight, number of "
-                    "windows or column. Ask as before, or give another --out."
-                )
-            end += len(line)
-    os.truncate(out, end)
-    return done
-
-
-def _is_half_result(line: bytes) -> bool:
-    """Whether a line without an end may be one that a run broke off, and nothing of others."""
-    if not line.startswith(_RESULT_HEAD[: len(line)]):
-        return False
-    try:
-        return "model" in json.loads(line)  # all but the line end
-    except (ValueError, RecursionError):
-        return True
-
-
 def refuse_out(out: Path, sources: Sequence[Source]) -> None:
     """Checks that results go to a file of their own.
 
@@ -229,11 +158,11 @@ def run(sources: Sequence[Source], scorer: Scorer, out: Path) -> tuple[int, int]
         except OSError:
             pass  # a file system that knows no locks
         done = done_before(out, scorer.classifier.name, scorer.settings)
-        _refuse_other_spellings(sources, done)
+        refuse_other_spellings(sources, done)
         total = sum(source.size for source in sources)
         # Without a terminal tqdm would fill a log.
         with tqdm(total=total, unit="B", unit_scale=True, disable=None) as progress:
-            for chunk in chunks(_missing(sources, scorer.column, done, progress.update)):
+            for chunk in chunks(missing(sources, scorer.column, done, progress.update)):
                 results = scorer.score(chunk)
                 file.writelines(json.dumps(result) + "\n" for result in results)
                 file.flush()
@@ -242,71 +171,6 @@ def run(sources: Sequence[Source], scorer: Scorer, out: Path) -> tuple[int, int]
                 scored += len(results) - num_bad
                 progress.set_postfix(scored=scored, bad=bad)
     return scored, bad
-
-
-def _missing(
-    sources: Sequence[Source],
-    column: str,
-    done: dict[str, Done],
-    advance: Callable[[int], object],
-) -> Iterator[Record]:
-    """The records that have no result yet; tells how many bytes each read one takes."""
-    for source in sources:
-        position = 0
-        moved = _results_of_messages(source, done) if source.format == "maildir" else {}
-        for record in read_records(source, column):
-            advance(record.size)
-            position = record.position
-            last = done.get(record.source)
-            if last is None and moved:
-                last = moved.get(message_name(record.source))
-            if last is None or position > last.position:
-                yield record
-            elif position < last.position:
-                continue
-            elif record.text is None:  # a message of a Maildir may be gone
-                is_same = last.text_sha256 is None or source.format == "maildir"
-                _refuse_other(record.source, is_same)
-            elif last.text_sha256 is None:  # it was bad: its other half had yet to be written
-                yield record
-            else:
-                _refuse_other(record.source, sha256_of(record.text) == last.text_sha256)
-        last = done.get(str(source.path))
-        _refuse_other(str(source.path), last is None or position >= last.position)
-
-
-def _refuse_other_spellings(sources: Sequence[Source], done: dict[str, Done]) -> None:
-    """Refuses sources whose results stand under another spelling of their path: they would be
-    scored once more."""
-    files = {os.path.abspath(name): name for name in done}
-    maildirs = {os.path.abspath(place): place for place in {_folder_of(name) for name in done}}
-    for source in sources:
-        spellings = maildirs if source.format == "maildir" else files
-        known = spellings.get(os.path.abspath(source.path), str(source.path))
-        if known != str(source.path):
-            raise BulkError(
-                f"{source.path} has results as {known}. Name it so, or give another --out."
-            )
-
-
-def _folder_of(message: str) -> str:
-    """The Maildir that a message lies in."""
-    return str(Path(message).parent.parent)
-
-
-def _results_of_messages(maildir: Source, done: dict[str, Done]) -> dict[str, Done]:
-    """By what stays of their names: who reads a message moves it and sets flags."""
-    folders = {maildir.path / folder for folder in MAILDIR_FOLDERS}
-    return {
-        message_name(name): last
-        for name, last in done.items()
-        if Path(name).parent in folders and last.text_sha256  # else it was gone, or bad
-    }
-
-
-def _refuse_other(source: str, is_same: bool) -> None:
-    if not is_same:
-        raise BulkError(f"{source} has changed since results were written. Give another --out.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -357,7 +357,7 @@ def test_run_goes_on_where_a_file_has_grown_alone(
     after = score(written(path, one + two + three))
     assert after[:2] == before
     assert [result["position"] for result in after] == [1, 2, 3]
-    for other in (one + three + two, one):
+    for other in (one + three + two, one, one.replace(HAM[:4], "Else") + two + three):
         score(written(path, other), code=2)
         assert "has changed since" in capsys.readouterr().err
 

@@ -3,7 +3,6 @@
 import bz2
 import errno
 import io
-import json
 import lzma
 import os
 import time
@@ -19,7 +18,7 @@ import pytest
 import torch
 
 from app import bulk, records, text_lines
-from app.bulk import Done, chunks, done_before, main
+from app.bulk import chunks, main
 from app.records import Record, SourceError, open_source, read_records
 from model.classifier import Classifier
 from model.folders import CheckpointError
@@ -278,23 +277,6 @@ def test_names_of_files_need_not_be_text(
     told = capfdbinary.readouterr().out
     assert told.startswith(b"1 scored")
     assert told.endswith(b"o\\udcff.jsonl\n")
-
-
-def test_results_of_a_version_that_told_no_settings_are_gone_on_from(tmp_path: Path) -> None:
-    line = {"source": "a", "position": 2, "text_sha256": "x", "model": "m"}
-    out = written(tmp_path / "out.jsonl", json.dumps(line) + "\n")
-    assert done_before(out, "m", "any") == {"a": Done(2, "x")}
-
-
-def test_message_that_has_a_result_may_be_gone_when_it_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gone = tmp_path / "new" / "1"
-    gone.parent.mkdir()
-    monkeypatch.setattr(records, "_files", lambda source: [gone])
-    source = open_source(tmp_path, None, "text")
-    done = {str(gone): Done(1, "x")}
-    assert list(bulk._missing([source], "text", done, lambda size: None)) == []
 
 
 def test_a_disk_that_fills_ends_the_run_with_code_2(
