@@ -37,7 +37,7 @@ def download(path: Path, urls: Sequence[str], sha256: str) -> None:
     raise CorpusError(
         "the SMS Spam Collection could not be downloaded "
         f"({'; '.join(failures) or 'the recipe names no URL'}). Fetch it by hand (UCI data set "
-        "228) and give its place with --data."
+        "228), and give its place with --data or lay it into training.get_data's folder."
     )
 
 
