@@ -36,6 +36,7 @@ from benchmarks.environment import describe, write_result
 from benchmarks.filters import CONTENDERS, Contender, Filter
 from benchmarks.robustness import cutoff_of, own_splits, written_down
 from model.classifier import Classifier
+from model.fold import fold_text
 from model.gpt2 import LABELS
 from model.mail import message_to_text
 from model.prediction import judge_readings
@@ -43,7 +44,6 @@ from training.command import exit_code
 from training.compare import read_foreign
 from training.config import TrainingError
 from training.corpora import Example, Source, mail_paths
-from training.data import folded
 from training.evaluate import measure_with_intervals
 
 RESULT = Path(__file__).parent / "results" / "judges.json"
@@ -196,7 +196,7 @@ def raw_messages(examples: Sequence[Example], mail: Path) -> list[tuple[bytes, i
     paths: dict[str, Path] = {}
     for path in mail_paths(mail):
         text = message_to_text(path.read_bytes()).text
-        paths.setdefault(_as_drawn(text), path)
+        paths.setdefault(fold_text(text), path)  # as a split holds it
     return [
         (paths[example.text].read_bytes(), example.label)
         for example in examples
@@ -207,12 +207,6 @@ def raw_messages(examples: Sequence[Example], mail: Path) -> list[tuple[bytes, i
 def as_plain(raws: Iterable[tuple[bytes, int]]) -> list[tuple[bytes, int]]:
     """The text that is read in each message, as a mail of its own, with the label."""
     return [(as_mail(message_to_text(raw).text), label) for raw, label in raws]
-
-
-def _as_drawn(text: str) -> str:
-    """A text as a split holds it."""
-    once = folded([Example(text, 0, "mail")], typing=False)
-    return folded(once)[0].text
 
 
 def versions() -> dict[str, str]:
