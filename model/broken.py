@@ -76,6 +76,8 @@ def _without_doubling(text: str) -> str:
 
 def _without_blanks(text: str) -> str:
     pieces = text.split(" ")
+    if not _are_many(_count_words_in_two(pieces), pieces):
+        return text
     whole = [""]
     front = ""  # what the next piece may end
     for piece, following in zip(pieces, [*pieces[1:], ""], strict=True):
@@ -87,13 +89,23 @@ def _without_blanks(text: str) -> str:
         else:
             whole.append(piece)
             front = piece
-    splits = len(pieces) - len(whole[1:])
-    is_habit = splits >= _FEWEST_SPLIT and _PIECES_A_SPLIT * splits >= len(pieces)
-    if not is_habit:
+    if not _are_many(len(pieces) - len(whole[1:]), pieces):
         return text
     joined = " ".join(whole[1:])
     # Words of other languages make English ones, too: "fa il" and "ma il" are Italian.
     return joined if are_english(find_words(text) & find_words(joined)) else text
+
+
+def _count_words_in_two(pieces: list[str]) -> int:
+    """How many pieces may begin a word that the next ends, or more: told sooner than exactly."""
+    fronts = [piece.lstrip(_OPENING) for piece in pieces[:-1]]
+    ends = [piece.rstrip(_CLOSING) for piece in pieces[1:]]
+    words = vocabulary()
+    return sum((a + b).lower() in words for a, b in zip(fronts, ends, strict=True))
+
+
+def _are_many(splits: int, pieces: list[str]) -> bool:
+    return splits >= _FEWEST_SPLIT and _PIECES_A_SPLIT * splits >= len(pieces)
 
 
 def _are_a_word(front: str, end: str) -> bool:

@@ -149,16 +149,15 @@ def _put_word_together(word: re.Match[str]) -> str:
 def _put_runs_together(text: str) -> str:
     """As ``_put_letters``; but what is like no word in rows one below another is a table's."""
     lines = text.split("\n")
-    rows = [False, *(bool(_ROW.search(line)) for line in lines), False]
     return "\n".join(
-        _SPELLED_OUT.sub(partial(_put_run_together, is_table=rows[n] or rows[n + 2]), line)
-        for n, line in enumerate(lines)
+        _SPELLED_OUT.sub(partial(_put_run_together, lines, n), line) for n, line in enumerate(lines)
     )
 
 
-def _put_run_together(run: re.Match[str], is_table: bool) -> str:
-    is_cells = is_table and run[1] == " " and not _is_like_a_word(run[0][::2].lower())
-    return run[0] if is_cells else _put_letters(run)
+def _put_run_together(lines: list[str], n: int, run: re.Match[str]) -> str:
+    beside = [*lines[max(0, n - 1) : n], *lines[n + 1 : n + 2]]
+    is_row = run[1] == " " and not _is_like_a_word(run[0][::2].lower())
+    return run[0] if is_row and any(map(_ROW.search, beside)) else _put_letters(run)
 
 
 def _put_letters(run: re.Match[str]) -> str:
