@@ -27,3 +27,10 @@ def test_message_that_has_a_result_may_be_gone_when_it_is_read(
     source = open_source(tmp_path, None, "text")
     done = {str(gone): Done(0, None).and_then(1, "x")}
     assert list(missing([source], "text", done, lambda size: None)) == []
+
+
+def test_a_record_that_was_bad_at_first_counts_once() -> None:
+    first = Done(0, None).and_then(1, "a")
+    assert first.and_then(2, None).and_then(2, "b").and_then(3, "c") == (
+        first.and_then(2, "b").and_then(3, "c")
+    )
