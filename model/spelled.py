@@ -3,7 +3,9 @@
 Where blanks part words and letters alike ("c a l l n o w"), ``segment.py`` tells the words.
 """
 
+import functools
 import re
+from collections.abc import Callable
 from functools import partial
 
 from model.leet import spells_a_word
@@ -149,15 +151,20 @@ def _put_word_together(word: re.Match[str]) -> str:
 def _put_runs_together(text: str) -> str:
     """As ``_put_letters``; but what is like no word in rows one below another is a table's."""
     lines = text.split("\n")
+
+    @functools.cache  # each line is looked at once, however many runs stand beside it
+    def is_row(n: int) -> bool:
+        return 0 <= n < len(lines) and _ROW.search(lines[n]) is not None
+
     return "\n".join(
-        _SPELLED_OUT.sub(partial(_put_run_together, lines, n), line) for n, line in enumerate(lines)
+        _SPELLED_OUT.sub(partial(_put_run_together, is_row, n), line)
+        for n, line in enumerate(lines)
     )
 
 
-def _put_run_together(lines: list[str], n: int, run: re.Match[str]) -> str:
-    beside = [*lines[max(0, n - 1) : n], *lines[n + 1 : n + 2]]
-    is_row = run[1] == " " and not _is_like_a_word(run[0][::2].lower())
-    return run[0] if is_row and any(map(_ROW.search, beside)) else _put_letters(run)
+def _put_run_together(is_row: Callable[[int], bool], n: int, run: re.Match[str]) -> str:
+    is_letters = run[1] == " " and not _is_like_a_word(run[0][::2].lower())
+    return run[0] if is_letters and (is_row(n - 1) or is_row(n + 1)) else _put_letters(run)
 
 
 def _put_letters(run: re.Match[str]) -> str:

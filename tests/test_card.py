@@ -67,6 +67,12 @@ def test_corpora_are_named_by_their_hashes(tmp_path: Path) -> None:
     assert "- for training only: b (SHA-256 888888888888…)" in whole
 
 
+def test_what_ships_names_no_folder_of_the_machine_that_made_it() -> None:
+    root = STARTER.parents[2]
+    for path in (*root.glob("checkpoints/*/run.json"), *root.glob("benchmarks/results/*.json")):
+        assert '"/' not in path.read_text(encoding="utf-8"), path
+
+
 def test_data_of_ones_own_is_named_by_file_and_hash(tmp_path: Path) -> None:
     config = TrainConfig(corpora=("jsonl", "mail"))
     data = {"own.jsonl": "a" * 64, "my-mail": "b" * 64, "feedback.sqlite": "c" * 64}

@@ -332,6 +332,7 @@ def test_honest_text_stays(text: str) -> None:
         "th e " * 60_000,
         "'a' " * 75_000,
         "aabb " * 60_000,
+        "hello there " * 8_000 + "\n" + "q x z v w abc " * 7_000,
         "кіс " * 75_000,
         "&#38;#38; " + " ".join(map("#".join, itertools.product("bcdfgBCDFGh", repeat=4))),
     ],
