@@ -88,7 +88,9 @@ def test_large_messages_that_do_not_end_keep_out_large_ones_alone(
             [asyncio.create_task(reader.read()) for reader, _ in unended],
             return_when=asyncio.FIRST_COMPLETED,
         )
-        assert [task.result() for task in busy] == [BUSY]
+        [refused] = busy  # whose bytes are left unread, so that a reset may overtake the answer
+        if not isinstance(refused.exception(), ConnectionResetError):
+            assert refused.result() == BUSY
         assert b"Spam: False" in await reply_to(connect, command("CHECK"))
         for _, writer in unended:
             writer.write(b"x")
