@@ -50,7 +50,7 @@ class Archive:
             content = fetch(self.url)
         except (OSError, HTTPException, ValueError) as error:
             raise CorpusError(
-                f"{self.url} could not be downloaded ({error}). Try again: what has come stays."
+                f"{self.url} could not be downloaded ({error}). Try again: whole corpora stay."
             ) from error
         check_sha256(content, self.sha256, self.url)
         return io.BytesIO(content)
@@ -145,7 +145,7 @@ def get_data(folder: Path) -> None:
     """Lays what is missing of ``CORPORA`` into a folder.
 
     Raises:
-        CorpusError: as for the functions above; what had come before stays.
+        CorpusError: as for the functions above; the corpora that had come before stay.
         OSError: a folder that cannot be written to.
     """
     learnt = read_run(str(_STARTER)).get("data_sha256") or {}
