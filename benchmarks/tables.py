@@ -36,7 +36,7 @@ def render() -> str:
         *_peers(_read("peers_starter")),
         "",
         "The starter beside bag-of-words models trained on the same texts, invented ones too, and "
-        "calibrated on the same validation part, on its test part, on Enron-Spam and on 2,802 "
+        "calibrated on the same validation part, on its test part, on Enron-Spam and on 3,242 "
         "invented messages of today (`benchmarks/messages`), of which none was trained on, less "
         "what nearly equals a text of the others; those named fresh were first read when all had "
         "been chosen "
@@ -57,9 +57,9 @@ def render() -> str:
     lines += [
         "",
         "\\* Mean and standard deviation of five runs of the third step, four of which make a "
-        "ninth of the starter; all with the table of then, and judged before HTML's names of "
-        "characters were read and blanks run together (`benchmarks/results/starter_runs.json` has "
-        "the command).",
+        "twenty-seventh of the starter; all with the table of then, and judged before HTML's names "
+        "of characters were read and blanks run together (`benchmarks/results/starter_runs.json` "
+        "has the command).",
         "",
         "Trained without the labels of one of the three, tested on it and on Enron-Spam: the first "
         "of the recipe's three steps, from `checkpoints/base`, which has read the training part of "
