@@ -100,7 +100,10 @@ def test_the_worse_reading_is_the_messages(save_tiny: Callable[..., Path]) -> No
     assert counted == {0, 1}
 
 
-def test_archives_are_read_so_too(save_tiny: Callable[..., Path], tmp_path: Path) -> None:
+def test_archives_are_read_so_too(
+    save_tiny: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPAMGATE_DTYPE", "float32")  # not what is the fastest at the moment
     folder, out = save_tiny(), tmp_path / "out.jsonl"
     mails = [mail_of(*pair) for pair in PAIRS]
     paths = [written(tmp_path / f"{n}.eml", raw) for n, raw in enumerate(mails)]
