@@ -183,7 +183,7 @@ def test_a_build_that_was_stopped_goes_on_and_one_that_fails_says_where(
     assert all(corpora in line for line in pretrainings)
     if not code:
         [starter] = [line for line in lines if line.endswith(f"|{elsewhere}/out/starter|")]
-        assert f"|{elsewhere}/out/home-3|--data|sms=" in starter
+        assert f"|{elsewhere}/out/home-1|--data|sms=" in starter
 
 
 @pytest.mark.parametrize("command", [["test"], ["build-starter", "data", "out"]])
