@@ -38,8 +38,8 @@ def render() -> str:
         "The starter beside bag-of-words models trained on the same texts, invented ones too, and "
         "calibrated on the same validation part, on its test part, on Enron-Spam and on 3,704 "
         "invented messages of today (`benchmarks/messages`), of which none was trained on, less "
-        "what nearly equals a text of the others; those named fresh were first read when all had "
-        "been chosen "
+        "what nearly equals a text of the others; fresh-english has chosen nothing, "
+        "fresh-languages nothing but that the last two starters lose nothing there "
         f"(`{starter['command']}`):",
         "",
         "| texts | system | MCC | F1 | spam caught | ham blocked | ROC AUC |",
