@@ -54,6 +54,14 @@ async def reply_to(connect: Connect, request: bytes) -> bytes:
     return await reader.read()
 
 
+async def told_busy(connect: Connect, request: bytes) -> bool:
+    """Whether it is refused; a reset for bytes left unread may overtake that answer."""
+    try:
+        return await reply_to(connect, request) == BUSY
+    except ConnectionResetError:
+        return True
+
+
 def test_clients_that_send_nothing_keep_nobody_from_a_verdict() -> None:
     async def scenario(connect: Connect) -> None:
         for request in (b"", b"CHECK SPAMC/1.5\r\n", command("CHECK")[:-1]):
@@ -94,7 +102,7 @@ def test_large_messages_that_do_not_end_keep_out_large_ones_alone(
         assert b"Spam: False" in await reply_to(connect, command("CHECK"))
         for _, writer in unended:
             writer.write(b"x")
-        while await reply_to(connect, large) == BUSY:
+        while await told_busy(connect, large):
             await asyncio.sleep(0.01)
 
     crowd(scenario, max_message_bytes=300_000)
