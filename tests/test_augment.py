@@ -8,6 +8,7 @@ from training.augment import Augmenter, draw_chaff, respace
 from training.config import TrainConfig
 from training.corpora import Example
 from training.data import make_loader
+from training.furniture import read_furniture
 
 
 @pytest.fixture(autouse=True)
@@ -130,6 +131,35 @@ def test_chaff_is_words_that_hardly_ever_come_twice() -> None:
     assert 150 < len(drawn) <= 200  # some run together
     assert len(set(drawn)) > 0.95 * len(drawn)
     assert all(word.isalpha() and word.isascii() for word in drawn)
+
+
+def test_furniture_stands_around_and_between_the_lines_of_both_kinds() -> None:
+    text = "Dear Ann,\n" + "your order is on its way. " * 4 + "\nKind regards"
+    lines = [line.strip() for line in text.split("\n")]
+    augmenter = make_augmenter((text, 0), (text, 1), ("ok", 1), furniture=1.0)
+    added = []
+    for index in (0, 1):
+        readings = [augmenter(index) for _ in range(200)]
+        assert {(reading.label, reading.onset) for reading in readings} == {(index, 0)}
+        drawn = [decode(reading.tokens).split("\n") for reading in readings]
+        assert all(
+            [line.strip() for line in one if line.strip() in lines] == lines for one in drawn
+        )
+        assert sum(one[0] == lines[0] for one in drawn) in range(60, 195)  # something on top
+        added.append(sum(map(len, drawn)) / 200 - 3)
+    assert added == [pytest.approx(3, abs=1.5)] * 2  # as much in ham as in spam
+    assert max(len(decode(augmenter(2).tokens).split("\n")) for _ in range(50)) < 12
+    rare = make_augmenter((text, 0), furniture=0.3)
+    plain = make_augmenter((text, 0))(0).tokens
+    assert sum(rare(0).tokens != plain for _ in range(400)) / 400 == pytest.approx(0.3, abs=0.07)
+
+
+def test_the_list_of_furniture_is_long_and_has_all_three_places() -> None:
+    furniture = read_furniture()
+    assert len(set(furniture)) == len(furniture) > 1_400
+    assert {place for place, _ in furniture} == {"top", "middle", "bottom"}
+    assert all(text.strip() == text != "" for _, text in furniture)
+    assert not any(".example" in text for _, text in furniture)
 
 
 @pytest.mark.parametrize("last", [400, 999])

@@ -48,7 +48,8 @@ def test_an_augmenter_asks_of_beginnings_of_a_passage_and_not_of_a_disguised_one
         for place, log_odds in reading.evidence:
             beginning = decode(reading.tokens[start : place + 1])
             assert bag.log_odds(number, [beginning]) == [pytest.approx(log_odds)]
-    for config in (TrainConfig(**base, obfuscation=1.0), TrainConfig(**base, chaff=1.0)):
+    for change in ("obfuscation", "chaff", "furniture"):
+        config = TrainConfig.model_validate(base | {change: 1.0})
         augmented = Augmenter([e for e in examples() if e.label], config, bag)
         assert not any(augmented(number).evidence for number in range(10))
     assert not Augmenter(examples(), TrainConfig(**base, joining=1.0))(0).evidence

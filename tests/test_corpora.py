@@ -28,6 +28,7 @@ from training.corpora import (
     read_training_only,
     sha256_of,
 )
+from training.furniture import FURNITURE_FILE
 from training.invented import renamed
 
 
@@ -305,6 +306,14 @@ def test_a_download_that_breaks_off_goes_on_with_the_next_url(
             server.shutdown()
             thread.join()
     assert found.read_bytes() == corpus.read_bytes()
+
+
+def test_the_list_of_furniture_is_among_the_hashes_where_it_is_read(corpus: Path) -> None:
+    without, read = (
+        read_corpora([str(corpus)], TrainConfig(furniture=chance)) for chance in (0.0, 0.3)
+    )
+    assert read.sha256 == without.sha256 | {FURNITURE_FILE.name: sha256_of(FURNITURE_FILE)}
+    assert read.examples == without.examples
 
 
 def test_replay_is_dealt_among_seeds(corpus: Path, tmp_path: Path) -> None:

@@ -20,12 +20,15 @@ from training.provenance import (
 def test_every_corpus_is_one_that_the_run_was_made_from() -> None:
     config = TrainConfig(corpora=("jsonl",), training_only=("any/invented.jsonl",))
     known = {"one": "1" * 64, "older.jsonl": "2" * 64, "old.jsonl": "4" * 64, "words": "6" * 64}
-    recipe: dict[str, list[str]] = {"training_only": ["any/older.jsonl"]}
+    recipe: dict[str, object] = {"training_only": ["any/older.jsonl"]}
     recipe |= {"table_only": ["any/words"], "replay": ["any/old.jsonl"]}
     run: dict[str, object] = {"data_sha256": known, "recipe": recipe}
     check_data(run, "run", config, {"renamed": "1" * 64, "invented.jsonl": "3" * 64})
     with pytest.raises(CorpusError, match=r"made from one .*given: one .*, two \(SHA-256 3333"):
         check_data(run, "run", config, {"one": "1" * 64, "two": "3" * 64})
+    recipe["furniture"] = 0.3
+    run["data_sha256"] = known | {"furniture.json": "7" * 64}
+    check_data(run, "run", config, {"one": "1" * 64})
     run["data_sha256"] = known | {"feedback.sqlite": "5" * 64}
     with pytest.raises(CorpusError, match=r"made from .*feedback.sqlite .*given: one"):
         check_data(run, "run", config, {"one": "1" * 64})

@@ -12,6 +12,7 @@ from model.tokenizer import decode, encode, word_ranks
 from training.bag_of_words import PLACES, BagOfWords
 from training.config import TrainConfig
 from training.corpora import Example
+from training.furniture import furnish
 
 _RECASED = (str.lower, str.lower, str.upper, str.upper, str.title)
 # Letters and what spammers put in their place.
@@ -56,7 +57,8 @@ class Reading:
         label: 0 ham, 1 spam.
         onset: number of the token from which the label holds; what stands before is ham.
         evidence: numbers of tokens, and the log odds that a bag of words gives to the passage up to
-            there, without what was put in front; none of a disguised one or one with chaff.
+            there, without what was put in front; none of a disguised one or one with chaff or
+            furniture.
     """
 
     tokens: list[int]
@@ -143,9 +145,12 @@ class Augmenter:
 
     def _respell(self, text: str) -> tuple[str, bool]:
         """The text as it is spelled this time, read as the service reads it, and whether words are
-        disguised.
+        disguised or others stand among them.
         """
         spelled = text
+        furnished = self._happens(self._config.furniture)
+        if furnished:
+            spelled = furnish(spelled)
         if self._happens(self._config.recasing):
             spelled = _RECASED[_below(len(_RECASED))](spelled)
         if self._happens(self._config.respacing):
@@ -153,7 +158,7 @@ class Augmenter:
         disguised = self._happens(self._config.obfuscation)
         if disguised:
             spelled = " ".join(map(_disguise, spelled.split(" ")))
-        return text if spelled == text else fold_text(spelled), disguised
+        return text if spelled == text else fold_text(spelled), disguised or furnished
 
     def _window(self, text: str) -> list[int]:
         """All tokens of the text, or those of a random passage where it is longer than one."""

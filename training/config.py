@@ -13,6 +13,7 @@ _AUGMENTATIONS = (
     "obfuscation",
     "joining",
     "chaff",
+    "furniture",
     "window_tokens",
 )
 _Recipe = TypeVar("_Recipe", bound=BaseModel)
@@ -231,6 +232,13 @@ class TrainConfig(BaseModel):
         ge=0,
         le=1,
         description="Chance of a spam text to get words drawn at random beside it or in its place.",
+    )
+    furniture: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Chance of a training text to get lines of page furniture around and between "
+        "its own, whatever its label (training/furniture.json).",
     )
     joined_tokens: int = Field(
         256, ge=8, description="Most tokens of such words; the fewest are 8, short ones likelier."

@@ -16,6 +16,7 @@ from model.gpt2 import LABELS
 from model.mail import message_to_text
 from training.config import CorpusError, TrainConfig
 from training.download import check_sha256, download
+from training.furniture import FURNITURE_FILE
 from training.invented import renamed
 
 SMS_FILE = "SMSSpamCollection"
@@ -301,6 +302,8 @@ def read_corpora(places: Sequence[str], config: TrainConfig) -> Corpus:
     examples += [replace(e, table_only=True) for e in read_training_only(config.table_only)]
     for path in map(Path, (*config.training_only, *config.table_only, *config.replay)):
         note_hash(sha256, path)
+    if config.furniture:
+        note_hash(sha256, FURNITURE_FILE)
     return Corpus(examples + _read_replay(config), sha256)
 
 

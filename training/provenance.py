@@ -10,6 +10,7 @@ from model.folders import CheckpointError, read_json
 from model.hub import resolve
 from training.config import CorpusError, TrainConfig
 from training.corpora import Source, sha256_of
+from training.furniture import FURNITURE_FILE
 
 SPLIT_KEYS = ("selection", "split_seed", "train_fraction", "validation_fraction")
 """Keys of a recipe that decide which texts of its corpora are tested by."""
@@ -171,6 +172,8 @@ def learnt_whole(recipe: Mapping[str, Any]) -> set[str]:
     """Names of files that a run of this recipe learns from without splitting them."""
     keys = ("training_only", "table_only", "replay")
     paths = [path for key in keys for path in recipe.get(key, ())]
+    if recipe.get("furniture"):
+        paths.append(FURNITURE_FILE)
     return {Path(path).name for path in paths}
 
 
