@@ -6,7 +6,6 @@ from one list, as often and as many. The list is invented, as the messages of th
 """
 
 import json
-import math
 from functools import cache
 from pathlib import Path
 
@@ -39,7 +38,7 @@ def furnish(text: str) -> str:
     furniture = read_furniture()
     most = min(_MOST_LINES, 1 + len(text.split()) // _WORDS_A_LINE)
     # Few lines as often as many: the logarithm is uniform.
-    count = int(math.exp(math.log(most + 1) * float(torch.rand(()))))
+    count = int((most + 1) ** float(torch.rand(())))
     lines, top, bottom = text.split("\n"), [], []
     for _ in range(count):
         place, line = furniture[int(torch.randint(len(furniture), ()))]
