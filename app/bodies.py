@@ -173,6 +173,8 @@ class _LenientRequest(Request):
             BodyTooLarge: it has more of them than any request that is answered.
             QueueFull: too much is held already.
         """
+        if _BYTES_OF_MARK * len(text) < _FREE_BYTES:
+            return  # those of one message count no more than its bytes
         # Without escapes each quote begins or ends a text, and a text says nothing about values.
         unescaped = text.replace(r"\\", "").replace(r"\"", "")
         pieces = unescaped.split('"', 2 * self._max_marks)

@@ -9,6 +9,7 @@ quotes it takes four and three quarters.
 import functools
 import re
 from collections.abc import Collection
+from operator import add
 
 from model.words import are_english, find_words, is_known, vocabulary
 
@@ -60,23 +61,24 @@ def without_breaks(text: str) -> str:
 
 
 def _without_quotes(text: str) -> str:
+    if text.count('"') + text.count("'") < 2 * _FEWEST_QUOTED:
+        return text
     quoted = sum(len(word) > 1 for word in _QUOTED.findall(text))
     is_habit = quoted >= _FEWEST_QUOTED and 4 * quoted >= 3 * len(text.split())
     return _QUOTED.sub(r"\1", text) if is_habit else text
 
 
 def _without_doubling(text: str) -> str:
-    words = set(_LONG_WORD.findall(text))
-    doubled = {word for word in words if _DOUBLED.fullmatch(word)}
+    doubled = {word[0] for word in _DOUBLED.finditer(text) if len(word[0]) > 2}
     known = {word for word in doubled if is_known(word[::2])}
-    if not (_is_habit(known, doubled) and _is_habit(doubled, words)):
+    if not (_is_habit(known, doubled) and _is_habit(doubled, set(_LONG_WORD.findall(text)))):
         return text
     return _DOUBLED.sub(lambda word: word[0][::2], text)
 
 
 def _without_blanks(text: str) -> str:
     pieces = text.split(" ")
-    if not _are_many(_count_words_in_two(pieces), pieces):
+    if not _are_many(_count_words_in_two(text.lower().split(" ")), pieces):
         return text
     whole = [""]
     front = ""  # what the next piece may end
@@ -98,10 +100,9 @@ def _without_blanks(text: str) -> str:
 
 def _count_words_in_two(pieces: list[str]) -> int:
     """How many pieces may begin a word that the next ends, or more: told sooner than exactly."""
-    fronts = [piece.lstrip(_OPENING) for piece in pieces[:-1]]
-    ends = [piece.rstrip(_CLOSING) for piece in pieces[1:]]
-    words = vocabulary()
-    return sum((a + b).lower() in words for a, b in zip(fronts, ends, strict=True))
+    fronts = [piece.lstrip(_OPENING) for piece in pieces]
+    ends = [piece.rstrip(_CLOSING) for piece in pieces]
+    return sum(map(vocabulary().__contains__, map(add, fronts, ends[1:])))
 
 
 def _are_many(splits: int, pieces: list[str]) -> bool:

@@ -211,7 +211,7 @@ def _fold_letters(text: str) -> str:
     if "\x1b" in text or "\x03" in text:
         text = _COLOUR.sub("", text)
     if text.isascii():
-        return _CONTROL.sub("", text).translate(_PARTING)
+        return _CONTROL.sub("", text).replace("\x0b", "\n").replace("\x0c", "\n")
     text = _WINDOWS_MARK.sub(lambda mark: _WINDOWS_MARKS[mark[0]], text)
     text = _ACUTE.sub("'", _INVISIBLE.sub("", as_shown(text)))
     if _NARROW_BLANK.search(text):

@@ -11,6 +11,8 @@ from model.tokenizer import encode
 from model.words import vocabulary
 
 _LETTERS = str.maketrans("@4$5370891!", "aassetobgii")
+# Told much sooner than a word that has one.
+_STAND_IN = re.compile("[0-9@$!]")
 _WITH_L = _LETTERS | str.maketrans("1!", "ll")
 # Letters and their stand-ins, at least one of each, standing alone: not in links, addresses, code.
 # Behind an apostrophe what is left of "not", "is", "have" and their like.
@@ -77,8 +79,9 @@ def read_leet(text: str) -> str:
         text = _LINK.sub(lambda match: _LINK_PIECE.sub(_read_piece, match[0]), text)
     if "&" in text:
         text = _MARK_NAME.sub(lambda name: _in_letters(name[0]), text)
-    text = _PRONOUN.sub(_read_pronoun, text)
-    if not _WORD.search(text):
+    if "1" in text:
+        text = _PRONOUN.sub(_read_pronoun, text)
+    if not (_STAND_IN.search(text) and _WORD.search(text)):
         return text
     firsts = _FIRST_LETTER.findall(text)
     large = 2 * sum(map(str.isupper, firsts)) >= len(firsts)

@@ -7,6 +7,8 @@ FOLDED = frozenset({"text/calendar", "text/vcard", "text/x-vcard", "text/directo
 
 # With characters without width between them, as newsletters fill up what is shown of them in lists.
 _BLANKS = re.compile(r"[^\S\n]++(?:[\u00ad\u034f\u200b-\u200f\u2060\ufeff]++[^\S\n]++)*+")
+# Told much sooner than each blank is replaced by one.
+_MORE_THAN_A_BLANK = re.compile("[^\\S\n ]|  | [\u00ad\u034f\u200b-\u200f\u2060\ufeff]")
 _BLANK_LINES = re.compile(r"\n\s*\n")
 _FOLD = re.compile(rb"\r?\n[ \t]")  # even between the bytes of one character
 _ESCAPED = re.compile(r"\\([nN,;\\])")
@@ -27,7 +29,9 @@ def tidy_blanks(text: str) -> str:
     >>> tidy_blanks(" Are\\t we  on? \\n\\n\\n\\nYes\\n")
     'Are we on?\\n\\nYes'
     """
-    text = _BLANKS.sub(" ", text.replace("\r\n", "\n").replace("\r", "\n"))
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if _MORE_THAN_A_BLANK.search(text):
+        text = _BLANKS.sub(" ", text)
     text = text.replace(" \n", "\n").replace("\n ", "\n")
     return _BLANK_LINES.sub("\n\n", text).strip()
 

@@ -24,8 +24,10 @@ _TO_SMALL = {
 # Whole words, not parts of links, addresses and file names, nor of "j'ai".
 _WORD = re.compile(r"(?<![^\s\"'(\[])(?<!\w')[a-z]{2,}+(?![@/-]|[^\W\d]|[.:][^\s\"])")
 # What stands between two words, or before the first, and the next letter, if it has a capital of
-# its own (a dotless i has that of i) that is one character.
-_BETWEEN_WORDS = re.compile(r"(?:\A\W*+|(?<=\w)\W++)(?!https?:|www\.)[a-zà-öø-İĲ-ňŋ-ǯǱ-ɏḁ-ẕẛ-ỿ]")
+# its own (a dotless i has that of i) that is one character. One blank ends no sentence.
+_BETWEEN_WORDS = re.compile(
+    r"(?:\A\W*+|(?<=\w)(?! \w)\W++)(?!https?:|www\.)[a-zà-öø-İĲ-ňŋ-ǯǱ-ɏḁ-ẕẛ-ỿ]"
+)
 _SENTENCE_END = re.compile(r"[.!?]\s|\n\s*\n")
 # Lines this long go on in the next one, unless a sentence ends there.
 _FULL_LINE = 50

@@ -87,10 +87,11 @@ def put_together(text: str, *, typing: bool) -> str:
     >>> put_together("C a l l n o w for a f r e e prize, v.i.s.a", typing=True)
     'Call now for a free prize, visa'
     """
-    text = _SPELLED_LINK.sub(lambda link: link[0].replace(" ", ""), text)
+    if ": / /" in text:
+        text = _SPELLED_LINK.sub(lambda link: link[0].replace(" ", ""), text)
     text = _SPELLED_WORD.sub(_put_word_together, text)
     if typing:
-        text = _read_blank_runs(_COLUMN.sub(_read_column, text))
+        text = _read_blank_runs(_COLUMN.sub(_read_column, text) if "\n" in text else text)
     text = _put_runs_together(text) if typing else _SPELLED_OUT.sub(_put_letters, text)
     if _LETTERS_BETWEEN_MARKS.search(text):
         text = _MARKED_WORD.sub(_put_marked_together, text)
@@ -103,8 +104,11 @@ def gather(text: str) -> str:
 
 
 def _read_blank_runs(text: str) -> str:
+    found = set(_BLANK_RUN.findall(text))
+    if not found:
+        return text
     are_words = bool(_WIDE_BLANK.search(text))
-    runs = {run: _read_run(run, are_words) for run in _BLANK_RUN.findall(text)}
+    runs = {run: _read_run(run, are_words) for run in found}
     if any(map(_is_spelled_out, runs.values())):
         text = _BLANK_RUN.sub(lambda run: _join(run[0], runs[run[0]]), text)
     return text
@@ -150,6 +154,8 @@ def _put_word_together(word: re.Match[str]) -> str:
 
 def _put_runs_together(text: str) -> str:
     """As ``_put_letters``; but what is like no word in rows one below another is a table's."""
+    if not _SPELLED_OUT.search(text):
+        return text
     lines = text.split("\n")
 
     @functools.cache  # each line is looked at once, however many runs stand beside it

@@ -5,8 +5,8 @@
 
 import re
 
-_APART = re.compile(r"(?<=\S[ \n])[.,:;!?](?!\S)")
-_ATTACHED = re.compile(r"(?<=[^\s.,:;!?])[.,:;!?](?!\S)")
+_APART = re.compile(r"[.,:;!?](?<=\S[ \n].)(?!\S)")
+_ATTACHED = re.compile(r"[.,:;!?](?<=[^\s.,:;!?].)(?!\S)")
 # A text with fewer marks apart, or not so many for each at its word, is left as it is.
 _FEWEST_APART = 2
 _SHARE_APART = 2
