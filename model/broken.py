@@ -99,7 +99,8 @@ def _without_blanks(text: str) -> str:
 
 
 def _count_words_in_two(pieces: list[str]) -> int:
-    """How many pieces may begin a word that the next ends, or more: told sooner than exactly."""
+    """How many pieces, in small letters, may begin a word that the next ends, or more: told sooner
+    than exactly."""
     fronts = [piece.lstrip(_OPENING) for piece in pieces]
     ends = [piece.rstrip(_CLOSING) for piece in pieces]
     return sum(map(vocabulary().__contains__, map(add, fronts, ends[1:])))
