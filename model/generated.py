@@ -1,14 +1,22 @@
 """Text that HTML shows though no element holds it: strings of CSS, labels, titles on display."""
 
+import base64
+import binascii
 import re
+from collections.abc import Iterable
 from html import unescape
+from urllib.parse import unquote_to_bytes
 
+from model.charset import decode_bytes
 from model.markup import BLANKS, attributes_of, elements
 
 # Elements that are not shown unless a style says so.
 _UNSHOWN = frozenset(("title", "script", "style", "noembed", "noframes"))
 # Without any of these nothing is generated; the last ones may spell the others.
-_SIGNS = ("<style", "<opt", "list-style", "display", "\\", "&#", "&hyphen", "&dash", "&bsol")
+_SIGNS = (
+    *("<style", "<link", "<opt", "list-style", "display"),
+    *("\\", "&#", "&hyphen", "&dash", "&bsol"),
+)
 _LOOKED_AT = _UNSHOWN | {"html", "option", "optgroup"}
 # A string ends with its line even where it is not closed: looked for up to the end of the sheet,
 # each of many would cost all of it.
@@ -46,6 +54,13 @@ _NAME = re.compile(r"([.#[:]?)([\w-]++|\*)")
 _STRANGE = re.compile(r"[^\x00-\x7f\w]")
 _IN_NAMES = re.compile(r"[^\w-]")
 _STATEMENT = re.compile(r"((?:\\.?|[^{};\\])*+)([{};]|\Z)", re.DOTALL)
+# A sheet that an address holds, and in how many of each other such are looked for.
+_DATA = re.compile(
+    r"\bdata:(?!image/|font/|application/(?:x-)?font)((?:[^,\"'()\\]|\\.){0,200}+),((?:[^\"'()\\]|\\.)*+)",
+    re.I | re.S,
+)
+_CHARSET = re.compile(r"charset=([\w-]++)", re.IGNORECASE)
+_MAX_LEVELS = 4
 # Elements before the first other one are in the head, or in or behind what browsers add.
 _IN_HEAD = frozenset(("html", "head", "meta", "link", "base", "title", "style", "script"))
 _AROUND_THESE = _IN_HEAD | {"body", "p", "br", "*"}
@@ -76,6 +91,8 @@ def generated_text(html: str) -> str:
         is_root_named |= is_named and tag == "html"  # wherever it stands
         style = own.get("style", "")
         sheets.append(content if tag == "style" else "")
+        if tag == "link":
+            sheets.append(own.get("href", ""))  # one that comes with the document, or an address
         styles.append(style)
         if tag in _UNSHOWN and content.strip():
             names = _names(tag, own) | (set() if is_in_head else {_IN_SOMETHING})
@@ -83,7 +100,7 @@ def generated_text(html: str) -> str:
         elif tag in ("option", "optgroup"):
             found.append(own.get("label", ""))
     # None is part of another's selector.
-    css = "\n;".join(map(_without_comments, filter(None, sheets)))
+    css = "\n;".join(_with_inner(map(_without_comments, filter(None, sheets))))
     displayed = _displayed(css)
     if is_root_named and _IN_SOMETHING in displayed:
         displayed.add("*")
@@ -107,6 +124,31 @@ def generated_text(html: str) -> str:
 
 def _without_comments(css: str) -> str:
     return _COMMENT.sub(lambda match: match[1] or " ", _LETTER.sub(_unescape, css))
+
+
+def _with_inner(sheets: Iterable[str]) -> list[str]:
+    """The sheets, and those that addresses in them hold: ``data:text/css;base64,…``."""
+    found = level = list(sheets)
+    for _ in range(_MAX_LEVELS):
+        addresses = (address for sheet in level for address in _DATA.finditer(sheet))
+        level = [_without_comments(sheet) for sheet in map(_held, addresses) if sheet]
+        found = found + level
+    return found
+
+
+def _held(address: re.Match[str]) -> str:
+    """The sheet in an address; none where it stands there as it is."""
+    kind, data = (_ESCAPE.sub(_unescape, part) for part in address.groups())
+    content = unquote_to_bytes(data)
+    if kind.strip().lower().endswith("base64"):
+        try:
+            content = base64.b64decode(content + b"==")
+        except binascii.Error:
+            return ""
+    elif "%" not in data:
+        return ""
+    charset = _CHARSET.search(kind)
+    return decode_bytes(content, charset[1] if charset else "")[0]
 
 
 def _names(tag: str, attributes: dict[str, str]) -> set[str]:

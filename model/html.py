@@ -33,7 +33,15 @@ from model.direction import (
     carry_over_lines,
 )
 from model.generated import generated_text
-from model.markup import BLANKS, INLINE, RAW, flatten_markup, outlook_markup, simplify_markup
+from model.markup import (
+    BLANKS,
+    INLINE,
+    RAW,
+    flatten_markup,
+    framed_markup,
+    outlook_markup,
+    simplify_markup,
+)
 from model.visibility import (
     clips,
     hides,
@@ -48,6 +56,8 @@ _MAX_STYLESHEET_CHARACTERS = 65_536
 _MAX_RULES_TIMES_CHARACTERS = 20_000_000
 _MAX_RULES = 2_000
 _MAX_STYLED = 5_000
+# Elements times those whose content moves, which is walked over each time.
+_MAX_MOVED = 10_000_000
 # A text in a list is set in by two blanks for each list around it.
 _MAX_LISTS = 12
 
@@ -102,7 +112,7 @@ def read_html(html: str, *, whole: bool = False) -> HTMLText:
     >>> read_html("<p>Vi<b></b>agra<span style='display:none'> dear friend</span>")
     HTMLText(text='Viagra', hides=True)
 
-    What CSS puts in follows, and what Outlook alone shows, where they say more.
+    What CSS puts in follows, what Outlook alone shows, and what frames hold, where they say more.
 
     Args:
         html: any string without lone surrogates; broken markup is read as browsers do.
@@ -110,8 +120,9 @@ def read_html(html: str, *, whole: bool = False) -> HTMLText:
     """
     shown = _laid_out(html, whole=whole)
     outlook = _laid_out(outlook_markup(html), whole=whole)
+    frames = _laid_out(framed_markup(html), whole=True)
     text = shown.text
-    for more in (generated_text(html), outlook.text):
+    for more in (generated_text(html), outlook.text, frames.text):
         if not set(more.split()) <= set(text.split()):
             text += f"\n\n{more}"
     return HTMLText(text.strip(), shown.hides or outlook.hides)
@@ -136,15 +147,13 @@ def _extract(html: str, *, whole: bool) -> HTMLText:
     foreign = _FOREIGN.search(html) if _FOREIGN.search(markup) else None
     is_hiding = False
     tree = None if is_costly else HTMLTree.parse(markup)
-    if tree is None or tree.document is None:
-        tree = HTMLTree.parse(flatten_markup(html))
-    elif foreign is None:
+    if tree is not None and tree.document is not None and foreign is None:
         styles = _cascade(tree.document, len(html))
         is_hiding = not whole and _remove_hidden(tree.document, styles)
         _tell_directions(tree, tree.document, styles)
         _tell_lines(tree, styles)
-    if tree.document is not None:
-        _flatten_lists(tree.document)
+    if tree is None or tree.document is None or not _flatten_lists(tree.document):
+        tree = HTMLTree.parse(flatten_markup(html))
     text = extract_plain_text(tree, preserve_formatting=True, list_bullets=False, form_fields=True)
     text = carry_over_lines(text)
     if foreign and _FOREIGN_RAW.search(html, foreign.end()):
@@ -179,33 +188,62 @@ def _tell_lines(tree: HTMLTree, styles: dict[ElementNode, Style]) -> None:
     displays = {e: display for e, style in styles.items() if (display := style.get("display"))}
     if not displays or tree.document is None:
         return
-    # The outermost first: so what an element holds is moved once, however deep it lies.
-    for element in select(tree.document, "*"):
-        display = displays.get(element, "none")
-        if display == "none" or (parent := element.parent) is None:
+    elements = select(tree.document, "*")
+    for element in elements:
+        is_block = displays.get(element) in ("block", "list-item", "flex", "grid", "table")
+        if element.tag in _LINES and is_block and element.parent is not None:
+            before, after = tree.create_element("br"), tree.create_element("br")
+            if before and after:
+                element.before(before)
+                element.after(after)
+    joined = [
+        element
+        for element in elements
+        if element.tag in _STACKED and displays.get(element, "").startswith(("inline", "contents"))
+    ]
+    if len(joined) * len(elements) <= _MAX_MOVED:
+        _join_lines(tree, joined, displays)
+
+
+def _join_lines(
+    tree: HTMLTree, elements: list[ElementNode], displays: dict[ElementNode, str]
+) -> None:
+    """Puts what these elements hold in their place, the outermost first: no text is moved twice."""
+    for element in elements:
+        if (parent := element.parent) is None:
             continue
-        if element.tag in _STACKED and (display == "contents" or display.startswith("inline")):
-            # A box in a line: of letters or words, but of buttons and columns, too.
-            blanks = [tree.create_text_node(" ") for _ in range(2)]
-            between = element.child_nodes.values()
-            is_apart = display.startswith("inline-")
-            for child in (blanks[0], *between, blanks[1]) if is_apart else between:
+        # A box in a line: of letters or words, but of buttons and columns, too.
+        blanks = [tree.create_text_node(" ") for _ in range(2)]
+        between = element.child_nodes.values()
+        is_apart = displays[element].startswith("inline-")
+        for child in (blanks[0], *between, blanks[1]) if is_apart else between:
+            if child:
+                parent.insert_before(child, element)
+        parent.remove_child(element)
+
+
+def _flatten_lists(document: DocumentNode) -> bool:
+    """Takes lists that lie so deep in others that their text would be mostly blanks for none.
+
+    Returns whether there are none left: False where that would be too much work.
+    """
+    lists = select(document, "ul,ol")
+    if not _MAX_LISTS < len(lists) <= _MAX_STYLED:
+        return len(lists) <= _MAX_LISTS
+    deep = [element for element, depth in _depths(lists).items() if depth > _MAX_LISTS]
+    if deep and len(deep) * len(select(document, "*")) > _MAX_MOVED:
+        return False
+    for element in deep:  # the outermost first, as above
+        if (parent := element.parent) is not None:
+            for child in element.child_nodes.values():
                 if child:
                     parent.insert_before(child, element)
             parent.remove_child(element)
-        elif element.tag in _LINES and display in ("block", "list-item", "flex", "grid", "table"):
-            before, after = tree.create_element("br"), tree.create_element("br")
-            if before and after:
-                parent.insert_before(before, element)
-                parent.replace_child(after, element)
-                parent.insert_before(element, after)
+    return True
 
 
-def _flatten_lists(document: DocumentNode) -> None:
-    """Takes lists that lie so deep in others that their text would be mostly blanks for none."""
-    lists = select(document, "ul,ol")
-    if len(lists) <= _MAX_LISTS:
-        return
+def _depths(lists: list[ElementNode]) -> dict[ElementNode, int]:
+    """In how many lists each of a document's lists lies, with itself, in the same order."""
     depths: dict[ElementNode, int] = {}
     for element in lists:
         path: list[ElementNode] = []
@@ -217,13 +255,7 @@ def _flatten_lists(document: DocumentNode) -> None:
         for descendant in reversed(path):
             depth += descendant.tag in ("ul", "ol")
             depths[descendant] = depth
-    # The outermost first: so what a list holds is moved once.
-    for element in lists:
-        if depths[element] > _MAX_LISTS and (parent := element.parent) is not None:
-            for child in element.child_nodes.values():
-                if child:
-                    parent.insert_before(child, element)
-            parent.remove_child(element)
+    return {element: depths[element] for element in lists}
 
 
 def _cascade(document: DocumentNode, characters: int) -> dict[ElementNode, Style]:

@@ -13,7 +13,7 @@ from model.alternatives import INVITATION, ShownText, choose, said_once
 from model.boundaries import cut_at, guess_boundary
 from model.charset import decode_bytes
 from model.fields import content_type, decode_field
-from model.html import read_html
+from model.html import HTMLText, read_html
 from model.lines import FOLDED, shown_lines, tidy_blanks, unescape_lines, unflow, unfold
 from model.transfer import decode_transfer, signed_content
 
@@ -91,21 +91,28 @@ class MailText:
         return (self.text,) if self.whole == self.text else (self.text, self.whole)
 
 
+_Documents = dict[tuple[str, bool], HTMLText]
+"""What was read of a message's HTML, and whether with what that hides: by all of its readings."""
+
+
 class _Budget:
     """One reading of a message: how much of it may still be opened, and what was met.
 
     Attributes:
-        last_counts: mail programs differ on what stands twice, field or parameter, and on a line
-            among the fields that is none. If False, the first counts and the fields go on up to a
-            blank line (Thunderbird); if True, the last counts and such a line begins the body
-            (mutt).
+        last_counts: mail programs differ on what stands twice, field or parameter, on a line among
+            the fields that is none, and on a carriage return by itself. If False, the first counts,
+            the fields go on up to a blank line (Thunderbird) and the return ends a line; if True,
+            the last counts, such a line begins the body and the return is a character (mutt).
         whole: whether what HTML hides is read.
         hides: whether HTML hid something that was not.
         is_exceeded: whether something was left out.
         is_ambiguous: whether the other way to read may show something else.
     """
 
-    def __init__(self, *, whole: bool = False, last_counts: bool = False) -> None:
+    def __init__(
+        self, documents: _Documents, *, whole: bool = False, last_counts: bool = False
+    ) -> None:
+        self._documents = documents
         self.whole = whole
         self.hides = False
         self.last_counts = last_counts
@@ -133,9 +140,21 @@ class _Budget:
         self.text_bytes = max(self.text_bytes - len(data), 0)
         return data
 
+    def unix_lines(self, data: bytes) -> bytes:
+        """The same with line feeds alone at the ends of lines."""
+        lines = data.replace(b"\r\n", b"\n")
+        if b"\r" not in lines:
+            return lines
+        self.is_ambiguous = True
+        return lines if self.last_counts else lines.replace(b"\r", b"\n")
+
     def read(self, html: str) -> str:
         """The text of HTML in this reading."""
-        found = read_html(html, whole=self.whole)
+        found = self._documents.get((html, self.whole))
+        if found is None:
+            found = self._documents[html, self.whole] = read_html(html, whole=self.whole)
+            if not (found.hides or self.whole):
+                self._documents[html, True] = found
         self.hides |= found.hides
         return found.text
 
@@ -179,12 +198,11 @@ def message_to_text(raw: bytes) -> MailText:
         raw: any bytes; as a rule a message, with or without an mbox ``From `` line.
     """
     # A file of text that became a message may begin with a mark that no mail program shows.
-    lines = _unix_lines(raw[:MAX_MESSAGE_BYTES].removeprefix(codecs.BOM_UTF8)).lstrip(b"\n")
-    if lines.startswith((b"From ", b">From ")):
-        lines = lines.partition(b"\n")[2]
-    mail, hides = _read(lines, whole=False)
+    message = raw[:MAX_MESSAGE_BYTES].removeprefix(codecs.BOM_UTF8)
+    documents: _Documents = {}
+    mail, hides = _read(message, documents, whole=False)
     if hides:
-        whole = _read(lines, whole=True)[0].text
+        whole = _read(message, documents, whole=True)[0].text
         # The usual thing hidden is a picture that counts readers, or blanks.
         if _letters(whole) != _letters(mail.text):
             mail = replace(mail, whole=whole)
@@ -195,14 +213,19 @@ def _letters(text: str) -> str:
     return "".join(filter(str.isalnum, text))
 
 
-def _read(lines: bytes, *, whole: bool) -> tuple[MailText, bool]:
+def _without_blanks(text: str) -> str:
+    return "".join(text.split())
+
+
+def _read(message: bytes, documents: _Documents, *, whole: bool) -> tuple[MailText, bool]:
     """The message in one of both readings, and whether HTML hides something."""
-    budget = _Budget(whole=whole)
-    root, texts = _displayed_texts(lines, budget)
+    budget = _Budget(documents, whole=whole)
+    root, texts = _displayed_texts(message, budget)
     if budget.is_ambiguous:
-        shown = {text.text for text in texts}
-        other_way = _Budget(whole=whole, last_counts=True)
-        texts += [text for text in _displayed_texts(lines, other_way)[1] if text.text not in shown]
+        shown = {_without_blanks(text.text) for text in texts}
+        other_way = _Budget(documents, whole=whole, last_counts=True)
+        others = _displayed_texts(message, other_way)[1]
+        texts += [text for text in others if _without_blanks(text.text) not in shown]
         budget.is_exceeded |= other_way.is_exceeded
         budget.hides |= other_way.hides
     charset = texts[0].charset if texts else "ascii"
@@ -216,10 +239,6 @@ def _read(lines: bytes, *, whole: bool) -> tuple[MailText, bool]:
     return MailText(read, read, subject, kinds, charset, truncated=is_cut), budget.hides
 
 
-def _unix_lines(data: bytes) -> bytes:
-    return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-
-
 def head_and_tail(whole: _Sequence, length: int) -> _Sequence:
     """All of it, or three parts from its beginning and one from its end."""
     if len(whole) <= length:
@@ -228,8 +247,11 @@ def head_and_tail(whole: _Sequence, length: int) -> _Sequence:
     return whole[: length - tail] + whole[len(whole) - tail :]
 
 
-def _displayed_texts(lines: bytes, budget: _Budget) -> tuple[_Part, list[ShownText]]:
+def _displayed_texts(message: bytes, budget: _Budget) -> tuple[_Part, list[ShownText]]:
     """The message as an entity, and the texts that are shown of it."""
+    lines = budget.unix_lines(message).lstrip(b"\n")
+    if lines.startswith((b"From ", b">From ")):
+        lines = lines.partition(b"\n")[2]
     root = _parse_part(lines, 0, budget)
     texts = _displayed(root, budget, open_all=False)
     if not any(text.text for text in texts):
@@ -291,14 +313,23 @@ def _displayed(part: _Part, budget: _Budget, *, open_all: bool) -> list[ShownTex
         kind = "text/plain"
     if kind in _SIGNED or kind in _MESSAGES:
         entity = signed_content(part.content) if kind in _SIGNED else part.content
-        inner = _parse_part(
-            _ENVELOPE.sub(b"", _unix_lines(entity), count=1), part.depth + 1, budget
-        )
-        return _displayed(inner, budget, open_all=open_all) if entity else []
+        lines = _ENVELOPE.sub(b"", budget.unix_lines(entity), count=1)
+        inner = _parse_part(lines, part.depth + 1, budget)
+        inside = _displayed(inner, budget, open_all=open_all) if entity else []
+        return _under_subject(inner, inside, budget) if kind in _MESSAGES else inside
     is_shown = open_all or part.depth == 0 or kind not in _FOR_PROGRAMS
     if kind.startswith("text/") and is_shown:
         return [_read_text(part, kind, parameters, budget)]
     return []
+
+
+def _under_subject(inner: _Part, shown: list[ShownText], budget: _Budget) -> list[ShownText]:
+    """The texts of a message inside the message, below its subject, as mail programs show them."""
+    field = budget.take(inner.fields.get(b"subject", b""))
+    if not (subject := " ".join(decode_field(field, "").split())):
+        return shown
+    first, *others = shown or [ShownText("text/plain", "ascii", "")]
+    return [replace(first, text=f"{subject}\n\n{first.text}".rstrip()), *others]
 
 
 def _put_root_first(children: list[_Part], start: str) -> int:
@@ -331,7 +362,7 @@ def _split(part: _Part, boundary: str, kind: str, budget: _Budget) -> list[_Part
     delimiter = boundary.encode("utf-8", "surrogateescape")
     if delimiter and b"\n--" + delimiter not in body:
         # Against the RFC, the parts may be encoded together.
-        body = b"\n" + _unix_lines(part.content)
+        body = b"\n" + budget.unix_lines(part.content)
     if not delimiter or b"\n--" + delimiter not in body:
         delimiter = guess_boundary(body)
         if not delimiter:

@@ -46,6 +46,10 @@ _VALUE = rf"""\"[^\"]*+\"?|'[^']*+'?|[^{_S}>]*+"""
 _ATTRIBUTES = re.compile(rf"[{_S}/]*+({_NAME})(?:[{_S}]*+=[{_S}]*+({_VALUE}))?+")
 _TAG_ATTRIBUTES = rf"(?:[{_S}/]*+(?:{_NAME})(?:[{_S}]*+=[{_S}]*+(?:{_VALUE}))?+)*+"
 RAW = "script|style|title|textarea|xmp|iframe|noembed|noframes"
+# In so many of each other frames are looked for.
+_MAX_FRAMES = 4
+# Whichever of them is open, and a line.
+_ENDS = "".join(f"</{name}>" for name in RAW.split("|")) + "<br>"
 _MARKUP = re.compile(
     # Comments, to the end if never closed.
     r"<!--(?:-?>|.*?--!?>|.*)"
@@ -76,6 +80,8 @@ _RENAMED = {
     for name, other in (("noscript", "x-noscript"), ("frameset", "x-frames"), ("summary", "div"))
     for end in ("", "/")
 }
+# A template is shown where it is a shadow: as an element of this name, which its end tag closes.
+_SHADOW = "x-shadow"
 # A sheet that comes with the message; from elsewhere mail programs fetch none unasked.
 _LOCAL_SHEET = re.compile(r"[^/?#]*:", re.ASCII)
 _WEB_SHEET = re.compile(rf"[{_S}\0-\x1f]*+https?:", re.ASCII | re.IGNORECASE)
@@ -109,6 +115,23 @@ def outlook_markup(html: str) -> str:
         if comment and _OFFICE.search(comment[1]) and not _NOT_OFFICE.fullmatch(comment[1]):
             found.append(_OFFICE_SETTINGS.sub("", comment[2]))
     return "\n".join(found)
+
+
+def framed_markup(html: str) -> str:
+    """What frames hold that come with the document: ``<iframe srcdoc="…">``, and in those. No
+    element of it holds others, so none hides what another frame shows.
+
+    >>> framed_markup("<p>a<iframe srcdoc='&lt;b>c'></iframe>").removesuffix(_ENDS)
+    'c'
+    """
+    found: list[str] = []
+    level = [html] if "srcdoc" in html.lower() else []
+    for _ in range(_MAX_FRAMES):
+        tags = (tag for document in level for tag in elements(document) if tag[0] == "iframe")
+        held = (unescape(attributes_of(attributes).get("srcdoc", "")) for _, attributes, _ in tags)
+        level = list(filter(None, held))
+        found += level
+    return "".join(flatten_markup(document) + _ENDS for document in found)
 
 
 def elements(html: str) -> Iterator[tuple[str, str, str]]:
@@ -219,6 +242,8 @@ def _simplify_tag(name: str, its_attributes: str) -> str:
     name = _RENAMED.get(name.lower(), name)
     if name.lower() == "/bdo":
         return f"{END_OF_OVERRIDE}</bdo>"
+    if name.lower() == "/template":
+        return f"</template></{_SHADOW}>"
     if not its_attributes and name.lower() != "bdo":
         return f"<{name}>"
     attributes = attributes_of(its_attributes)
@@ -228,6 +253,8 @@ def _simplify_tag(name: str, its_attributes: str) -> str:
         return f"<bdo>{OVERRIDE_RIGHT_TO_LEFT if is_turned else OVERRIDE_LEFT_TO_RIGHT}"
     if name.lower() in ("link", "meta"):
         return _sheet_of(attributes)
+    if name.lower() == "template" and "shadowrootmode" in attributes:
+        name = _SHADOW
     name = _shown_input(name, attributes)
     # A picture is no part of a word, but for one of a letter or two.
     if name.lower() == "img" and len(unescape(attributes.get("alt", "")).strip()) > 2:

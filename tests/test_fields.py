@@ -92,7 +92,7 @@ def test_a_comment_in_a_comment_is_none_of_the_type() -> None:
 def test_line_of_an_mbox_on_top_of_an_attached_message_is_none_of_it(line: str) -> None:
     inner = f"{line}\r\nReceived: from x\r\nSubject: hi\r\n\r\ninside"
     raw = multipart("mixed", plain("text"), f"Content-Type: message/rfc822\r\n\r\n{inner}")
-    assert read(raw) == "text\n\ninside"
+    assert read(raw) == "text\n\nhi\n\ninside"
 
 
 @pytest.mark.parametrize(

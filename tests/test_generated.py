@@ -33,6 +33,36 @@ def test_a_sheet_that_shows_other_elements_is_not_read(rule: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "sheet",
+    [
+        "<link rel=stylesheet href='data:text/css;base64,cDphZnRlcntjb250ZW50OiJzaG93biJ9'>",
+        "<link rel=stylesheet href='data:text/css,p:after{content:%22shown%22}'>",
+        "<link rel=stylesheet href='data:text/css,p:after{content:&quot;shown&quot;}'>",
+        "<style>@import url(data:text/css;base64,cDphZnRlcntjb250ZW50OiJzaG93biJ9)</style>",
+        "<style>@import 'data:,p%3Aafter%7Bcontent:%22shown%22}';</style>",
+        "<style>@import 'data:,@import%20%22data:,p:after{content:%2522shown%2522}%22';</style>",
+        "<style>@import url(d\\61ta:text/css\\;base64,cDphZnRlcntjb250ZW50OiJzaG93biJ9)</style>",
+    ],
+)
+def test_strings_of_a_sheet_in_an_address_are_read(sheet: str) -> None:
+    assert read_html(f"{sheet}<p>seen").text.split() == ["seen", "shown"]
+
+
+def test_what_addresses_hold_is_looked_for_in_bounded_time() -> None:
+    start = time.process_time()
+    for css in (
+        "data:" * 40_000,
+        "data:," * 40_000,
+        "data:,%" * 40_000,
+        "data:;base64,QQ" * 20_000,
+    ):
+        read_html(f"<style>{css}</style><p>seen")
+    picture = "url(data:image/png;base64,cDphZnRlcntjb250ZW50OiJubyJ9)"
+    assert read_html(f"<style>p{{background:{picture}}}</style><p>seen").text == "seen"
+    assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize(
     "rule",
     [
         "*{display:block}",

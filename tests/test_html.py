@@ -380,6 +380,45 @@ def test_what_is_nested_too_deeply_is_read_flat(deep: str) -> None:
     assert {"Viagra", "a", "now", "buy", "<b>"} <= {word.strip("[]") for word in text.split()}
 
 
+@pytest.mark.parametrize("lists", ["<ul>" * 9_900, "<ul><li>" * 4_900, "<ul><li>" * 13])
+def test_text_in_nested_lists_is_not_set_in_for_ever(lists: str) -> None:
+    start = time.process_time()
+    text = read_html(f"{lists}<p>one<ul><li>two</ul>").text
+    assert time.process_time() - start < 1
+    assert text.split() == ["one", "two"]
+    assert len(text) < 100
+
+
+def test_frames_in_frames_are_read_in_bounded_time() -> None:
+    frame = "one"
+    for _ in range(500):
+        for character in "&<>":
+            frame = frame.replace(character, f"&#{ord(character)};")
+        frame = f"<iframe/srcdoc={frame}>"
+    start = time.process_time()
+    assert read_html(f"{frame}</iframe><p>seen").text == "seen"
+    assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize(
+    ("html", "text"),
+    [
+        ("<template>no</template>seen", "seen"),
+        ("<div><template shadowrootmode=open><p>one</template></div>two", "one\n\ntwo"),
+        ("<template shadowrootmode=open>one<template>no</template>two</template>", "onetwo"),
+        ("<iframe srcdoc='&lt;p>one'></iframe>", "one"),
+        (
+            "seen<iframe srcdoc='<template><p>one'></iframe><iframe srcdoc=two></iframe>",
+            "seen one two",
+        ),
+        ("<iframe srcdoc='<iframe srcdoc=&quot;one&quot;>'></iframe>", "one"),
+        ("<p>seen twice<iframe srcdoc='<b>twice</b>'></iframe>", "seen twice"),
+    ],
+)
+def test_what_shadows_and_frames_hold_is_read(html: str, text: str) -> None:
+    assert read_html(html).text.split() == text.split()
+
+
 @pytest.mark.parametrize(
     "long",
     [

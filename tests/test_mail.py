@@ -240,13 +240,16 @@ def test_nested_message_is_read_unless_it_is_attached_or_reported() -> None:
     message = "Content-Type: message/rfc822\r\n{}\r\nSubject: inner\r\n\r\ninner text"
     forwarded = message.format("")
     attached = message.format("Content-Disposition: attachment\r\n")
-    assert read(multipart("mixed", plain("see below"), forwarded)) == "see below\n\ninner text"
+    shown = "inner\n\ninner text"
+    assert read(multipart("mixed", plain("see below"), forwarded)) == f"see below\n\n{shown}"
     assert read(multipart("mixed", plain("see below"), attached)) == "see below"
     assert read(multipart("report", plain("not delivered"), forwarded)) == "not delivered"
     for kind, inner in (("mixed", forwarded), ("mixed", attached), ("report", forwarded)):
-        assert read(multipart(kind, plain(" "), inner)) == "inner text"
+        assert read(multipart(kind, plain(" "), inner)) == shown
     digest = multipart("digest", "\r\nSubject: inner\r\n\r\ninner text")
-    assert read(digest) == "inner text"
+    assert read(digest) == shown
+    bare = "Content-Type: message/rfc822\r\n\r\nSubject: win =?utf-8?q?c=C3=A1sh?=\r\n\r\n"
+    assert read(multipart("mixed", plain("see below"), bare)) == "see below\n\nwin cásh"
 
 
 def test_doubled_boundaries_are_read_both_ways() -> None:
@@ -329,6 +332,17 @@ def test_mbox_line_and_leading_blank_lines_are_skipped() -> None:
 
 def test_first_of_doubled_fields_counts() -> None:
     assert message_to_text(b"Subject: one\nSubject: two\n\nt").subject == "one"
+
+
+def test_carriage_returns_by_themselves_end_lines_and_do_not() -> None:
+    """Some mail programs take one for the end of a line, others for a character."""
+    closed = multipart("mixed", plain("see you\r--b--\r"), html(HTML_WORDS))
+    assert read(closed) == f"see you\n\nsee you\n--b--\n\n{WORDS}"
+    body = base64.b64encode(HTML_WORDS.encode()).decode()
+    fields = "\r\rlunch\r\nContent-Type: text/html\r\nContent-Transfer-Encoding: base64"
+    assert read(mail(body, subject=f"Hello{fields}")).endswith(f"{body}\n\n{WORDS}")
+    assert read(mail("one\rtwo")) == "one\ntwo"
+    assert read(mail("Hello\r\rone\r", subject="Hello").replace(b"\r\n", b"\r")) == "Hello\n\none"
 
 
 def test_doubled_mime_fields_are_read_both_ways() -> None:

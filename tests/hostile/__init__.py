@@ -49,6 +49,15 @@ def nested_messages(levels: int) -> bytes:
     return (inner + f"Subject: inner\n\n{SPAM}").encode()
 
 
+def twice(document: str) -> bytes:
+    """Half a megabyte of such documents, no two of them equal, in a message that is read both ways
+    and with what they hide."""
+    hidden = "<p style='display:none'>{}</p>"
+    documents = [document + hidden.format(n) for n in range(MEGABYTE // 2 // len(document))]
+    parts = "".join(text_part(text, "html") for text in [SPAM, *documents])
+    return message(parts, "Content-Type: multipart/mixed; boundary=b; x=1; x=2")
+
+
 def spread(text: str, separator: str) -> str:
     """The text with this between all its characters."""
     return separator.join(text)
@@ -160,6 +169,9 @@ def _costly_styles() -> dict[str, bytes]:
         "nested styled elements": html(
             "<b style='color:#fff'><u style='font-size:0'>" * 2_500 + SPAM
         ),
+        "nested lists": twice("<ul>" * 9_900),
+        "nested items of lists": twice("<ul><li>" * 4_900),
+        "nested blocks in lines": twice("<div style='display:inline'>" * 1_400),
         "nested fonts of no size": html(
             "<div style=font-size:0em>" * 1_000 + "<br>" * 8_000 + f"<font size=3>{SPAM}</font>"
         ),
