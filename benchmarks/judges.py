@@ -41,10 +41,10 @@ from model.gpt2 import LABELS
 from model.mail import message_to_text
 from model.prediction import judge_readings
 from training.command import exit_code
-from training.compare import read_foreign
 from training.config import TrainingError
 from training.corpora import Example, Source, mail_paths
 from training.evaluate import measure_with_intervals
+from training.foreign import read_foreign
 
 RESULT = Path(__file__).parent / "results" / "judges.json"
 OWN = "spamgate"

@@ -17,10 +17,11 @@ from model.folders import CheckpointError
 from tests.conftest import save_random_base
 from tests.tiny_training import TINY_RECIPE, on_base, synthetic_lines
 from training import average, finetune
-from training.config import TrainConfig
-from training.corpora import read_sms
+from training.config import CorpusError, TrainConfig
+from training.corpora import Source, read_sms
 from training.data import split_examples
 from training.evaluate import measure, spam_probabilities
+from training.provenance import check_foreign, lineage
 
 Run = Callable[..., Path]
 """Trains a recipe with a seed; the checkpoint folder, of the name given."""
@@ -239,6 +240,40 @@ def test_the_share_of_spam_is_told_only_where_all_runs_assume_it(
         arguments = [str(plain), str(second), "--data", str(corpus), "--out", str(out)]
         assert average.main(arguments) == 0
         assert ("spam_prior" in json.loads((out / "run.json").read_text())) is is_known
+
+
+def test_an_average_is_calibrated_where_one_of_its_runs_is(
+    run: Run, corpus: Path, tmp_path: Path
+) -> None:
+    plain, calibrated = run("plain"), run("other", 2, TINY_RECIPE + "calibrate = true\n")
+    told = []
+    for number, runs in enumerate(([plain, calibrated], [calibrated, plain])):
+        out = tmp_path / f"average{number}"
+        arguments = [*map(str, runs), "--data", str(corpus), "--out", str(out)]
+        assert average.main(arguments) == 0
+        told.append(json.loads((out / "config.json").read_text())["spamgate"])
+    assert told[0]["temperature"] != 1
+    assert told[0] == pytest.approx(told[1])
+
+
+def test_what_any_of_its_runs_has_learnt_from_cannot_judge_an_average(
+    run: Run, corpus: Path, tmp_path: Path
+) -> None:
+    extra = tmp_path / "extra.jsonl"
+    extra.write_text('{"label": "spam", "text": "offer of the day"}\n')
+    plain = run("plain")
+    other = run("other", 2, TINY_RECIPE + f'training_only = ["{extra}"]\n')
+    out = tmp_path / "average"
+    arguments = [str(plain), str(other), "--data", str(corpus), "--out", str(out)]
+    assert average.main(arguments) == 0
+    told = json.loads((out / "run.json").read_text())
+    assert [set(own["data_sha256"]) for own in lineage(told)][1:] == [
+        {"SMSSpamCollection"},
+        {"SMSSpamCollection", "extra.jsonl"},
+    ]
+    with pytest.raises(CorpusError, match=r"trained on .*extra.jsonl, which so is not foreign"):
+        check_foreign(told, "average", [Source("jsonl", extra)])
+    assert "`base_run` in `run.json` tells" in (out / "README.md").read_text()
 
 
 def test_an_average_is_measured_in_float32(run: Run, corpus: Path, tmp_path: Path) -> None:

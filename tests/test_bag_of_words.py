@@ -12,7 +12,7 @@ from tests.tiny_training import TINY_RECIPE, synthetic_lines
 from training import finetune
 from training.augment import Augmenter, Reading
 from training.bag_of_words import BagOfWords, EvidenceHead
-from training.config import ConfigError, TrainConfig, load_config
+from training.config import ConfigError, TrainConfig, TrainingError, load_config
 from training.corpora import Example
 from training.data import make_loader
 
@@ -33,6 +33,12 @@ def test_a_text_is_judged_by_a_model_that_has_not_read_it() -> None:
     assert unread < read - 0.5
     spam, ham = bag.log_odds(0, ["free prize call", "see you at the office"])
     assert 10 >= spam > 1 > -1 > ham >= -10
+
+
+def test_texts_of_which_a_part_is_all_ham_are_too_few_for_it() -> None:
+    few = [Example(f"lunch at {n}?", 0, "sms") for n in range(40)]
+    with pytest.raises(TrainingError, match="take more texts, or bag_of_words = 0"):
+        BagOfWords([*few, Example("win cash", 1, "sms")], 0)
 
 
 def test_an_augmenter_asks_of_beginnings_of_a_passage_and_not_of_a_disguised_one() -> None:

@@ -16,9 +16,11 @@ from training.config import ConfigError, CorpusError, TrainConfig, load_config
 from training.corpora import Example, read_corpora, read_sms
 from training.data import Splits, split_examples
 from training.evaluate import measure
+from training.foreign import read_foreign, unlike
 from training.measuring import TrainedClassifier
 from training.run import finetune as finetune_once
 
+KEPT = 'distillation = 1.0\nprefix_loss = 0.5\nteacher = "runs/teacher.safetensors"\n'
 SYSTEMS = {"spamgate", "TF-IDF + linear SVM", "TF-IDF + logistic regression"}
 
 
@@ -77,7 +79,7 @@ def test_table_shows_mean_and_deviation() -> None:
 
 def test_no_foreign_text_to_draw_is_refused() -> None:
     with pytest.raises(ConfigError, match="--sample is -5: at least 1"):
-        compare.read_foreign([], -5, [])
+        read_foreign([], -5, [])
 
 
 def test_what_is_left_out_and_what_is_foreign_is_judged_but_not_trained_on(
@@ -190,6 +192,33 @@ def test_what_gives_no_figures_is_refused_before_the_training(
     assert "is a folder, where a file is to be written" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        (["--checkpoint", "run", "--leave-out"], "--checkpoint trains nothing: leave out --leave"),
+        (
+            ["--checkpoint", "run", "--seeds", "0", "--epochs", "7"],
+            "leave out --seeds and --epochs",
+        ),
+        (["--checkpoint", "run", "--teacher", "file"], "leave out --teacher"),
+        (["--leave-out", "--seeds", "2"], "the recipe's seed alone: leave out --seeds"),
+        (["--teacher", "missing"], "missing"),
+    ],
+)
+def test_what_an_option_leaves_without_a_meaning_is_refused(
+    flags: list[str],
+    problem: str,
+    corpus: Path,
+    recipe: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(compare, "read_corpora", None)
+    recipe.write_text(recipe.read_text() + KEPT)
+    assert compare.main([str(recipe), "--data", str(corpus), *flags]) == 2
+    assert problem in capsys.readouterr().err
+
+
 def test_ctrl_c_in_a_training_ends_the_comparison(
     corpus: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,7 +256,7 @@ def test_foreign_files_of_one_name_are_refused(tmp_path: Path) -> None:
         (tmp_path / folder / "mail.jsonl").write_text("\n".join(map(json.dumps, rows)))
     places = [f"jsonl={tmp_path / folder / 'mail.jsonl'}" for folder in ("one", "two")]
     with pytest.raises(CorpusError, match="two corpora are named mail"):
-        compare.read_foreign(places, 9, [])
+        read_foreign(places, 9, [])
 
 
 def test_what_is_left_out_is_left_out_of_what_nearly_equals_it_too(
@@ -269,7 +298,7 @@ def test_texts_that_differ_in_marks_alone_are_left_out_as_they_are_in_a_split() 
         "U won!! WIN to 80-082",
         "See you at the station at six",
     ]
-    kept = compare._unlike([Example(text, 0, "b") for text in texts], known)
+    kept = unlike([Example(text, 0, "b") for text in texts], known)
     assert [example.text for example in kept] == texts[2:]
 
 

@@ -93,10 +93,14 @@ def test_a_run_tells_what_its_base_has_learnt_and_so_does_an_average(
         assert finetune.main([second, *flags]) == 0
     mean = str(tmp_path / "mean")
     assert average.main([*runs, "--data", str(corpus), "--out", mean]) == 0
-    before = json.loads((learnt / "run.json").read_text())
-    for run in (*runs, mean):
+    before, one, _, of_both = (
+        json.loads((Path(run) / "run.json").read_text()) for run in (str(learnt), *runs, mean)
+    )
+    for run in runs:
         told = json.loads((Path(run) / "run.json").read_text())["base_run"]
         assert told == {key: before[key] for key in ("recipe", "data_sha256", "base_run")}
+    ancestors = [{key: own[key] for key in ("recipe", "data_sha256")} for own in (one, before)]
+    assert of_both["base_run"] == ancestors[0] | {"base_run": ancestors[1]}
 
 
 def test_what_has_learnt_labels_is_no_base_to_leave_them_out_of(
@@ -123,4 +127,5 @@ def test_the_base_that_ships_is_one_to_leave_corpora_out_of(
     known = json.loads(Path("checkpoints/starter/run.json").read_text())["data_sha256"]
     monkeypatch.setattr(compare, "read_corpora", lambda *_: Corpus([], known))
     monkeypatch.setattr(compare, "leave_out", lambda *_: {})
+    monkeypatch.setattr(compare, "Lessons", lambda _: None)
     assert compare.main(["training/configs/starter_draft.toml", "--leave-out"]) == 0

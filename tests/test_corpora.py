@@ -333,6 +333,8 @@ def test_replay_is_dealt_among_seeds(corpus: Path, tmp_path: Path) -> None:
     assert len({text for part in parts for text in part}) == 18
     assert read(4) == parts[1]
     assert all({text.split()[0] for text in part} == {"one", "two"} for part in parts)
+    with pytest.raises(CorpusError, match="replay_parts is 21, and replay has 20 messages"):
+        read_corpora([str(corpus)], recipe.model_copy(update={"replay_parts": 21}))
 
 
 def test_invented_names_for_training_get_endings_that_mail_has(tmp_path: Path) -> None:

@@ -67,23 +67,31 @@ def test_the_loss_is_what_the_least_squares_leave(
     assert kept.loss(transformer).item() > 2 * max(losses)
 
 
-def test_processes_draw_texts_of_their_own_and_their_losses_add_up(
+def test_processes_divide_a_step_and_their_losses_add_up(
     lessons: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(distillation, "_TOKENS", 50)
     transformer = load_language_model(tiny_base).transformer
+    read: list[list[int]] = []
+    transformer.register_forward_hook(lambda _, args, out: read.append(args[0].input_ids.tolist()))
+    monkeypatch.setattr(distillation, "_TOKENS", 200)
 
-    def first_loss() -> float:
-        return Distillation(transformer, Lessons(lessons), 0, CPU).loss(transformer).item()
+    def losses() -> tuple[float, list[list[int]]]:
+        kept = Distillation(transformer, Lessons(lessons), 0, CPU)
+        read.clear()
+        return float(np.mean([kept.loss(transformer).item() for _ in range(8)])), read.copy()
 
-    losses = [first_loss()]
+    alone, read_alone = losses()
+    assert all(len(ids) >= 200 for ids in read_alone)
     monkeypatch.setattr(dist, "is_initialized", lambda: True)
     monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    shares = []
     for rank in range(2):
         monkeypatch.setattr(dist, "get_rank", lambda rank=rank: rank)
-        losses.append(first_loss())
-    assert losses[1] == pytest.approx(losses[0] / 2)
-    assert losses[2] != losses[1]
+        shares.append(losses())
+    (first, read_first), (second, read_second) = shares
+    assert all(100 <= len(ids) < 150 for ids in [*read_first, *read_second])
+    assert read_first[0] != read_second[0]
+    assert first + second == pytest.approx(alone, rel=0.15)
 
 
 def test_a_run_that_distils_keeps_what_another_forgets(tmp_path: Path, lessons: Path) -> None:

@@ -11,6 +11,7 @@ from training.provenance import (
     check_data,
     check_foreign,
     check_split,
+    learnt_by_all,
     lineage,
     read_base_run,
     recorded_recipe,
@@ -109,4 +110,9 @@ def test_what_a_base_has_learnt_counts_as_well(tmp_path: Path) -> None:
     check_split(run, "run", TrainConfig(split_seed=9), {"sms": "1" * 64}, is_judged=True)
     with pytest.raises(CorpusError, match="which so is not foreign to it"):
         check_foreign(run, "run", [Source("jsonl", foreign)])
+    several = learnt_by_all([run, base, {"base_run": run}, {}])
+    assert [own.get("data_sha256") for own in lineage(several)] == [
+        own.get("data_sha256") for own in lineage(run)
+    ]
+    assert learnt_by_all([{}]) == {}
     assert list(lineage({"base_run": "none of ours"})) == [{"base_run": "none of ours"}]

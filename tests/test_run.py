@@ -21,9 +21,9 @@ from model.windows import read_in_windows
 from tests.conftest import tiny_classifier_model
 from tests.tiny_training import TINY_RECIPE
 from training import activations, finetune, measuring, run
-from training.calibration import fit_calibration
-from training.config import ConfigError, TrainingError, load_config
-from training.corpora import read_sms
+from training.calibration import assumed_spam_prior, fit_calibration
+from training.config import ConfigError, TrainConfig, TrainingError, load_config
+from training.corpora import Example, read_sms
 from training.cutoffs import find_cutoffs
 from training.data import Splits, split_examples, tokenize_parts
 from training.evaluate import measure
@@ -142,6 +142,8 @@ def test_calibrated_run_tells_its_temperature_and_shift(
         ("spam_weight = 8.0\ncalibrate = true\n", True),
         ('training_only = ["FILE"]\n', False),
         ('table_only = ["FILE"]\nngrams = 0.1\n', False),
+        ("ngrams = 0.1\n", False),
+        ("ngrams = 0.1\ncalibrate = true\n", True),
         ('replay = ["FILE"]\nreplay_parts = 1\n', False),
         ('replay = ["FILE"]\nreplay_parts = 1\ncalibrate = true\n', True),
     ],
@@ -161,6 +163,14 @@ def test_the_share_of_spam_is_told_only_where_verdicts_assume_it(
     of = told["counts"]["validation"]
     share = of["spam"] / (of["ham"] + of["spam"])
     assert told.get("spam_prior") == (share if is_known else None)
+
+
+def test_a_head_that_is_kept_assumes_the_share_of_spam_that_it_did() -> None:
+    halves = [Example("lunch?", 0, "sms"), Example("win cash", 1, "sms")]
+    kept = TrainConfig(base="runs/first", keep_head=True)
+    assert assumed_spam_prior(kept, halves) == {}
+    for known in ({"keep_head": False}, {"calibrate": True}):
+        assert assumed_spam_prior(kept.model_copy(update=known), halves) == {"spam_prior": 0.5}
 
 
 def test_a_classifier_learns_on_with_its_head_where_the_recipe_says_so(

@@ -184,6 +184,11 @@ def test_a_build_that_was_stopped_goes_on_and_one_that_fails_says_where(
     if not code:
         [starter] = [line for line in lines if line.endswith(f"|{elsewhere}/out/starter|")]
         assert f"|{elsewhere}/out/home-1|--data|sms=" in starter
+        draft, *others = [line for line in lines if "|training.finetune|" in line]
+        assert draft.startswith("-m|torch.distributed.run|--nproc-per-node|2|-m|training.finetune|")
+        assert f"{elsewhere}/out/draft|" in draft
+        assert len(others) == 4
+        assert all(line.startswith("-m|training.finetune|") for line in others)
 
 
 @pytest.mark.parametrize("command", [["test"], ["build-starter", "data", "out"]])

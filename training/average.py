@@ -3,9 +3,9 @@
 A run that is named twice weighs twice; an average may be averaged again.
 The runs are fine-tunings of one base on one split, with other seeds or other recipes, or one is
 what another started from: their average keeps what both are good at. It makes fewer mistakes than
-most of them and costs no more than one. Calibration, cut-offs and figures are computed anew;
-nothing is chosen by the test part. Sources: Wortsman et al., "Model soups" and "Robust fine-tuning
-of zero-shot models", both 2022.
+most of them and costs no more than one. Cut-offs and figures are computed anew, and calibration
+where one of the runs was calibrated; nothing is chosen by the test part. Sources: Wortsman et al.,
+"Model soups" and "Robust fine-tuning of zero-shot models", both 2022.
 """
 
 import argparse
@@ -33,7 +33,13 @@ from training.finetune import save_run
 from training.history import History
 from training.loop import Outcome, Snapshot
 from training.measuring import measure_model
-from training.provenance import SPLIT_KEYS, check_data, lineage, other_version, recorded_recipe
+from training.provenance import (
+    SPLIT_KEYS,
+    check_data,
+    learnt_by_all,
+    other_version,
+    recorded_recipe,
+)
 
 # Other bases have no mean, and of other splits one run's test texts are another's training texts.
 _SHARED = (
@@ -45,7 +51,8 @@ _SHARED = (
 def average_runs(
     checkpoints: Sequence[Checkpoint],
 ) -> tuple[TrainConfig, GPT2ForSequenceClassification]:
-    """The first run's recipe, and a model whose every tensor is the mean of the runs'.
+    """The first run's recipe, calibrating if one of theirs does, and a model whose every tensor is
+    the mean of the runs'.
 
     Raises:
         CheckpointError: fewer than two, one without run.json, or of another base, split or size.
@@ -65,7 +72,8 @@ def average_runs(
     tables = [c.model.ngrams.weight for c in checkpoints if c.model.ngrams is not None]
     if tables:
         model.ngrams = NgramTable(torch.stack(tables).mean(0))
-    return recipes[0], model
+    calibrate = any(recipe.calibrate for recipe in recipes)
+    return recipes[0].model_copy(update={"calibrate": calibrate}), model
 
 
 def _refuse_unlike(checkpoints: Sequence[Checkpoint], recipes: Sequence[TrainConfig]) -> None:
@@ -155,8 +163,7 @@ def _run(options: argparse.Namespace) -> int:
     facts = run.facts
     if not config.calibrate and not all("spam_prior" in c.run for c in checkpoints):
         facts = {key: fact for key, fact in facts.items() if key != "spam_prior"}
-    lines = [checkpoint.run.get("base_run") or {} for checkpoint in checkpoints]
-    facts = facts | {"base_run": max(lines, key=lambda line: len([*lineage(line)]))}
+    facts = facts | {"base_run": learnt_by_all(checkpoint.run for checkpoint in checkpoints)}
     record = RunRecord.of(
         run.splits, outcome, run.metrics, facts, corpus.sha256, told, is_average=True
     )

@@ -38,11 +38,19 @@ class BagOfWords:
         Args:
             examples: the training part.
             seed: draws the parts.
+
+        Raises:
+            TrainingError: so few texts of a label that all of them are in one part.
         """
         texts = [example.text for example in examples]
         self._features, matrix = fit_features(texts, _FEWEST_TEXTS)
         labels = np.array([example.label for example in examples])
         self._part = np.random.default_rng(seed).integers(_FOLDS, size=len(labels))
+        if any(len(set(labels[self._part != part])) < 2 for part in range(_FOLDS)):
+            raise TrainingError(
+                "bag_of_words is learnt from all but a part of the training texts, and without one "
+                "of them all are ham or all are spam: take more texts, or bag_of_words = 0."
+            )
         self._models = [
             LogisticRegression(C=10, max_iter=1000).fit(
                 matrix[self._part != part], labels[self._part != part]

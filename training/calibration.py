@@ -68,16 +68,18 @@ def fit_calibration(
 def assumed_spam_prior(config: TrainConfig, validation: Sequence[Example]) -> dict[str, float]:
     """The share of spam that a run's verdicts assume, as ``spam_prior``; nothing if not known.
 
-    It is that of the validation part if they were calibrated on it, or learnt from texts of the
-    same share, each of the same weight.
+    It is that of the validation part if they were calibrated on it, or learnt from nothing but
+    texts of the same share, each of the same weight: a head that is kept assumes another share, and
+    a network and a table beside it each bring theirs.
 
     Args:
         config: the recipe.
         validation: the validation part.
     """
     besides = config.training_only or config.table_only or config.replay
-    is_like_training = config.spam_weight == 1 and not besides
-    if not (config.calibrate or is_like_training):
+    is_like_training = config.spam_weight == 1 and not (besides or config.keep_head)
+    is_alone = not config.ngrams
+    if not (config.calibrate or (is_like_training and is_alone)):
         return {}
     return {"spam_prior": sum(example.label for example in validation) / len(validation)}
 

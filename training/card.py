@@ -218,13 +218,15 @@ def _data_list(config: TrainConfig, record: RunRecord) -> str:
     is_in_parts = config.replay_parts > 1
     in_parts = {Path(path).name for path in config.replay} if is_in_parts else set()
     one_part = f"one of {config.replay_parts} parts, chosen by the seed, of "
-    return "\n".join(
+    listed = "\n".join(
         f"- {'for training only: ' if name in unsplit else ''}"
         f"{'of the table alone, ' if name in table_only else ''}"
         f"{one_part if name in in_parts else ''}"
         + _CORPORA.get(sha256, f"{name} (SHA-256 {sha256[:12]}…)")
         for name, sha256 in record.data_sha256.items()
     )
+    others = "\n\n`base_run` in `run.json` tells what each of the averaged runs has learnt from."
+    return listed + others * record.is_average
 
 
 def _counts_table(counts: dict[str, dict[str, int]]) -> str:

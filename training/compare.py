@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from model.checkpoint import ReadToken, hash_files, load_classifier
@@ -33,23 +32,18 @@ from training.config import (
     load_config,
     refuse_seeds,
 )
-from training.corpora import CORPORA, Example, Source, read_corpora, refuse_same_names
-from training.data import (
-    Splits,
-    drop_duplicates,
-    folded,
-    letters_and_digits,
-    near_duplicate_clusters,
-    split_examples,
-    tokenize_parts,
-)
+from training.corpora import CORPORA, Example, Source, read_corpora
+from training.data import Splits, drop_duplicates, folded, split_examples, tokenize_parts
 from training.evaluate import Metrics, measure
+from training.features import Lessons
+from training.foreign import read_foreign, unlike
 from training.measuring import read_as_trained
 from training.provenance import check_foreign, check_split, read_base_run, read_run
 from training.run import finetune
 
 _SHOWN = ("mcc", "f1", "spam_caught", "ham_blocked", "roc_auc", "calibration_error")
 _FOREIGN_TEXTS = 3000
+_SEEDS = 5
 OWN = "spamgate"
 
 Results = dict[str, dict[str, list[Metrics]]]
@@ -95,7 +89,7 @@ def leave_out(
         raise TrainingError("--leave-out takes a recipe of two corpora at least: one is left.")
     elsewhere = _tests(config, [], foreign)
     for left_out, test in tests.items():
-        kept = _unlike([e for e in examples if e.source != left_out], test)
+        kept = unlike([e for e in examples if e.source != left_out], test)
         systems = {OWN: _train(config, kept, device)}
         systems |= fit_baselines(split_examples(kept, config), config.seed)
         others = {f"{name} (without {left_out})": t for name, t in elsewhere.items()}
@@ -155,51 +149,6 @@ def _judge(
                 f"{run}  {test}  {name}: MCC {metrics.mcc:.4f}, ROC AUC {metrics.roc_auc:.4f}",
                 flush=True,
             )
-
-
-def read_foreign(places: Sequence[str], sample: int, known: Sequence[Example]) -> list[Example]:
-    """Labelled texts of corpora that a recipe does not read, as many drawn of each.
-
-    Args:
-        places: ``KIND=PATH`` of each; none gives no texts.
-        sample: texts drawn of each corpus, always the same ones.
-        known: the recipe's; what nearly equals one of them is left out, after the draw.
-
-    Raises:
-        ConfigError: not one text is to be drawn.
-        CorpusError: one that cannot be read, or two of one name.
-    """
-    if sample < 1:
-        raise ConfigError(f"--sample is {sample}: at least 1 is needed.")
-    sources = [Source.labelled(place) for place in places]
-    foreign: list[Example] = []
-    kinds: dict[str, str] = {}
-    for source in sources:
-        drawn = _sample(CORPORA[source.kind](source.path), sample)
-        refuse_same_names(kinds, source.kind, drawn)
-        foreign += drawn
-    unlike = _unlike(foreign, known) if foreign else []
-    if foreign:
-        print(f"foreign: {len(unlike)} of {len(foreign)} texts; the others nearly equal known ones")
-    return unlike
-
-
-def _sample(examples: Sequence[Example], size: int) -> list[Example]:
-    order = np.random.default_rng(0).permutation(len(examples))[:size]
-    return [examples[number] for number in order.tolist()]
-
-
-def _unlike(texts: Sequence[Example], others: Sequence[Example]) -> list[Example]:
-    """The texts that none of the others equals, or nearly equals."""
-    both = folded([*texts, *others], typing=False)
-    clusters = near_duplicate_clusters([example.text for example in both]).tolist()
-    near = set(clusters[len(texts) :])
-    equal = {letters_and_digits(example.text) for example in both[len(texts) :]}
-    return [
-        example
-        for example, plain, cluster in zip(texts, both, clusters, strict=False)
-        if cluster not in near and letters_and_digits(plain.text) not in equal
-    ]
 
 
 def _tests(
@@ -284,8 +233,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=_FOREIGN_TEXTS,
         help=f"foreign texts drawn of each corpus (default: {_FOREIGN_TEXTS})",
     )
-    parser.add_argument("--seeds", type=int, default=5, help="how many, from 0 (default: 5)")
+    parser.add_argument("--seeds", type=int, help=f"how many, from 0 (default: {_SEEDS})")
     parser.add_argument("--epochs", type=int, help="instead of the recipe's")
+    parser.add_argument("--teacher", help="file of training.features, instead of the recipe's")
     parser.add_argument(
         "--checkpoint", action="append", help="judge this one instead of training; repeatable"
     )
@@ -297,9 +247,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    config = load_config(options.recipe, epochs=options.epochs)
+    _refuse_unused(options)
+    config = load_config(options.recipe, epochs=options.epochs, teacher=options.teacher)
     if options.out:
         check_folder(options.out)
+    if config.teacher and not options.checkpoint:
+        Lessons(Path(config.teacher))  # to be told before the work
     device = pick_device(options.device)
     corpus = read_corpora(options.data, config)
     foreign = read_foreign(options.foreign, options.sample, corpus.examples)
@@ -309,13 +262,32 @@ def _run(options: argparse.Namespace) -> int:
     elif options.leave_out:
         results = leave_out(config, corpus.examples, device, foreign)
     else:
-        seeds = range(options.seeds)
+        seeds = range(_SEEDS if options.seeds is None else options.seeds)
         results = compare(config, corpus.examples, seeds, device, foreign)
     summary = summarize(results)
     if options.out:  # before a terminal can refuse it
         write_json(options.out, _as_json(options, config, summary, results, corpus.sha256))
     print(as_table(summary))
     return 0
+
+
+def _refuse_unused(options: argparse.Namespace) -> None:
+    """Refuses options that another one leaves without a meaning.
+
+    Raises:
+        ConfigError: such options.
+    """
+    given = {
+        "--leave-out": options.leave_out,
+        "--seeds": options.seeds is not None,
+        "--epochs": options.epochs is not None,
+        "--teacher": options.teacher is not None,
+    }
+    unused = [name for name, is_given in given.items() if is_given]
+    if options.checkpoint and unused:
+        raise ConfigError(f"--checkpoint trains nothing: leave out {' and '.join(unused)}.")
+    if options.leave_out and given["--seeds"]:
+        raise ConfigError("--leave-out trains with the recipe's seed alone: leave out --seeds.")
 
 
 def _check_unread(options: argparse.Namespace, config: TrainConfig, sha256: dict[str, str]) -> None:
@@ -346,7 +318,8 @@ def _command(options: argparse.Namespace) -> str:
     if options.checkpoint:
         words += [f"--checkpoint {portable(checkpoint)}" for checkpoint in options.checkpoint]
     else:
-        words.append("--leave-out" if options.leave_out else f"--seeds {options.seeds}")
+        seeds = _SEEDS if options.seeds is None else options.seeds
+        words.append("--leave-out" if options.leave_out else f"--seeds {seeds}")
     if options.epochs:
         words.append(f"--epochs {options.epochs}")
     words += [f"--foreign {Source.labelled(place).name}" for place in options.foreign]

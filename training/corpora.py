@@ -326,10 +326,19 @@ def refuse_same_names(kinds: dict[str, str], kind: str, examples: Sequence[Examp
 
 def _read_replay(config: TrainConfig) -> list[Example]:
     """The part of the messages replayed that the recipe's seed reads. No run reads the few that are
-    left over after equal parts."""
+    left over after equal parts.
+
+    Raises:
+        CorpusError: fewer messages than parts.
+    """
     messages = read_training_only(config.replay)
     random.Random(_DEAL_SEED).shuffle(messages)
     size = len(messages) // config.replay_parts
+    if messages and not size:
+        raise CorpusError(
+            f"replay_parts is {config.replay_parts}, and replay has {len(messages)} messages: take "
+            "so many parts at most."
+        )
     first = config.seed % config.replay_parts * size
     return [replace(message, source="replay") for message in messages[first : first + size]]
 

@@ -9,7 +9,7 @@ from training.config import TrainingError
 from training.features import Lesson, Lessons
 from training.parallel import num_processes, rank
 
-# Of a batch: a third of what a step of 32 texts reads.
+# Of a step, in all processes together: a third of what 32 texts have.
 _TOKENS = 1000
 # From these the map to what the teacher sees is found.
 _FIRST_BATCHES = 60
@@ -53,7 +53,8 @@ class Distillation:
             gram = extended.T @ extended + _RIDGE * torch.eye(extended.shape[1], device=device)
             solved = torch.linalg.solve(gram, extended.T @ features)  # (C + 1, K)
         self._weight, self._bias = solved[:-1], solved[-1]
-        self._batches = lessons.batches(_TOKENS, seed + 1000 * (rank() + 1))
+        of_own = _TOKENS // num_processes()
+        self._batches = lessons.batches(of_own, seed + 1000 * (rank() + 1))
 
     def loss(self, transformer: GPT2Model) -> Tensor:
         """Of the next texts; 1 would be that of guessing means. Processes' losses add up to it."""

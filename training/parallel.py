@@ -4,9 +4,9 @@
 
 All read the same texts in the same order, drawn from the same seed, and evaluate the whole; only
 the work of training is divided. So one process gives what several give, up to rounding; but where
-a recipe distils, each process draws as many of the teacher's texts as one alone would. After Ctrl-C
-torchrun lets a process go on for so many seconds, 30 unless told, while the run is measured and
-saved.
+a recipe distils, each process draws its share of the teacher's texts in an order of its own. After
+Ctrl-C torchrun lets a process go on for so many seconds, 30 unless told, while the run is measured
+and saved.
 """
 
 import contextlib

@@ -45,6 +45,20 @@ def learnt_by(run: dict[str, Any]) -> dict[str, Any]:
     return {key: run[key] for key in ("recipe", "data_sha256", "base_run") if key in run}
 
 
+def learnt_by_all(runs: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """In one line what several run.json and their bases tell from which texts weights come, each
+    once: what ``lineage`` follows of an average of them."""
+    found: list[dict[str, Any]] = []
+    for own in (own for run in runs for own in lineage(run)):
+        told: dict[str, Any] = {key: own[key] for key in ("recipe", "data_sha256") if key in own}
+        if told and told not in found:
+            found.append(told)
+    line: dict[str, Any] = {}
+    for told in reversed(found):
+        line = told | ({"base_run": line} if line else {})
+    return line
+
+
 def lineage(run: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """What is known of a checkpoint, of its base, of the base of that, and so on."""
     while isinstance(run, dict) and run:
