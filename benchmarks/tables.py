@@ -1,22 +1,80 @@
-"""python -m benchmarks.tables: writes the figures in results/*.json into the README's tables.
+"""python -m benchmarks.tables: writes the figures in results/*.json into the documents' tables.
 
-A test holds the tables equal to the results.
+The README has the comparisons in short, docs/figures.md all of them. A test holds the tables equal
+to the results.
 """
 
 import argparse
 import json
+from collections.abc import Callable
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-README = Path(__file__).parents[1] / "README.md"
+_ROOT = Path(__file__).parents[1]
 _CLIENTS, _COMPARED = (1, 16, 64, 256), "64"
 _BEGIN, _END = "<!-- figures -->\n", "<!-- /figures -->"
 
 
-def render() -> str:
-    """The Markdown between the README's two marks."""
+def in_short() -> str:
+    """The README's comparisons: servers on one checkpoint, judges of the same messages."""
+    return "\n".join([*_peers_in_short(_read("peers_starter")), "", *_judges_in_short()]) + "\n"
+
+
+def _peers_in_short(peers: dict[str, Any]) -> list[str]:
+    lines = [
+        f"SMS a second, one a request, {_COMPARED} clients, one core for the server, the same "
+        f"checkpoint, no cache ({peers['hardware']}; each server in the number format in which it "
+        "is fastest):",
+        "",
+        "| server | texts/s | median | p99 | start |",
+        "|---|---|---|---|---|",
+    ]
+    fastest: dict[str, tuple[float, str]] = {}
+    for name, run in peers["servers"].items():
+        if "closed_loop" not in run:
+            continue
+        rounds = (run["closed_loop"][_COMPARED], run["again"])
+        rate, median, p99 = (
+            sum(figures[key] for figures in rounds) / len(rounds)
+            for key in ("ok_per_second", "p50_ms", "p99_ms")
+        )
+        server = name.removesuffix(" bfloat16").removesuffix(" float32").removesuffix(" int8")
+        row = f"| {name} | {rate:.0f} | {median / 1000:.2f} s | {p99 / 1000:.2f} s |"
+        row += f" {run['startup_seconds']:.0f} s |"
+        fastest[server] = max(fastest.get(server, (0.0, "")), (rate, row))
+    return lines + [row for _, row in sorted(fastest.values(), reverse=True)]
+
+
+def _judges_in_short() -> list[str]:
+    starter, judges = _read("starter")["mean_and_deviation"], _read("judges")["systems"]
+    lines = [
+        "MCC and ROC AUC on messages that none was trained on; nothing of Enron-Spam's source was. "
+        "The bag-of-words models have read all that the starter has, the filters the archive's "
+        "mail, and they see its header fields:",
+        "",
+        "| judge | SpamAssassin's archive | SMS | YouTube comments | Enron-Spam |",
+        "|---|---|---|---|---|",
+    ]
+    sets = ("mail", "sms", "youtube-spam", "enron-spam")
+    cell = "{:.3f}, {:.3f}".format
+    for system in starter["mail"]:
+        found = (starter[texts][system] for texts in sets)
+        cells = [cell(of["mcc"][0], of["roc_auc"][0]) for of in found]
+        lines.append(f"| {system} | {' | '.join(cells)} |")
+    for system, of_sets in judges.items():
+        if not system.startswith("spamgate"):
+            mail, enron = (
+                cell(of_sets[texts]["mcc"][0], of_sets[texts]["roc_auc"][0])
+                for texts in ("mail", "enron-spam")
+            )
+            lines.append(f"| {system} | {mail} | | | {enron} |")
+    return lines
+
+
+def in_full() -> str:
+    """The tables of docs/figures.md."""
     service, starter, runs = _read("service"), _read("starter"), _read("starter_runs")
     without, robustness = _read("leave_out"), _read("robustness")
     single, batches = service["single_text"], service["batches_of_64"]
@@ -174,11 +232,18 @@ def _robustness(robustness: dict[str, Any]) -> list[str]:
     return lines
 
 
-def updated(readme: str) -> str:
-    """The README's text with the tables of today's results."""
-    before, _, rest = readme.partition(_BEGIN)
+DOCUMENTS: dict[Path, Callable[[], str]] = {
+    _ROOT / "README.md": in_short,
+    _ROOT / "docs" / "figures.md": in_full,
+}
+"""Each document with tables, and what stands between its two marks."""
+
+
+def updated(document: Path) -> str:
+    """The document's text with the tables of today's results."""
+    before, _, rest = document.read_text(encoding="utf-8").partition(_BEGIN)
     _, _, after = rest.partition(_END)
-    return before + _BEGIN + render() + _END + after
+    return before + _BEGIN + DOCUMENTS[document]() + _END + after
 
 
 def _read(name: str) -> dict[str, Any]:
@@ -188,4 +253,5 @@ def _read(name: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     argparse.ArgumentParser(prog="python -m benchmarks.tables", description=__doc__).parse_args()
-    README.write_text(updated(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for document in DOCUMENTS:
+        document.write_text(updated(document), encoding="utf-8")

@@ -11,7 +11,9 @@ from model.fold import fold_text
 from model.mail import MAX_CHARACTERS, MAX_TEXT_BYTES, message_to_text
 from tests.hostile import HOSTILE, MEGABYTE, SPAM, mixed, nested_messages, nested_multiparts
 
-MAX_SECONDS = 5.0  # what they hold off grows with the square of the size
+# What they hold off grows with the square of the size, to minutes; a core that others use, too,
+# has taken 5.5 s.
+MAX_SECONDS = 10.0
 MAX_MEMORY_BYTES = 200 << 20
 
 # What nobody sees either, or what is not the spam of the corpus at all.

@@ -1,4 +1,4 @@
-"""The README is true: its commands exist, its request is answered, its figures are the measured."""
+"""README and docs/ are true: commands exist, the request is answered, figures are the measured."""
 
 import asyncio
 import json
@@ -16,14 +16,24 @@ import pytest
 
 from app.metrics import Metrics
 from app.settings import Settings
-from benchmarks.tables import updated
+from benchmarks.tables import DOCUMENTS, updated
 from tests.serving import serving
 from training.evaluate import main as evaluate
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+OPERATION = (ROOT / "docs" / "operation.md").read_text(encoding="utf-8")
+DOCUMENTED = "\n".join(
+    [
+        README,
+        OPERATION,
+        *((ROOT / "docs" / f"{name}.md").read_text() for name in ("training", "figures")),
+    ]
+)
 COMMANDS = [
-    line for block in re.findall(r"```sh\n(.*?)```", README, re.S) for line in block.splitlines()
+    line
+    for block in re.findall(r"```sh\n(.*?)```", DOCUMENTED, re.S)
+    for line in block.splitlines()
 ]
 
 
@@ -32,7 +42,7 @@ def test_every_script_and_file_that_it_names_exists() -> None:
         program = shlex.split(command)[0]
         if program.startswith("scripts/"):
             assert (ROOT / program).stat().st_mode & 0o111, program
-    for path in re.findall(r"(?:training/configs|scripts|checkpoints)/[\w./-]+", README):
+    for path in re.findall(r"(?:training/configs|scripts|checkpoints|docs)/[\w./-]+", DOCUMENTED):
         assert (ROOT / path.rstrip(".")).exists(), path
 
 
@@ -63,7 +73,7 @@ def run_as_main(command: list[str], monkeypatch: pytest.MonkeyPatch) -> object:
 
 
 @pytest.mark.parametrize(
-    "module", sorted(set(re.findall(r"python -m ((?:training|app)\b[\w.]*)", README)))
+    "module", sorted(set(re.findall(r"python -m ((?:training|app)\b[\w.]*)", DOCUMENTED)))
 )
 def test_every_module_that_it_runs_explains_itself(
     module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -75,7 +85,7 @@ def test_every_module_that_it_runs_explains_itself(
 
 
 @pytest.mark.parametrize(
-    "command", re.findall(r"python -m (training\.\w+(?: [^\s`…]+)*)[`\n]", README)
+    "command", re.findall(r"python -m (training\.\w+(?: [^\s`…]+)*)[`\n]", DOCUMENTED)
 )
 def test_every_training_command_takes_its_arguments(
     command: str, monkeypatch: pytest.MonkeyPatch
@@ -110,8 +120,8 @@ def test_settings_table_has_real_names_and_defaults() -> None:
 
 def test_series_and_outcomes_to_watch_are_served() -> None:
     served = Metrics().render().decode()
-    series = re.findall(r"`(spamgate_\w+)", README)
-    [watched] = re.findall(r"with `outcome`\n(.*?);\n", README, re.S)
+    series = re.findall(r"`(spamgate_\w+)", OPERATION)
+    [watched] = re.findall(r"with `outcome`(.*?)\n\| `spamgate", OPERATION, re.S)
     outcomes = re.findall(r"`(\w+)`", watched)
     assert len(series) >= 3
     assert len(outcomes) >= 5
@@ -119,8 +129,9 @@ def test_series_and_outcomes_to_watch_are_served() -> None:
         assert name in served, name
 
 
-def test_figures_are_those_of_the_results() -> None:
-    assert updated(README) == README, "run python -m benchmarks.tables"
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_figures_are_those_of_the_results(document: Path) -> None:
+    assert updated(document) == document.read_text(), "run python -m benchmarks.tables"
 
 
 def test_changelog_names_the_version_of_the_package() -> None:
