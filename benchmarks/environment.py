@@ -1,5 +1,6 @@
 """What a figure was measured on: commit, processor, memory, versions, command."""
 
+import contextlib
 import json
 import os
 import platform
@@ -7,7 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,17 @@ def describe(
         "hardware": f"{processor()}, {os.cpu_count()} cores, {_memory_gib()} GiB, {gpu}",
         "python": platform.python_version(),
         "system": platform.platform(terse=True),
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": _versions(),
     }
+
+
+def _versions() -> dict[str, str]:
+    """Of what is installed: a command that starts no server needs none of a server's packages."""
+    found = {}
+    for name in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def write_result(path: Path, result: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.environment import commit, processor
+from benchmarks.environment import commit, describe, processor
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
@@ -48,3 +48,12 @@ def test_the_processor_is_told_with_what_makes_it_fast(
     cpuinfo.write_text(core * 2)
     assert processor(cpuinfo) == told
     assert processor(tmp_path / "none")
+
+
+def test_a_package_that_is_not_installed_costs_no_measurement(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("benchmarks.environment.PACKAGES", ("torch", "no-such-package"))
+    versions = describe("benchmarks.some")["versions"]
+    assert isinstance(versions, dict)
+    assert list(versions) == ["torch"]
