@@ -127,6 +127,36 @@ def test_another_build_of_torch_is_installed_by_its_name(backend: str, tmp_path:
     assert ("--torch-backend cpu -c" in last) is bool(backend)  # as it was told before
 
 
+@pytest.mark.parametrize(("backend", "code"), [("cpu", 0), ("cu126", 2)])
+def test_without_the_index_of_torch_the_cpu_is_served_by_the_usual_one(
+    backend: str, code: int, tmp_path: Path
+) -> None:
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    setup = shutil.copy(SCRIPTS / "setup", tmp_path / "scripts")
+    for name in ("pyproject.toml", "constraints.txt"):
+        (tmp_path / name).touch()
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.write_text(
+        '#!/bin/sh\ncase $* in *"uv pip"*) exit 2;; *install*) echo "$*" >>installed;; esac\n'
+    )
+    python.chmod(0o755)
+    environment = os.environ | {"TORCH_BACKEND": backend}
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run([setup, "serve"], env=environment, capture_output=True, text=True)
+
+    done = run()
+    assert done.returncode == code
+    *_, last = (tmp_path / "installed").read_text().splitlines()
+    assert last.startswith("-m pip")
+    assert last.endswith("-e .[serve]" if code == 0 else " uv")
+    assert ("taking the usual one" in done.stderr) is (code == 0)
+    (tmp_path / "installed").unlink()
+    assert run().returncode == code
+    assert (tmp_path / "installed").exists() is (code != 0)  # quick, and not asked for again
+
+
 def test_scripts_find_their_checkout_whatever_cdpath_says(tmp_path: Path) -> None:
     (tmp_path / "scripts").mkdir()
     done = subprocess.run(
