@@ -30,6 +30,10 @@ _CANARY_SECONDS = 5.0
 _HOPELESS_SECONDS = 60.0
 # Model threads started in a row without one batch that succeeds.
 _MAX_RESTARTS = 3
+_MOST_TIMES_EXPECTED = 10.0
+# Rounds of the watch in a row that find a batch late. Not by the clock alone, which goes on while
+# the process is stopped: in the first round after that what was computed is delivered.
+_LATE_ROUNDS = 5
 _CANARY = EncodedText([50256])
 _CANARY_KEY = b""  # no text has it: each has at least one token
 
@@ -110,9 +114,16 @@ class DrainRate:
         self._tokens = 0.0
 
     def add(self, tokens: int, seconds: float) -> None:
-        """Counts one batch; what was before counts for less."""
+        """Counts one batch; what was before counts for less.
+
+        One that took much longer than expected counts as so many times that: the machine may have
+        stood still meanwhile, after which long texts would be refused as too slow for minutes.
+        """
+        tokens = max(tokens, self._full_tokens)
+        if expected := self.seconds_for(tokens):
+            seconds = min(seconds, _MOST_TIMES_EXPECTED * expected)
         self._seconds = 0.9 * self._seconds + seconds
-        self._tokens = 0.9 * self._tokens + max(tokens, self._full_tokens)
+        self._tokens = 0.9 * self._tokens + tokens
 
     def seconds_for(self, tokens: int) -> float:
         """How long the model is expected to take; 0 before the first batch."""
@@ -316,11 +327,15 @@ class DynamicBatcher:
         entry.waiters.clear()
 
     async def _watch_thread(self) -> None:
+        late_rounds = 0
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
+            is_late = self._is_late(self.limits.stall_seconds, _MOST_TIMES_EXPECTED)
+            late_rounds = late_rounds + 1 if is_late else 0
             if not self._thread.is_alive:
                 self._replace_thread("died")
-            elif self._is_late(self.limits.stall_seconds, 10):
+            elif late_rounds == _LATE_ROUNDS:
+                late_rounds = 0
                 self._replace_thread("did not come back")
             elif self._failing and monotonic() - self._last_success > _HOPELESS_SECONDS:
                 self._give_up("the model fails on everything")

@@ -111,6 +111,8 @@ class BoundedProtocol(HttpToolsProtocol):
         elif len(self.pipeline) >= _MAX_PIPELINED:
             self._refuse("Too many requests at once on one connection: wait for the answers.")
         elif not self.parser.should_upgrade():
+            # Of its own: uvicorn would add trailers, which must not count as fields of the head.
+            self.scope["headers"] = list(self.headers)
             super().on_headers_complete()
             if not self.cycle.keep_alive:
                 self._leave_out_keep_alive()
@@ -134,6 +136,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """A request has been answered."""
+        if self._is_lingering:
+            self.pipeline.clear()  # nobody reads an answer any more
         is_last = not self.pipeline
         super().on_response_complete()
         if self._refusal and is_last and not self.transport.is_closing():

@@ -12,21 +12,22 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from app.batcher import READING_TOOK_ALL, DynamicBatcher, Limits, keys_of
+from app.batcher import READING_TOOK_ALL, DynamicBatcher, Limits
 from app.decision import Cutoffs
 from app.errors import DeadlineExpired, NotReady, QueueFull, ReloadFailed, TooManyTexts
 from app.loading import load_model, settle_objects
 from app.logs import print_reason, reason_of
 from app.metrics import Metrics
 from app.queue import bound_of, counted
+from app.reading import Reading
 from app.settings import Settings
 from app.workers import STARTUP_FAILED
 from model.classifier import Classifier
 from model.explain import Influence, cut_spans, influences, without
 from model.fold import fold_text
 from model.mail import MailText, message_to_text
-from model.prediction import EncodedText, Prediction, judge_readings
-from model.windows import WindowedText, encode_windows, join_windows
+from model.prediction import Prediction, judge_readings
+from model.windows import encode_windows, join_windows
 
 MODEL_FAILED = 3
 """Exit code where the model thread cannot be kept alive, or the model fails on everything."""
@@ -59,6 +60,14 @@ class Verdicts:
     predictions: list[Prediction]
     cutoffs: Cutoffs
     windows: list[int]
+
+
+async def _read_in(threads: ThreadPoolExecutor | None, reading: Reading) -> None:
+    try:
+        while not await asyncio.get_running_loop().run_in_executor(threads, reading.take_turn):
+            pass
+    except RuntimeError as error:  # those threads take nothing any more
+        raise NotReady("The service is ending: ask another one.") from error
 
 
 @dataclass(eq=False)
@@ -272,37 +281,28 @@ class Service:
         timeout_seconds = timeout_seconds or self.settings.timeout_seconds
         begin = time.monotonic()
         engine = self._ready_engine()
-        is_awaited = True
-
-        def read() -> tuple[list[WindowedText], list[EncodedText], list[bytes]]:
-            encoded = []
-            size, most = engine.classifier.max_tokens, self.settings.max_windows
-            for text in texts:
-                encoded.append(encode_windows(text, size, most))
-                if not is_awaited or time.monotonic() > begin + timeout_seconds:
-                    raise TimeoutError  # nobody waits for the others
-            windows = [window for text in encoded for window in text.windows]
-            return encoded, windows, keys_of(windows)
-
+        size, most = engine.classifier.max_tokens, self.settings.max_windows
+        reading = Reading(texts, size, most, begin + timeout_seconds)
         in_list = num_texts if num_texts > 1 else 0
         self._pending_texts += num_texts
         self._pending_in_lists += in_list
         engine.pending_texts += num_texts
         try:
             if is_short:
-                encoded, windows, keys = read()
+                while not reading.take_turn():
+                    pass
             else:
                 threads = self._list_reader if num_texts > 1 else None  # the loop's own
                 async with asyncio.timeout(timeout_seconds):
-                    reading = asyncio.get_running_loop().run_in_executor(threads, read)
-                    encoded, windows, keys = await reading
+                    await _read_in(threads, reading)
+            encoded, windows, keys = reading.texts, reading.windows, reading.keys
             elapsed = time.monotonic() - begin
             self.metrics.count_tokenizing(elapsed)
             of_windows = await engine.batcher.submit(windows, keys, timeout_seconds - elapsed)
         except TimeoutError:  # the thread ends by itself; one that has not begun never will
             raise DeadlineExpired(READING_TOOK_ALL) from None
         finally:
-            is_awaited = False
+            reading.stop()
             self._pending_texts -= num_texts
             self._pending_in_lists -= in_list
             engine.pending_texts -= num_texts

@@ -83,7 +83,7 @@ async def read_request(reader: asyncio.StreamReader, max_message_bytes: int, hol
         return Request(command, version, {}, b"")
     if command not in _COMMANDS:
         raise ProtocolError(f"the command is none of {', '.join(_COMMANDS)}, PING, SKIP")
-    fields = await _read_fields(reader)
+    fields = await _read_fields(reader) if version > 1.0 else {}  # 1.0 has none
     stated = fields.get("content-length")
     message, is_cut = await _read_message(reader, stated, max_message_bytes, hold)
     if "compress" in fields:

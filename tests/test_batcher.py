@@ -246,6 +246,17 @@ def test_the_expected_time_follows_the_last_batches() -> None:
     assert rate.seconds_for(50) == pytest.approx(1.0, rel=0.01)
 
 
+def test_a_pause_of_the_machine_is_not_taken_for_the_models_pace() -> None:
+    rate = DrainRate(full_tokens=64)
+    for _ in range(50):
+        rate.add(tokens=100, seconds=0.1)
+    rate.add(tokens=100, seconds=60.0)
+    assert rate.seconds_for(100) < 0.25
+    for _ in range(60):
+        rate.add(tokens=100, seconds=1.0)  # it has slowed down indeed
+    assert rate.seconds_for(100) > 0.9
+
+
 def test_a_wait_longer_than_the_caller_has_is_refused_at_once() -> None:
     async def scenario() -> None:
         model = FakeModel(held=True)

@@ -150,6 +150,28 @@ def test_a_model_thread_that_hangs_is_noticed_at_once_and_replaced_in_the_end() 
     run(scenario)
 
 
+def test_a_batch_that_is_late_by_the_clock_alone_is_not_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As after a pause of the process, until what was computed is delivered."""
+    rounds = 0
+
+    def is_late(*bounds: float) -> bool:
+        nonlocal rounds
+        rounds += 1
+        return rounds % 5 != 0
+
+    async def scenario() -> None:
+        async with batching(FakeModel()) as batcher:
+            thread = batcher._thread
+            monkeypatch.setattr(batcher, "_is_late", is_late)
+            await until(lambda: rounds > 20)
+            assert batcher._thread is thread
+
+    monkeypatch.setattr("app.batcher._WATCH_SECONDS", 0.001)
+    run(scenario)
+
+
 def test_a_thread_that_was_given_up_delivers_nothing_and_takes_no_more() -> None:
     started, go_on = threading.Event(), threading.Event()
 

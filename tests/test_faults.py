@@ -12,7 +12,7 @@ import pytest
 import torch
 from fastapi import FastAPI
 
-from app import service
+from app import reading
 from app.main import create_app
 from model.prediction import EncodedText, Prediction
 from model.windows import WindowedText, encode_windows
@@ -113,7 +113,7 @@ def test_deadlines_are_kept_while_texts_are_read(
         assert "two" not in read  # nobody waits for it
 
     folder = save_tiny()
-    monkeypatch.setattr(service, "encode_windows", read_slowly)
+    monkeypatch.setattr(reading, "encode_windows", read_slowly)
     asyncio.run(scenario())
 
 

@@ -116,7 +116,7 @@ lines = dict(line.split(":") for line in open("/proc/self/smaps_rollup").readlin
 print(*(lines[name].split()[0] for name in ("AnonHugePages", "Rss")))
 """
     large, resident = in_a_process_that_keeps_memory(script, large_pages=True)
-    assert 150_000 < large < 250_000  # of 195,313 kB
+    assert 50_000 < large < 250_000  # of 195,313 kB; a system short of large pages gives fewer
     assert resident < 1_000_000
 
 

@@ -209,6 +209,28 @@ def test_what_follows_the_last_answer_is_dropped(caplog: pytest.LogCaptureFixtur
     assert caplog.records == []
 
 
+def test_nothing_is_begun_behind_the_last_answer(caplog: pytest.LogCaptureFixture) -> None:
+    """The parser goes on where a client of HTTP/1.0 asks to; the connection does not."""
+    head = b"GET /first HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET /second HTTP/1.1\r\n\r\n"
+    answer = converse(say(head + b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n123"))
+    assert answer.count(b"HTTP/1.1 200") == 1
+    assert caplog.records == []
+
+
+def test_trailers_are_no_fields_of_the_head() -> None:
+    async def list_fields(scope, receive, send) -> None:
+        while (await receive())["more_body"]:
+            pass
+        names = b" ".join(name for name, _ in scope["headers"])
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": names + b"."})
+
+    head = b"POST / HTTP/1.1\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answer = converse(say(head, b"1\r\nx\r\n0\r\nX-API-Key: k\r\n\r\n"), app=list_fields)
+    assert b"transfer-encoding." in answer
+    assert b"x-api-key" not in answer
+
+
 def test_a_client_that_goes_on_after_the_last_answer_is_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

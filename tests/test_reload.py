@@ -13,7 +13,7 @@ import httpx
 import pytest
 import torch
 
-from app import service
+from app import reading, service
 from app.errors import ReloadFailed
 from app.loading import load_model
 from app.main import create_app
@@ -123,18 +123,18 @@ def test_switching_checkpoints_under_load_fails_no_request(save_tiny: Callable[.
 def test_a_switch_waits_for_what_is_still_being_read(
     save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reading, go_on = threading.Event(), threading.Event()
+    begun, go_on = threading.Event(), threading.Event()
 
     def read_slowly(*arguments: Any) -> WindowedText:
-        reading.set()
+        begun.set()
         assert go_on.wait(30)
         return encode_windows(*arguments)
 
     async def scenario() -> None:
         async with serving(save_tiny(), admin_key="admin") as client:
-            monkeypatch.setattr(service, "encode_windows", read_slowly)
+            monkeypatch.setattr(reading, "encode_windows", read_slowly)
             request = post(client, "long " * 1000)  # not read in the event loop
-            await asyncio.to_thread(reading.wait, 30)
+            await asyncio.to_thread(begun.wait, 30)
             headers = {"X-API-Key": "admin"}
             switch = asyncio.create_task(client.post("/admin/reload", headers=headers))
             while (await client.get("/metrics")).text.count("model_info{") < 1:

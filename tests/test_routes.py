@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app import service
+from app import reading
 from app.main import create_app
 from model.explain import Influence
 from model.windows import WindowedText, encode_windows
@@ -45,7 +45,7 @@ def test_every_door_keeps_to_the_callers_time_and_counts_its_texts(
     async def scenario() -> dict[str, tuple[int, str]]:
         answers = {}
         async with serving(save_tiny()) as client:
-            monkeypatch.setattr(service, "encode_windows", encode_slowly)
+            monkeypatch.setattr(reading, "encode_windows", encode_slowly)
             for name, (path, body, headers, _) in DOORS.items():
                 timed = headers | {"x-timeout-ms": "20", "x-request-id": name}
                 reply = await client.post(path, content=body, headers=timed)

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app import service
+from app import reading
 from app.batcher import keys_of
 from app.errors import DeadlineExpired
 from app.main import create_app
@@ -61,8 +61,36 @@ def test_lists_do_not_keep_single_messages_from_being_read(
 
     slow = SlowReader("list")
     folder = save_tiny()
-    monkeypatch.setattr(service, "encode_windows", slow)
+    monkeypatch.setattr(reading, "encode_windows", slow)
     asyncio.run(scenario())
+
+
+def test_a_short_list_is_read_beside_a_long_one(
+    save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def note(text: str, *arguments: Any) -> WindowedText:
+        read.append(text[:5])
+        return slow(text, *arguments)
+
+    async def scenario() -> None:
+        app = create_app(make_settings(folder))
+        async with running(app) as client:
+            long = post(client, LONG, *["more "] * 50)
+            await until(slow.reading.is_set)
+            short = post(client, f"short {LONG}", "of two")
+            await until(lambda: app.state.service._pending_texts == 53)
+            slow.go_on.set()
+            assert [(await task).status_code for task in (short, long)] == [200, 200]
+
+    slow = SlowReader("long")
+    folder = save_tiny()
+    monkeypatch.setattr(reading, "encode_windows", note)
+    monkeypatch.setattr(reading, "_TURN_SECONDS", -1.0)
+    asyncio.run(scenario())
+    assert "short" in read[:3]
+    assert "of tw" in read[:5]
 
 
 def test_lists_that_nobody_has_begun_to_read_are_refused_at_the_end(
@@ -86,7 +114,7 @@ def test_lists_that_nobody_has_begun_to_read_are_refused_at_the_end(
 
     slow = SlowReader()
     folder = save_tiny()
-    monkeypatch.setattr(service, "encode_windows", slow)
+    monkeypatch.setattr(reading, "encode_windows", slow)
     asyncio.run(scenario())
 
 
@@ -111,7 +139,8 @@ def test_a_list_whose_client_has_gone_is_read_no_further(
 
     slow = SlowReader()
     folder = save_tiny()
-    monkeypatch.setattr(service, "encode_windows", read_slowly)
+    monkeypatch.setattr(reading, "encode_windows", read_slowly)
+    monkeypatch.setattr(reading, "_TURN_SECONDS", 60.0)  # all in one
     asyncio.run(scenario())
 
 
@@ -129,7 +158,7 @@ def test_keys_of_long_and_of_many_texts_are_made_where_these_are_read(
             for texts in ([LONG], [LONG, "of two"], ["a"] * 100):
                 assert (await post(client, *texts)).status_code == 200
 
-    monkeypatch.setattr(service, "keys_of", keys)
+    monkeypatch.setattr(reading, "keys_of", keys)
     asyncio.run(scenario())
     assert len(threads) == 3
     assert threading.main_thread() not in threads
@@ -249,7 +278,7 @@ def test_an_explanation_is_of_one_model_though_another_comes(
         app = create_app(make_settings(folder))
         async with running(app):
             of_two = app.state.service
-            monkeypatch.setattr(service, "encode_windows", slow)
+            monkeypatch.setattr(reading, "encode_windows", slow)
             explaining = asyncio.create_task(of_two.explain("word " * 700, 20.0))
             await until(slow.reading.is_set)
             assert of_two._pending_texts == 1
@@ -287,7 +316,7 @@ def test_an_explanation_reads_as_many_tokens_as_it_may(
     async def scenario() -> None:
         app = create_app(make_settings(tmp_path))
         async with running(app):
-            monkeypatch.setattr(service, "encode_windows", count)
+            monkeypatch.setattr(reading, "encode_windows", count)
             await app.state.service.explain("word " * num_words, 20.0)
 
     asyncio.run(scenario())

@@ -54,7 +54,9 @@ def ask(url: str, request: bytes, *, ends: bool = True, **settings: object) -> b
 
 
 def command(name: str, version: str = "1.5", message: bytes = MAIL, fields: str = "") -> bytes:
-    head = f"{name} SPAMC/{version}\r\nContent-length: {len(message)}\r\n{fields}\r\n"
+    head = f"{name} SPAMC/{version}\r\n"
+    if version != "1.0":
+        head += f"Content-length: {len(message)}\r\n{fields}\r\n"
     return head.encode() + message
 
 
@@ -159,6 +161,14 @@ def test_process_returns_the_marked_message(version: str) -> None:
     assert (b"Spam: True" in head) == (version >= "1.3")
     if version != "1.0":
         assert f"Content-length: {len(b'X-Spam-Flag' + message)}\r\n".encode() in head
+
+
+def test_first_version_has_no_fields() -> None:
+    """What looks like some are those of the message."""
+    with service(SPAM) as (url, got):
+        reply = ask(url, command("PROCESS", "1.0"))
+    assert bodies(got) == [MAIL]
+    assert b"Subject: x\r\n\r\ntext\r\n" in reply
 
 
 def test_headers_returns_fields_only() -> None:
