@@ -366,4 +366,6 @@ class DynamicBatcher:
 
     def _is_late(self, seconds: float, factor: float) -> bool:
         expected = self._rate.seconds_for(sum(entry.num_tokens for entry in self._thread.batch))
+        if not expected:  # of the first batch nothing is known
+            seconds = max(seconds, _HOPELESS_SECONDS)
         return self._thread.busy_seconds > seconds + factor * expected

@@ -131,10 +131,27 @@ def test_a_batch_is_late_by_what_is_expected_of_its_tokens() -> None:
     run(scenario)
 
 
+def test_a_first_batch_may_take_long() -> None:
+    """As the longest text of a large model on few cores: nothing is known of its pace yet."""
+
+    async def scenario() -> None:
+        model = FakeModel(held=True)
+        async with batching(model) as batcher:
+            await occupied(batcher, model)
+            batcher._thread.batch_started = monotonic() - 30
+            assert batcher.problem is None
+            assert not batcher._is_late(batcher.limits.stall_seconds, 10)
+            batcher._thread.batch_started = monotonic() - 61
+            assert batcher._is_late(batcher.limits.stall_seconds, 10)
+
+    run(scenario)
+
+
 def test_a_model_thread_that_hangs_is_noticed_at_once_and_replaced_in_the_end() -> None:
     async def scenario() -> None:
         model = FakeModel(held=True)
         async with batching(model, stall_seconds=1.0) as batcher:
+            batcher._rate.add(tokens=100, seconds=0.01)
             hanging = await occupied(batcher, model)
             waiting = submit(batcher, encoded(7))
             async with asyncio.timeout(1.0):

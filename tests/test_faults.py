@@ -264,6 +264,7 @@ def test_readiness_falls_while_the_model_hangs_and_comes_back(
     async def scenario() -> None:
         app = create_app(make_settings(save_tiny()))
         async with running(app) as client:
+            app.state.service.engine.batcher._rate.add(tokens=100, seconds=0.01)
             model, first = await held(app, client)
             async with asyncio.timeout(1.5):
                 while (health := await client.get("/readyz")).status_code == 200:
