@@ -36,7 +36,7 @@ class Cutoffs:
             return cls(_HAM_BELOW, _SPAM_FROM)
         try:
             ham_below, spam_from = float(stated["ham_below"]), float(stated["spam_from"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise CheckpointError(
                 f'{classifier.name}: "cutoffs" of run.json must hold the numbers ham_below and '
                 "spam_from."

@@ -10,6 +10,7 @@ as the last line.
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from benchmarks.environment import describe, write_result
@@ -53,9 +54,9 @@ def every_second_long_word(text: str, change: Callable[[str], str]) -> str:
     return " ".join(words)
 
 
-def split(word: str) -> str:
-    """A word with a blank in the middle."""
-    return f"{word[: len(word) // 2]} {word[len(word) // 2 :]}"
+def split(word: str, mark: str = " ") -> str:
+    """A word with a blank or a mark in the middle."""
+    return f"{word[: len(word) // 2]}{mark}{word[len(word) // 2 :]}"
 
 
 # Undone by the decoder and by folding.
@@ -69,7 +70,10 @@ FOLDED: dict[str, Callable[[str], str]] = {
     "Cyrillic lookalikes": lambda text: text.translate(_CYRILLIC),
     "wide blanks": lambda text: text.replace(" ", " \t\xa0  "),
     "doubled letters": lambda text: "".join(c * 2 if c.isalpha() else c for c in text),
+    "tripled letters": lambda text: "".join(c * 3 if c.isalpha() else c for c in text),
     "quoted words": lambda text: " ".join(f'"{word}"' for word in text.split()),
+    "dots between words": lambda text: " · ".join(text.split()),
+    "words in curly quotes": lambda text: " ".join(f"“{word}”" for word in text.split()),
 }
 # Undone in part, else left for the model to see through: honest texts hold such things, too.
 UNFOLDED: dict[str, Callable[[str], str]] = {
@@ -78,6 +82,8 @@ UNFOLDED: dict[str, Callable[[str], str]] = {
     "spaced letters": lambda text: " ".join(" ".join(word) for word in text.split()),
     "split words": lambda text: every_second_long_word(text, split),
     "dotted words": lambda text: every_second_long_word(text, ".".join),
+    "hyphens and blanks": lambda text: every_second_long_word(text, " - ".join),
+    "apostrophes within": lambda text: every_second_long_word(text, partial(split, mark="'")),
     "lower case": str.lower,
     "upper case": str.upper,
 }

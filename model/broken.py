@@ -3,12 +3,14 @@
 Knows GPT-2's vocabulary, which is a list of the common English words. A word of that kind may be
 meant so; a text is read only if it has several, as many as half of all that could be one. Of words
 that a blank breaks two are enough, one of twelve pieces, if the others are English; of words in
-quotes it takes four and three quarters.
+quotes it takes four and three quarters, of marks alone between words six and as many.
 """
 
 import functools
 import re
+from collections import Counter
 from collections.abc import Collection
+from functools import partial
 from operator import add
 
 from model.words import are_english, find_words, is_known, vocabulary
@@ -22,18 +24,26 @@ _BROKEN_WORD = re.compile(
 _MARKS = re.compile(rf"{_MARK}++")
 # Of so many characters one, at least, is such a mark; that is told sooner than by words.
 _MOST_BETWEEN_MARKS = 40
-_INNER_MARK = re.compile(r"[^\sA-Za-z0-9'’](?=[A-Za-z])(?<=\S.)")
-_CONTRACTION = re.compile(r"[A-Za-z]+['’`][A-Za-z]{1,2}")
+_INNER_MARK = re.compile(r"[^\sA-Za-z0-9](?=[A-Za-z])(?<=\S.)")
+_CONTRACTION = re.compile(r"[A-Za-z]+['’`](?:[smdt]|re|ve|ll|em)", re.IGNORECASE)
 # "on-line", "and/or": marks between words.
 _MARKS_IN_PAIRS = {"-", "/", ".", "'", "’", "&", "--", "_", "..", "...", ",", ":", "–", "—"}
 _MOST_VOWELS = 3
 _VOWELS = "eaiou"  # the commonest first
 _ANY_VOWEL = re.compile(f"[{_VOWELS}]")
 # Words in quotes: '"win" "cash"'; letters alone in quotes are a list.
-_QUOTED = re.compile(r"""(?<!\S)["']++([^\s"'](?:\S*[^\s"'])?)["']++(?!\S)""")
+_QUOTES = "\"'“”„‘’«»"
+_QUOTED = re.compile(
+    rf"(?<!\S)[{_QUOTES}]++([^\s{_QUOTES}](?:\S*[^\s{_QUOTES}])?)[{_QUOTES}]++(?!\S)"
+)
 _FEWEST_QUOTED = 4
-# Words with each letter twice: "ffrreeee".
-_DOUBLED = re.compile(r"(?<![A-Za-z])(?:([A-Za-z])\1)+(?![A-Za-z])", re.IGNORECASE)
+# Words with each letter two, three or four times: "ffrreeee".
+_REPEATED = re.compile(r"(?<![A-Za-z])(?:([A-Za-z])\1++)++(?![A-Za-z])", re.IGNORECASE)
+_TIMES = (2, 3, 4)
+# One mark alone between words: "win · cash · now".
+_LONE_MARK = re.compile(rf"(?<=\S) ({_MARK}{{1,3}}+) (?=\S)")
+_FEWEST_LONE = 6
+_LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 _FEWEST_SPLIT = 2
 _PIECES_A_SPLIT = 12
 _OPENING, _CLOSING = "([\"'*", ")]\"'*.,:;!?"
@@ -56,24 +66,52 @@ def without_breaks(text: str) -> str:
     >>> without_breaks("cli ck he re for ffrreeee"), without_breaks("FFRREEEE CCAASSHH NNOOWW")
     ('click here for ffrreeee', 'FREE CASH NOW')
     """
-    text = _in_one_case(_without_doubling(_without_quotes(text)))
+    text = _in_one_case(_without_repeats(_without_quotes(text)))
     return _without_marks(_without_blanks(text))
 
 
+def without_lone_marks(text: str) -> str:
+    """The text with blanks alone between words, where one mark stands in most of the gaps.
+
+    >>> without_lone_marks("win · a · lot · of · cash · here · now")
+    'win a lot of cash here now'
+    """
+    marks = Counter(_LONE_MARK.findall(text))
+    if not marks:
+        return text
+    [(mark, count)] = marks.most_common(1)
+    gaps = sum(bool(_LETTER_OR_DIGIT.search(word)) for word in text.split()) - 1
+    if count < _FEWEST_LONE or 4 * count < 3 * gaps:
+        return text
+    return text.replace(f" {mark} ", " ")
+
+
 def _without_quotes(text: str) -> str:
-    if text.count('"') + text.count("'") < 2 * _FEWEST_QUOTED:
+    if sum(map(text.count, _QUOTES)) < 2 * _FEWEST_QUOTED:
         return text
     quoted = sum(len(word) > 1 for word in _QUOTED.findall(text))
     is_habit = quoted >= _FEWEST_QUOTED and 4 * quoted >= 3 * len(text.split())
     return _QUOTED.sub(r"\1", text) if is_habit else text
 
 
-def _without_doubling(text: str) -> str:
-    doubled = {word[0] for word in _DOUBLED.finditer(text) if len(word[0]) > 2}
-    known = {word for word in doubled if is_known(word[::2])}
-    if not (_is_habit(known, doubled) and _is_habit(doubled, set(_LONG_WORD.findall(text)))):
+def _without_repeats(text: str) -> str:
+    repeated = {word[0] for word in _REPEATED.finditer(text) if len(word[0]) > max(_TIMES)}
+    if not _is_habit(repeated, set(_LONG_WORD.findall(text))):
         return text
-    return _DOUBLED.sub(lambda word: word[0][::2], text)
+    for times in _TIMES:
+        plain = {word: word[::times] for word in repeated if _is_repeated(word, times)}
+        if _is_habit([word for word in plain.values() if is_known(word)], repeated):
+            return _REPEATED.sub(partial(_read_repeated, times), text)
+    return text
+
+
+def _is_repeated(word: str, times: int) -> bool:
+    letters = word.lower()[::times]
+    return word.lower() == "".join(letter * times for letter in letters)
+
+
+def _read_repeated(times: int, word: re.Match[str]) -> str:
+    return word[0][::times] if _is_repeated(word[0], times) else word[0]
 
 
 def _without_blanks(text: str) -> str:

@@ -14,7 +14,7 @@ from html.entities import html5
 
 from model.accents import without_disguising_accents
 from model.alphabets import read_alphabets
-from model.broken import without_breaks
+from model.broken import without_breaks, without_lone_marks
 from model.direction import as_shown
 from model.leet import read_leet
 from model.lines import tidy_blanks
@@ -59,9 +59,9 @@ _SYMBOLS = (
 # Zero-width, bidi and other format characters (Cf), variation selectors, blank-looking fillers, and
 # the combining strokes and accents that NFKC could not join to a letter.
 _INVISIBLE = re.compile(
-    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    "[\u00ad\u034f\u061c\u070f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
     "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffc\U0001bca0-\U0001bca3"
-    "\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+    "\U00013430-\U0001345f\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 _STRAY_ACCENT = re.compile("[\u0300-\u036f\u0488\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]")
 _MARKS = [mark for mark in map(chr, range(0x300, 0x1FFFF)) if unicodedata.category(mark)[0] == "M"]
@@ -171,7 +171,8 @@ def fold_text(text: str, *, typing: bool = True) -> str:
 
 def _read_typing(text: str) -> str:
     text = without_disguising_accents(_read_escapes(text)).replace("\t", " ")
-    return as_typed(without_breaks(read_leet(join_marks(gather(text)))))
+    text = join_marks(gather(without_lone_marks(text)))
+    return as_typed(without_breaks(read_leet(text)))
 
 
 def _read_escapes(text: str) -> str:

@@ -14,7 +14,7 @@ from model.words import is_known, vocabulary
 
 # Letters and digits that one separator keeps apart: "f r e e", "f.r.e.e"; not the end of "a b 0.5".
 _SPELLED_OUT = re.compile(
-    r"(?<![^\W_])[A-Za-z0-9](?:([ .\-_*/·•])[A-Za-z0-9])(?:\1[A-Za-z0-9])+"
+    r"(?<![^\W_])[A-Za-z0-9](?:([ .\-_*/·•–—−~‧])[A-Za-z0-9])(?:\1[A-Za-z0-9])+"
     r"(?![^\W_]|(?<= \d)[.,]\d)"
 )
 # Four and more letters that any other mark or symbol keeps apart, and three and more in boxes:
@@ -26,6 +26,11 @@ _MARKED_WORD = re.compile(
 # Without one of these there is neither; that is told much sooner, by ASCII's classes sooner still.
 _LETTERS_BETWEEN_MARKS = re.compile(
     r"[^\w\s<>?][A-Za-z][^\w\s<>?]{1,2}[A-Za-z][^\w\s<>?]", re.ASCII
+)
+# Four and more letters that one mark and a blank or two keep apart: "f - r - e - e", "f, r, e, e".
+_LETTERS_APART = re.compile(
+    r"(?<![^\W_])[A-Za-z](?P<between> ?(?:[^\w\s<>?]|_) )[A-Za-z](?![^\W_])"
+    r"(?:(?P=between)[A-Za-z](?![^\W_])){2,}+"
 )
 # Five and more letters or digits that different marks keep apart: "V _ 1, c - o'd - 1 ' n".
 _SCATTERED_WORD = re.compile(
@@ -57,7 +62,7 @@ _ROW = re.compile(r"(?<![^\W_])[A-Za-z0-9](?: [A-Za-z0-9](?![^\W_])){3,}+")
 # Words of which every second character is one separator, whatever the others: "d.o.n.'.t". A
 # line may end among them.
 _SPELLED_WORD = re.compile(
-    r"(?<!\S)\S([.\-_*/·•])(?:\S|\n(?=\1))(?:\1(?:\S|\n(?=\1)))++(?=[,;:!?)]*+(?!\S))"
+    r"(?<!\S)\S([.\-_*/·•–—−~‧])(?:\S|\n(?=\1))(?:\1(?:\S|\n(?=\1)))++(?=[,;:!?)]*+(?!\S))"
 )
 # Letters and digits that one blank keeps apart, and marks among them that belong to words, prices,
 # contractions and addresses.
@@ -82,7 +87,8 @@ def put_together(text: str, *, typing: bool) -> str:
 
     Four letters apart by blanks, three by a usual separator, and, where they are like a word, four
     by any other mark and three in boxes; so are prices, numbers of five digits or more and links.
-    With ``typing``, and where a longer word is spelled out by blanks, shorter ones are read, too.
+    With ``typing`` blanks may stand beside the mark; and where a longer word is spelled out by
+    blanks, shorter ones are read, too.
 
     >>> put_together("C a l l n o w for a f r e e prize, v.i.s.a", typing=True)
     'Call now for a free prize, visa'
@@ -91,6 +97,7 @@ def put_together(text: str, *, typing: bool) -> str:
         text = _SPELLED_LINK.sub(lambda link: link[0].replace(" ", ""), text)
     text = _SPELLED_WORD.sub(_put_word_together, text)
     if typing:
+        text = _LETTERS_APART.sub(_put_marked_together, text)
         text = _read_blank_runs(_COLUMN.sub(_read_column, text) if "\n" in text else text)
     text = _put_runs_together(text) if typing else _SPELLED_OUT.sub(_put_letters, text)
     if _LETTERS_BETWEEN_MARKS.search(text):
@@ -195,7 +202,7 @@ def _is_spelled(letters: str, separator: str) -> bool:
         return True
     if lowered in _EVERY_CHARACTER or _LABELS.fullmatch(letters):
         return False
-    if separator not in " -/":
+    if separator not in " -–—−/":
         return True
     # "S M T W T F S", "M-W-F", "m/w/d"; any letter of another script may be a vowel.
     has_vowels = _VOWELS.search(letters) and not _NOTES.fullmatch(letters)
@@ -219,7 +226,7 @@ def _is_like_a_word(letters: str) -> bool:
     vowels = sum(map("aeiou".count, letters))
     is_varied = len(letters) > 4 and len(set(letters)) >= _FEWEST_LETTERS
     is_rare_word = is_varied and 3 * vowels >= len(letters) and [*letters] != sorted(letters)
-    return is_rare_word or letters in vocabulary()
+    return is_rare_word and not _NOTES.fullmatch(letters) or letters in vocabulary()
 
 
 def _gather(word: re.Match[str]) -> str:

@@ -21,7 +21,8 @@ from training.evaluate import spam_probabilities
 
 @pytest.mark.parametrize("name", FOLDED)
 def test_folded_disguises_are_undone(name: str) -> None:
-    assert fold_text(FOLDED[name]("Claim your prize now")) == "Claim your prize now"
+    text = "Claim your prize now and take it home"
+    assert fold_text(FOLDED[name](text)) == text
 
 
 @pytest.mark.parametrize("name", UNFOLDED)
