@@ -33,7 +33,7 @@ def ask(url: str, message: bytes) -> tuple[str, float]:
     address = f"{url.rstrip('/')}/classify/message"
     with OPEN(Request(address, message, headers), timeout=4) as reply:
         result = json.load(reply)["results"][0]
-    return result["decision"], result["probabilities"]["spam"]
+    return str(result["decision"]), float(result["probabilities"]["spam"])
 
 
 def packet(command: bytes, data: bytes = b"") -> bytes:
