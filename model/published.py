@@ -62,6 +62,9 @@ def gpt2_config(settings: dict[str, Any], folder: Path) -> GPT2Config:
         raise CheckpointError(
             f"{folder} is not made for GPT-2's own {VOCAB_SIZE} tokens, the only ones known here."
         )
+    stated_file = folder / "tokenizer_config.json"
+    if stated_file.is_file():
+        _check_variant(read_json(stated_file), "add_prefix_space", (False,), stated_file)
     return config
 
 

@@ -148,16 +148,21 @@ def write_tokenizer_files(folder: Path, max_tokens: int) -> None:
 
 
 def is_gpt2_vocab(vocab_file: Path) -> bool:
-    """Whether a ``vocab.json`` or ``tokenizer.json`` numbers the tokens as GPT-2 does."""
+    """Whether a ``vocab.json`` or ``tokenizer.json`` numbers the tokens as GPT-2 does; the latter
+    may neither change a text before nor put a blank in front."""
     content = vocab_file.read_bytes()
     if hashlib.sha256(content).hexdigest() == _VOCAB_SHA256:
         return True
     try:
         found = json.loads(content)
-        vocab = found["model"]["vocab"] if vocab_file.name == "tokenizer.json" else found
-    except (ValueError, RecursionError, TypeError, KeyError):
+        if vocab_file.name == "tokenizer.json":
+            begins = found.get("pre_tokenizer") or {}
+            if found.get("normalizer") or begins.get("add_prefix_space"):
+                return False
+            found = found["model"]["vocab"]
+    except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
         return False
-    return bool(vocab == _vocab())
+    return bool(found == _vocab())
 
 
 def _write(path: Path, text: str) -> None:

@@ -103,6 +103,10 @@ BROKEN = {
     "foreign vocab.json": (_write("vocab.json", "{}"), "GPT-2's own"),
     "vocab.json far too deep": (_write("vocab.json", "[" * 100_000), "GPT-2's own"),
     "foreign tokenizer.json": (_write("tokenizer.json", '{"model": {"vocab": {}}}'), "GPT-2's own"),
+    "blank in front": (
+        _write("tokenizer_config.json", '{"add_prefix_space": true}'),
+        "add_prefix_space is True; only False",
+    ),
     "tokenizer.json of a list": (_write("tokenizer.json", "[]"), "GPT-2's own"),
     "padding with a word": (_edit_config(pad_token_id=0), "pad_token_id is 0, which would not"),
     "other labels": (_edit_config(id2label={"0": "spam", "1": "ham"}), "id2label"),

@@ -103,8 +103,16 @@ def test_foreign_vocabulary_is_recognised(tmp_path: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text())))  # the same, spelt otherwise
     assert is_gpt2_vocab(path)
     whole = tmp_path / "tokenizer.json"
-    whole.write_text(json.dumps({"model": {"vocab": json.loads(path.read_text())}}))
-    assert is_gpt2_vocab(whole)
+    same = {"model": {"vocab": json.loads(path.read_text())}}
+    for more, is_same in (
+        ({}, True),
+        ({"normalizer": None, "pre_tokenizer": {"add_prefix_space": False}}, True),
+        ({"normalizer": {"type": "Lowercase"}}, False),
+        ({"pre_tokenizer": {"add_prefix_space": True}}, False),
+    ):
+        whole.write_text(json.dumps(same | more))
+        assert is_gpt2_vocab(whole) is is_same
+    whole.write_text(json.dumps(same))
     whole.write_text(whole.read_text().replace('"!": 0', '"!": 1'))
     assert not is_gpt2_vocab(whole)
     (tmp_path / "vocab.json").write_text('{"a": 0}')
