@@ -95,7 +95,8 @@ def _without_quotes(text: str) -> str:
 
 
 def _without_repeats(text: str) -> str:
-    repeated = {word[0] for word in _REPEATED.finditer(text) if len(word[0]) > max(_TIMES)}
+    # Two letters at least: "www" is none.
+    repeated = {word[0] for word in _REPEATED.finditer(text) if len(word[0]) > 3}
     if not _is_habit(repeated, set(_LONG_WORD.findall(text))):
         return text
     for times in _TIMES:

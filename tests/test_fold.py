@@ -137,6 +137,7 @@ from model.fold import fold_text
         ("w i n n o w, y o u a n d I", "win now, you and I"),
         ("cli ck he re for mon ey, ple ase!", "click here for money, please!"),
         ("FFRREEEE CCAASSHH!! NNOOWW", "FREE CASH!! NOW"),
+        ("MMYY ttoopp hhiitt", "MY top hit"),
         ("FFFRRREEEEEE CCCAAASSSHHH!! NNNOOOWWW", "FREE CASH!! NOW"),
         ("ffffrrrreeeeeeee ccccaaaasssshhhh nnnnoooowwww", "free cash now"),
         ("Cla'im your fr'ee ca’sh pri´ze, don't wait", "Claim your free cash prize, don't wait"),
