@@ -63,11 +63,13 @@ class Verdicts:
 
 
 async def _read_in(threads: ThreadPoolExecutor | None, reading: Reading) -> None:
-    try:
-        while not await asyncio.get_running_loop().run_in_executor(threads, reading.take_turn):
-            pass
-    except RuntimeError as error:  # those threads take nothing any more
-        raise NotReady("The service is ending: ask another one.") from error
+    is_read = False
+    while not is_read:
+        try:
+            turn = asyncio.get_running_loop().run_in_executor(threads, reading.take_turn)
+        except RuntimeError as error:  # those threads take nothing any more
+            raise NotReady("The service is ending: ask another one.") from error
+        is_read = await turn
 
 
 @dataclass(eq=False)
