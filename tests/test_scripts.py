@@ -96,16 +96,22 @@ def test_an_environment_without_pip_keeps_what_is_in_it(tmp_path: Path) -> None:
     assert (tmp_path / ".venv" / "torch").exists()
 
 
+def setup_in(checkout: Path, *cases: str) -> Path:
+    """scripts/setup of a checkout whose Python notes what is to be installed, after these cases."""
+    (checkout / "scripts").mkdir()
+    (checkout / ".venv" / "bin").mkdir(parents=True)
+    for name in ("pyproject.toml", "constraints.txt"):
+        (checkout / name).touch()
+    python = checkout / ".venv" / "bin" / "python"
+    chosen = " ".join([*cases, '*install*) echo "$*" >>installed;;'])
+    python.write_text(f"#!/bin/sh\ncase $* in {chosen} esac\n")
+    python.chmod(0o755)
+    return Path(shutil.copy(SCRIPTS / "setup", checkout / "scripts"))
+
+
 @pytest.mark.parametrize("backend", ["", "cpu"])
 def test_another_build_of_torch_is_installed_by_its_name(backend: str, tmp_path: Path) -> None:
-    (tmp_path / "scripts").mkdir()
-    (tmp_path / ".venv" / "bin").mkdir(parents=True)
-    setup = shutil.copy(SCRIPTS / "setup", tmp_path / "scripts")
-    for name in ("pyproject.toml", "constraints.txt"):
-        (tmp_path / name).touch()
-    python = tmp_path / ".venv" / "bin" / "python"
-    python.write_text('#!/bin/sh\ncase $* in *install*) echo "$*" >>installed;; esac\n')
-    python.chmod(0o755)
+    setup = setup_in(tmp_path)
     done = subprocess.run(
         [setup, "serve"],
         env=os.environ | {"TORCH_BACKEND": backend},
@@ -131,16 +137,7 @@ def test_another_build_of_torch_is_installed_by_its_name(backend: str, tmp_path:
 def test_without_the_index_of_torch_the_cpu_is_served_by_the_usual_one(
     backend: str, code: int, tmp_path: Path
 ) -> None:
-    (tmp_path / "scripts").mkdir()
-    (tmp_path / ".venv" / "bin").mkdir(parents=True)
-    setup = shutil.copy(SCRIPTS / "setup", tmp_path / "scripts")
-    for name in ("pyproject.toml", "constraints.txt"):
-        (tmp_path / name).touch()
-    python = tmp_path / ".venv" / "bin" / "python"
-    python.write_text(
-        '#!/bin/sh\ncase $* in *"uv pip"*) exit 2;; *install*) echo "$*" >>installed;; esac\n'
-    )
-    python.chmod(0o755)
+    setup = setup_in(tmp_path, '*"uv pip"*) exit 2;;')
     environment = os.environ | {"TORCH_BACKEND": backend}
 
     def run() -> subprocess.CompletedProcess[str]:
