@@ -89,7 +89,7 @@ def test_cutoffs_may_be_equal_and_at_the_ends() -> None:
 
 @pytest.mark.parametrize(
     ("ham_below", "spam_from"),
-    [(0.2, None), (0.9, 0.1), ("x", 1), (-0.1, 0.5), (0.5, 1.1), (float("nan"), 0.5)],
+    [(0.2, None), (0.9, 0.1), ("x", 1), (-0.1, 0.5), (0.5, 1.1), (float("nan"), 0.5), (10**400, 1)],
 )
 def test_unusable_cutoffs_are_refused(ham_below: object, spam_from: object) -> None:
     with pytest.raises(CheckpointError, match=r"run\.json"):

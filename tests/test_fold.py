@@ -13,6 +13,7 @@ from model.fold import fold_text
     ("disguised", "plain"),
     [
         ("F\u200bR\u200cE\u2060E", "FREE"),
+        ("F\u070fR\U00013430E\U0001345fE", "FREE"),
         ("c\u00adl\u00adi\u00adc\u00adk", "click"),
         ("\u202eeerf\u202c prize", "free prize"),
         ("one\r\ntwo\rthree\n\rfour", "one\ntwo\nthree\n\nfour"),
@@ -259,6 +260,7 @@ def test_a_text_in_one_case_throughout_is_read_in_sentences(typed: str, read: st
         "a b c, I a m, e.g. this at 10.0.0.1, version 1.2.3.4, 24-7, and/or",
         "Notes C - G - A - F - E",
         "Axes x | y | z | w and answers A - B - C - D, class on M–W–F",
+        "One - two three four - five six seven - eight nine ten - and on - it goes - until the end",
         "Home > Shoes > Men > Sale, the wind from N - S - E - W",
         "Qu'il s'agit d'un ami de l'homme, c'est l'amour d'une femme qu'on n'aime pas, d'ailleurs",
         "https://a.example/t?id=1a2b3c4d-90a7-4c6d-8bbb-0123456789ab",

@@ -8,6 +8,7 @@ import sys
 import time
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,9 +20,11 @@ MILTER = Path(__file__).parents[1] / "examples" / "postfix" / "milter.py"
 FIELDS = {"From": "a@example.org", "Subject": " x\n\tfolded"}
 
 
-def service(decision: str, missing: int = 0) -> AbstractContextManager[tuple[str, Got]]:
+def service(
+    decision: str, missing: int = 0, spam: object = 0.987
+) -> AbstractContextManager[tuple[str, Got]]:
     """A service that always decides so, and leaves its answer short by so much."""
-    result = {"decision": decision, "probabilities": {"spam": 0.987}}
+    result = {"decision": decision, "probabilities": {"spam": spam}}
     return server(json.dumps({"results": [result]}).encode(), missing=missing)
 
 
@@ -118,8 +121,9 @@ def test_spam_is_refused_where_it_is_asked_for(tmp_path: Path) -> None:
     assert answer.startswith(b"y550 5.7.1 ")
 
 
-def test_mail_passes_without_a_whole_answer(tmp_path: Path) -> None:
-    with service("spam", missing=5) as (url, _):
+@pytest.mark.parametrize("wrong", [{"missing": 5}, {"spam": None}, {"spam": "much"}])
+def test_mail_passes_without_a_whole_answer(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    with service("spam", **wrong) as (url, _):
         assert talk(url, tmp_path, "--reject") == [[b"a"]]
 
 
