@@ -5,15 +5,17 @@ And how paths and versions are written down in what they record.
 """
 
 import argparse
+import contextlib
 import errno
 import os
 import platform
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
+from threading import Event
 
 import torch
 
@@ -140,6 +142,19 @@ class CtrlC:
             raise KeyboardInterrupt
         self.was_noted = True
         print("interrupted: the run is being measured and saved; Ctrl-C once more drops it")
+
+
+@contextlib.contextmanager
+def noted_ctrl_c() -> Iterator[Event]:
+    """An event that Ctrl-C sets, so that no step is cut in half; where it is ignored, none does."""
+    noted = Event()
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda *_: noted.set())
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def exit_code(module: str, run: Callable[[], int]) -> int:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from model.gpt2 import GPT2LMHeadModel
 from model.packing import pack
-from model.tokenizer import ENDOFTEXT
+from model.tokenizer import ENDOFTEXT, decode, encode
 
 
 @torch.inference_mode()
@@ -55,3 +55,15 @@ def generate(
         for i in growing:
             texts[i].append(tokens[i])
     return [text[len(prompt) :] for text, prompt in zip(texts, prompts, strict=True)]
+
+
+def sample(
+    model: GPT2LMHeadModel, prompts: Sequence[str], max_new_tokens: int, seed: int
+) -> list[str]:
+    """These prompts, cut to what the model takes, with what it draws to follow them."""
+    if not prompts:
+        return []
+    begun = [[ENDOFTEXT, *encode(p, model.config.n_positions - 1)[0]] for p in prompts]
+    generator = torch.Generator().manual_seed(seed)
+    drawn = generate(model, begun, max_new_tokens, temperature=1.0, generator=generator)
+    return [prompt + decode(tokens) for prompt, tokens in zip(prompts, drawn, strict=True)]

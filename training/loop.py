@@ -34,6 +34,7 @@ from training.parallel import (
     sum_gradients,
     sum_over_processes,
 )
+from training.sparse_rows import RowGradient
 
 Verdicts = list[tuple[Tensor, Batch]]
 """Logits (B, 2) of batches, and the batches."""
@@ -164,6 +165,10 @@ class Trainer:
         self.optimizers = make_optimizers(
             config.optimizer, model.transformer, groups, config.weight_decay
         )
+        embedding = model.transformer.wte
+        self.row_gradient: RowGradient | None = None
+        if device.type == "cpu" and isinstance(embedding, torch.nn.Embedding):
+            self.row_gradient = RowGradient(embedding)
         total_steps = config.epochs * math.ceil(len(train_loader) / config.accumulation_steps)
         factor = schedule(config, total_steps)
         self.schedulers = [
@@ -255,6 +260,8 @@ class Trainer:
         """Moves the weights, then the rates and the running average."""
         groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
         sum_gradients(p for group in groups for p in group["params"])
+        if self.row_gradient:
+            self.row_gradient.make_dense()
         for optimizer, scheduler in zip(self.optimizers, self.schedulers, strict=True):
             optimizer.step()
             optimizer.zero_grad()

@@ -95,10 +95,15 @@ class SampledSoftmax:
         self._seed = seed
 
     def __call__(self, hidden: Tensor, weight: Tensor, targets: Tensor, step: int) -> Tensor:
-        """The estimated mean loss, float32, in nats; shapes as in ``chunked_cross_entropy``."""
+        """The estimated mean loss, float32, in nats; shapes as in ``chunked_cross_entropy``.
+
+        On a CPU the weight's gradient is sparse (``RowGradient``).
+        """
         drawn, log_chances = (tensor.to(hidden.device) for tensor in self._draw(step))
-        of_target = (hidden * weight[targets]).sum(-1).float()  # (T,)
-        others = F.linear(hidden, weight[drawn]).float() - log_chances  # (T, S)
+        sparse = not hidden.is_cuda
+        of_target = (hidden * F.embedding(targets, weight, sparse=sparse)).sum(-1).float()  # (T,)
+        others = F.linear(hidden, F.embedding(drawn, weight, sparse=sparse)).float()  # (T, S)
+        others = others - log_chances
         # Where a target was drawn as well, it counts once.
         place = torch.searchsorted(drawn, targets).clamp_(max=len(drawn) - 1)
         twice = (drawn[place] == targets).nonzero()[:, 0]

@@ -2,11 +2,11 @@
 
     torchrun --shutdown-timeout 3600 --nproc-per-node 2 -m training.finetune RECIPE.toml --data PATH
 
-All read the same texts in the same order, drawn from the same seed, and evaluate the whole; only
-the work of training is divided. So one process gives what several give, up to rounding; but where
-a recipe distils, each process draws its share of the teacher's texts in an order of its own. After
-Ctrl-C torchrun lets a process go on for so many seconds, 30 unless told, while the run is measured
-and saved.
+So it is with ``training.pretrain``. All read the same texts in the same order, drawn from the same
+seed, and evaluate the whole; only the work of training is divided. So one process gives what
+several give, up to rounding; but where a recipe of finetune distils, each process draws its share
+of the teacher's texts in an order of its own. After Ctrl-C torchrun lets a process go on for so
+many seconds, 30 unless told, while the run is measured and saved.
 """
 
 import contextlib
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from model.packing import pack
 from training.config import TrainingError
 from training.data import Batch
+from training.documents import Window
 
 
 @contextlib.contextmanager
@@ -102,6 +103,26 @@ def share_of(batch: Batch) -> Batch:
         None if batch.hidden is None else batch.hidden[every_row],
         None if batch.log_odds is None else batch.log_odds[every_row],
     )
+
+
+def share_of_windows(windows: list[Window]) -> list[Window]:
+    """This process's windows of a batch, about a fair share of its tokens; alone, all of them."""
+    if not dist.is_initialized():
+        return windows
+    return sorted(windows, key=len)[rank() :: num_processes()]
+
+
+def check_batch_tokens(batch_tokens: int, n_positions: int) -> None:
+    """Refuses batches in which there may be fewer windows than processes.
+
+    Raises:
+        TrainingError: such batches.
+    """
+    if batch_tokens < (needed := num_processes() * n_positions):
+        raise TrainingError(
+            f"batch_tokens is {batch_tokens}, {num_processes()} processes need {needed}: "
+            f"{n_positions} each, as many as the longest text."
+        )
 
 
 def sum_over_processes(value: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 The recipe is a TOML file with the fields of PretrainConfig. The result is a folder that
 ``training.finetune --base`` takes as it takes a hub's. On the way the newest state lies beside
 it, in ``OUT.unfinished``: after Ctrl-C or a crash the same command with ``--resume`` goes on.
+Under torchrun several processes share the work.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from training.config import TrainingError, read_recipe
 from training.corpora import Source
 from training.documents import TextSplit, read_sources
 from training.features import Lessons
+from training.parallel import is_first, processes
 from training.pretrain_config import PretrainConfig
 from training.pretrain_loop import Pretrainer, saved_steps
 from training.provenance import learnt_by, read_run
@@ -54,21 +56,28 @@ def _run(options: argparse.Namespace) -> int:
     out: Path = options.out or Path("runs") / options.recipe.stem
     unfinished = Path(f"{out}.unfinished")
     _check_folders(out, unfinished, resume=options.resume)
-    device = pick_device(options.device)
     lessons = _lessons(config, options.teacher)
     base_run = learnt_by(read_run(config.base)) if config.base else {}
-    texts = read_sources(sources, config.split_seed, config.n_positions)
-    trainer = Pretrainer(config, texts, device, lessons)
-    if options.resume:
-        trainer.restore(saved_steps(unfinished)[-1])
+    with processes(pick_device(options.device)) as device:
+        texts = read_sources(sources, config.split_seed, config.n_positions)
+        trainer = Pretrainer(config, texts, device, lessons)
+        if options.resume:
+            trainer.restore(saved_steps(unfinished)[-1])
+        return _train_and_save(trainer, out, unfinished, base_run)
+
+
+def _train_and_save(
+    trainer: Pretrainer, out: Path, unfinished: Path, base_run: dict[str, Any]
+) -> int:
     print(_describe(trainer))
     if not trainer.run(unfinished):
         print(f"stopped after step {trainer.steps_done}; the same command with --resume goes on")
         return 130
     losses = held_back_losses(trainer)
     unlearnt = trainer.held_back_lessons()
-    save_base(out, trainer, losses, unlearnt, base_run)
-    shutil.rmtree(unfinished, ignore_errors=True)
+    if is_first():
+        save_base(out, trainer, losses, unlearnt, base_run)
+        shutil.rmtree(unfinished, ignore_errors=True)
     for name, loss in losses.items():
         print(f"held-back loss, {name}: {loss:.4f} nats a token")
     if unlearnt is not None:

@@ -1,15 +1,12 @@
 """The pretraining loop: windows of tokens in, a language model out, stopped and resumed at will."""
 
-import contextlib
 import dataclasses
 import math
 import shutil
-import signal
 import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import numpy as np
@@ -25,16 +22,24 @@ from model.folders import CheckpointError, new_folder, read_json, write_json
 from model.gpt2 import GPT2Config, GPT2LMHeadModel, init_weights
 from model.packing import PackedBatch, pack
 from model.published import write_tensors
-from model.tokenizer import ENDOFTEXT, decode, encode
+from training.command import noted_ctrl_c
 from training.config import TrainingError
 from training.documents import TextSplit, Window, batches
 from training.features import Lessons
-from training.generate import generate
+from training.generate import sample
 from training.loop import autocast
 from training.memory import keep_freed_memory
 from training.optimizer import make_optimizers, warmup_then_cosine
 from training.output_layer import SampledSoftmax, chunked_cross_entropy, token_frequencies
+from training.parallel import (
+    check_batch_tokens,
+    is_first,
+    share_of_windows,
+    sum_gradients,
+    sum_over_processes,
+)
 from training.pretrain_config import PretrainConfig
+from training.sparse_rows import RowGradient
 
 _ADAMW_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 _MUON_MOMENTS = ("momentum_buffer",)
@@ -75,8 +80,10 @@ class Pretrainer:
 
         Raises:
             CheckpointError: the base cannot be used.
-            TrainingError: the recipe's texts may be longer than the base takes.
+            TrainingError: the recipe's texts may be longer than the base takes, or its batches are
+                too small for so many processes.
         """
+        check_batch_tokens(config.batch_tokens, config.n_positions)
         self.config = config
         self.lessons = lessons
         self.texts = texts
@@ -104,7 +111,8 @@ class Pretrainer:
         """Trains to the last step; Ctrl-C stops after the current one and saves.
 
         Args:
-            save_to: folder for ``step-N`` folders at each evaluation; only the newest is kept.
+            save_to: folder for ``step-N`` folders at each evaluation; only the newest is kept. Of
+                several processes the first saves.
 
         Returns:
             Whether the last step was reached.
@@ -115,8 +123,13 @@ class Pretrainer:
         windows = batches(self.texts.train, self.config.batch_tokens, self.config.seed)
         losses: list[float] = []
         started = time.monotonic() - self.seconds
-        bar = tqdm(total=self.config.steps, initial=self.steps_done, unit=" steps")
-        with bar, _ctrl_c() as stopped:
+        bar = tqdm(
+            total=self.config.steps,
+            initial=self.steps_done,
+            unit=" steps",
+            disable=not is_first(),
+        )
+        with bar, noted_ctrl_c() as noted:
             for batch in islice(windows, self.steps_done, self.config.steps):
                 losses.append(self.step(batch))
                 self.seconds = time.monotonic() - started
@@ -127,26 +140,33 @@ class Pretrainer:
                     losses.clear()
                     bar.write(_describe(self.history[-1]))
                     self._save_newest(save_to)
-                if stopped.is_set():
+                # Told between two steps, or processes would stop after different ones.
+                if sum_over_processes(torch.tensor(int(noted.is_set()), device=self.device)):
                     self._save_newest(save_to)
                     break
         return self._is_done
 
     def step(self, windows: list[Window]) -> float:
         """One optimizer step; returns its loss, an estimate where the output layer is sampled."""
-        batch, targets = self._tensors(windows)
+        own = share_of_windows(windows)
+        batch, targets = self._tensors(own)
         for optimizer in self.optimizers:
             optimizer.zero_grad()
             for group in optimizer.param_groups:
                 group["lr"] = self.learning_rate() * group["factor"]
         with autocast(self.config.precision, self.device):
             hidden = self.model.transformer(batch)  # (T, C)
-            loss = self.loss(hidden, targets)
+            loss = self.loss(hidden, targets) * (len(targets) / _num_guesses(windows))
             if self.pupil:
-                loss = loss + self.config.distillation * self.lessons_loss(hidden, windows)
+                missed = self.lessons_loss(hidden, own)
+                share = self._num_lessons(own) / max(1, self._num_lessons(windows))
+                loss = loss + self.config.distillation * missed * share
         loss.backward()  # type: ignore[no-untyped-call]
+        sum_gradients(p for _, p in self._named_parameters())
+        if self._row_gradient:
+            self._row_gradient.make_dense()
         torch.nn.utils.clip_grad_norm_([p for _, p in self._named_parameters()], 1.0)
-        value = loss.item()
+        value = sum_over_processes(loss.detach()).item()
         if not math.isfinite(value):
             raise TrainingError(f"the loss is {value} at step {self.steps_done}: lower the rate.")
         for optimizer in self.optimizers:
@@ -173,6 +193,10 @@ class Pretrainer:
         missed = F.mse_loss(self.pupil(hidden[rows]).float(), features, reduction="sum")
         return missed / max(1, features.numel())  # a batch of empty texts has no such token
 
+    def _num_lessons(self, windows: list[Window]) -> int:
+        assert self.lessons
+        return sum(len(self.lessons.of(window)[0]) for window in windows)
+
     def _seen_by_teacher(self, windows: list[Window]) -> tuple[Tensor, Tensor]:
         """Rows of the batch, int64 (P,), and what the teacher saw there, (P, K)."""
         assert self.lessons
@@ -189,13 +213,11 @@ class Pretrainer:
 
     def evaluate(self, train_loss: float) -> None:
         """Adds held-back loss and samples to the history."""
-        point = LanguagePoint(
-            self.steps_done,
-            round(self.seconds, 1),
-            train_loss,
-            self.held_back_loss(self.spread_held_back()),
-            self.sample(),
-        )
+        loss = self.held_back_loss(self.spread_held_back())
+        config = self.config
+        samples = sample(self.model, config.prompts, config.sample_tokens, config.seed)
+        seconds = round(self.seconds, 1)
+        point = LanguagePoint(self.steps_done, seconds, train_loss, loss, samples)
         self.history.append(point)
 
     @torch.no_grad()
@@ -225,27 +247,6 @@ class Pretrainer:
             total += loss.item() * places
             count += places
         return total / count
-
-    def sample(self) -> list[str]:
-        """The recipe's prompts with their continuations, drawn from the model's distribution."""
-        if not self.config.prompts:
-            return []
-        prompts = [
-            [ENDOFTEXT, *encode(prompt, self.config.n_positions - 1)[0]]
-            for prompt in self.config.prompts
-        ]
-        generator = torch.Generator().manual_seed(self.config.seed)
-        continuations = generate(
-            self.model,
-            prompts,
-            self.config.sample_tokens,
-            temperature=1.0,
-            generator=generator,
-        )
-        return [
-            prompt + decode(tokens)
-            for prompt, tokens in zip(self.config.prompts, continuations, strict=True)
-        ]
 
     def save(self, folder: Path) -> None:
         """Writes all that ``restore`` needs into a new folder; it is a base for ``finetune``, too.
@@ -332,6 +333,9 @@ class Pretrainer:
         self.optimizers = make_optimizers(
             self.config.optimizer, self.model.transformer, groups, decay, betas=(0.9, 0.95)
         )
+        self._row_gradient = None
+        if self.config.output_layer != "exact" and self.device.type == "cpu":
+            self._row_gradient = RowGradient(self.model.transformer.wte)
         self._optimizer_of = {
             parameter: optimizer
             for optimizer in self.optimizers
@@ -355,7 +359,7 @@ class Pretrainer:
                 return
 
     def _save_newest(self, save_to: Path | None) -> None:
-        if save_to is None:
+        if save_to is None or not is_first():
             return
         newest = save_to / f"step-{self.steps_done:07d}"
         if not newest.exists():
@@ -378,17 +382,8 @@ def saved_steps(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"))
 
 
-@contextlib.contextmanager
-def _ctrl_c() -> Iterator[Event]:
-    """An event that Ctrl-C sets, so that no step is cut in half; where it is ignored, none does."""
-    stopped = Event()
-    before = signal.getsignal(signal.SIGINT)
-    if before is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, lambda *_: stopped.set())
-    try:
-        yield stopped
-    finally:
-        signal.signal(signal.SIGINT, before)
+def _num_guesses(windows: list[Window]) -> int:
+    return sum(len(window) - 1 for window in windows)
 
 
 def _describe(point: LanguagePoint) -> str:
