@@ -29,9 +29,10 @@ def test_a_text_is_judged_by_a_model_that_has_not_read_it() -> None:
     others = [Example("see you at the office", 0, "sms"), Example("free prize call", 1, "sms")] * 20
     bag = BagOfWords([odd, *others], seed=0)
     number = next(n for n in range(1, 41) if bag._part[n] != bag._part[0])
-    (unread,), (read,) = bag.log_odds(0, [odd.text]), bag.log_odds(number, [odd.text])
+    unread, read, other = bag.log_odds([0, number, 0], [odd.text, odd.text, "free prize call"])
     assert unread < read - 0.5
-    spam, ham = bag.log_odds(0, ["free prize call", "see you at the office"])
+    assert [other] == bag.log_odds([0], ["free prize call"])
+    spam, ham = bag.log_odds([0, 0], ["free prize call", "see you at the office"])
     assert 10 >= spam > 1 > -1 > ham >= -10
 
 
@@ -42,33 +43,38 @@ def test_texts_of_which_a_part_is_all_ham_are_too_few_for_it() -> None:
 
 
 def test_an_augmenter_asks_of_beginnings_of_a_passage_and_not_of_a_disguised_one() -> None:
-    bag = BagOfWords(examples(), seed=0)
-    base = {"seed": 0, "prefix_loss": 0.5, "trained": "all"}
-    joined = Augmenter(examples(), TrainConfig(**base, joining=1.0), bag)
+    base = {"seed": 0, "prefix_loss": 0.5, "trained": "all", "bag_of_words": 1.0}
+    joined = Augmenter(examples(), TrainConfig(**base, joining=1.0))
     for number, example in enumerate(examples()):
         reading, passage = joined(number), encode(example.text, 1024)[0]
-        places = [place for place, _ in reading.evidence]
+        places = [place for place, _ in reading.passages]
         start = places[-1] + 1 - len(passage)
         assert reading.tokens[start : places[-1] + 1] == passage
         assert len(places) == 4
-        for place, log_odds in reading.evidence:
-            beginning = decode(reading.tokens[start : place + 1])
-            assert bag.log_odds(number, [beginning]) == [pytest.approx(log_odds)]
+        for place, text in reading.passages:
+            assert text == decode(reading.tokens[start : place + 1])
     for change in ("obfuscation", "chaff", "furniture"):
         config = TrainConfig.model_validate(base | {change: 1.0})
-        augmented = Augmenter([e for e in examples() if e.label], config, bag)
-        assert not any(augmented(number).evidence for number in range(10))
-    assert not Augmenter(examples(), TrainConfig(**base, joining=1.0))(0).evidence
+        augmented = Augmenter([e for e in examples() if e.label], config)
+        assert not any(augmented(number).passages for number in range(10))
+    config = TrainConfig.model_validate(base | {"bag_of_words": 0.0, "joining": 1.0})
+    assert not Augmenter(examples(), config)(0).passages
 
 
 def test_a_batch_holds_the_evidence_at_the_tokens_it_is_of() -> None:
+    bag = BagOfWords(examples(), seed=0)
+    passages = ["free prize", "free prize call", "see you"]
     readings = [
-        Reading([5, 6, 7], 1, evidence=((1, 2.0), (2, 3.0))),
-        Reading([8], 0, evidence=((0, -1.0),)),
+        Reading([5, 6, 7], 1, passages=((1, passages[0]), (2, passages[1]))),
+        Reading([8], 0, passages=((0, passages[2]),)),
     ]
-    (batch,) = make_loader([([5], 1), ([8], 0)], 2, augment=readings.__getitem__)
-    expected = torch.tensor([math.nan, 2.0, 3.0, -1.0])
+    tokenized = [([5], 1), ([8], 0)]
+    (batch,) = make_loader(tokenized, 2, augment=readings.__getitem__, bag_of_words=bag)
+    expected = torch.tensor([math.nan, *bag.log_odds([0, 0, 1], passages)], dtype=torch.float32)
     torch.testing.assert_close(batch.log_odds, expected, equal_nan=True)
+    (batch,) = make_loader(tokenized, 2, augment=readings.__getitem__)
+    assert batch.log_odds is not None
+    assert batch.log_odds.isnan().all()
 
 
 def test_the_loss_is_of_known_log_odds_alone_and_learns_them() -> None:

@@ -30,7 +30,7 @@ def test_words_of_one_text_each_are_no_hindrance() -> None:
         Example(f"{'win' if number % 2 else 'lunch'}{number}", number % 2, "x")
         for number in range(40)
     ]
-    [log_odds] = BagOfWords(examples, seed=0).log_odds(0, [examples[0].text])
+    [log_odds] = BagOfWords(examples, seed=0).log_odds([0], [examples[0].text])
     assert log_odds < 0
 
 

@@ -9,7 +9,7 @@ import torch
 
 from model.fold import fold_text
 from model.tokenizer import decode, encode, word_ranks
-from training.bag_of_words import PLACES, BagOfWords
+from training.bag_of_words import PLACES
 from training.config import TrainConfig
 from training.corpora import Example
 from training.furniture import furnish
@@ -56,15 +56,14 @@ class Reading:
         tokens: at least one.
         label: 0 ham, 1 spam.
         onset: number of the token from which the label holds; what stands before is ham.
-        evidence: numbers of tokens, and the log odds that a bag of words gives to the passage up to
-            there, without what was put in front; none of a disguised one or one with chaff or
-            furniture.
+        passages: what a bag of words is asked about: numbers of tokens, and the text up to there
+            without what was put in front; none of a disguised one or one with chaff or furniture.
     """
 
     tokens: list[int]
     label: int
     onset: int = 0
-    evidence: tuple[tuple[int, float], ...] = ()
+    passages: tuple[tuple[int, str], ...] = ()
 
 
 class Augmenter:
@@ -75,12 +74,7 @@ class Augmenter:
     words drawn at random is spam itself.
     """
 
-    def __init__(
-        self,
-        examples: Sequence[Example],
-        config: TrainConfig,
-        bag_of_words: BagOfWords | None = None,
-    ) -> None:
+    def __init__(self, examples: Sequence[Example], config: TrainConfig) -> None:
         """Keeps the training part, and the recipe for what may happen to a text and how often."""
         self._examples = examples
         self._ham = [example for example in examples if example.label == 0]
@@ -89,7 +83,6 @@ class Augmenter:
             self._ham_of.setdefault(example.source, []).append(example)
         self._max_tokens = config.max_tokens
         self._config = config
-        self._bag_of_words = bag_of_words
 
     def __call__(self, index: int) -> Reading:
         """The text with this number, anew."""
@@ -98,27 +91,25 @@ class Augmenter:
         tokens = self._drop(self._window(spelled))
         if example.label and self._happens(self._config.chaff):
             return Reading(self._with_chaff(tokens), example.label)
-        evidence = () if disguised else self._evidence(index, tokens)
+        passages = () if disguised else self._passages(tokens)
         room = self._max_tokens - len(tokens) - len(_NEWLINE)
         if room < 1 or not self._ham or not self._happens(self._config.joining):
-            return Reading(tokens, example.label, evidence=evidence)
+            return Reading(tokens, example.label, passages=passages)
         # A spam among many messages of its own kind, or among anything.
         own = self._ham_of.get(example.source) if self._happens(0.5) else None
         good = self._good_words(own or self._ham, room)
         if torch.rand(()) < 0.5:
             front = good + _NEWLINE
-            shifted = tuple((len(front) + place, odds) for place, odds in evidence)
+            shifted = tuple((len(front) + place, text) for place, text in passages)
             return Reading(front + tokens, example.label, len(front), shifted)
-        return Reading(tokens + _NEWLINE + good, example.label, evidence=evidence)
+        return Reading(tokens + _NEWLINE + good, example.label, passages=passages)
 
-    def _evidence(self, index: int, tokens: list[int]) -> tuple[tuple[int, float], ...]:
-        """What a bag of words says of some beginnings of a passage and of all of it."""
-        if not self._bag_of_words:
+    def _passages(self, tokens: list[int]) -> tuple[tuple[int, str], ...]:
+        """Some beginnings of a passage and all of it, where the recipe asks a bag of words."""
+        if not self._config.bag_of_words:
             return ()
         sizes = sorted({math.ceil(len(tokens) * n / PLACES) for n in range(1, PLACES + 1)})
-        beginnings = [decode(tokens[:size]) for size in sizes]
-        log_odds = self._bag_of_words.log_odds(index, beginnings)
-        return tuple((size - 1, odds) for size, odds in zip(sizes, log_odds, strict=True))
+        return tuple((size - 1, decode(tokens[:size])) for size in sizes)
 
     def _with_chaff(self, tokens: list[int]) -> list[int]:
         """The tokens, or the first of them, beside words drawn at random."""

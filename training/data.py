@@ -3,6 +3,7 @@
 import hashlib
 import math
 import re
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -12,9 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
+from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
-from sklearn.feature_extraction.text import CountVectorizer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -24,11 +24,14 @@ from model.packing import PackedBatch, concatenate, pack
 from model.tokenizer import ENDOFTEXT, encode
 from training.activations import ActivationCache
 from training.augment import Reading
+from training.bag_of_words import BagOfWords
 from training.config import TrainConfig, TrainingError
 from training.corpora import Example
 
 # Two texts are near-duplicates where their sets of word triples overlap (Jaccard) by this much.
 NEAR_DUPLICATE = 0.6
+# What is neither letter nor digit: \w is what isalnum() says yes to, and the underscore.
+_NEITHER = re.compile(r"[\W_]+")
 # Pairs of texts with a triple in common that are looked at at once: some 100 MB.
 _PAIRS_AT_ONCE = 1 << 21
 
@@ -217,8 +220,7 @@ def near_duplicate_clusters(texts: Sequence[str]) -> NDArray[np.int32]:
     Numbers are in the order of the clusters' first texts. The work grows with the pairs of texts
     that have a triple in common, the memory does not: a footer makes pairs of all texts.
     """
-    triples = CountVectorizer(analyzer=_word_triples, binary=True, dtype=np.int32)
-    matrix = triples.fit_transform(texts)  # (texts, triples)
+    matrix = _triples_of(texts)  # (texts, triples)
     transposed = matrix.T.tocsr()
     sizes = np.asarray(matrix.sum(axis=1)).ravel()
     num_texts = np.asarray(matrix.sum(axis=0)).ravel()  # of each triple
@@ -270,6 +272,7 @@ def make_loader(
     training: bool = False,
     causal: bool = True,
     augment: Callable[[int], Reading] | None = None,
+    bag_of_words: BagOfWords | None = None,
     cache: ActivationCache | None = None,
 ) -> DataLoader[Any]:
     """Batches of examples; for training shuffled, without a smaller last one.
@@ -282,6 +285,7 @@ def make_loader(
         training: see above.
         causal: whether a token sees only what stands before it.
         augment: reads the text of a number anew; not together with ``cache``.
+        bag_of_words: is asked about the passages of what was read so.
         cache: the examples' activations, where the lower blocks are frozen.
     """
 
@@ -292,18 +296,22 @@ def make_loader(
             for reading in readings
             for place in range(len(reading.tokens))
         ]
-        log_odds = [math.nan] * len(token_labels)
-        start = 0
-        for reading in readings:
-            for place, odds in reading.evidence:
-                log_odds[start + place] = odds
-            start += len(reading.tokens)
+        log_odds = torch.full((len(token_labels),), math.nan)
+        starts = np.cumsum([0, *(len(reading.tokens) for reading in readings)]).tolist()
+        passages = [
+            (start + place, index, text)
+            for start, index, reading in zip(starts, indices, readings, strict=False)
+            for place, text in reading.passages
+        ]
+        if bag_of_words and passages:
+            places, numbers, texts = (list(column) for column in zip(*passages, strict=True))
+            log_odds[places] = torch.from_numpy(bag_of_words.log_odds(numbers, texts)).float()
         return Batch(
             pack([reading.tokens for reading in readings], causal=causal),
             torch.tensor([reading.label for reading in readings]),
             torch.tensor(token_labels),
             cache.gather(indices) if cache else None,
-            torch.tensor(log_odds),
+            log_odds,
         )
 
     return DataLoader(
@@ -317,7 +325,22 @@ def make_loader(
 
 def letters_and_digits(text: str) -> str:
     """A text in small letters, without blanks and marks; one that has nothing else as it is."""
-    return "".join(c for c in text.lower() if c.isalnum()) or text
+    return _NEITHER.sub("", text.lower()) or text
+
+
+def _triples_of(texts: Sequence[str]) -> csr_array:
+    """Which triples of words a text has, (texts, triples), numbered as they come.
+
+    scikit-learn's CountVectorizer sorts them, too, which takes as long again.
+    """
+    number_of: dict[str, int] = {}
+    numbers, ends = array("i"), [0]
+    for text in texts:
+        triples = dict.fromkeys(_word_triples(text))
+        numbers.extend(number_of.setdefault(triple, len(number_of)) for triple in triples)
+        ends.append(len(numbers))
+    ones = np.ones(len(numbers), np.int32)
+    return csr_array((ones, np.asarray(numbers), ends), shape=(len(texts), len(number_of)))
 
 
 def _word_triples(text: str) -> list[str]:

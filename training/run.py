@@ -149,10 +149,8 @@ def _train(
     config: TrainConfig,
     device: torch.device,
 ) -> Outcome:
-    augment = None
-    if config.augments:
-        bag_of_words = BagOfWords(splits.train, config.seed) if config.bag_of_words else None
-        augment = Augmenter(splits.train, config, bag_of_words)
+    augment = Augmenter(splits.train, config) if config.augments else None
+    bag_of_words = BagOfWords(splits.train, config.seed) if config.bag_of_words else None
     # The book seeds before the head is made, before the loaders and before the training.
     torch.manual_seed(config.seed)
     train_loader = make_loader(
@@ -161,6 +159,7 @@ def _train(
         training=True,
         causal=config.causal_mask,
         augment=augment,
+        bag_of_words=bag_of_words,
         cache=caches.get("train"),
     )
     validation_loader = make_loader(
