@@ -3,7 +3,8 @@
 Knows GPT-2's vocabulary, which is a list of the common English words. A word of that kind may be
 meant so; a text is read only if it has several, as many as half of all that could be one. Of words
 that a blank breaks two are enough, one of twelve pieces, if the others are English; of words in
-quotes it takes four and three quarters, of marks alone between words six and as many.
+quotes it takes four and three quarters, of marks alone between words six and as many; of words
+with a mark where none belongs, one.
 """
 
 import functools
@@ -26,6 +27,14 @@ _MARKS = re.compile(rf"{_MARK}++")
 _MOST_BETWEEN_MARKS = 40
 _INNER_MARK = re.compile(r"[^\sA-Za-z0-9](?=[A-Za-z])(?<=\S.)")
 _CONTRACTION = re.compile(r"[A-Za-z]+['’`](?:[smdt]|re|ve|ll|em)", re.IGNORECASE)
+# One mark within a word that no word has there, but for contractions: "ch'eck", "mon*ey". Of
+# 163,540 messages thirteen had one, slips and disguises all ("UP'COMING", "need'ed").
+_STRAY_MARK = re.compile(r"(?<=[A-Za-z]{2})['’‘`\"*|~^#+=_](?=[A-Za-z]{2})")
+_STRAY_MARKED = re.compile(
+    rf"(?<![\w/?&.@%#-])([A-Za-z]{{2,}})({_STRAY_MARK.pattern})([A-Za-z]{{2,}})(?![\w/&%@=-]|\.\w)"
+)
+_CONTRACTED = {"re", "ve", "ll", "em", "nt"}
+_APOSTROPHES = "'’‘`"
 # "on-line", "and/or": marks between words.
 _MARKS_IN_PAIRS = {"-", "/", ".", "'", "’", "&", "--", "_", "..", "...", ",", ":", "–", "—"}
 _MOST_VOWELS = 3
@@ -63,11 +72,13 @@ def without_breaks(text: str) -> str:
     'click here for free, m0ney'
     >>> without_breaks("cLiCK hERe mY FrIeNd aNd gEt tHeSe mOvIEs wITh mE")
     'click here my friend and get these movies with me'
+    >>> without_breaks("that's why they've che'cked it, don't")
+    "that's why they've checked it, don't"
     >>> without_breaks("cli ck he re for ffrreeee"), without_breaks("FFRREEEE CCAASSHH NNOOWW")
     ('click here for ffrreeee', 'FREE CASH NOW')
     """
     text = _in_one_case(_without_repeats(_without_quotes(text)))
-    return _without_marks(_without_blanks(text))
+    return _without_stray_marks(_without_marks(_without_blanks(text)))
 
 
 def without_lone_marks(text: str) -> str:
@@ -155,6 +166,19 @@ def _are_a_word(front: str, end: str) -> bool:
         return False
     has_capital_within = end[0].isupper() and not front.isupper()
     return not has_capital_within and not (is_known(front) and is_known(end))
+
+
+def _without_stray_marks(text: str) -> str:
+    return _STRAY_MARKED.sub(_without_mark, text) if _STRAY_MARK.search(text) else text
+
+
+def _without_mark(word: re.Match[str]) -> str:
+    front, mark, end = word.groups()
+    if (front + end).lower() not in vocabulary():
+        return word[0]
+    is_contracted = end.lower() in _CONTRACTED and is_known(front)
+    are_two = mark not in _APOSTROPHES and is_known(front) and is_known(end)
+    return word[0] if is_contracted or are_two else front + end
 
 
 def _without_marks(text: str) -> str:

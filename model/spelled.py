@@ -64,6 +64,10 @@ _ROW = re.compile(r"(?<![^\W_])[A-Za-z0-9](?: [A-Za-z0-9](?![^\W_])){3,}+")
 _SPELLED_WORD = re.compile(
     r"(?<!\S)\S([.\-_*/·•–—−~‧])(?:\S|\n(?=\1))(?:\1(?:\S|\n(?=\1)))++(?=[,;:!?)]*+(?!\S))"
 )
+# The same of any character, by one mark between blanks: "h - t - t - p - : - / - /".
+_SPELLED_APART = re.compile(r"(?<!\S)\S( [\-_*·•–—−~|] )\S(?:\1\S){2,}+(?!\S)")
+# From so many on such a run may be no word: "N - S - E - W" is none.
+_FEWEST_APART = 7
 # Letters and digits that one blank keeps apart, and marks among them that belong to words, prices,
 # contractions and addresses.
 _LETTER = r"[A-Za-z0-9](?![^\W_])"
@@ -97,6 +101,7 @@ def put_together(text: str, *, typing: bool) -> str:
         text = _SPELLED_LINK.sub(lambda link: link[0].replace(" ", ""), text)
     text = _SPELLED_WORD.sub(_put_word_together, text)
     if typing:
+        text = _SPELLED_APART.sub(_put_characters_together, text)
         text = _LETTERS_APART.sub(_put_marked_together, text)
         text = _read_blank_runs(_COLUMN.sub(_read_column, text) if "\n" in text else text)
     text = _put_runs_together(text) if typing else _SPELLED_OUT.sub(_put_letters, text)
@@ -157,6 +162,14 @@ def _put_word_together(word: re.Match[str]) -> str:
     else:
         is_word = _is_amount(characters)
     return characters if is_word else word[0]
+
+
+def _put_characters_together(run: re.Match[str]) -> str:
+    characters = run[0][::4]
+    letters = "".join(filter(str.isalpha, characters)).lower()
+    is_long = len(characters) >= _FEWEST_APART and len(letters) >= _FEWEST_LETTERS
+    is_word = _is_like_a_word(letters) or is_long and _is_spelled(characters, "-")
+    return characters if is_word else run[0]
 
 
 def _put_runs_together(text: str) -> str:

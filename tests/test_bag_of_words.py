@@ -72,6 +72,9 @@ def test_a_batch_holds_the_evidence_at_the_tokens_it_is_of() -> None:
     (batch,) = make_loader(tokenized, 2, augment=readings.__getitem__, bag_of_words=bag)
     expected = torch.tensor([math.nan, *bag.log_odds([0, 0, 1], passages)], dtype=torch.float32)
     torch.testing.assert_close(batch.log_odds, expected, equal_nan=True)
+    second = list(make_loader(tokenized, 1, augment=readings.__getitem__, bag_of_words=bag))[1]
+    assert bag._part[0] != bag._part[1]  # who has read the one has not read the other
+    torch.testing.assert_close(second.log_odds, expected[3:])
     (batch,) = make_loader(tokenized, 2, augment=readings.__getitem__)
     assert batch.log_odds is not None
     assert batch.log_odds.isnan().all()

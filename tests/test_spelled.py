@@ -33,6 +33,10 @@ from model.fold import fold_text
         "Sizes S/M/L/XL",
         "Classes A/B/C on M-W-F",
         "월/수/금",
+        "My lucky numbers 1 - 6 - 9 - 3 - 8 - 6 - 2 and so on, do you see them here today",
+        "Answers A - B - D - C",
+        "We meet on S - M - T - W - T - F - S and also on holidays in the evening if you like",
+        "Keys T - S - N - R - T - S - K of all the locks that there are in the old house",
     ],
 )
 def test_labels_scales_and_versions_stay(text: str) -> None:
@@ -49,6 +53,9 @@ def test_labels_scales_and_versions_stay(text: str) -> None:
         ("w/i/n p/r/1/z/e n/o/w/!", "Win prize now!"),
         ("c-a-s-h, h.3.r.3", "Cash, here"),
         ("п-р-и-в-е-т", "привет"),
+        ("See n - u - m - m - b - e - r", "See nummber"),
+        ("Low cost V - I - @ - g - r - a", "Low cost VI@gra"),
+        ("go to h - t - t - p - : - / - / - a - . - c - o", "Go to http://a.co"),
         (
             "Call 0-8-0-0-1-2-3-4-5-6, 0 8 0 0 1 2 3 or 5.5.5.0.1.6.8",
             "Call 0800123456, 0800123 or 5550168",
@@ -57,3 +64,32 @@ def test_labels_scales_and_versions_stay(text: str) -> None:
 )
 def test_words_and_telephone_numbers_are_put_together(disguised: str, plain: str) -> None:
     assert fold_text(disguised) == plain
+
+
+@pytest.mark.parametrize(
+    ("disguised", "plain"),
+    [
+        ("Ch'eck out my cha’nnel", "Check out my channel"),
+        ("They've come to for'get, li've or gi`ve", "They've come to forget, live or give"),
+        ("Mon*ey", "Money"),
+        ("Cl*ick h|ere for fr%e, sweets", "Click here for free, sweets"),
+        ("No obli_gation", "No obligation"),
+        ("A FR|EE gift", "A FREE gift"),
+    ],
+)
+def test_one_mark_where_no_word_has_one_is_left_out(disguised: str, plain: str) -> None:
+    assert fold_text(disguised) == plain
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "We're here, they'll do, get'em, shouldn't've",
+        "I had it, you'nt",
+        "Call on_line, what+ever, so=me",
+        "At https://a.example/fr_ee?pay_ment=2&acc_ount, me@mon_ey.example",
+        "The fi_rst.example and l'amour, rock'n'roll",
+    ],
+)
+def test_marks_that_words_have_stay(text: str) -> None:
+    assert fold_text(text) == text
