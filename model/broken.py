@@ -3,16 +3,16 @@
 Knows GPT-2's vocabulary, which is a list of the common English words. A word of that kind may be
 meant so; a text is read only if it has several, as many as half of all that could be one. Of words
 that a blank breaks two are enough, one of twelve pieces, if the others are English; of words in
-quotes it takes four and three quarters, of marks alone between words six and as many; of words
-with a mark where none belongs, one.
+quotes it takes four and three quarters, or all, of marks alone between words six and as many, or
+three and all. One is enough of words with a mark where none belongs, of those whose four letters
+or more stand twice or more each, and of two pieces that are no words.
 """
 
 import functools
 import re
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import partial
-from operator import add
 
 from model.words import are_english, find_words, is_known, vocabulary
 
@@ -52,8 +52,13 @@ _TIMES = (2, 3, 4)
 # One mark alone between words: "win · cash · now".
 _LONE_MARK = re.compile(rf"(?<=\S) ({_MARK}{{1,3}}+) (?=\S)")
 _FEWEST_LONE = 6
+_FEWEST_ALL_LONE = 3
 _LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 _FEWEST_SPLIT = 2
+# Two pieces that are no words but together: "infor mation". Of 163,540 messages 388 have such a
+# word, all broken but this.
+_LONG_SPLIT = 6
+_NAMES = {"vander"}
 _PIECES_A_SPLIT = 12
 _OPENING, _CLOSING = "([\"'*", ")]\"'*.,:;!?"
 
@@ -74,8 +79,8 @@ def without_breaks(text: str) -> str:
     'click here my friend and get these movies with me'
     >>> without_breaks("that's why they've che'cked it, don't")
     "that's why they've checked it, don't"
-    >>> without_breaks("cli ck he re for ffrreeee"), without_breaks("FFRREEEE CCAASSHH NNOOWW")
-    ('click here for ffrreeee', 'FREE CASH NOW')
+    >>> without_breaks("cli ck he re"), without_breaks("FFRREEEE infor mation on it")
+    ('click here', 'FREE information on it')
     """
     text = _in_one_case(_without_repeats(_without_quotes(text)))
     return _without_stray_marks(_without_marks(_without_blanks(text)))
@@ -91,28 +96,35 @@ def without_lone_marks(text: str) -> str:
     if not marks:
         return text
     [(mark, count)] = marks.most_common(1)
-    gaps = sum(bool(_LETTER_OR_DIGIT.search(word)) for word in text.split()) - 1
-    if count < _FEWEST_LONE or 4 * count < 3 * gaps:
+    words = text.split()
+    gaps = sum(bool(_LETTER_OR_DIGIT.search(word)) for word in words) - 1
+    are_most = count >= _FEWEST_LONE and 4 * count >= 3 * gaps
+    are_all = count >= _FEWEST_ALL_LONE and {*words[1::2]} == {mark} and mark not in words[::2]
+    if not are_most and not are_all:
         return text
     return text.replace(f" {mark} ", " ")
 
 
 def _without_quotes(text: str) -> str:
-    if sum(map(text.count, _QUOTES)) < 2 * _FEWEST_QUOTED:
+    quoted = _QUOTED.findall(text)
+    if not quoted:
         return text
-    quoted = sum(len(word) > 1 for word in _QUOTED.findall(text))
-    is_habit = quoted >= _FEWEST_QUOTED and 4 * quoted >= 3 * len(text.split())
-    return _QUOTED.sub(r"\1", text) if is_habit else text
+    long, words = sum(len(word) > 1 for word in quoted), len(text.split())
+    are_most = long >= _FEWEST_QUOTED and 4 * long >= 3 * words
+    are_all = len(quoted) == words and 2 * long > words
+    return _QUOTED.sub(r"\1", text) if are_most or are_all else text
 
 
 def _without_repeats(text: str) -> str:
     # Two letters at least: "www" is none.
     repeated = {word[0] for word in _REPEATED.finditer(text) if len(word[0]) > 3}
-    if not _is_habit(repeated, set(_LONG_WORD.findall(text))):
+    if not repeated:
         return text
+    is_habit = _is_habit(repeated, set(_LONG_WORD.findall(text)))
     for times in _TIMES:
-        plain = {word: word[::times] for word in repeated if _is_repeated(word, times)}
-        if _is_habit([word for word in plain.values() if is_known(word)], repeated):
+        plain = [word[::times] for word in repeated if _is_repeated(word, times)]
+        known = [word for word in plain if is_known(word)]
+        if is_habit and _is_habit(known, repeated) or any(map(_LONG_WORD.fullmatch, known)):
             return _REPEATED.sub(partial(_read_repeated, times), text)
     return text
 
@@ -128,32 +140,57 @@ def _read_repeated(times: int, word: re.Match[str]) -> str:
 
 def _without_blanks(text: str) -> str:
     pieces = text.split(" ")
-    if not _are_many(_count_words_in_two(text.lower().split(" ")), pieces):
-        return text
+    in_two = _words_in_two(text.lower().split(" "))
+    if _are_many(len(in_two), pieces):
+        whole = _put_pieces_together(pieces, _are_a_word)
+        # Words of other languages make English ones, too: "fa il" and "ma il" are Italian.
+        if _are_many(len(pieces) - len(whole), pieces) and _stays_english(text, whole):
+            return " ".join(whole)
+    if any(_are_no_words(front, end) for front, end in in_two):
+        whole = _put_pieces_together(pieces, _are_a_word_of_none)
+        if _stays_english(text, whole):
+            return " ".join(whole)
+    return text
+
+
+def _put_pieces_together(pieces: list[str], are_a_word: Callable[[str, str], bool]) -> list[str]:
     whole = [""]
     front = ""  # what the next piece may end
     for piece, following in zip(pieces, [*pieces[1:], ""], strict=True):
         # "the re al" is "the real", not "there al".
-        begins_another = is_known(front) and _are_a_word(piece, following)
-        if _are_a_word(front, piece) and not begins_another:
+        begins_another = is_known(front) and are_a_word(piece, following)
+        if are_a_word(front, piece) and not begins_another:
             whole[-1] += piece
             front = ""
         else:
             whole.append(piece)
             front = piece
-    if not _are_many(len(pieces) - len(whole[1:]), pieces):
-        return text
-    joined = " ".join(whole[1:])
-    # Words of other languages make English ones, too: "fa il" and "ma il" are Italian.
-    return joined if are_english(find_words(text) & find_words(joined)) else text
+    return whole[1:]
 
 
-def _count_words_in_two(pieces: list[str]) -> int:
-    """How many pieces, in small letters, may begin a word that the next ends, or more: told sooner
-    than exactly."""
+def _stays_english(text: str, whole: list[str]) -> bool:
+    return are_english(find_words(text) & find_words(" ".join(whole)))
+
+
+def _words_in_two(pieces: list[str]) -> list[tuple[str, str]]:
+    """Pieces, in small letters, that may begin a word, and the next ones, which would end it; or
+    more: told sooner than exactly."""
     fronts = [piece.lstrip(_OPENING) for piece in pieces]
-    ends = [piece.rstrip(_CLOSING) for piece in pieces]
-    return sum(map(vocabulary().__contains__, map(add, fronts, ends[1:])))
+    ends = [piece.rstrip(_CLOSING) for piece in pieces[1:]]
+    words = vocabulary()
+    return [(f, e) for f, e in zip(fronts, ends, strict=False) if f + e in words]
+
+
+def _are_no_words(front: str, end: str) -> bool:
+    """Whether two pieces of a long word are none themselves; nor is one a letter or empty."""
+    are_long = min(len(front), len(end)) > 1 and len(front + end) >= _LONG_SPLIT
+    are_known = is_known(front) or is_known(end) or (front + end).lower() in _NAMES
+    return are_long and not are_known
+
+
+def _are_a_word_of_none(front: str, end: str) -> bool:
+    plain = front.lstrip(_OPENING), end.rstrip(_CLOSING)
+    return _are_a_word(front, end) and _are_no_words(*plain)
 
 
 def _are_many(splits: int, pieces: list[str]) -> bool:

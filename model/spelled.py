@@ -66,8 +66,12 @@ _SPELLED_WORD = re.compile(
 )
 # The same of any character, by one mark between blanks: "h - t - t - p - : - / - /".
 _SPELLED_APART = re.compile(r"(?<!\S)\S( [\-_*·•–—−~|] )\S(?:\1\S){2,}+(?!\S)")
-# From so many on such a run may be no word: "N - S - E - W" is none.
+# From so many on such a run may be no word: "N - S - E - W" is none. Digits are a number to call.
 _FEWEST_APART = 7
+_DIALLED = re.compile(r"(?:[08]\d{4,}|\d{10,})[.,!?]?")
+# Chinese and Japanese, which part no characters by blanks.
+_HAN = "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]"
+_HAN_APART = re.compile(rf"(?<!\w){_HAN}(?: {_HAN}(?!\w)){{3,}}+")
 # Letters and digits that one blank keeps apart, and marks among them that belong to words, prices,
 # contractions and addresses.
 _LETTER = r"[A-Za-z0-9](?![^\W_])"
@@ -102,6 +106,8 @@ def put_together(text: str, *, typing: bool) -> str:
     text = _SPELLED_WORD.sub(_put_word_together, text)
     if typing:
         text = _SPELLED_APART.sub(_put_characters_together, text)
+        if not text.isascii():
+            text = _HAN_APART.sub(lambda run: run[0].replace(" ", ""), text)
         text = _LETTERS_APART.sub(_put_marked_together, text)
         text = _read_blank_runs(_COLUMN.sub(_read_column, text) if "\n" in text else text)
     text = _put_runs_together(text) if typing else _SPELLED_OUT.sub(_put_letters, text)
@@ -169,7 +175,7 @@ def _put_characters_together(run: re.Match[str]) -> str:
     letters = "".join(filter(str.isalpha, characters)).lower()
     is_long = len(characters) >= _FEWEST_APART and len(letters) >= _FEWEST_LETTERS
     is_word = _is_like_a_word(letters) or is_long and _is_spelled(characters, "-")
-    return characters if is_word else run[0]
+    return characters if is_word or _DIALLED.fullmatch(characters) else run[0]
 
 
 def _put_runs_together(text: str) -> str:

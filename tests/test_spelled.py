@@ -93,3 +93,48 @@ def test_one_mark_where_no_word_has_one_is_left_out(disguised: str, plain: str) 
 )
 def test_marks_that_words_have_stay(text: str) -> None:
     assert fold_text(text) == text
+
+
+@pytest.mark.parametrize(
+    ("disguised", "plain"),
+    [
+        ("Dude · check · out · this", "Dude check out this"),
+        ("Go | register | ;) | today", "Go register ;) today"),
+        ("“Sub” “to” “my” “page!”", "Sub to my page!"),
+        ('"Subscribe"', "Subscribe"),
+        ("SSuubbssccrriibbee mmyy ccaatt", "Subscribe my cat"),
+        ("Likes hhhttttttppp://aaa.ccc", "Likes http://a.c"),
+        ("I sub and subsc ribe (comm ent)!", "I sub and subscribe (comment)!"),
+        ("c h e c k o u t m y n e w v i d e o", "Check out my new video"),
+        (
+            "Now call 0 - 8 - 7 - 1 - 4 - 7 - 1 - 2 - . and ask for us",
+            "Now call 08714712. and ask for us",
+        ),
+        ("免 費 無 限 次, ひ ら が な", "免費無限次, ひらがな"),
+        ("Win 免 費 無 限 now", "Win 免費無限 now"),
+    ],
+)
+def test_short_texts_are_read_where_all_of_them_is_disguised(disguised: str, plain: str) -> None:
+    assert fold_text(disguised) == plain
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Home > Shoes",
+        "Yes / no / maybe and more / or less",
+        "- - - Original message - - -",
+        "'X' 'Y' 'Z'",
+        '"Yes" "no" and "maybe"',
+        "Mr van der Berg wrote it",
+        "La cita del lunes es a las tres de la tarde",
+        "See the aabb and the ooo",
+        "I will come ttoo",
+        "* * * * * * *",
+        "It is s omething new",
+        "The de sign of it",
+        "一 二 三",
+    ],
+)
+def test_short_texts_stay_where_some_of_them_is_like_a_disguise(text: str) -> None:
+    assert fold_text(text) == text
