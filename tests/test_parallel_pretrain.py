@@ -16,6 +16,7 @@ from training import pretrain
 from training.config import TrainingError
 from training.corpora import Source
 from training.documents import read_sources
+from training.memory import EmbeddingsInUse
 from training.parallel import check_batch_tokens, share_of_windows
 from training.sparse_rows import RowGradient
 
@@ -67,6 +68,17 @@ def test_a_row_gradient_is_the_dense_one_step_after_step() -> None:
     kept = weights[0].weight.grad
     row_gradient.make_dense()  # nothing to do
     assert weights[0].weight.grad is kept
+
+
+def test_only_an_embedding_that_learns_has_a_row_gradient() -> None:
+    embedding = torch.nn.Embedding(9, 3)
+    assert RowGradient.of(EmbeddingsInUse(embedding, [1, 2])) is None
+    embedding.requires_grad_(False)
+    assert RowGradient.of(embedding) is None
+    assert not embedding.sparse
+    embedding.requires_grad_(True)
+    assert RowGradient.of(embedding)
+    assert embedding.sparse
 
 
 @pytest.mark.slow

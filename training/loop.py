@@ -165,10 +165,7 @@ class Trainer:
         self.optimizers = make_optimizers(
             config.optimizer, model.transformer, groups, config.weight_decay
         )
-        embedding = model.transformer.wte
-        self.row_gradient: RowGradient | None = None
-        if device.type == "cpu" and isinstance(embedding, torch.nn.Embedding):
-            self.row_gradient = RowGradient(embedding)
+        self.row_gradient = RowGradient.of(model.transformer.wte)
         total_steps = config.epochs * math.ceil(len(train_loader) / config.accumulation_steps)
         factor = schedule(config, total_steps)
         self.schedulers = [

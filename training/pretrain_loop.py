@@ -333,9 +333,8 @@ class Pretrainer:
         self.optimizers = make_optimizers(
             self.config.optimizer, self.model.transformer, groups, decay, betas=(0.9, 0.95)
         )
-        self._row_gradient = None
-        if self.config.output_layer != "exact" and self.device.type == "cpu":
-            self._row_gradient = RowGradient(self.model.transformer.wte)
+        is_sampled = self.config.output_layer != "exact"
+        self._row_gradient = RowGradient.of(self.model.transformer.wte) if is_sampled else None
         self._optimizer_of = {
             parameter: optimizer
             for optimizer in self.optimizers

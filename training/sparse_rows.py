@@ -4,6 +4,8 @@ GPT-2's 50,257 rows, of which a batch reads some hundreds: as autograd gives the
 filled with zeros for each reading anew, and several processes would tell each other the zeros, too.
 """
 
+from typing import Self
+
 import torch
 from torch import nn
 
@@ -19,6 +21,13 @@ class RowGradient:
         self._weight = embedding.weight
         self._dense = torch.zeros_like(embedding.weight)
         self._rows = torch.empty(0, dtype=torch.int64)
+
+    @classmethod
+    def of(cls, module: nn.Module) -> Self | None:
+        """Of an embedding that learns on a CPU; None of any other module."""
+        if not isinstance(module, nn.Embedding) or not module.weight.requires_grad:
+            return None
+        return None if module.weight.is_cuda else cls(module)
 
     @torch.no_grad()
     def make_dense(self) -> None:
