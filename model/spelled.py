@@ -65,7 +65,7 @@ _SPELLED_WORD = re.compile(
     r"(?<!\S)\S([.\-_*/·•–—−~‧])(?:\S|\n(?=\1))(?:\1(?:\S|\n(?=\1)))++(?=[,;:!?)]*+(?!\S))"
 )
 # The same of any character, by one mark between blanks: "h - t - t - p - : - / - /".
-_SPELLED_APART = re.compile(r"(?<!\S)\S( [\-_*·•–—−~|] )\S(?:\1\S){2,}+(?!\S)")
+_SPELLED_APART = re.compile(r"(?<!\S)\S( [\-_*·•–—−~|] )\S(?!\S)(?:\1\S(?!\S)){2,}+")
 # From so many on such a run may be no word: "N - S - E - W" is none. Digits are a number to call.
 _FEWEST_APART = 7
 _DIALLED = re.compile(r"(?:[08]\d{4,}|\d{10,})[.,!?]?")
