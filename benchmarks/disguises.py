@@ -8,6 +8,7 @@ as the last line.
 """
 
 import argparse
+import random
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -27,6 +28,8 @@ _BOLD = {ord("a") + n: chr(0x1D41A + n) for n in range(26)}
 _FULLWIDTH = {code: chr(code + 0xFEE0) for code in range(0x21, 0x7F)}
 
 _LEET = str.maketrans("aeiostAEIOST", "@310$7@310$7")
+_ACUTE = str.maketrans("aeiouAEIOU", "áéíóúÁÉÍÓÚ")
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 Disguise = Callable[[str], bytes]
 
@@ -59,6 +62,15 @@ def split(word: str, mark: str = " ") -> str:
     return f"{word[: len(word) // 2]}{mark}{word[len(word) // 2 :]}"
 
 
+def slip(text: str, change: Callable[[str, int, str], str]) -> str:
+    """The text with every second long word changed at a place within, by a letter; both are drawn,
+    for one text the same ones each time."""
+    rng = random.Random(text)
+    return every_second_long_word(
+        text, lambda word: change(word, rng.randrange(1, len(word) - 1), rng.choice(_LETTERS))
+    )
+
+
 # Undone by the decoder and by folding.
 FOLDED: dict[str, Callable[[str], str]] = {
     "zero-width spaces": lambda text: "\u200b".join(text),
@@ -74,6 +86,9 @@ FOLDED: dict[str, Callable[[str], str]] = {
     "quoted words": lambda text: " ".join(f'"{word}"' for word in text.split()),
     "dots between words": lambda text: " · ".join(text.split()),
     "words in curly quotes": lambda text: " ".join(f"“{word}”" for word in text.split()),
+    "words in brackets": lambda text: " ".join(f"[{word}]" for word in text.split()),
+    "accents": lambda text: text.translate(_ACUTE),
+    "a line for each word": lambda text: "\n".join(text.split()),
 }
 # Undone in part, else left for the model to see through: honest texts hold such things, too.
 UNFOLDED: dict[str, Callable[[str], str]] = {
@@ -84,6 +99,19 @@ UNFOLDED: dict[str, Callable[[str], str]] = {
     "dotted words": lambda text: every_second_long_word(text, ".".join),
     "hyphens and blanks": lambda text: every_second_long_word(text, " - ".join),
     "apostrophes within": lambda text: every_second_long_word(text, partial(split, mark="'")),
+    "commas within": lambda text: every_second_long_word(text, partial(split, mark=",")),
+    "line ends within": lambda text: every_second_long_word(text, partial(split, mark="\n")),
+    "bars within": lambda text: every_second_long_word(text, "|".join),
+    "a star for a letter": lambda text: slip(text, lambda w, n, _: f"{w[:n]}*{w[n + 1 :]}"),
+    "two letters swapped": lambda text: slip(
+        text, lambda w, n, _: w[:n] + w[n + 1] + w[n] + w[n + 2 :]
+    ),
+    "a letter less": lambda text: slip(text, lambda w, n, _: w[:n] + w[n + 1 :]),
+    "a letter more": lambda text: slip(text, lambda w, n, letter: w[:n] + letter + w[n:]),
+    "another letter": lambda text: slip(text, lambda w, n, letter: w[:n] + letter + w[n + 1 :]),
+    "words joined in twos": lambda text: "".join(
+        word + " " * (n % 2) for n, word in enumerate(text.split())
+    ).rstrip(),
     "lower case": str.lower,
     "upper case": str.upper,
 }

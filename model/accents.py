@@ -11,6 +11,7 @@ import unicodedata
 from model.words import are_english, is_known, vocabulary
 
 _ACCENTED = "\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u02af\u1e00-\u1eff\u2c60-\u2c7f"
+_VOWEL = re.compile(f"[aeiouAEIOU{_ACCENTED}]")
 _ACCENTED_LETTER = re.compile(f"[{_ACCENTED}]")
 _ACCENTED_WORD = re.compile(f"(?<![A-Za-z])[A-Za-z]*+[{_ACCENTED}][A-Za-z{_ACCENTED}]*+")
 _WORD = re.compile(f"[A-Za-z{_ACCENTED}]++")
@@ -24,6 +25,8 @@ _STROKED = {
 } | {ord(other): latin for other, latin in zip("ßþðɛ", "bpde", strict=True)}
 # "Café" and "résumé" are English, too.
 _FEWEST_WORDS = 3
+# Of the vowels of no language so many have the same accent: "Súbscríbé tó mé".
+_SHARE_OF_VOWELS = 0.8
 # What neither French nor Vietnamese spells so, as they do "the" ("thế") and "decision".
 _ENGLISH_ALONE = re.compile(r"w|ee|oo|sh|ck|you|..[^aeiou]y$|ll$")
 
@@ -38,10 +41,15 @@ def without_disguising_accents(text: str) -> str:
         return text
     accented = {_plain(word).lower() for word in _ACCENTED_WORD.findall(text)}
     english = accented & vocabulary()
-    if len(english) < _FEWEST_WORDS or 2 * len(english) < len(accented):
+    are_most = len(english) >= _FEWEST_WORDS and 2 * len(english) >= len(accented)
+    num_accented, num_vowels = (len(p.findall(text)) for p in (_ACCENTED_LETTER, _VOWEL))
+    are_all = len(english) > 0 and num_accented >= _SHARE_OF_VOWELS * num_vowels
+    are_all = are_all and len(set(_MARK.findall(unicodedata.normalize("NFKD", text)))) == 1
+    if not are_most and not are_all:
         return text
     words = {_plain(word).lower() for word in _WORD.findall(text)}
-    if not (are_english(words) and any(map(_ENGLISH_ALONE.search, filter(is_known, words)))):
+    is_english = are_all or any(map(_ENGLISH_ALONE.search, filter(is_known, words)))
+    if not (is_english and are_english(words)):
         return text
     return _ACCENTED_WORD.sub(lambda word: _plain(word[0]), text)
 

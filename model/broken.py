@@ -3,18 +3,20 @@
 Knows GPT-2's vocabulary, which is a list of the common English words. A word of that kind may be
 meant so; a text is read only if it has several, as many as half of all that could be one. Of words
 that a blank breaks two are enough, one of twelve pieces, if the others are English; of words in
-quotes it takes four and three quarters, or all, of marks alone between words six and as many, or
-three and all. One is enough of words with a mark where none belongs, of those whose four letters
-or more stand twice or more each, and of two pieces that are no words.
+quotes or brackets it takes four and three quarters, or all, of marks alone between words six and as
+many, or three and all, of words in a line of their own four and all. One is enough of words with a
+mark where none belongs, of those whose four letters or more stand twice or more each, and of two
+pieces that are no words.
 """
 
-import functools
 import re
 from collections import Counter
 from collections.abc import Callable, Collection
 from functools import partial
 
-from model.words import are_english, find_words, is_known, vocabulary
+from model.joined import part
+from model.misspelled import fill_vowels, without_holes, without_misspellings
+from model.words import SHORTEST_WORD, are_english, find_words, is_known, vocabulary
 
 _FEWEST_WORDS = 3
 _MARK = r"(?:[^\w\s]|_)"
@@ -30,19 +32,26 @@ _CONTRACTION = re.compile(r"[A-Za-z]+['’`](?:[smdt]|re|ve|ll|em)", re.IGNORECA
 # One mark within a word that no word has there, but for contractions: "ch'eck", "mon*ey". Of
 # 163,540 messages thirteen had one with an apostrophe, slips and disguises all ("UP'COMING",
 # "need'ed"), and some thirty with another mark, disguises but for two lines of code.
-_STRAY_MARK = re.compile(r"(?<=[A-Za-z]{2})['’‘`\"*|~^#+=_](?=[A-Za-z]{2})")
-_STRAY_MARKED = re.compile(
-    rf"(?<![\w/?&.@%#-])([A-Za-z]{{2,}})({_STRAY_MARK.pattern})([A-Za-z]{{2,}})(?![\w/&%@=-]|\.\w)"
+_STRAY_MARKS = "'’‘`\"*|~^#+=_"
+# As many honest ones stand between words; so each piece has to be none: "onl/ine". Of 163,540
+# messages some 120 have such a word, nearly all of them spam; with a hyphen 37 have a long one
+# ("pre-scription", and "co-ordinate", which is read alike), and many "Wi-Fi".
+_MARKS_BETWEEN_WORDS = "./,:;!?()[]<>{}&$%@\\-"
+_STRAY_MARK = re.compile(
+    rf"[{re.escape(_STRAY_MARKS + _MARKS_BETWEEN_WORDS)}](?<=[A-Za-z]{{2}}.)(?=[A-Za-z]{{2}})"
 )
+_BEFORE_MARK = re.compile(r"(?<![\w/?&.@%#-])[A-Za-z]{2,}+\Z")
+_BEHIND_MARK = re.compile(r"[A-Za-z]{2,}+(?![\w/&%@=-]|\.\w)")
+_LONGEST_PIECE = 24
 _CONTRACTED = {"re", "ve", "ll", "em", "nt"}
 _APOSTROPHES = "'’‘`"
 # "on-line", "and/or": marks between words.
 _MARKS_IN_PAIRS = {"-", "/", ".", "'", "’", "&", "--", "_", "..", "...", ",", ":", "–", "—"}
 _MOST_VOWELS = 3
-_VOWELS = "eaiou"  # the commonest first
-_ANY_VOWEL = re.compile(f"[{_VOWELS}]")
-# Words in quotes: '"win" "cash"'; letters alone in quotes are a list.
-_QUOTES = "\"'“”„‘’«»"
+# Words in quotes: '"win" "cash"', "[win] [cash]"; letters alone in quotes are a list, and a word
+# alone in brackets is a sign: "[photo]".
+_BRACKETS = "()[]{}<>*_~|"
+_QUOTES = "\"'“”„‘’«»" + re.escape(_BRACKETS)
 _QUOTED = re.compile(
     rf"(?<!\S)[{_QUOTES}]++([^\s{_QUOTES}](?:\S*[^\s{_QUOTES}])?)[{_QUOTES}]++(?!\S)"
 )
@@ -54,18 +63,28 @@ _TIMES = (2, 3, 4)
 _LONE_MARK = re.compile(rf"(?<=\S) ({_MARK}{{1,3}}+) (?=\S)")
 _FEWEST_LONE = 6
 _FEWEST_ALL_LONE = 3
+# "Oranges\nLemons\nBread" may be a list.
+_FEWEST_LINES = 4
+_LETTERS_OF_A_WORD = 3  # on average
 _LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 _FEWEST_SPLIT = 2
-# Two pieces that are no words but together: "infor mation". Of 163,540 messages 387 have such a
-# word, all broken but this.
-_LONG_SPLIT = 6
-_NAMES = {"vander"}
+# Two pieces that are no words but together: "infor mation". Of 163,540 messages some 550 have such
+# a word, all broken but these names; 122 have one of which a piece is a letter other than these.
+# Of four letters many are two words ("ha ha").
+_SPLIT = 5
+_HYPHENATED_WORD = 6
+_WORDS_OF_A_LETTER = set("aiu") | set("st")  # "don ' t", "Jo ' s"
+_NAMES = {"vander", "macos", "fedex", "devos"}
+_BLANK = re.compile("[ \\n]")
+# A word with a hyphen at the end of a line.
+_HYPHENATED = re.compile(r"(?<![\w-])([A-Za-z]{2,}+)-\n([A-Za-z]{2,}+)(?![\w-])")
 _PIECES_A_SPLIT = 12
 _OPENING, _CLOSING = "([\"'*", ")]\"'*.,:;!?"
 
 _LONG_WORD = re.compile(r"[A-Za-z]{4,}+")
 # People type "TaKe CaRE" now and then.
 _FEWEST_MIXED = 6
+_FEWEST_NEARLY_ALL_MIXED = 3
 # As with marks.
 _MOST_BETWEEN_CAPITALS = 16
 _INNER_CAPITAL = re.compile(r"[A-Z](?<=[a-z].)")
@@ -83,8 +102,11 @@ def without_breaks(text: str) -> str:
     >>> without_breaks("cli ck he re"), without_breaks("FFRREEEE infor mation on it")
     ('click here', 'FREE information on it')
     """
-    text = _in_one_case(_without_repeats(_without_quotes(text)))
-    return _without_stray_marks(_without_marks(_without_blanks(text)))
+    text = part(_in_one_case(_without_repeats(_without_quotes(_in_lines(text)))))
+    text = _without_blanks(text)
+    if "-\n" in text:
+        text = _HYPHENATED.sub(_without_hyphen, text)
+    return without_misspellings(without_holes(_without_stray_marks(_without_marks(text))))
 
 
 def without_lone_marks(text: str) -> str:
@@ -106,9 +128,18 @@ def without_lone_marks(text: str) -> str:
     return text.replace(f" {mark} ", " ")
 
 
+def _in_lines(text: str) -> str:
+    """The text in one line if each of its words has one of its own."""
+    lines = [line for line in text.split("\n") if line]
+    if len(lines) < _FEWEST_LINES or any(" " in line for line in lines):
+        return text
+    are_words = sum(map(len, lines)) >= _LETTERS_OF_A_WORD * len(lines)
+    return " ".join(lines) if are_words and are_english(find_words(text)) else text
+
+
 def _without_quotes(text: str) -> str:
     quoted = _QUOTED.findall(text)
-    if not quoted:
+    if not quoted or len(quoted) == 1 and text[0] in _BRACKETS:
         return text
     long, words = sum(len(word) > 1 for word in quoted), len(text.split())
     are_most = long >= _FEWEST_QUOTED and 4 * long >= 3 * words
@@ -140,37 +171,42 @@ def _read_repeated(times: int, word: re.Match[str]) -> str:
 
 
 def _without_blanks(text: str) -> str:
-    pieces = text.split(" ")
-    in_two = _words_in_two(text.lower().split(" "))
+    in_two = _words_in_two(text.lower().replace("\n", " ").split(" "))
+    if not in_two:
+        return text
+    pieces, blanks = _BLANK.split(text), ["", *_BLANK.findall(text)]
     if _are_many(len(in_two), pieces):
-        whole = _put_pieces_together(pieces, _are_a_word)
+        whole = _put_pieces_together(pieces, blanks, _are_a_word)
         # Words of other languages make English ones, too: "fa il" and "ma il" are Italian.
         if _are_many(len(pieces) - len(whole), pieces) and _stays_english(text, whole):
-            return " ".join(whole)
-    if any(_are_no_words(front, end) for front, end in in_two):
-        whole = _put_pieces_together(pieces, _are_a_word_of_none)
+            return "".join(whole)
+    if any(_are_no_words(front, end, _SPLIT) for front, end in in_two):
+        whole = _put_pieces_together(pieces, blanks, _are_a_word_of_none)
         if _stays_english(text, whole):
-            return " ".join(whole)
+            return "".join(whole)
     return text
 
 
-def _put_pieces_together(pieces: list[str], are_a_word: Callable[[str, str], bool]) -> list[str]:
-    whole = [""]
+def _put_pieces_together(
+    pieces: list[str], blanks: list[str], are_a_word: Callable[[str, str], bool]
+) -> list[str]:
+    """Pieces, or words of two, each behind the blank before it."""
+    whole: list[str] = []
     front = ""  # what the next piece may end
-    for piece, following in zip(pieces, [*pieces[1:], ""], strict=True):
+    for piece, blank, following in zip(pieces, blanks, [*pieces[1:], ""], strict=True):
         # "the re al" is "the real", not "there al".
         begins_another = is_known(front) and are_a_word(piece, following)
         if are_a_word(front, piece) and not begins_another:
             whole[-1] += piece
             front = ""
         else:
-            whole.append(piece)
+            whole.append(blank + piece)
             front = piece
-    return whole[1:]
+    return whole
 
 
 def _stays_english(text: str, whole: list[str]) -> bool:
-    return are_english(find_words(text) & find_words(" ".join(whole)))
+    return are_english(find_words(text) & find_words("".join(whole)))
 
 
 def _words_in_two(pieces: list[str]) -> list[tuple[str, str]]:
@@ -182,16 +218,17 @@ def _words_in_two(pieces: list[str]) -> list[tuple[str, str]]:
     return [(f, e) for f, e in zip(fronts, ends, strict=False) if f + e in words]
 
 
-def _are_no_words(front: str, end: str) -> bool:
-    """Whether two pieces of a long word are none themselves; nor is one a letter or empty."""
-    are_long = min(len(front), len(end)) > 1 and len(front + end) >= _LONG_SPLIT
-    are_known = is_known(front) or is_known(end) or (front + end).lower() in _NAMES
-    return are_long and not are_known
+def _are_no_words(front: str, end: str, fewest: int) -> bool:
+    """Whether two pieces of a word of so many letters are none themselves; nor is one empty."""
+    shorter = min(front, end, key=len).lower()
+    if len(front + end) < fewest or not shorter.isalpha() or shorter in _WORDS_OF_A_LETTER:
+        return False
+    return not (is_known(front) or is_known(end) or (front + end).lower() in _NAMES)
 
 
 def _are_a_word_of_none(front: str, end: str) -> bool:
     plain = front.lstrip(_OPENING), end.rstrip(_CLOSING)
-    return _are_a_word(front, end) and _are_no_words(*plain)
+    return _are_a_word(front, end) and _are_no_words(*plain, _SPLIT)
 
 
 def _are_many(splits: int, pieces: list[str]) -> bool:
@@ -206,17 +243,28 @@ def _are_a_word(front: str, end: str) -> bool:
     return not has_capital_within and not (is_known(front) and is_known(end))
 
 
+def _without_hyphen(word: re.Match[str]) -> str:
+    front, end = word.groups()
+    is_one = (front + end).lower() in vocabulary() and not (is_known(front) and is_known(end))
+    return front + end if is_one else word[0]
+
+
 def _without_stray_marks(text: str) -> str:
-    return _STRAY_MARKED.sub(_without_mark, text) if _STRAY_MARK.search(text) else text
+    return _STRAY_MARK.sub(lambda mark: "" if _is_stray(mark) else mark[0], text)
 
 
-def _without_mark(word: re.Match[str]) -> str:
-    front, mark, end = word.groups()
-    if (front + end).lower() not in vocabulary():
-        return word[0]
-    is_contracted = end.lower() in _CONTRACTED and is_known(front)
-    are_two = mark not in _APOSTROPHES and is_known(front) and is_known(end)
-    return word[0] if is_contracted or are_two else front + end
+def _is_stray(mark: re.Match[str]) -> bool:
+    text, start = mark.string, mark.start()
+    front = _BEFORE_MARK.search(text, max(0, start - _LONGEST_PIECE), start)
+    end = _BEHIND_MARK.match(text, mark.end())
+    if not front or not end or (front[0] + end[0]).lower() not in vocabulary():
+        return False
+    if mark[0] in _MARKS_BETWEEN_WORDS:
+        fewest = _HYPHENATED_WORD if mark[0] == "-" else SHORTEST_WORD
+        return _are_no_words(front[0], end[0], fewest)
+    is_contracted = end[0].lower() in _CONTRACTED and is_known(front[0])
+    are_two = mark[0] not in _APOSTROPHES and is_known(front[0]) and is_known(end[0])
+    return not is_contracted and not are_two
 
 
 def _without_marks(text: str) -> str:
@@ -248,22 +296,7 @@ def _find_word(word: str) -> str | None:
         return None if honest or len(parts[0]) == 1 and "-" in marks else joined
     if len(marks) > _MOST_VOWELS or max(map(len, marks)) > 1:
         return None
-    holed = "*".join(parts)
-    for known in _by_consonants().get(_ANY_VOWEL.sub("*", holed.lower()), ()):
-        letters = [vowel if a == "*" else a for a, vowel in zip(holed, known, strict=True)]
-        plain = "".join(letters)
-        if plain.lower() == known:
-            return plain.upper() if joined.isupper() else plain
-    return None
-
-
-@functools.cache
-def _by_consonants() -> dict[str, list[str]]:
-    """Words by what they are with a star for each vowel; those of commoner vowels first."""
-    found: dict[str, list[str]] = {}
-    for word in sorted(vocabulary(), key=lambda word: [*map(_VOWELS.find, word)]):
-        found.setdefault(_ANY_VOWEL.sub("*", word), []).append(word)
-    return found
+    return fill_vowels("*".join(parts))
 
 
 def _in_one_case(text: str) -> str:
@@ -271,7 +304,9 @@ def _in_one_case(text: str) -> str:
         return text
     words = set(_LONG_WORD.findall(text))
     mixed = {w for w in words if _INNER_CAPITAL.search(w) and w.lower() in vocabulary()}
-    return text.lower() if len(mixed) >= _FEWEST_MIXED and _is_habit(mixed, words) else text
+    are_most = len(mixed) >= _FEWEST_MIXED and _is_habit(mixed, words)
+    are_nearly_all = len(mixed) >= _FEWEST_NEARLY_ALL_MIXED and 3 * len(mixed) >= 2 * len(words)
+    return text.lower() if are_most or are_nearly_all else text
 
 
 def _is_habit(found: Collection[str], words: Collection[str]) -> bool:

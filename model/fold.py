@@ -150,12 +150,12 @@ def fold_text(text: str, *, typing: bool = True) -> str:
     letter are put together (``spelled.py``). "Subject:" in front and colours of terminals are left
     out. Unless ``typing`` is False, accents that disguise English are left out (``accents.py``),
     words that one blank keeps apart like their letters are told (``segment.py``), those with digits
-    and signs for letters are read (``leet.py``), and broken ones (``broken.py``), marks that stand
-    apart put where they belong (``tokenized.py``), HTML's names of characters are read, its tags
-    and those of message boards left out, tabs are blanks, several blanks and empty lines are one
-    (``lines.py``), signs for a number that was taken out ("<#>") are a number, and a text in
-    capitals or small letters throughout gets a capital at each sentence and name
-    (``sentences.py``). Never raises.
+    and signs for letters are read (``leet.py``), broken ones (``broken.py``), many misspelled ones
+    (``misspelled.py``) and ones that run together (``joined.py``), marks that stand apart put where
+    they belong (``tokenized.py``), HTML's names of characters are read, its tags and those of
+    message boards left out, tabs are blanks, several blanks and empty lines are one (``lines.py``),
+    signs for a number that was taken out ("<#>") are a number, and a text in capitals or small
+    letters throughout gets a capital at each sentence and name (``sentences.py``). Never raises.
     """
     # Clients send either; mail and training texts have line feeds alone.
     folded = _fold_letters(text.replace("\r\n", "\n").replace("\r", "\n"))

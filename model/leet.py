@@ -10,16 +10,18 @@ import re
 from model.tokenizer import encode
 from model.words import vocabulary
 
-_LETTERS = str.maketrans("@4$5370891!", "aassetobgii")
+_LETTERS = str.maketrans("@4$53€70891!", "aasseetobgii")
 # Told much sooner than a word that has one.
-_STAND_IN = re.compile("[0-9@$!]")
+_SIGNS = "0-9@$!€"
+_STAND_IN = re.compile(f"[{_SIGNS}]")
 _WITH_L = _LETTERS | str.maketrans("1!", "ll")
 # Letters and their stand-ins, at least one of each, standing alone: not in links, addresses, code,
 # nor in "0b1e9a7c-90a7-4c6d".
 # Behind an apostrophe what is left of "not", "is", "have" and their like.
 _END = r"""(?=[-&<]|[.,:;?!"')*>]*+(?!\S))"""
 _WORD = re.compile(
-    r"""(?<![^\s("'*,&<>-])(?<![0-9a-f]{4}-)(?=[0-9@$!]*+[A-Za-z])(?=[A-Za-z]*+[0-9@$!])([A-Za-z0-9@$!]{2,24})(?<!!)"""
+    rf"""(?<![^\s("'*,&<>-])(?<![0-9a-f]{{4}}-)(?=[{_SIGNS}]*+[A-Za-z])(?=[A-Za-z]*+[{_SIGNS}])"""
+    rf"""([A-Za-z{_SIGNS}]{{2,24}})(?<!!)"""
     rf"""(?:(['’])((?i:[t7s$md]|[rv][e3]|ll)))?{_END}"""
 )
 # "I'm" and "it's" that have no letter before the apostrophe.

@@ -62,7 +62,7 @@ _ROW = re.compile(r"(?<![^\W_])[A-Za-z0-9](?: [A-Za-z0-9](?![^\W_])){3,}+")
 # Words of which every second character is one separator, whatever the others: "d.o.n.'.t". A
 # line may end among them.
 _SPELLED_WORD = re.compile(
-    r"(?<!\S)\S([.\-_*/·•–—−~‧])(?:\S|\n(?=\1))(?:\1(?:\S|\n(?=\1)))++(?=[,;:!?)]*+(?!\S))"
+    r"(?<!\S)\S([.\-_*/|·•–—−~‧])(?:\S|\n(?=\1))(?:\1(?:\S|\n(?=\1)))++(?=[,;:!?)]*+(?!\S))"
 )
 # The same of any character, by one mark between blanks: "h - t - t - p - : - / - /".
 _SPELLED_APART = re.compile(r"(?<!\S)\S( [\-_*·•–—−~|] )\S(?!\S)(?:\1\S(?!\S)){2,}+")
@@ -221,13 +221,13 @@ def _is_spelled(letters: str, separator: str) -> bool:
         return True
     if lowered in _EVERY_CHARACTER or _LABELS.fullmatch(letters):
         return False
-    if separator not in " -–—−/":
+    if separator not in " -–—−/|":
         return True
     # "S M T W T F S", "M-W-F", "m/w/d"; any letter of another script may be a vowel.
     has_vowels = _VOWELS.search(letters) and not _NOTES.fullmatch(letters)
     is_varied = len(set(lowered)) >= _FEWEST_LETTERS
     # "s/a/b/g"
-    is_long = separator != "/" or len(letters) > 4
+    is_long = separator not in "/|" or len(letters) > 4
     return bool(has_vowels) and is_varied and is_long
 
 

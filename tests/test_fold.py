@@ -277,7 +277,7 @@ def test_a_text_in_one_case_throughout_is_read_in_sentences(typed: str, read: st
         "Rm 'a.txt' 'b.txt' 'c.txt'",
         "He fr33't, c0m'd and l8'r",
         "Sooo goooood of you to wait for the train with the children",
-        "F*ck on-line e-mail and/or well-known, re-use x*y+z c++/java foo_bar vis-a-vis",
+        "On-line e-mail and/or well-known, re-use x*y+z c++/java foo_bar vis-a-vis",
         "JavaScript by SourceForge and SpamAssassin for McDonald in PostScript via YouTube",
         "So a[i] = b[s] [1] [/url [b]",
         "Når jeg går på gaden, får jeg også lyst til at købe et stykke brød, måske første gang",

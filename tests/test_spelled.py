@@ -131,7 +131,7 @@ def test_short_texts_are_read_where_all_of_them_is_disguised(disguised: str, pla
         "See the aabb and the ooo",
         "I will come ttoo",
         "* * * * * * *",
-        "It is s omething new",
+        "It is a bout that",
         "The de sign of it",
         "一 二 三",
     ],
