@@ -6,7 +6,7 @@ from model.segment import segment
 from model.words import is_known
 
 # Letters alone, not in links, addresses, tags and code.
-_RUN = re.compile(r"(?<![\w/@#.&=%$-])[A-Za-z]{7,}+(?![\w/@&=%$(-]|[.:]\w)")
+_RUN = re.compile(r"(?<![\w/@#.&=%$-])[A-Za-z]{6,}+(?![\w/@&=%$(-]|[.:]\w)")
 _LETTER = re.compile(r"[^\W\d_]")
 # Characters for each blank, as hardly any text has them; told much sooner than words.
 _FEWEST_A_BLANK = 7
@@ -14,8 +14,8 @@ _FEWEST_A_BLANK = 7
 _MOST_LETTERS = 5_000
 # Fewer letters a word are pieces of another language's.
 _FEWEST_A_WORD = 3
-# One such run of two or three words may be a name: "SourceForge", "goodmorning".
-_FEWEST_RUNS = 2
+# One or two such runs of two or three words may be names: "SourceForge", "goodmorning".
+_FEWEST_RUNS = 3
 _FEWEST_WORDS = 4
 # Of a text's letters, so much stands in such runs.
 _SHARE_OF_LETTERS = 0.5

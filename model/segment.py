@@ -11,6 +11,7 @@ from model.leet import spells_a_word
 from model.tokenizer import word_ranks
 from model.words import LONG_WORDS, SHORT_WORDS, SHORTEST_WORD, is_known
 
+# Of words that the vocabulary has not, short ones and long ones.
 _SHORT_COST = 7.0
 _LONG_COST = 10.0
 # "Check out my channel": in two words it is much the commoner.
@@ -18,7 +19,7 @@ _RARER = {"checkout": 16.0}
 # Longer ones are no words.
 _MOST_LETTERS = 20
 # What letters cost that are no known word: so much each time, and more the more they are.
-_UNKNOWN_COSTS = [22 + n + n * n / 10 for n in range(_MOST_LETTERS + 1)]
+_UNKNOWN_COSTS = [14 + 2.5 * n + n * n / 10 for n in range(_MOST_LETTERS + 1)]
 # Behind a small letter a capital rather begins a word.
 _CAPITAL_COST = 4.0
 
@@ -59,6 +60,11 @@ def segment(letters: str) -> list[str]:
 
 @functools.cache
 def _costs() -> dict[str, float]:
-    known = {word: math.log(rank) for word, rank in word_ranks(SHORTEST_WORD).items()}
+    # Of the vocabulary's shorter tokens most are pieces of words.
+    known = {
+        word: math.log(rank)
+        for word, rank in word_ranks(1).items()
+        if len(word) >= SHORTEST_WORD or word in SHORT_WORDS
+    }
     others = dict.fromkeys(LONG_WORDS, _LONG_COST) | dict.fromkeys(SHORT_WORDS, _SHORT_COST)
     return others | known | _RARER

@@ -57,6 +57,11 @@ _IN_LISTS = {".", ",", ".,", ";", ":"}
 _CURRENCY = re.compile(r"[$£€%]\d|\d[$£€%]")
 # "h t t p : / / a . b": marks are put together only where a link begins.
 _SPELLED_LINK = re.compile(r"(?<!\S)h t t p(?: s)? : / /(?: \S(?!\S))++", re.IGNORECASE)
+# The same without that: "w w w . a . c o m". Where nothing tells its begin, the end alone.
+_HOST_END = r" \. (?:c o m|n e t|o r g|b i z|i n f o|(?:c o|o r g|a c) \. u k)(?!\S)"
+_SPELLED_HOST = re.compile(
+    rf"(?<!\S)w w w \.(?: [\w.-](?!\S)){{1,40}}?{_HOST_END}|(?<=\w){_HOST_END}", re.IGNORECASE
+)
 # Cells of a table.
 _ROW = re.compile(r"(?<![^\W_])[A-Za-z0-9](?: [A-Za-z0-9](?![^\W_])){3,}+")
 # Words of which every second character is one separator, whatever the others: "d.o.n.'.t". A
@@ -103,6 +108,8 @@ def put_together(text: str, *, typing: bool) -> str:
     """
     if ": / /" in text:
         text = _SPELLED_LINK.sub(lambda link: link[0].replace(" ", ""), text)
+    if " . " in text:
+        text = _SPELLED_HOST.sub(lambda part: part[0].replace(" ", ""), text)
     text = _SPELLED_WORD.sub(_put_word_together, text)
     if typing:
         text = _SPELLED_APART.sub(_put_characters_together, text)

@@ -28,7 +28,7 @@ def test_folded_disguises_are_undone(name: str) -> None:
 @pytest.mark.parametrize("name", UNFOLDED)
 def test_other_disguises_change_what_is_read(name: str) -> None:
     """In part: of three letters or four digits it may be a code, a name in capitals is no name."""
-    text = f"{SPAM} Wichai (lad) 1,000 2003 2003 a.co.uk a.co.uk"
+    text = f"{SPAM} Wichai (lad) 1,000 2003 2003 a.co.uk a.co.uk psn,x psn,x"
     assert fold_text(UNFOLDED[name](text)) != fold_text(text)
 
 
