@@ -16,7 +16,14 @@ from functools import partial
 
 from model.joined import part
 from model.misspelled import fill_vowels, without_holes, without_misspellings
-from model.words import SHORTEST_WORD, are_english, find_words, is_known, vocabulary
+from model.words import (
+    SHORTEST_WORD,
+    are_english,
+    commonest_words,
+    find_words,
+    is_known,
+    vocabulary,
+)
 
 _FEWEST_WORDS = 3
 _MARK = r"(?:[^\w\s]|_)"
@@ -69,8 +76,8 @@ _LETTERS_OF_A_WORD = 3  # on average
 _LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 _FEWEST_SPLIT = 2
 # Two pieces that are no words but together: "infor mation". Of 163,540 messages some 550 have such
-# a word, all broken but these names; 122 have one of which a piece is a letter other than these.
-# Of four letters many are two words ("ha ha").
+# a word, all broken but these names; 122 have one of which a piece is a letter other than these. Of
+# shorter words many are two ("ha ha"), but for the commonest ("fr om"): 142 messages, all broken.
 _SPLIT = 5
 _HYPHENATED_WORD = 6
 _WORDS_OF_A_LETTER = set("aiu") | set("st")  # "don ' t", "Jo ' s"
@@ -219,11 +226,14 @@ def _words_in_two(pieces: list[str]) -> list[tuple[str, str]]:
 
 
 def _are_no_words(front: str, end: str, fewest: int) -> bool:
-    """Whether two pieces of a word of so many letters are none themselves; nor is one empty."""
-    shorter = min(front, end, key=len).lower()
-    if len(front + end) < fewest or not shorter.isalpha() or shorter in _WORDS_OF_A_LETTER:
+    """Whether two pieces of a word of so many letters, or of one of the commonest, are none
+    themselves; nor is one empty."""
+    word, shorter = (front + end).lower(), min(front, end, key=len).lower()
+    if len(word) < fewest and word not in commonest_words():
         return False
-    return not (is_known(front) or is_known(end) or (front + end).lower() in _NAMES)
+    if not shorter.isalpha() or shorter in _WORDS_OF_A_LETTER:
+        return False
+    return not (is_known(front) or is_known(end) or word in _NAMES)
 
 
 def _are_a_word_of_none(front: str, end: str) -> bool:

@@ -27,6 +27,7 @@ LONG_WORDS = frozenset(
     " postcode prescriptions refinance refinancing refund refunds replicas ringtone ringtones"
     " rolex unsubscribe unsubscribed viagra voicemail webmail".split()
 )
+_RANK_OF_COMMONEST = 5_000
 _WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -34,6 +35,13 @@ _WORD = re.compile(r"[^\W\d_]+")
 def vocabulary() -> frozenset[str]:
     """Common English words in small letters."""
     return _COMMON_WORDS.union(word_ranks(SHORTEST_WORD))
+
+
+@functools.cache
+def commonest_words() -> frozenset[str]:
+    """Some 1,900 English words in small letters."""
+    ranks = word_ranks(SHORTEST_WORD)
+    return frozenset(word for word, rank in ranks.items() if rank < _RANK_OF_COMMONEST)
 
 
 def is_known(word: str) -> bool:
