@@ -43,8 +43,11 @@ def without_disguising_accents(text: str) -> str:
     english = accented & vocabulary()
     are_most = len(english) >= _FEWEST_WORDS and 2 * len(english) >= len(accented)
     num_accented, num_vowels = (len(p.findall(text)) for p in (_ACCENTED_LETTER, _VOWEL))
-    are_all = len(english) > 0 and num_accented >= _SHARE_OF_VOWELS * num_vowels
-    are_all = are_all and len(set(_MARK.findall(unicodedata.normalize("NFKD", text)))) == 1
+    are_all = (
+        len(english) > 0
+        and num_accented >= _SHARE_OF_VOWELS * num_vowels
+        and len(set(_MARK.findall(unicodedata.normalize("NFKD", text)))) == 1
+    )
     if not are_most and not are_all:
         return text
     words = {_plain(word).lower() for word in _WORD.findall(text)}

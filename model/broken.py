@@ -80,7 +80,7 @@ _FEWEST_SPLIT = 2
 # shorter words many are two ("ha ha"), but for the commonest ("fr om"): 142 messages, all broken.
 _SPLIT = 5
 _HYPHENATED_WORD = 6
-_WORDS_OF_A_LETTER = set("aiu") | set("st")  # "don ' t", "Jo ' s"
+_CONTRACTED_TO_A_LETTER = {"s", "t"}  # "Jo ' s", "don ' t"
 _NAMES = {"vander", "macos", "fedex", "devos"}
 _BLANK = re.compile("[ \\n]")
 # A word with a hyphen at the end of a line.
@@ -231,7 +231,7 @@ def _are_no_words(front: str, end: str, fewest: int) -> bool:
     word, shorter = (front + end).lower(), min(front, end, key=len).lower()
     if len(word) < fewest and word not in commonest_words():
         return False
-    if not shorter.isalpha() or shorter in _WORDS_OF_A_LETTER:
+    if not shorter.isalpha() or shorter in _CONTRACTED_TO_A_LETTER:
         return False
     return not (is_known(front) or is_known(end) or word in _NAMES)
 
