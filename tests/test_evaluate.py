@@ -63,7 +63,7 @@ def test_only_five_metrics_depend_on_the_mix() -> None:
         for field in dataclasses.fields(Metrics)
         if getattr(natural, field.name) != pytest.approx(getattr(balanced, field.name))
     }
-    assert differ == {"accuracy", "mcc", "f1", "loss", "calibration_error"}
+    assert differ == {"accuracy", "mcc", "f1", "loss", "calibration_error", "calibration_noise"}
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_constant_verdict_has_no_correlation_and_an_even_ranking() -> None:
 def test_intervals_hold_their_value_and_repeat_with_their_seed() -> None:
     labels, scores = random_texts()
     measured = measure_with_intervals(labels, scores, resamples=300)
-    for metric in FIGURES.keys() - {"calibration_error"}:
+    for metric in FIGURES.keys() - {"calibration_error", "calibration_noise"}:
         value = getattr(measured.value, metric)
         low, high = measured.low[metric], measured.high[metric]
         assert low <= value <= high, metric
@@ -166,6 +166,27 @@ def test_long_table_has_every_metric_and_system() -> None:
     assert lines[4].startswith("| SC%, spam caught | 75.00% (")
 
 
+def test_calibration_noise_is_the_error_of_a_calibrated_model() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.random(300) ** 2
+    drawn = [
+        measure((rng.random(300) < scores).astype(int).tolist(), scores.tolist())
+        for _ in range(300)
+    ]
+    errors = np.mean([metrics.calibration_error for metrics in drawn])
+    assert drawn[0].calibration_noise == pytest.approx(errors, rel=0.05)
+    sure = measure([0, 0, 1, 1], [0.0, 1.0, 1.0, 1.0])
+    assert (sure.calibration_error, sure.calibration_noise) == (0.25, 0)
+
+
+def test_calibration_noise_of_a_balanced_mix_is_worked_by_hand() -> None:
+    labels, scores = [0, 0, 0, 1], [0.5, 0.5, 0.5, 0.75]
+    # Of variances 1/4 and 3/16, three weigh a sixth and one a half; two bins.
+    deviations = math.sqrt(3 / 36 / 4) + math.sqrt(3 / 16 / 4)
+    found = measure(labels, scores, balanced=True).calibration_noise
+    assert found == pytest.approx(deviations * math.sqrt(2 / math.pi))
+
+
 def test_calibration_error_gets_no_interval() -> None:
     """A calibrated model's percentile interval would begin above its error, which is 0."""
     rng = np.random.default_rng(0)
@@ -173,7 +194,7 @@ def test_calibration_error_gets_no_interval() -> None:
     labels = (rng.random(500) < scores).astype(int)
     measured = measure_with_intervals(labels.tolist(), scores.tolist(), resamples=50)
     assert measured.interval("calibration_error") is None
-    [row] = [line for line in as_long_table({"": measured}).splitlines() if "calibration" in line]
+    [row] = [line for line in as_long_table({"": measured}).splitlines() if "tion error" in line]
     assert row == f"| expected calibration error | {measured.value.calibration_error:.4f} |"
 
 

@@ -21,9 +21,9 @@ from training.parallel import check_batch_tokens, share_of_windows
 from training.sparse_rows import RowGradient
 
 RECIPES = {
-    "sampled": 'optimizer = "muon"\n',
-    "exact": 'output_layer = "exact"\n',
-    "taught": "distillation = 3.0\n",
+    "sampled": TINY_RECIPE + 'optimizer = "muon"\n',
+    "exact": TINY_RECIPE.replace('"unigram"', '"exact"'),
+    "taught": TINY_RECIPE + "distillation = 3.0\n",
 }
 # Presses Ctrl-C for one of two processes, in its third step.
 INTERRUPTED = """
@@ -85,8 +85,7 @@ def test_only_an_embedding_that_learns_has_a_row_gradient() -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_two_processes_give_the_base_that_one_gives(name: str, tmp_path: Path) -> None:
     recipe, corpus = tmp_path / "recipe.toml", tmp_path / "corpus"
-    base_recipe = TINY_RECIPE.replace('output_layer = "unigram"\n', "") if name == "exact" else ""
-    recipe.write_text((base_recipe or TINY_RECIPE) + RECIPES[name])
+    recipe.write_text(RECIPES[name])
     corpus.write_text("\n".join(synthetic_lines(90)) + "\n")
     arguments = [str(recipe), "--data", f"sms={corpus}"]
     if name == "taught":

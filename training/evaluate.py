@@ -25,6 +25,7 @@ _Floats = NDArray[np.float64]
 
 # Bins of P(spam) in the calibration error.
 _CALIBRATION_BINS = 10
+_WITHOUT_INTERVAL = {"calibration_error", "calibration_noise"}
 # Keeps a loss finite where a wrong verdict is certain.
 _LEAST_PROBABILITY = 1e-7
 # Resamples times texts that are held at once: some ten arrays of 8 MB.
@@ -35,8 +36,8 @@ _ELEMENTS_AT_ONCE = 1 << 20
 class Metrics:
     """Figures on one set of texts; spam is the positive class, the threshold 0.5.
 
-    ``accuracy``, ``mcc``, ``f1``, ``loss`` and ``calibration_error`` depend on the share of spam
-    among the texts; all others do not.
+    ``accuracy``, ``mcc``, ``f1``, ``loss``, ``calibration_error`` and ``calibration_noise`` depend
+    on the share of spam among the texts; all others do not.
 
     Attributes:
         texts: how many, ham and spam together.
@@ -55,6 +56,8 @@ class Metrics:
         spam_missed_at_1_percent: the same at 1 %.
         calibration_error: mean distance of P(spam) from the share of spam, over ten bins of P(spam)
             weighted by their texts.
+        calibration_noise: what that would be on average if each text were spam with exactly the
+            probability that it was given: few texts put even a calibrated model off by so much.
     """
 
     texts: int
@@ -70,6 +73,7 @@ class Metrics:
     spam_missed_at_0_1_percent: float
     spam_missed_at_1_percent: float
     calibration_error: float
+    calibration_noise: float
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,7 @@ class Measured:
 
     ``calibration_error`` has none: a mean of distances is too large on few texts, and on resamples
     of them once more, so that an interval would never hold a calibrated model's own error.
+    ``calibration_noise`` says how much too large.
     """
 
     value: Metrics
@@ -139,7 +144,7 @@ def measure_with_intervals(
         for done in range(0, resamples, at_once)
     ]
     low, high = {}, {}
-    for name in chunks[0].keys() - {"calibration_error"}:
+    for name in chunks[0].keys() - _WITHOUT_INTERVAL:
         values = np.concatenate([chunk[name] for chunk in chunks])
         low[name], high[name] = np.percentile(values, [2.5, 97.5]).tolist()
     return Measured(measure(labels, spam_probabilities, balanced=balanced), low, high)
@@ -210,8 +215,12 @@ def _weighted(
     figures["f1"] = 2 * caught / (spam + caught + blocked)
     figures["mcc"] = _mcc(caught, blocked, ham - blocked, spam - caught)
     bins = np.minimum((scores * _CALIBRATION_BINS).astype(int), _CALIBRATION_BINS - 1)
-    gaps = (is_spam - scores)[:, None] * np.eye(_CALIBRATION_BINS)[bins]  # (texts, bins)
-    figures["calibration_error"] = np.abs(weights @ gaps).sum(axis=1) / total
+    in_bin = np.eye(_CALIBRATION_BINS)[bins]  # (texts, bins)
+    gaps = weights @ ((is_spam - scores)[:, None] * in_bin)  # (R, bins)
+    figures["calibration_error"] = np.abs(gaps).sum(axis=1) / total
+    variances = weights**2 @ ((scores * (1 - scores))[:, None] * in_bin)
+    # A normal variable's distance from its mean is so many standard deviations on average.
+    figures["calibration_noise"] = np.sqrt(variances * 2 / np.pi).sum(axis=1) / total
     return figures
 
 
@@ -282,6 +291,7 @@ FIGURES = {
     "spam_missed_at_0_1_percent": ("spam missed at 0.1 % ham blocked", ".2%"),
     "spam_missed_at_1_percent": ("spam missed at 1 % ham blocked", ".2%"),
     "calibration_error": ("expected calibration error", ".4f"),
+    "calibration_noise": ("the same of a calibrated model", ".4f"),
     "loss": ("loss, nats", ".4f"),
 }
 

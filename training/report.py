@@ -43,7 +43,7 @@ from training.plots import (
 from training.provenance import other_data, other_version, recorded_recipe
 
 # What the share of spam among the texts changes; all else is the same in a balanced set.
-_MIX_DEPENDENT = ("accuracy", "mcc", "f1", "calibration_error", "loss")
+_MIX_DEPENDENT = ("accuracy", "mcc", "f1", "calibration_error", "calibration_noise", "loss")
 _SHOWN_ERRORS = 25
 
 
