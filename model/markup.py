@@ -5,7 +5,8 @@ Knows how browsers split a document into tags, nothing of what they show.
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache, lru_cache, partial
 from html import unescape
 
 from model.direction import END_OF_OVERRIDE, OVERRIDE_LEFT_TO_RIGHT, OVERRIDE_RIGHT_TO_LEFT
@@ -87,10 +88,16 @@ _LOCAL_SHEET = re.compile(r"[^/?#]*:", re.ASCII)
 _WEB_SHEET = re.compile(rf"[{_S}\0-\x1f]*+https?:", re.ASCII | re.IGNORECASE)
 
 
+@lru_cache(maxsize=1)
 def simplify_markup(html: str) -> tuple[str, bool]:
     """The markup without comments, scripts and the attributes that do not matter here, and
-    whether a tree of it would cost too much."""
-    markup = _MARKUP.sub(_simplify, html)
+    whether a tree of it would cost too much.
+
+    The last one is kept: mail that hides something is read with it, too, right afterwards.
+    """
+    # The same tags come again and again.
+    simplify = partial(_simplify, simplify_tag=cache(_simplify_tag))
+    markup = _MARKUP.sub(simplify, html)
     num_tags = markup.count("<")
     alike = Counter(_FORMATTING_TAG.findall(markup)).values()
     most_copies = num_tags * sum(min(number, _MOST_ALIKE) for number in alike)
@@ -218,26 +225,6 @@ def _flatten(markup: re.Match[str]) -> str:
     return "" if name in INLINE else "<br>"
 
 
-def _simplify(markup: re.Match[str]) -> str:
-    """The same markup without comments, scripts and the attributes that do not matter here."""
-    if markup["end"]:
-        tag = _simplify_tag(markup["name"], markup["attributes"])
-        return f" {tag}" if markup["name"].lower() == "option" else tag
-    if markup["text"]:
-        return f"<plaintext{markup['text']}"
-    if raw := markup["raw"]:
-        raw = raw.lower()
-        if raw == "style" and not _is_plain_sheet(markup["raw_attributes"]):
-            return f"<style class=uncertain>{markup['content']}"
-        if raw == "textarea" and not markup["content"].strip():
-            return f"<textarea>{attributes_of(markup['raw_attributes']).get('placeholder', '')}"
-        if raw in ("textarea", "xmp"):
-            return _simplify_tag(raw, markup["raw_attributes"]) + markup["content"]
-        return f"<style>{markup['content']}" if raw == "style" else f"<{raw}>"
-    # Browsers drop a tag that the end of the document cuts off.
-    return markup[0] if markup["doctype"] else ""
-
-
 def _simplify_tag(name: str, its_attributes: str) -> str:
     name = _RENAMED.get(name.lower(), name)
     if name.lower() == "/bdo":
@@ -265,6 +252,28 @@ def _simplify_tag(name: str, its_attributes: str) -> str:
         if key in _KEPT_ATTRIBUTES
     )
     return f"<{name}{''.join(kept)}>"
+
+
+def _simplify(
+    markup: re.Match[str], simplify_tag: Callable[[str, str], str] = _simplify_tag
+) -> str:
+    """The same markup without comments, scripts and the attributes that do not matter here."""
+    if markup["end"]:
+        tag = simplify_tag(markup["name"], markup["attributes"])
+        return f" {tag}" if markup["name"].lower() == "option" else tag
+    if markup["text"]:
+        return f"<plaintext{markup['text']}"
+    if raw := markup["raw"]:
+        raw = raw.lower()
+        if raw == "style" and not _is_plain_sheet(markup["raw_attributes"]):
+            return f"<style class=uncertain>{markup['content']}"
+        if raw == "textarea" and not markup["content"].strip():
+            return f"<textarea>{attributes_of(markup['raw_attributes']).get('placeholder', '')}"
+        if raw in ("textarea", "xmp"):
+            return simplify_tag(raw, markup["raw_attributes"]) + markup["content"]
+        return f"<style>{markup['content']}" if raw == "style" else f"<{raw}>"
+    # Browsers drop a tag that the end of the document cuts off.
+    return markup[0] if markup["doctype"] else ""
 
 
 def _shown_input(name: str, attributes: dict[str, str]) -> str:
