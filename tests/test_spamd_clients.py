@@ -110,11 +110,13 @@ def test_large_messages_that_do_not_end_keep_out_large_ones_alone(
 
 
 @pytest.mark.parametrize(
-    ("max_files", "told"),
-    [(400, "no verdict: too many clients at once"), (60, "no connection is taken: ")],
+    ("max_files", "clients", "told"),
+    [(400, 500, "no verdict: too many clients at once"), (60, 100, "no connection is taken: ")],
     ids=["few files", "too few files"],
 )
-def test_more_clients_than_files_are_told_of_in_a_line(max_files: int, told: str) -> None:
+def test_more_clients_than_files_are_told_of_in_a_line(
+    max_files: int, clients: int, told: str
+) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "app.spamd", "--port", "0", "--timeout-seconds", "0.1"],
         cwd=Path(__file__).parents[1],
@@ -125,9 +127,9 @@ def test_more_clients_than_files_are_told_of_in_a_line(max_files: int, told: str
     assert process.stderr is not None
     try:
         port = int(process.stderr.readline().rsplit(":", 1)[1])
-        with contextlib.ExitStack() as clients:
-            for _ in range(500):
-                clients.enter_context(socket.create_connection(("127.0.0.1", port), 20))
+        with contextlib.ExitStack() as connections:
+            for _ in range(clients):
+                connections.enter_context(socket.create_connection(("127.0.0.1", port), 20))
             first_line = process.stderr.readline()
         with socket.create_connection(("127.0.0.1", port), 20) as client:
             client.sendall(PING)
