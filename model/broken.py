@@ -13,6 +13,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection
 from functools import partial
+from itertools import compress, count, repeat
+from operator import add
 
 from model.joined import part
 from model.misspelled import fill_vowels, without_holes, without_misspellings
@@ -34,7 +36,7 @@ _BROKEN_WORD = re.compile(
 _MARKS = re.compile(rf"{_MARK}++")
 # Of so many characters one, at least, is such a mark; that is told sooner than by words.
 _MOST_BETWEEN_MARKS = 40
-_INNER_MARK = re.compile(r"[^\sA-Za-z0-9](?=[A-Za-z])(?<=\S.)")
+_INNER_MARK = re.compile(r"[^ \nA-Za-z0-9](?=[A-Za-z])(?<=\S.)")
 _CONTRACTION = re.compile(r"[A-Za-z]+['’`](?:[smdt]|re|ve|ll|em)", re.IGNORECASE)
 # One mark within a word that no word has there, but for contractions: "ch'eck", "mon*ey". Of
 # 163,540 messages thirteen had one with an apostrophe, slips and disguises all ("UP'COMING",
@@ -45,10 +47,10 @@ _STRAY_MARKS = "'’‘`\"*|~^#+=_"
 # ("pre-scription", and "co-ordinate", which is read alike), and many "Wi-Fi".
 _MARKS_BETWEEN_WORDS = "./,:;!?()[]<>{}&$%@\\-"
 _STRAY_MARK = re.compile(
-    rf"[{re.escape(_STRAY_MARKS + _MARKS_BETWEEN_WORDS)}](?<=[A-Za-z]{{2}}.)(?=[A-Za-z]{{2}})"
+    rf"[{re.escape(_STRAY_MARKS + _MARKS_BETWEEN_WORDS)}](?<=[A-Za-z]{{2}}.)"
+    r"(?=([A-Za-z]{2,}+)(?![\w/&%@=-]|\.\w))"
 )
 _BEFORE_MARK = re.compile(r"(?<![\w/?&.@%#-])[A-Za-z]{2,}+\Z")
-_BEHIND_MARK = re.compile(r"[A-Za-z]{2,}+(?![\w/&%@=-]|\.\w)")
 _LONGEST_PIECE = 24
 _CONTRACTED = {"re", "ve", "ll", "em", "nt"}
 _APOSTROPHES = "'’‘`"
@@ -60,14 +62,16 @@ _MOST_VOWELS = 3
 _BRACKETS = "()[]{}<>*_~|"
 _QUOTES = "\"'“”„‘’«»" + re.escape(_BRACKETS)
 _QUOTED = re.compile(
-    rf"(?<!\S)[{_QUOTES}]++([^\s{_QUOTES}](?:\S*[^\s{_QUOTES}])?)[{_QUOTES}]++(?!\S)"
+    rf"[{_QUOTES}](?<!\S.)[{_QUOTES}]*+([^\s{_QUOTES}](?:\S*[^\s{_QUOTES}])?)[{_QUOTES}]++(?!\S)"
 )
 _FEWEST_QUOTED = 4
 # Words with each letter two, three or four times: "ffrreeee".
 _REPEATED = re.compile(r"(?<![A-Za-z])(?:([A-Za-z])\1++)++(?![A-Za-z])", re.IGNORECASE)
+# What such a word begins with, behind another character; that is told sooner.
+_DOUBLE = re.compile(r"[^A-Za-z]([A-Za-z])(?i:\1)[A-Za-z]{2}")
 _TIMES = (2, 3, 4)
 # One mark alone between words: "win · cash · now".
-_LONE_MARK = re.compile(rf"(?<=\S) ({_MARK}{{1,3}}+) (?=\S)")
+_LONE_MARK = re.compile(rf" (?<=\S.)({_MARK}{{1,3}}+) (?=\S)")
 _FEWEST_LONE = 6
 _FEWEST_ALL_LONE = 3
 # "Oranges\nLemons\nBread" may be a list.
@@ -82,8 +86,9 @@ _SPLIT = 5
 _HYPHENATED_WORD = 6
 _CONTRACTED_TO_A_LETTER = {"s", "t"}  # "Jo ' s", "don ' t"
 _NAMES = {"vander", "macos", "fedex", "devos"}
-_BLANK = re.compile("[ \\n]")
-# A word with a hyphen at the end of a line.
+_BLANK = re.compile("([ \\n])")
+# A word with a hyphen at the end of a line, which is told sooner.
+_HYPHEN_AT_END = re.compile(r"-\n(?<=[A-Za-z]-\n)(?=[A-Za-z])")
 _HYPHENATED = re.compile(r"(?<![\w-])([A-Za-z]{2,}+)-\n([A-Za-z]{2,}+)(?![\w-])")
 _PIECES_A_SPLIT = 12
 _OPENING, _CLOSING = "([\"'*", ")]\"'*.,:;!?"
@@ -111,7 +116,7 @@ def without_breaks(text: str) -> str:
     """
     text = part(_in_one_case(_without_repeats(_without_quotes(_in_lines(text)))))
     text = _without_blanks(text)
-    if "-\n" in text:
+    if _HYPHEN_AT_END.search(text):
         text = _HYPHENATED.sub(_without_hyphen, text)
     return without_misspellings(without_holes(_without_stray_marks(_without_marks(text))))
 
@@ -123,16 +128,23 @@ def without_lone_marks(text: str) -> str:
     'win a lot of cash here now'
     """
     marks = Counter(_LONE_MARK.findall(text))
-    if not marks:
+    if marks.total() < _FEWEST_ALL_LONE:
         return text
     [(mark, count)] = marks.most_common(1)
     words = text.split()
-    gaps = sum(bool(_LETTER_OR_DIGIT.search(word)) for word in words) - 1
-    are_most = count >= _FEWEST_LONE and 4 * count >= 3 * gaps
+    are_most = count >= _FEWEST_LONE and _are_in_most_gaps(count, words)
     are_all = count >= _FEWEST_ALL_LONE and {*words[1::2]} == {mark} and mark not in words[::2]
     if not are_most and not are_all:
         return text
     return text.replace(f" {mark} ", " ")
+
+
+def _are_in_most_gaps(count: int, words: list[str]) -> bool:
+    # Words of letters and digits alone are told sooner, and most texts have too many of them.
+    if 4 * count < 3 * (sum(map(str.isalnum, words)) - 1):
+        return False
+    gaps = sum(bool(_LETTER_OR_DIGIT.search(word)) for word in words) - 1
+    return 4 * count >= 3 * gaps
 
 
 def _in_lines(text: str) -> str:
@@ -155,6 +167,8 @@ def _without_quotes(text: str) -> str:
 
 
 def _without_repeats(text: str) -> str:
+    if not _DOUBLE.search(f" {text}"):
+        return text
     # Two letters at least: "www" is none.
     repeated = {word[0] for word in _REPEATED.finditer(text) if len(word[0]) > 3}
     if not repeated:
@@ -178,67 +192,68 @@ def _read_repeated(times: int, word: re.Match[str]) -> str:
 
 
 def _without_blanks(text: str) -> str:
-    in_two = _words_in_two(text.lower().replace("\n", " ").split(" "))
-    if not in_two:
+    places = _places_in_words(text.lower().replace("\n", " ").split(" "))
+    if not places:
         return text
-    pieces, blanks = _BLANK.split(text), ["", *_BLANK.findall(text)]
-    if _are_many(len(in_two), pieces):
-        whole = _put_pieces_together(pieces, blanks, _are_a_word)
+    pieces = text.replace("\n", " ").split(" ")
+    if _are_many(len(places), pieces):
+        within = _within_words(pieces, places, _are_a_word)
         # Words of other languages make English ones, too: "fa il" and "ma il" are Italian.
-        if _are_many(len(pieces) - len(whole), pieces) and _stays_english(text, whole):
-            return "".join(whole)
-    if any(_are_no_words(front, end, _SPLIT) for front, end in in_two):
-        whole = _put_pieces_together(pieces, blanks, _are_a_word_of_none)
-        if _stays_english(text, whole):
-            return "".join(whole)
-    return text
+        if _are_many(len(within), pieces) and (whole := _without_these(within, text)):
+            return whole
+    return _without_these(_within_words(pieces, places, _are_a_word_of_none), text) or text
 
 
-def _put_pieces_together(
-    pieces: list[str], blanks: list[str], are_a_word: Callable[[str, str], bool]
-) -> list[str]:
-    """Pieces, or words of two, each behind the blank before it."""
-    whole: list[str] = []
-    front = ""  # what the next piece may end
-    for piece, blank, following in zip(pieces, blanks, [*pieces[1:], ""], strict=True):
+def _places_in_words(pieces: list[str]) -> list[int]:
+    """Which pieces, in small letters, make a word with the next one, or may: told sooner than
+    exactly."""
+    fronts = map(str.lstrip, pieces, repeat(_OPENING))
+    ends = map(str.rstrip, pieces[1:], repeat(_CLOSING))
+    are_words = map(vocabulary().__contains__, map(add, fronts, ends))
+    return [n for n in compress(count(), are_words) if pieces[n] and pieces[n + 1]]
+
+
+def _within_words(
+    pieces: list[str], places: list[int], are_a_word: Callable[[str, str], bool]
+) -> list[int]:
+    """Which of these pieces make a word with the next one; each is of one word."""
+    within: list[int] = []
+    for n in places:
+        if within and within[-1] == n - 1 or not are_a_word(*pieces[n : n + 2]):
+            continue
         # "the re al" is "the real", not "there al".
-        begins_another = is_known(front) and are_a_word(piece, following)
-        if are_a_word(front, piece) and not begins_another:
-            whole[-1] += piece
-            front = ""
-        else:
-            whole.append(blank + piece)
-            front = piece
-    return whole
+        begins_another = is_known(pieces[n]) and n + 2 < len(pieces)
+        if not (begins_another and are_a_word(*pieces[n + 1 : n + 3])):
+            within.append(n)
+    return within
 
 
-def _stays_english(text: str, whole: list[str]) -> bool:
-    return are_english(find_words(text) & find_words("".join(whole)))
-
-
-def _words_in_two(pieces: list[str]) -> list[tuple[str, str]]:
-    """Pieces, in small letters, that may begin a word, and the next ones, which would end it; or
-    more: told sooner than exactly."""
-    fronts = [piece.lstrip(_OPENING) for piece in pieces]
-    ends = [piece.rstrip(_CLOSING) for piece in pieces[1:]]
-    words = vocabulary()
-    return [(f, e) for f, e in zip(fronts, ends, strict=False) if f + e in words]
+def _without_these(within: list[int], text: str) -> str | None:
+    """The text without the blanks behind these pieces; None if there are none, or words that stay
+    as they were are not English."""
+    if not within:
+        return None
+    parts = _BLANK.split(text)
+    for n in within:
+        parts[2 * n + 1] = ""
+    whole = "".join(parts)
+    return whole if are_english(find_words(text) & find_words(whole)) else None
 
 
 def _are_no_words(front: str, end: str, fewest: int) -> bool:
     """Whether two pieces of a word of so many letters, or of one of the commonest, are none
     themselves; nor is one empty."""
+    if is_known(front) or is_known(end):
+        return False
     word, shorter = (front + end).lower(), min(front, end, key=len).lower()
     if len(word) < fewest and word not in commonest_words():
         return False
-    if not shorter.isalpha() or shorter in _CONTRACTED_TO_A_LETTER:
-        return False
-    return not (is_known(front) or is_known(end) or word in _NAMES)
+    return shorter.isalpha() and shorter not in _CONTRACTED_TO_A_LETTER and word not in _NAMES
 
 
 def _are_a_word_of_none(front: str, end: str) -> bool:
     plain = front.lstrip(_OPENING), end.rstrip(_CLOSING)
-    return _are_a_word(front, end) and _are_no_words(*plain, _SPLIT)
+    return _are_no_words(*plain, _SPLIT) and _are_a_word(front, end)
 
 
 def _are_many(splits: int, pieces: list[str]) -> bool:
@@ -264,16 +279,16 @@ def _without_stray_marks(text: str) -> str:
 
 
 def _is_stray(mark: re.Match[str]) -> bool:
-    text, start = mark.string, mark.start()
-    front = _BEFORE_MARK.search(text, max(0, start - _LONGEST_PIECE), start)
-    end = _BEHIND_MARK.match(text, mark.end())
-    if not front or not end or (front[0] + end[0]).lower() not in vocabulary():
+    start, end = mark.start(), mark[1]
+    found = _BEFORE_MARK.search(mark.string, max(0, start - _LONGEST_PIECE), start)
+    front = found[0] if found else ""
+    if not front or (front + end).lower() not in vocabulary():
         return False
     if mark[0] in _MARKS_BETWEEN_WORDS:
         fewest = _HYPHENATED_WORD if mark[0] == "-" else SHORTEST_WORD
-        return _are_no_words(front[0], end[0], fewest)
-    is_contracted = end[0].lower() in _CONTRACTED and is_known(front[0])
-    are_two = mark[0] not in _APOSTROPHES and is_known(front[0]) and is_known(end[0])
+        return _are_no_words(front, end, fewest)
+    is_contracted = end.lower() in _CONTRACTED and is_known(front)
+    are_two = mark[0] not in _APOSTROPHES and is_known(front) and is_known(end)
     return not is_contracted and not are_two
 
 

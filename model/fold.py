@@ -77,7 +77,7 @@ _NARROW_BLANKS = re.compile(
 )
 _NARROW_BLANK = re.compile("[\u2005-\u200a\u202f\u205f\u2800]")
 # An accent of its own, typed as an apostrophe: NFKC makes a blank of it, and two words of "it´s".
-_ACUTE = re.compile(r"(?<=[^\W\d_])\u00b4(?=[^\W\d_])")
+_ACUTE = re.compile(r"\u00b4(?<=[^\W\d_].)(?=[^\W\d_])")
 _WORD = re.compile(r"\w+")
 _LATIN = re.compile(r"[A-Za-zİ]")  # of this, too, an ASCII letter is made
 _OTHER_LETTER = re.compile(r"[^\W\d_A-Za-z\u00c0-\u02af\u1d00-\u1dbf\ua720-\ua7ff]")
@@ -125,7 +125,7 @@ _WINDOWS_MARKS = {
 }
 _OF_WINDOWS = f"[{''.join(_WINDOWS_MARKS)}]"
 _WINDOWS_MARK = re.compile(
-    rf"(?<![^\W\d_]){_OF_WINDOWS}|{_OF_WINDOWS}(?![^\W\d_])|(?<=[^\W\d_])\x92(?=[^\W\d_])"
+    rf"{_OF_WINDOWS}(?:(?<![^\W\d_].)|(?![^\W\d_])|(?<=[^\W\d_]\x92)(?=[^\W\d_]))"
 )
 # Colours, as terminals and chats write them: what follows the control character goes with it.
 _COLOUR = re.compile(r"\x1b\[[\d;]{0,20}m|\x03\d{1,2}(?:,\d{1,2})?")

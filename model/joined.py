@@ -7,7 +7,7 @@ from model.words import is_known
 
 # Letters alone, not in links, addresses, tags and code.
 _RUN = re.compile(r"(?<![\w/@#.&=%$-])[A-Za-z]{6,}+(?![\w/@&=%$(-]|[.:]\w)")
-_LETTER = re.compile(r"[^\W\d_]")
+_LETTERS = re.compile(r"[^\W\d_]+")
 # Characters for each blank, as hardly any text has them; told much sooner than words.
 _FEWEST_A_BLANK = 7
 # What is read takes time; nothing to be read has more in such runs.
@@ -30,8 +30,10 @@ def part(text: str) -> str:
     if len(text) < _FEWEST_A_BLANK * (1 + text.count(" ") + text.count("\n")):
         return text
     found = _RUN.findall(text)
-    fewest = _SHARE_OF_LETTERS * len(_LETTER.findall(text))
-    if not fewest <= sum(map(len, found)) <= _MOST_LETTERS:
+    if not 0 < sum(map(len, found)) <= _MOST_LETTERS:
+        return text
+    fewest = _SHARE_OF_LETTERS * sum(map(len, _LETTERS.findall(text)))
+    if sum(map(len, found)) < fewest:
         return text
     parted = {run: own for run in set(found) if (own := _read(run))}
     is_long = any(len(own) >= _FEWEST_WORDS for own in parted.values())

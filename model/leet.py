@@ -5,7 +5,10 @@ read as that word. Hardly any honest name, time, price or slang ("4get", "mp3", 
 what honest texts do have, as postcodes, flights and rooms, is read in a text that has other leet.
 """
 
+import functools
 import re
+from collections.abc import Callable
+from functools import partial
 
 from model.tokenizer import encode
 from model.words import vocabulary
@@ -13,7 +16,7 @@ from model.words import vocabulary
 _LETTERS = str.maketrans("@4$53€70891!", "aasseetobgii")
 # Told much sooner than a word that has one.
 _SIGNS = "0-9@$!€"
-_STAND_IN = re.compile(f"[{_SIGNS}]")
+_STAND_IN = re.compile(f"[{_SIGNS}](?:(?=[A-Za-z])|(?<=[A-Za-z].))")
 _WITH_L = _LETTERS | str.maketrans("1!", "ll")
 # Letters and their stand-ins, at least one of each, standing alone: not in links, addresses, code,
 # nor in "0b1e9a7c-90a7-4c6d".
@@ -57,7 +60,7 @@ _OUTWARD = re.compile(r"[A-Za-z]{1,2}\d[A-Za-z\d]? \d[A-Za-z]{2}(?!\w)")
 _INWARD = re.compile(r"(?:(?<=[A-Za-z]\d )|(?<=[A-Za-z]\d\w ))\d[A-Za-z]{2}(?!\w)")
 # Variables of programs, all of which are honest where one is used as they are.
 _VARIABLE = re.compile(r"\$[A-Za-z]+")
-_VARIABLE_IN_USE = re.compile(r"(?<![^\s(])\$[A-Za-z]+(?: ?=|;)")
+_VARIABLE_IN_USE = re.compile(r"\$(?<![^\s(].)[A-Za-z]+(?: ?=|;)")
 # What follows is to be typed as it stands.
 _BEHIND_PASSWORD = re.compile(r"(?i:(?<=password: )|(?<=password is ))")
 # A link that begins or ends like no honest one; looked for where a text has one of these.
@@ -84,10 +87,9 @@ def read_leet(text: str) -> str:
         text = _MARK_NAME.sub(lambda name: _in_letters(name[0]), text)
     if "1" in text:
         text = _PRONOUN.sub(_read_pronoun, text)
-    if not (_STAND_IN.search(text) and _WORD.search(text)):
+    if not _STAND_IN.search(text) or not _has_leet(text):
         return text
-    firsts = _FIRST_LETTER.findall(text)
-    large = 2 * sum(map(str.isupper, firsts)) >= len(firsts)
+    large = functools.cache(partial(_sentences_begin_large, text))
     has_code = bool(_VARIABLE_IN_USE.search(text))
     surely = _WORD.sub(
         lambda word: word[0] if _is_doubtful(word, has_code) else _read_word(word, large), text
@@ -100,6 +102,19 @@ def read_leet(text: str) -> str:
 def spells_a_word(word: str) -> bool:
     """Whether letters with digits and signs among them are read as a word."""
     return _find_word(word, "") != word
+
+
+def _has_leet(text: str) -> bool:
+    """Whether any of its words spells another one: told without most of them, and each once."""
+    lines = filter(_STAND_IN.search, text.split("\n"))
+    others = {word for line in lines for word in line.split() if _STAND_IN.search(word)}
+    words = _WORD.finditer(" ".join(others))
+    return any(_find_word(*_word_and_ending(word)) != word[1] for word in words)
+
+
+def _sentences_begin_large(text: str) -> bool:
+    firsts = _FIRST_LETTER.findall(text)
+    return 2 * sum(map(str.isupper, firsts)) >= len(firsts)
 
 
 def _is_doubtful(match: re.Match[str], has_code: bool) -> bool:
@@ -120,20 +135,24 @@ def _read_pronoun(match: re.Match[str]) -> str:
     return f"it{mark_of_it}s" if mark_of_it else f"I{mark}{ending.translate(_WITH_L)}"
 
 
-def _read_word(match: re.Match[str], begin_large: bool) -> str:
-    word, mark, ending = match[1], match[2] or "", (match[3] or "").lower().translate(_LETTERS)
+def _read_word(match: re.Match[str], begin_large: Callable[[], bool]) -> str:
+    word, ending = _word_and_ending(match)
     plain = _find_word(word, ending)
     if plain == word:
         return match[0]
     if not word[0].isalpha() and _begins_large(match, begin_large):
         plain = plain[0].upper() + plain[1:]
-    return plain + mark + (ending.upper() if plain.isupper() else ending)
+    return plain + (match[2] or "") + (ending.upper() if plain.isupper() else ending)
 
 
-def _begins_large(match: re.Match[str], sentences_do: bool) -> bool:
+def _word_and_ending(match: re.Match[str]) -> tuple[str, str]:
+    return match[1], (match[3] or "").lower().translate(_LETTERS)
+
+
+def _begins_large(match: re.Match[str], sentences_do: Callable[[], bool]) -> bool:
     """Whether a word whose first letter is hidden begins with a capital where it stands."""
     text, start = match.string, match.start()
-    if sentences_do and _BEHIND_SENTENCE.search(text, max(0, start - 6), start):
+    if _BEHIND_SENTENCE.search(text, max(0, start - 6), start) and sentences_do():
         return True
     if not _BEFORE_CAPITAL.match(text, match.end(), match.end() + _NEIGHBOUR):
         return False

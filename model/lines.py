@@ -7,8 +7,10 @@ FOLDED = frozenset({"text/calendar", "text/vcard", "text/x-vcard", "text/directo
 
 # With characters without width between them, as newsletters fill up what is shown of them in lists.
 _BLANKS = re.compile(r"[^\S\n]++(?:[\u00ad\u034f\u200b-\u200f\u2060\ufeff]++[^\S\n]++)*+")
-# Told much sooner than each blank is replaced by one.
-_MORE_THAN_A_BLANK = re.compile("[^\\S\n ]|  | [\u00ad\u034f\u200b-\u200f\u2060\ufeff]")
+# Of these some are in each text with more than single blanks, which is told much sooner.
+_ODD_BLANK = re.compile(
+    "[\t\x0b-\r\x1c-\x1f\x85\xa0\u00ad\u034f\u1680\u2000-\u200f\u2028\u2029\u202f\u205f\u2060\u3000\ufeff]"
+)
 _BLANK_LINES = re.compile(r"\n\s*\n")
 _FOLD = re.compile(rb"\r?\n[ \t]")  # even between the bytes of one character
 _ESCAPED = re.compile(r"\\([nN,;\\])")
@@ -30,7 +32,7 @@ def tidy_blanks(text: str) -> str:
     'Are we on?\\n\\nYes'
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    if _MORE_THAN_A_BLANK.search(text):
+    if "  " in text or _ODD_BLANK.search(text):
         text = _BLANKS.sub(" ", text)
     text = text.replace(" \n", "\n").replace("\n ", "\n")
     return _BLANK_LINES.sub("\n\n", text).strip()

@@ -16,7 +16,7 @@ from model.words import SHORTEST_WORD, find_words, is_known, vocabulary
 
 _VOWEL = re.compile("[aeiou]")
 # Told sooner than a word that has one.
-_HOLE = re.compile(r"[*#|+?~^•](?<=[A-Za-z].)(?=[A-Za-z*])")
+_HOLE = re.compile(r"[*#|+?~^•](?<=[A-Za-z].)(?=(?:[A-Za-z*]++|[A-Za-z]++)(?![\w/&%@=#-]|\.\w))")
 # Not in links, addresses, code and emphasis: "a*b*c", "*all*".
 _HOLED = re.compile(
     r"(?<![\w/?&.@%#*=-])[A-Za-z]++(?:\*[A-Za-z*]*+|[#|+?~^•][A-Za-z]++)(?![\w/&%@=#-]|\.\w)"
@@ -55,7 +55,8 @@ def without_misspellings(text: str) -> str:
     >>> without_misspellings("Please chcek out my chanel"), without_misspellings("Thanx luv")
     ('Please check out my channel', 'Thanx luv')
     """
-    words, common = set(map(str.lower, _WORD.findall(text))), vocabulary()
+    words = set(map(str.lower, _WORD.findall(" ".join(set(text.split())))))
+    common = vocabulary()
     unknown = {word for word in words if word not in common and not is_known(word)}
     if not _are_many(unknown, words):
         return text

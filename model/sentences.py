@@ -10,7 +10,8 @@ from model.words import are_english, find_words
 
 # Marks that blanks keep apart, as published corpora write them: "free , now", "don ' t", "( all )".
 _SET_APART = re.compile(r" (?:(?<=\S )(?=[,.;:!?](?!\S)|[)\]%](?![^\s,.;:!?]))|(?<=[(\[] )(?=\S))")
-_APOSTROPHE = re.compile(r"(?:(?<=\w) ' ?|(?<=\w)' )(?=(?:[stmd]|re|ve|ll)\b)", re.IGNORECASE)
+_ENDING = r"(?=(?:[stmd]|re|ve|ll)\b)"
+_APOSTROPHE = re.compile(rf" '(?<=\w..) ?{_ENDING}|' (?<=\w..){_ENDING}", re.IGNORECASE)
 # A text of so many capitals a small letter, and of some capitals at all, is typed in capitals.
 _CAPITALS = 9
 _FEWEST_CAPITALS = 4

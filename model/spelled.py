@@ -6,35 +6,58 @@ Where blanks part words and letters alike ("c a l l n o w"), ``segment.py`` tell
 import functools
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 from model.leet import spells_a_word
 from model.segment import segment
 from model.words import is_known, vocabulary
 
+
+@dataclass(frozen=True)
+class _Spelling:
+    """Words spelled out in one way, and what is in the midst of each, which is told much sooner."""
+
+    word: re.Pattern[str]
+    sign: re.Pattern[str]
+
+    def sub(self, put: Callable[[re.Match[str]], str], text: str) -> str:
+        return self.word.sub(put, text) if self.sign.search(text) else text
+
+
 # Letters and digits that one separator keeps apart: "f r e e", "f.r.e.e"; not the end of "a b 0.5".
-_SPELLED_OUT = re.compile(
-    r"(?<![^\W_])[A-Za-z0-9](?:([ .\-_*/·•–—−~‧])[A-Za-z0-9])(?:\1[A-Za-z0-9])+"
-    r"(?![^\W_]|(?<= \d)[.,]\d)"
+_SPELLED_OUT = _Spelling(
+    re.compile(
+        r"(?<![^\W_])[A-Za-z0-9](?:([ .\-_*/·•–—−~‧])[A-Za-z0-9])(?:\1[A-Za-z0-9])+"
+        r"(?![^\W_]|(?<= \d)[.,]\d)"
+    ),
+    sign=re.compile(r"([ .\-_*/·•–—−~‧])[A-Za-z0-9]\1[A-Za-z0-9](?![^\W_])"),
 )
+# Or a letter of another script: characters are looked up sooner in such a set than in classes.
+_MARK = r"[^A-Za-z0-9_ \n<>?]"
 # Four and more letters that any other mark or symbol keeps apart, and three and more in boxes:
 # "f|r|e|e", "f--r--e--e", "[f][r][e][e]"; "A|B|C|D" and "f(x,y,z,t)", too, which are no words.
-_MARKED_WORD = re.compile(
-    r"(?<![^\W_])[A-Za-z]([^\w\s<>?]{1,2})[A-Za-z](?![^\W_])(?:\1[A-Za-z](?![^\W_])){2,}+"
-    r"|(?<![^\W_])(?:[(\[{«][A-Za-z][)\]}»]){3,}+"
-)
-# Without one of these there is neither; that is told much sooner, by ASCII's classes sooner still.
-_LETTERS_BETWEEN_MARKS = re.compile(
-    r"[^\w\s<>?][A-Za-z][^\w\s<>?]{1,2}[A-Za-z][^\w\s<>?]", re.ASCII
+_MARKED_WORD = _Spelling(
+    re.compile(
+        r"(?<![^\W_])[A-Za-z]([^\w\s<>?]{1,2})[A-Za-z](?![^\W_])(?:\1[A-Za-z](?![^\W_])){2,}+"
+        r"|(?<![^\W_])(?:[(\[{«][A-Za-z][)\]}»]){3,}+"
+    ),
+    sign=re.compile(rf"({_MARK})[A-Za-z]{_MARK}?(?:\1|[(\[{{«])[A-Za-z]{_MARK}"),
 )
 # Four and more letters that one mark and a blank or two keep apart: "f - r - e - e", "f, r, e, e".
-_LETTERS_APART = re.compile(
-    r"(?<![^\W_])[A-Za-z](?P<between> ?(?:[^\w\s<>?]|_) )[A-Za-z](?![^\W_])"
-    r"(?:(?P=between)[A-Za-z](?![^\W_])){2,}+"
+_LETTERS_APART = _Spelling(
+    re.compile(
+        r"(?<![^\W_])[A-Za-z](?P<between> ?(?:[^\w\s<>?]|_) )[A-Za-z](?![^\W_])"
+        r"(?:(?P=between)[A-Za-z](?![^\W_])){2,}+"
+    ),
+    sign=re.compile(r"([^A-Za-z0-9 \n<>?]) [A-Za-z] ?\1 [A-Za-z](?![^\W_])"),
 )
 # Five and more letters or digits that different marks keep apart: "V _ 1, c - o'd - 1 ' n".
-_SCATTERED_WORD = re.compile(
-    r"(?<![^\W_])[A-Za-z0-9](?: ?[.,;:!?*_'`^~|\"-]{1,2} ?[A-Za-z0-9](?![^\W_])){4,}+"
+_SCATTERED_WORD = _Spelling(
+    re.compile(r"(?<![^\W_])[A-Za-z0-9](?: ?[.,;:!?*_'`^~|\"-]{1,2} ?[A-Za-z0-9](?![^\W_])){4,}+"),
+    sign=re.compile(
+        r"[.,;:!?*_'`^~|\"-](?: ?[A-Za-z0-9] ?[.,;:!?*_'`^~|\"-]{1,2}){2} ?[A-Za-z0-9](?![^\W_])"
+    ),
 )
 _LETTERS_AND_DIGITS = re.compile(r"[A-Za-z0-9]")
 _FEWEST_LETTERS = 3
@@ -66,17 +89,23 @@ _SPELLED_HOST = re.compile(
 _ROW = re.compile(r"(?<![^\W_])[A-Za-z0-9](?: [A-Za-z0-9](?![^\W_])){3,}+")
 # Words of which every second character is one separator, whatever the others: "d.o.n.'.t". A
 # line may end among them.
-_SPELLED_WORD = re.compile(
-    r"(?<!\S)\S([.\-_*/|·•–—−~‧])(?:\S|\n(?=\1))(?:\1(?:\S|\n(?=\1)))++(?=[,;:!?)]*+(?!\S))"
+_SPELLED_WORD = _Spelling(
+    re.compile(
+        r"(?<!\S)\S([.\-_*/|·•–—−~‧])(?:\S|\n(?=\1))(?:\1(?:\S|\n(?=\1)))++(?=[,;:!?)]*+(?!\S))"
+    ),
+    sign=re.compile(r"([.\-_*/|·•–—−~‧])(?<=(?<!\S)\S.)(?!\1*+(?!\S|\n\1))[\S\n]\1"),
 )
 # The same of any character, by one mark between blanks: "h - t - t - p - : - / - /".
-_SPELLED_APART = re.compile(r"(?<!\S)\S( [\-_*·•–—−~|] )\S(?!\S)(?:\1\S(?!\S)){2,}+")
+_SPELLED_APART = _Spelling(
+    re.compile(r"(?<!\S)\S( [\-_*·•–—−~|] )\S(?!\S)(?:\1\S(?!\S)){2,}+"),
+    sign=re.compile(r"([\-_*·•–—−~|])(?<= .) [^\W_] \1 "),
+)
 # From so many on such a run may be no word: "N - S - E - W" is none. Digits are a number to call.
 _FEWEST_APART = 7
 _DIALLED = re.compile(r"(?:[08]\d{4,}|\d{10,})[.,!?]?")
 # Chinese and Japanese, which part no characters by blanks.
 _HAN = "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]"
-_HAN_APART = re.compile(rf"(?<!\w){_HAN}(?: {_HAN}(?!\w)){{3,}}+")
+_HAN_APART = re.compile(rf"{_HAN}(?<!\w.)(?: {_HAN}(?!\w)){{3,}}+")
 # Letters and digits that one blank keeps apart, and marks among them that belong to words, prices,
 # contractions and addresses.
 _LETTER = r"[A-Za-z0-9](?![^\W_])"
@@ -85,8 +114,13 @@ _BLANK_RUN = re.compile(
     rf"(?<![^\W_])(?<![^\W_]['’])(?:{_LETTER}|[£$€](?= {_DIGIT}))"
     rf"(?: (?:{_LETTER}|[£$€](?= {_DIGIT})|(?<=\d )[.,](?= {_DIGIT})|[-/&@_'’](?= {_LETTER})))++"
 )
+# Three in a row are in each run that spells a word.
+_LETTERS_IN_A_ROW = re.compile(rf" [A-Za-z0-9] {_LETTER}")
 # Letters one below another, words apart by empty lines.
-_COLUMN = re.compile(r"(?<![^\n])[A-Za-z](?:\n\n?[A-Za-z](?![^\n])){3,}+")
+_COLUMN = _Spelling(
+    re.compile(r"(?<![^\n])[A-Za-z](?:\n\n?[A-Za-z](?![^\n])){3,}+"),
+    sign=re.compile(r"\n[A-Za-z]\n"),
+)
 # Where more blanks part such runs, each of them is one word.
 _WIDE_BLANK = re.compile(r"(?<= [A-Za-z0-9]) {2,}(?=[A-Za-z0-9] )")
 # Of a run, what is no word: prices, numbers, ends of contractions, and marks.
@@ -116,11 +150,9 @@ def put_together(text: str, *, typing: bool) -> str:
         if not text.isascii():
             text = _HAN_APART.sub(lambda run: run[0].replace(" ", ""), text)
         text = _LETTERS_APART.sub(_put_marked_together, text)
-        text = _read_blank_runs(_COLUMN.sub(_read_column, text) if "\n" in text else text)
+        text = _read_blank_runs(_COLUMN.sub(_read_column, text))
     text = _put_runs_together(text) if typing else _SPELLED_OUT.sub(_put_letters, text)
-    if _LETTERS_BETWEEN_MARKS.search(text):
-        text = _MARKED_WORD.sub(_put_marked_together, text)
-    return text
+    return _MARKED_WORD.sub(_put_marked_together, text)
 
 
 def gather(text: str) -> str:
@@ -129,9 +161,9 @@ def gather(text: str) -> str:
 
 
 def _read_blank_runs(text: str) -> str:
-    found = set(_BLANK_RUN.findall(text))
-    if not found:
+    if not _LETTERS_IN_A_ROW.search(text):
         return text
+    found = set(_BLANK_RUN.findall(text))
     are_words = bool(_WIDE_BLANK.search(text))
     runs = {run: _read_run(run, are_words) for run in found}
     if any(map(_is_spelled_out, runs.values())):
@@ -187,7 +219,7 @@ def _put_characters_together(run: re.Match[str]) -> str:
 
 def _put_runs_together(text: str) -> str:
     """As ``_put_letters``; but what is like no word in rows one below another is a table's."""
-    if not _SPELLED_OUT.search(text):
+    if not _SPELLED_OUT.sign.search(text):
         return text
     lines = text.split("\n")
 
