@@ -33,7 +33,7 @@ _SPELLED_OUT = _Spelling(
     ),
     sign=re.compile(r"([ .\-_*/·•–—−~‧])[A-Za-z0-9]\1[A-Za-z0-9](?![^\W_])"),
 )
-# Or a letter of another script: characters are looked up sooner in such a set than in classes.
+# A mark, or a letter of another script: a character is found in such a set sooner than in classes.
 _MARK = r"[^A-Za-z0-9_ \n<>?]"
 # Four and more letters that any other mark or symbol keeps apart, and three and more in boxes:
 # "f|r|e|e", "f--r--e--e", "[f][r][e][e]"; "A|B|C|D" and "f(x,y,z,t)", too, which are no words.
