@@ -83,7 +83,7 @@ class Record:
         text: as the model reads it; None for a bad record.
         problem: why it is bad. Repeats nothing of the record.
         is_cut: whether more stood there than is read.
-        other_readings: of a message, with what HTML hides.
+        other_readings: of a message, with what HTML hides and without what it may hide.
     """
 
     source: str
@@ -321,7 +321,8 @@ def _read_mbox(name: str, file: BinaryIO) -> Iterator[Record]:
         size += length
         if length > len(line):  # without its end the next line would belong to it
             line, is_cut = line + b"\n", True
-        raw += line[: max(0, MAX_MESSAGE_BYTES + 1 - len(raw))]
+        if has_text or not line.startswith((b"From ", b">From ")):
+            raw += line[: max(0, MAX_MESSAGE_BYTES + 1 - len(raw))]
         after_blank = not line.strip()
         has_text |= not after_blank
     if has_text:

@@ -221,7 +221,7 @@ class Service:
     async def classify_messages(
         self, raws: Sequence[bytes], timeout_seconds: float | None = None, *, is_cut: bool = False
     ) -> tuple[list[MailText], Verdicts]:
-        """What is read of raw messages, and the verdicts on that: of two readings the worse.
+        """What is read of raw messages, and the verdicts on that: of its readings the worst.
 
         Args and errors are those of ``classify``; decoding counts as the caller's time. ``is_cut``:
         more stood there than came.

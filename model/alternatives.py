@@ -25,19 +25,27 @@ class ShownText:
         """What stands between blanks."""
         return frozenset(self.text.split())
 
+    @property
+    def without_blanks(self) -> str:
+        """The text in one word."""
+        return "".join(self.text.split())
+
     @cached_property
     def num_html_words(self) -> int:
         """Words in order, repeated ones too; 0 of what is no HTML."""
         return len(self.text.split()) if self.content_type == "text/html" else 0
 
 
-def choose(shown: list[list[ShownText]], kind: str, num_roots: int) -> list[ShownText]:
+def choose(
+    shown: list[list[ShownText]], kind: str, num_roots: int, *, html_alone: bool = False
+) -> list[ShownText]:
     """What a multipart shows of its children's texts.
 
     Args:
         shown: the texts of each child.
         kind: the type of the multipart.
         num_roots: how many of a multipart/related's children may be the one that is shown.
+        html_alone: whether, of alternatives, nothing is read beside HTML, however short.
     """
     shown = [texts for texts in shown if any(text.text for text in texts)]
     if kind == "multipart/related":
@@ -48,6 +56,8 @@ def choose(shown: list[list[ShownText]], kind: str, num_roots: int) -> list[Show
         invitations = [texts for texts in shown if _kinds(texts) == INVITATION]
         others = [texts for texts in shown if texts not in invitations]
         html = [texts for texts in others if _html_words(texts)]
+        if html and html_alone:
+            return html[-1]
         chosen = (rich or plain or others or shown)[-1]
         # Gmail and Outlook show HTML wherever it stands, others the last of all, and an invitation
         # beside that.

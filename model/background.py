@@ -9,7 +9,7 @@ from functools import cached_property
 from resiliparse.parse.html import DocumentNode, ElementNode
 from resiliparse.parse.html.exception import CSSParserException
 
-from model.colors import is_same_color
+from model.colors import attribute_color, is_same_color
 from model.css import COLOR_PROPERTIES, NO_BACKGROUND, Style
 from model.visibility import has_box, is_low, is_positioned, spills
 
@@ -25,9 +25,14 @@ _WITH_COLORS = INDEPENDENT | {"caption"}
 _PAINT = "paint"
 ROOTS = ("html", "body")
 _COLUMNS = frozenset(("col", "colgroup"))
-BGCOLORED = _COLUMNS | {"body", "table", "thead", "tbody", "tfoot", "tr", "td", "th", "marquee"}
+_BGCOLORED = _COLUMNS | {"body", "table", "thead", "tbody", "tfoot", "tr", "td", "th", "marquee"}
+_COLOR_ATTRIBUTES = (
+    ("color", frozenset(("font",)), "color"),
+    ("text", frozenset(("body",)), "color"),
+    ("bgcolor", _BGCOLORED, "background"),
+)
 # Elements whose background lies behind all that is in them, and ones that are part of a line.
-_SOLID = BLOCKS | BGCOLORED | {"html", "blockquote", "pre", "ul", "ol", "li", "h1", "h2", "h3"}
+_SOLID = BLOCKS | _BGCOLORED | {"html", "blockquote", "pre", "ul", "ol", "li", "h1", "h2", "h3"}
 
 
 class Colors:
@@ -108,16 +113,30 @@ class Colors:
     def _may_overlay(self, element: ElementNode) -> bool:
         """Whether what is in an element may lie over text that is not."""
         style = self._style(element)
-        is_low_block = element.tag not in BGCOLORED and is_low(style)
+        is_low_block = element.tag not in _BGCOLORED and is_low(style)
         return is_low_block or "place" in style or is_positioned(style)
 
     def _spills(self, tag: str | None, style: Style, background: str) -> bool:
         """Whether text in an element may lie on another background than the element's."""
         if tag != "caption":
-            is_sized = spills(style) and ("spill" in style or tag not in BGCOLORED)
+            is_sized = spills(style) and ("spill" in style or tag not in _BGCOLORED)
             if not is_sized or tag in ROOTS:
                 return False
         return not is_same_color(background, self._page)
+
+
+def attribute_style(element: ElementNode) -> Style:
+    """What attributes other than ``style`` say, which is weaker than any rule.
+
+    Not what ``hidden`` says: Gmail and Outlook do not heed it, nor ``visibility``.
+    """
+    style: Style = {}
+    for attribute, tags, name in _COLOR_ATTRIBUTES:
+        if element.tag in tags and (value := element.getattr(attribute)):
+            style[name] = attribute_color(value)
+    if element.hasattr("background"):
+        style["background-image"] = "unknown"
+    return style
 
 
 def _strays(element: ElementNode, style: Style) -> bool:

@@ -7,7 +7,7 @@ nothing and takes the place of what may have hidden something.
 import functools
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from model.visibility import UNIT, ZERO, hides, is_zero_font
@@ -94,8 +94,9 @@ NO_BACKGROUND = ("none", "transparent", "inherit", "initial")
 
 _ZERO_LENGTH = re.compile(rf"{ZERO}{UNIT}?")
 _FAMILY = r"(?:\"(?://)?\"|(?!inherit|initial|unset|revert|default)[a-z][a-z-]*+)"
-_ZERO_FONT_SHORTHAND = re.compile(
-    rf"{ZERO}(?:{UNIT}|%)?(?:\s*+/\s*+\d+(?:\.\d+)?(?:{UNIT}|%)?)?"
+_FONT_SHORTHAND = re.compile(
+    r"(?:(?:normal|bold|bolder|lighter|italic|oblique|small-caps|[1-9]00)\s++)*+"
+    rf"((?:\d+(?:\.\d+)?|\.\d+)(?:{UNIT}|%)?)(?:\s*+/\s*+\d+(?:\.\d+)?(?:{UNIT}|%)?)?"
     rf"\s++{_FAMILY}(?:\s*+,\s*+{_FAMILY})*+"
 )
 
@@ -116,6 +117,9 @@ class Rank(IntEnum):
     UNCERTAIN = 1
     IMPORTANT = 2
     UNCERTAIN_IMPORTANT = 3
+
+
+UNSURE = frozenset((Rank.UNCERTAIN, Rank.UNCERTAIN_IMPORTANT))
 
 
 @dataclass(frozen=True)
@@ -262,6 +266,12 @@ def _uncertain(style: Style) -> Style:
     return {name: _UNKNOWN for name, value in style.items() if not _is_hiding(name, value)}
 
 
+def hiding_part(rule: Rule) -> Rule:
+    """The rule with what hides alone."""
+    style = {name: value for name, value in rule.style.items() if _is_hiding(name, value)}
+    return replace(rule, style=style)
+
+
 def _is_hiding(name: str, value: str) -> bool:
     style = {name: value}
     return hides(style) or is_zero_font(style) or value == "hidden"
@@ -306,7 +316,8 @@ def _effect(name: str, value: str) -> Style:
     if is_vendors or len(value) > _MAX_VALUE_CHARACTERS:
         value = _UNKNOWN
     if name == "font":
-        size = {"font-size": "0" if _ZERO_FONT_SHORTHAND.fullmatch(value) else "medium"}
+        shorthand = _FONT_SHORTHAND.fullmatch(value)
+        size = {"font-size": shorthand[1] if shorthand else "medium"}
         low = _LOW_LINE.fullmatch(value.partition("/")[2].strip().partition(" ")[0] or "normal")
         return size | ({"spill": _UNKNOWN} if low else {})
     if name.startswith("background"):

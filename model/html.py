@@ -8,22 +8,32 @@ is read though nobody sees it may water spam down, text that is shown but not re
 import re
 from dataclasses import dataclass
 from html import unescape
+from typing import Literal
 
 from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.html import DocumentNode, ElementNode, HTMLTree, Node, NodeType
 
 from model.background import (
-    BGCOLORED,
     BLOCKS,
     INDEPENDENT,
     ROOTS,
     Colors,
     around_all,
+    attribute_style,
     is_solid,
     select,
 )
-from model.colors import attribute_color
-from model.css import COLOR_PROPERTIES, Rank, Rule, Style, parse_style, specificity, style_rules
+from model.css import (
+    COLOR_PROPERTIES,
+    UNSURE,
+    Rank,
+    Rule,
+    Style,
+    hiding_part,
+    parse_style,
+    specificity,
+    style_rules,
+)
 from model.direction import (
     END_OF_ISOLATE,
     END_OF_OVERRIDE,
@@ -33,6 +43,7 @@ from model.direction import (
     carry_over_lines,
 )
 from model.generated import generated_text
+from model.lists import MAX_MOVED, flatten_lists
 from model.markup import (
     BLANKS,
     INLINE,
@@ -53,13 +64,10 @@ from model.visibility import (
 
 # Bounds on the work that one document can ask for. Beyond them all text counts as visible.
 _MAX_STYLESHEET_CHARACTERS = 65_536
+_MAX_GMAIL_CHARACTERS = 16_384
 _MAX_RULES_TIMES_CHARACTERS = 20_000_000
 _MAX_RULES = 2_000
 _MAX_STYLED = 5_000
-# Elements times those whose content moves, which is walked over each time.
-_MAX_MOVED = 10_000_000
-# A text in a list is set in by two blanks for each list around it.
-_MAX_LISTS = 12
 
 _STYLED = "[style],[color],[bgcolor],[background],[text]"
 # Elements that are part of a line unless they are displayed otherwise.
@@ -74,11 +82,6 @@ _BEFORE_OWN = (Rank.UNCERTAIN, Rank.IMPORTANT)
 _ISOLATES = {"rtl": ISOLATE_RIGHT_TO_LEFT, "ltr": ISOLATE_LEFT_TO_RIGHT}
 _ENLARGED = frozenset(("big", "h1", "h2", "h3"))
 _SELECTED_NAMES = re.compile(r"[.#]([\w-]+)")
-_COLOR_ATTRIBUTES = (
-    ("color", frozenset(("font",)), "color"),
-    ("text", frozenset(("body",)), "color"),
-    ("bgcolor", BGCOLORED, "background"),
-)
 # In these other rules of markup hold, and other properties of CSS.
 _FOREIGN = re.compile(r"<(?:svg|math)\b", re.ASCII | re.IGNORECASE)
 # Nothing is written in these.
@@ -93,6 +96,11 @@ _FOREIGN_RAW = re.compile(rf"<(?:{RAW}|!\[CDATA\[)", re.ASCII | re.IGNORECASE)
 _TAG = re.compile(r"</?[a-z][^<>]*+>", re.ASCII | re.IGNORECASE)
 
 
+Extent = Literal["shown", "whole", "least"]
+"""How much of a document is read: what programs show, the same with what is hidden, or what is left
+where whatever may be hidden is, and what some programs alone show is not there."""
+
+
 @dataclass(frozen=True)
 class HTMLText:
     """What was read of a document.
@@ -100,39 +108,44 @@ class HTMLText:
     Attributes:
         text: the words.
         hides: whether some were left out.
+        doubts: whether some are shown by some programs at most.
     """
 
     text: str
     hides: bool
+    doubts: bool = False
 
 
-def read_html(html: str, *, whole: bool = False) -> HTMLText:
+def read_html(html: str, *, extent: Extent = "shown") -> HTMLText:
     """The text; words split by tags joined, blocks on lines, table cells apart.
 
     >>> read_html("<p>Vi<b></b>agra<span style='display:none'> dear friend</span>")
-    HTMLText(text='Viagra', hides=True)
+    HTMLText(text='Viagra', hides=True, doubts=False)
 
     What CSS puts in follows, what Outlook alone shows, and what frames hold, where they say more.
 
     Args:
         html: any string without lone surrogates; broken markup is read as browsers do.
-        whole: with what is hidden.
+        extent: how much of it.
     """
-    shown = _laid_out(html, whole=whole)
-    outlook = _laid_out(outlook_markup(html), whole=whole)
-    frames = _laid_out(framed_markup(html), whole=True)
-    text = shown.text
+    shown = _laid_out(html, extent)
+    text, doubts = shown.text, shown.doubts
+    if extent == "least":
+        return HTMLText(text.strip(), shown.hides)
+    outlook = _laid_out(outlook_markup(html), extent)
+    frames = _laid_out(framed_markup(html), "whole")
     for more in (generated_text(html), outlook.text, frames.text):
         if not set(more.split()) <= set(text.split()):
             text += f"\n\n{more}"
-    return HTMLText(text.strip(), shown.hides or outlook.hides)
+            doubts = True
+    return HTMLText(text.strip(), shown.hides or outlook.hides, doubts)
 
 
-def _laid_out(html: str, *, whole: bool) -> HTMLText:
+def _laid_out(html: str, extent: Extent) -> HTMLText:
     if not html:
         return HTMLText("", hides=False)
     try:
-        return _extract(html, whole=whole)
+        return _extract(html, extent)
     except BaseException as error:
         # What the library raises where it finds a fault in itself is no Exception.
         if type(error).__name__ != "PanicException":
@@ -140,26 +153,29 @@ def _laid_out(html: str, *, whole: bool) -> HTMLText:
         return HTMLText(unescape(_TAG.sub(" ", flatten_markup(html))), hides=False)
 
 
-def _extract(html: str, *, whole: bool) -> HTMLText:
+def _extract(html: str, extent: Extent) -> HTMLText:
     markup, is_costly = simplify_markup(html)
     # Not by nothing: what stands around one might become a tag.
     markup = _EMPTY_DRAWING.sub("<b></b>", markup)
     foreign = _FOREIGN.search(html) if _FOREIGN.search(markup) else None
-    is_hiding = False
+    is_hiding, doubts = False, foreign is not None
     tree = None if is_costly else HTMLTree.parse(markup)
-    if tree is not None and tree.document is not None and foreign is None:
-        styles = _cascade(tree.document, len(html))
-        is_hiding = not whole and _remove_hidden(tree.document, styles)
+    if tree is not None and tree.document is not None and (not foreign or extent == "least"):
+        unsure = _unsure_sheets(tree.document)
+        rules = _rules(tree.document, unsure, is_sure=extent == "least")
+        doubts = bool(unsure) or any(rule.rank in UNSURE for rule in rules or ())
+        styles = _cascade(tree.document, rules, len(html))
+        is_hiding = extent != "whole" and _remove_hidden(tree.document, styles)
         _tell_directions(tree, tree.document, styles)
         _tell_lines(tree, styles)
-    if tree is None or tree.document is None or not _flatten_lists(tree.document):
+    if tree is None or tree.document is None or not flatten_lists(tree.document):
         tree = HTMLTree.parse(flatten_markup(html))
     text = extract_plain_text(tree, preserve_formatting=True, list_bullets=False, form_fields=True)
     text = carry_over_lines(text)
-    if foreign and _FOREIGN_RAW.search(html, foreign.end()):
+    if foreign and extent != "least" and _FOREIGN_RAW.search(html, foreign.end()):
         # What is markup, what a script, only a browser can tell: all that may be text is.
         text += "\n" + unescape(_TAG.sub("", html[foreign.start() :]))
-    return HTMLText(text, is_hiding)
+    return HTMLText(text, is_hiding, doubts)
 
 
 def _tell_directions(
@@ -201,7 +217,7 @@ def _tell_lines(tree: HTMLTree, styles: dict[ElementNode, Style]) -> None:
         for element in elements
         if element.tag in _STACKED and displays.get(element, "").startswith(("inline", "contents"))
     ]
-    if len(joined) * len(elements) <= _MAX_MOVED:
+    if len(joined) * len(elements) <= MAX_MOVED:
         _join_lines(tree, joined, displays)
 
 
@@ -222,53 +238,17 @@ def _join_lines(
         parent.remove_child(element)
 
 
-def _flatten_lists(document: DocumentNode) -> bool:
-    """Takes lists that lie so deep in others that their text would be mostly blanks for none.
-
-    Returns whether there are none left: False where that would be too much work.
-    """
-    lists = select(document, "ul,ol")
-    if not _MAX_LISTS < len(lists) <= _MAX_STYLED:
-        return len(lists) <= _MAX_LISTS
-    deep = [element for element, depth in _depths(lists).items() if depth > _MAX_LISTS]
-    if deep and len(deep) * len(select(document, "*")) > _MAX_MOVED:
-        return False
-    for element in deep:  # the outermost first, as above
-        if (parent := element.parent) is not None:
-            for child in element.child_nodes.values():
-                if child:
-                    parent.insert_before(child, element)
-            parent.remove_child(element)
-    return True
-
-
-def _depths(lists: list[ElementNode]) -> dict[ElementNode, int]:
-    """In how many lists each of a document's lists lies, with itself, in the same order."""
-    depths: dict[ElementNode, int] = {}
-    for element in lists:
-        path: list[ElementNode] = []
-        ancestor: ElementNode | None = element
-        while ancestor is not None and ancestor not in depths:
-            path.append(ancestor)
-            ancestor = ancestor.parent_element
-        depth = depths[ancestor] if ancestor is not None else 0
-        for descendant in reversed(path):
-            depth += descendant.tag in ("ul", "ol")
-            depths[descendant] = depth
-    return {element: depths[element] for element in lists}
-
-
-def _cascade(document: DocumentNode, characters: int) -> dict[ElementNode, Style]:
+def _cascade(
+    document: DocumentNode, rules: list[Rule] | None, characters: int
+) -> dict[ElementNode, Style]:
     """What sheets and attributes set on each element; nothing if it is unclear or too much."""
-    sheets = select(document, "style")
-    if sum(len(sheet.text or "") for sheet in sheets) > _MAX_STYLESHEET_CHARACTERS:
-        return {}
-    rules = _rules(document, sheets)
-    if len(rules) > min(_MAX_RULES, _MAX_RULES_TIMES_CHARACTERS // (characters + 1)):
+    if rules is None or len(rules) > min(
+        _MAX_RULES, _MAX_RULES_TIMES_CHARACTERS // (characters + 1)
+    ):
         return {}
     own = select(document, _STYLED)[: _MAX_STYLED + 1]
     left = _MAX_STYLED - len(own)
-    styles = {element: _hints(element) for element in own}
+    styles = {element: attribute_style(element) for element in own}
     names: dict[ElementNode, set[str]] = {}
     for rank in Rank:
         for rule in rules:
@@ -287,13 +267,30 @@ def _cascade(document: DocumentNode, characters: int) -> dict[ElementNode, Style
     return styles if left >= 0 else {}
 
 
-def _rules(document: DocumentNode, sheets: list[ElementNode]) -> list[Rule]:
-    """The rules of all sheets that may select something, weakest first."""
-    # Those in the body Gmail leaves out.
-    uncertain = {*select(document, "style.uncertain"), *select(document, "body style")}
+def _unsure_sheets(document: DocumentNode) -> set[ElementNode]:
+    """Those that Gmail leaves out: in the body, and all where there is so much of them."""
+    sheets = select(document, "style")
+    if sum(len(sheet.text or "") for sheet in sheets) > _MAX_GMAIL_CHARACTERS:
+        return {*sheets}
+    return {*select(document, "style.uncertain"), *select(document, "body style")}
+
+
+def _rules(document: DocumentNode, unsure: set[ElementNode], *, is_sure: bool) -> list[Rule] | None:
+    """The rules of all sheets that may select something, weakest first; None if that is too much.
+
+    Args:
+        unsure: sheets that may not hold.
+        is_sure: whether those count alone that are sure to hold, and of such a sheet what it hides.
+    """
+    sheets = select(document, "style")
+    if sum(len(sheet.text or "") for sheet in sheets) > _MAX_STYLESHEET_CHARACTERS:
+        return None
     rules: list[Rule] = []
     for sheet in sheets:
-        rules += style_rules(sheet.text or "", is_uncertain=sheet in uncertain)
+        found = style_rules(sheet.text or "", is_uncertain=sheet in unsure and not is_sure)
+        if is_sure:
+            found = [rule for rule in found if rule.rank not in UNSURE]
+        rules += map(hiding_part, found) if is_sure and sheet in unsure else found
     # Newsletters bring hundreds of rules of which they use some.
     names = {
         name.lower()
@@ -312,26 +309,12 @@ def _rules(document: DocumentNode, sheets: list[ElementNode]) -> list[Rule]:
 def _is_certain(rule: Rule, element: ElementNode, names: dict[ElementNode, set[str]]) -> bool:
     """Whether a rule that may hide selects an element even if capital letters count; ``names``
     keeps those that elements have."""
-    if rule.rank in (Rank.UNCERTAIN, Rank.UNCERTAIN_IMPORTANT):
+    if rule.rank in UNSURE:
         return True
     if element not in names:
         own = (element.getattr("id") or "", *BLANKS.split(element.getattr("class") or ""))
         names[element] = set(own)
     return names[element].issuperset(_SELECTED_NAMES.findall(rule.selector))
-
-
-def _hints(element: ElementNode) -> Style:
-    """What attributes other than ``style`` say, which is weaker than any rule.
-
-    Not what ``hidden`` says: Gmail and Outlook do not heed it, nor ``visibility``.
-    """
-    style: Style = {}
-    for attribute, tags, name in _COLOR_ATTRIBUTES:
-        if element.tag in tags and (value := element.getattr(attribute)):
-            style[name] = attribute_color(value)
-    if element.hasattr("background"):
-        style["background-image"] = "unknown"
-    return style
 
 
 def _remove_hidden(document: DocumentNode, styles: dict[ElementNode, Style]) -> bool:

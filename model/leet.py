@@ -43,10 +43,11 @@ _FIRST_LETTER = re.compile(rf"{_SENTENCE_END}([A-Za-z])")
 _BEHIND_CAPITAL = re.compile(r"""(?<!\S)["'(]?[A-Z]\S*\s["'(*]*\Z""")
 _BEFORE_CAPITAL = re.compile(r"""\S*\s["'(*]*[A-Z]""")
 _NEIGHBOUR = 24  # characters in which the word before begins
-# "5pm", "100k", "win95", "pop3", "shops4u", "Cars4You", digits that stand for no letter, "$14M".
+# "5pm", "100k", "win95", "pop3", "shops4u", "Cars4You", "a11y" and "l10n", digits that stand for no
+# letter, "$14M".
 _HONEST = re.compile(
     r"(?![37][037]*[A-Za-z]{2,}\Z)[1-9]\d*[A-Za-z]{1,3}|[A-Za-z]{3,}(?!0$)\d+|[A-Za-z]{1,2}\d"
-    r"|[A-Za-z]+4[Uu]|.*[a-z]4[A-Z].*|.*[26].*|\$[1-9]\d*(?:[kKmMbBtT]|[mMbB][nN])"
+    r"|[A-Za-z]+4[Uu]|.*[a-z]4[A-Z].*|[Aa]11[Yy]|[Ll]10[Nn]|.*[26].*|\$[1-9]\d*(?:[kKmMbBtT]|[mMbB][nN])"
 )
 # What spells a word now and then, though it is none: the time "7h15", the size "80x35", the room
 # "C411", the flight "BA53", in a text that was in capitals "Ba53", and the name "@live"; but for

@@ -38,6 +38,11 @@ def tidy_blanks(text: str) -> str:
     return _BLANK_LINES.sub("\n\n", text).strip()
 
 
+def letters_of(text: str) -> str:
+    """Letters and digits alone: two texts that have the same say the same."""
+    return "".join(filter(str.isalnum, text))
+
+
 def unfold(data: bytes) -> bytes:
     """Each line in one piece."""
     return _FOLD.sub(b"", data)

@@ -13,8 +13,8 @@ from model.alternatives import INVITATION, ShownText, choose, said_once
 from model.boundaries import cut_at, guess_boundary
 from model.charset import decode_bytes
 from model.fields import content_type, decode_field
-from model.html import HTMLText, read_html
-from model.lines import FOLDED, shown_lines, tidy_blanks, unescape_lines, unflow, unfold
+from model.html import Extent, HTMLText, read_html
+from model.lines import FOLDED, letters_of, shown_lines, tidy_blanks, unescape_lines, unflow, unfold
 from model.transfer import decode_transfer, signed_content
 
 # Bounds on what is looked at; whatever lies beyond is not read, and ``truncated`` says so.
@@ -31,7 +31,7 @@ _MAX_OPENED_BYTES = 4 * MAX_MESSAGE_BYTES
 # What is read of a part if those before it were long, up to MAX_TEXT_BYTES once more.
 _LEAST_TEXT_BYTES = 4 << 10
 
-# What an mbox says on top of a message: whose it is. In a message it is text unless fields follow.
+# What an mbox says on top of a message: whose it is. It is text unless fields follow.
 _ENVELOPE = re.compile(rb"\A>?From [^\n]*+\n(?=[!-9;-~]++[ \t]*+:)")
 _COMMENTS = re.compile(rb"\A(?:\((?:[^()]|\([^()]*+\))*+\)\s*+)++")
 # Fields one after another. As one pattern, so that any number of them takes no time.
@@ -68,6 +68,7 @@ class MailText:
     Attributes:
         text: the subject, a blank line, the displayed part; no lone surrogates, blanks collapsed.
         whole: the same with what HTML hides.
+        least: what is left without what HTML may hide, or some programs alone show.
         subject: the subject alone, on one line.
         parts: content types of the parts that were read, such as ``("text/html",)``.
         charset: the charset that the first of them was decoded by, in Python's spelling.
@@ -76,6 +77,7 @@ class MailText:
 
     text: str
     whole: str
+    least: str
     subject: str
     parts: tuple[str, ...]
     charset: str
@@ -83,16 +85,16 @@ class MailText:
 
     @property
     def readings(self) -> tuple[str, ...]:
-        """The texts to be judged, one or two: what is shown comes first.
+        """The texts to be judged, one to three: what is shown comes first.
 
         What one mail program hides another may show, so no text is to pass unread; nor is text that
-        nobody sees to water down what is shown.
+        nobody sees, or few, to water down what is shown.
         """
-        return (self.text,) if self.whole == self.text else (self.text, self.whole)
+        return tuple(dict.fromkeys((self.text, self.whole, self.least)))
 
 
-_Documents = dict[tuple[str, bool], HTMLText]
-"""What was read of a message's HTML, and whether with what that hides: by all of its readings."""
+_Documents = dict[tuple[str, Extent], HTMLText]
+"""What was read of a message's HTML, and how much of it: by all of its readings."""
 
 
 class _Budget:
@@ -103,18 +105,18 @@ class _Budget:
             the fields that is none, and on a carriage return by itself. If False, the first counts,
             the fields go on up to a blank line (Thunderbird) and the return ends a line; if True,
             the last counts, such a line begins the body and the return is a character (mutt).
-        whole: whether what HTML hides is read.
+        extent: how much of the message is read.
         hides: whether HTML hid something that was not.
+        doubts: whether something is shown by some programs at most.
         is_exceeded: whether something was left out.
         is_ambiguous: whether the other way to read may show something else.
     """
 
-    def __init__(
-        self, documents: _Documents, *, whole: bool = False, last_counts: bool = False
-    ) -> None:
+    def __init__(self, documents: _Documents, extent: Extent, *, last_counts: bool = False) -> None:
         self._documents = documents
-        self.whole = whole
+        self.extent = extent
         self.hides = False
+        self.doubts = False
         self.last_counts = last_counts
         self.is_ambiguous = False
         self.parts = MAX_PARTS
@@ -150,12 +152,15 @@ class _Budget:
 
     def read(self, html: str) -> str:
         """The text of HTML in this reading."""
-        found = self._documents.get((html, self.whole))
+        found = self._documents.get((html, self.extent))
         if found is None:
-            found = self._documents[html, self.whole] = read_html(html, whole=self.whole)
-            if not (found.hides or self.whole):
-                self._documents[html, True] = found
+            found = self._documents[html, self.extent] = read_html(html, extent=self.extent)
+            if self.extent == "shown" and not found.hides:
+                self._documents[html, "whole"] = found
+            if self.extent == "shown" and not found.doubts:
+                self._documents[html, "least"] = found
         self.hides |= found.hides
+        self.doubts |= found.doubts
         return found.text
 
 
@@ -200,32 +205,28 @@ def message_to_text(raw: bytes) -> MailText:
     # A file of text that became a message may begin with a mark that no mail program shows.
     message = raw[:MAX_MESSAGE_BYTES].removeprefix(codecs.BOM_UTF8)
     documents: _Documents = {}
-    mail, hides = _read(message, documents, whole=False)
-    if hides:
-        whole = _read(message, documents, whole=True)[0].text
-        # The usual thing hidden is a picture that counts readers, or blanks.
-        if _letters(whole) != _letters(mail.text):
-            mail = replace(mail, whole=whole)
+    mail, budget = _read(message, documents, "shown")
+    whole = _read(message, documents, "whole")[0].text if budget.hides else mail.text
+    least = _read(message, documents, "least")[0].text if budget.doubts else mail.text
+    # The usual thing hidden is a picture that counts readers, or blanks.
+    if letters_of(whole) != letters_of(mail.text):
+        mail = replace(mail, whole=whole)
+    if letters_of(least) not in ("", letters_of(mail.text)):
+        mail = replace(mail, least=least)
     return replace(mail, truncated=mail.truncated or len(raw) > MAX_MESSAGE_BYTES)
 
 
-def _letters(text: str) -> str:
-    return "".join(filter(str.isalnum, text))
-
-
-def _without_blanks(text: str) -> str:
-    return "".join(text.split())
-
-
-def _read(message: bytes, documents: _Documents, *, whole: bool) -> tuple[MailText, bool]:
-    """The message in one of both readings, and whether HTML hides something."""
-    budget = _Budget(documents, whole=whole)
+def _read(message: bytes, documents: _Documents, extent: Extent) -> tuple[MailText, _Budget]:
+    """The message in one of its readings, and what was met."""
+    budget = _Budget(documents, extent)
     root, texts = _displayed_texts(message, budget)
-    if budget.is_ambiguous:
-        shown = {_without_blanks(text.text) for text in texts}
-        other_way = _Budget(documents, whole=whole, last_counts=True)
+    if budget.is_ambiguous and extent != "least":
+        shown = {text.without_blanks for text in texts}
+        other_way = _Budget(documents, extent, last_counts=True)
         others = _displayed_texts(message, other_way)[1]
-        texts += [text for text in others if _without_blanks(text.text) not in shown]
+        more = [text for text in others if text.without_blanks not in shown]
+        texts += more
+        budget.doubts |= other_way.doubts or bool(more)
         budget.is_exceeded |= other_way.is_exceeded
         budget.hides |= other_way.hides
     charset = texts[0].charset if texts else "ascii"
@@ -236,7 +237,7 @@ def _read(message: bytes, documents: _Documents, *, whole: bool) -> tuple[MailTe
     read = head_and_tail(text, MAX_CHARACTERS)
     kinds = tuple(text.content_type for text in texts)
     is_cut = budget.is_exceeded or len(text) > MAX_CHARACTERS
-    return MailText(read, read, subject, kinds, charset, truncated=is_cut), budget.hides
+    return MailText(read, read, read, subject, kinds, charset, truncated=is_cut), budget
 
 
 def head_and_tail(whole: _Sequence, length: int) -> _Sequence:
@@ -249,9 +250,7 @@ def head_and_tail(whole: _Sequence, length: int) -> _Sequence:
 
 def _displayed_texts(message: bytes, budget: _Budget) -> tuple[_Part, list[ShownText]]:
     """The message as an entity, and the texts that are shown of it."""
-    lines = budget.unix_lines(message).lstrip(b"\n")
-    if lines.startswith((b"From ", b">From ")):
-        lines = lines.partition(b"\n")[2]
+    lines = _ENVELOPE.sub(b"", budget.unix_lines(message).lstrip(b"\n"), count=1)
     root = _parse_part(lines, 0, budget)
     texts = _displayed(root, budget, open_all=False)
     if not any(text.text for text in texts):
@@ -309,7 +308,10 @@ def _displayed(part: _Part, budget: _Budget, *, open_all: bool) -> list[ShownTex
                 for child in children[::order]
                 if open_all or not child.is_left_out_of(kind)
             ][::order]
-            return choose(shown, kind, num_roots)
+            chosen = choose(shown, kind, num_roots)
+            alone = choose(shown, kind, num_roots, html_alone=True)
+            budget.doubts |= alone != chosen
+            return alone if budget.extent == "least" else chosen
         kind = "text/plain"
     if kind in _SIGNED or kind in _MESSAGES:
         entity = signed_content(part.content) if kind in _SIGNED else part.content

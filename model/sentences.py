@@ -8,8 +8,12 @@ import re
 from model.tokenizer import usual_spellings
 from model.words import are_english, find_words
 
-# Marks that blanks keep apart, as published corpora write them: "free , now", "don ' t", "( all )".
-_SET_APART = re.compile(r" (?:(?<=\S )(?=[,.;:!?](?!\S)|[)\]%](?![^\s,.;:!?]))|(?<=[(\[] )(?=\S))")
+# Marks that blanks keep apart, as published corpora write them: "free , now", "don ' t", "( all )";
+# but the blank behind a sad face is a blank.
+_SET_APART = re.compile(
+    r" (?:(?<=\S )(?=[,.;:!?](?!\S)|[)\]%](?![^\s,.;:!?]))"
+    r"|(?<=[(\[] )(?<![:;=]. )(?<![:;=]['-]. )(?=\S))"
+)
 _ENDING = r"(?=(?:[stmd]|re|ve|ll)\b)"
 _APOSTROPHE = re.compile(rf" '(?<=\w..) ?{_ENDING}|' (?<=\w..){_ENDING}", re.IGNORECASE)
 # A text of so many capitals a small letter, and of some capitals at all, is typed in capitals.
@@ -32,8 +36,8 @@ _BETWEEN_WORDS = re.compile(
 _SENTENCE_END = re.compile(r"[.!?]\s|\n\s*\n")
 # Lines this long go on in the next one, unless a sentence ends there.
 _FULL_LINE = 50
-# Not "i.e." and "l'i", nor code: "for (i=0;i<a;i++)"; but "so do i)" and "i <3 u".
-_I = re.compile(r"(?<![=;<+])(?<!\w['’])\bi\b(?!\.\w|[=;+]|<(?!3)|(?<=\(i)\))")
+# Not "i.e." and "l'i", nor code: "for (i=0;i<a;i++)", "a[i]"; but "so do i)" and "i <3 u".
+_I = re.compile(r"(?<![=;<+])(?<!\w[\['’])\bi\b(?!\.\w|[=;+]|<(?!3)|(?<=\(i)\))")
 
 
 def as_typed(text: str) -> str:
@@ -56,12 +60,21 @@ def as_typed(text: str) -> str:
     small = len(letters.translate(None, _NO_SMALL))
     if capitals and capitals < max(_CAPITALS * small, _FEWEST_CAPITALS):
         return text
+    if capitals and _CAPITALS * _num_other_small(text) > capitals:
+        return text
     if capitals:  # else capitals with accents, if any, begin names
         text = text.translate(_TO_SMALL)
     if are_english(find_words(text)):
         spellings = usual_spellings()
         text = _I.sub("I", _WORD.sub(lambda word: spellings.get(word[0], word[0]), text))
     return _BETWEEN_WORDS.sub(_begin_sentence, text)
+
+
+def _num_other_small(text: str) -> int:
+    """Letters beyond ASCII that are no capitals: small ones, and those of scripts with one case."""
+    if text.isascii():
+        return 0
+    return sum(c > "\x7f" and c.isalpha() and not c.isupper() for c in text)
 
 
 def _begin_sentence(place: re.Match[str]) -> str:

@@ -133,7 +133,8 @@ def put_together(text: str, *, typing: bool) -> str:
     """The text with such words whole; ``typing`` as for ``fold_text``.
 
     Four letters apart by blanks, three by a usual separator, and, where they are like a word, four
-    by any other mark and three in boxes; so are prices, numbers of five digits or more and links.
+    by any other mark and three in boxes; so are prices, links, and numbers of seven digits, or of
+    five that begin like a telephone's.
     With ``typing`` blanks may stand beside the mark; and where a longer word is spelled out by
     blanks, shorter ones are read, too.
 

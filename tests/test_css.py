@@ -272,3 +272,8 @@ def test_names_of_an_element_are_read_once() -> None:
     for _ in range(12):
         assert read_html(f"<style>{rules}</style><p class='{names}'>seen</p>").text == "seen"
     assert time.process_time() - begin < 2.0
+
+
+@pytest.mark.parametrize("font", ["1px arial", "bold 1px/1px arial, serif", "italic 400 1pt x"])
+def test_tiny_letters_are_told_in_the_shorthand_too(font: str) -> None:
+    assert read_html(f"<p style='font:{font}'>hidden</p><p style='font:12px x'>seen").text == "seen"

@@ -339,3 +339,17 @@ def test_words_of_mixed_scripts_tell_that_a_text_is_latin() -> None:
 def test_any_string_folds_to_one_that_stays(text: str) -> None:
     folded = fold_text(text)
     assert fold_text(folded) == folded
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Он купил BMW и едет в NASA, потом IKEA",
+        "我在NASA和IBM工作",
+        "I miss u :( so much :-( today",
+        "The a11y and l10n bugs are open",
+        "Use a[i] = b[i] for all of them",
+    ],
+)
+def test_what_people_write_stays_as_it_is(text: str) -> None:
+    assert fold_text(text) == text

@@ -5,7 +5,8 @@ import time
 import pytest
 from resiliparse.parse.html import HTMLTree
 
-from model.html import _flatten_lists, read_html
+from model.html import read_html
+from model.lists import flatten_lists
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,7 @@ def test_text_in_nested_lists_is_not_set_in_for_ever(lists: str, is_moved: bool)
     html = f"{lists}<p>one<ul><li>two</ul>"
     tree = HTMLTree.parse(html)
     assert tree.document is not None
-    assert _flatten_lists(tree.document) is is_moved
+    assert flatten_lists(tree.document) is is_moved
     text = read_html(html).text
     assert text.split() == ["one", "two"]
     assert len(text) < 100

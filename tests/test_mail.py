@@ -381,3 +381,18 @@ def test_byte_order_mark_before_a_message_is_none_of_it() -> None:
     raw += b"QmlzIG1vcmdlbiE="
     assert message_to_text(b"\xef\xbb\xbf" + raw) == message_to_text(raw)
     assert message_to_text(raw).text == "Grüße\n\nBis morgen!"
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        (b"From Monday on the office is closed.", "From Monday on the office is closed."),
+        (b"\nFrom 1 June half price.\nBuy now", "From 1 June half price.\nBuy now"),
+        (b"From a@example.org Mon Jan  1\nSubject: s\n\nseen", "s\n\nseen"),
+        (b">From a@example.org Mon Jan  1\nSubject: s\n\nseen", "s\n\nseen"),
+    ],
+)
+def test_a_line_that_begins_with_from_is_an_envelope_before_fields_alone(
+    raw: bytes, text: str
+) -> None:
+    assert message_to_text(raw).text == text

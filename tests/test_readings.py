@@ -42,6 +42,75 @@ def test_html_that_hides_all_of_itself_is_read_beside_the_plain_part() -> None:
     assert [set(reading.split()) for reading in mail.readings] == [{"plain"}, {"plain", "hidden"}]
 
 
+@pytest.mark.parametrize(
+    "doubt",
+    [
+        "<style>@x;</style>",
+        "<style>@namespace 'a';</style>",
+        "<style>@media (max-width:1px){*{display:block!important}}</style>",
+        "<style>div:hover{display:block!important}</style>",
+        "<svg><desc>.</desc></svg>",
+        "<svg><style>div{display:block!important}</style></svg>",
+        f"<style>/*{'x' * 17_000}*/ .h{{display:none}}</style>",
+    ],
+)
+def test_what_makes_hiding_doubtful_leaves_a_reading_without_what_may_be_hidden(doubt: str) -> None:
+    html = f"{doubt}<p>seen</p><div class=h style='display:none'>hidden</div>"
+    mail = message_to_text(f"{HTML}{html}".encode())
+    assert "seen" in mail.least
+    assert "hidden" not in mail.least
+    assert mail.least in mail.readings
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "<!--[if mso]><p>more</p><![endif]-->",
+        "<iframe srcdoc='more'></iframe>",
+        "<style>p::after{content:'more'}</style>",
+    ],
+)
+def test_what_some_programs_alone_show_is_not_in_the_least_reading(more: str) -> None:
+    mail = message_to_text(f"{HTML}{more}<p>seen</p>".encode())
+    assert mail.text.split() == ["seen", "more"]
+    assert mail.readings == (mail.text, "seen")
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_short_html_beside_a_plain_part_is_read_alone_too(order: int) -> None:
+    parts = ["Content-Type: text/plain\n\nplain and honest", f"{HTML}<a>Claim your prize</a>"]
+    body = "".join(f"--b\n{part}\n" for part in parts[::order])
+    mail = message_to_text(
+        f"Subject: s\nContent-Type: multipart/alternative; boundary=b\n\n{body}--b--\n".encode()
+    )
+    assert mail.text == "s\n\nplain and honest\n\nClaim your prize"
+    assert mail.readings == (mail.text, "s\n\nClaim your prize")
+
+
+def test_what_a_sheet_hides_that_is_too_large_for_gmail_is_shown() -> None:
+    html = f"<style>/*{'x' * 17_000}*/.h{{display:none}}</style><p>seen</p><p class=h>hidden</p>"
+    mail = message_to_text(f"{HTML}{html}".encode())
+    assert [reading.split() for reading in mail.readings] == [["seen", "hidden"], ["seen"]]
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<style>p:hover{display:block!important}</style><p style='display:none'>seen</p>",
+        "<!--[if mso]><p>--- ***</p><![endif]--><p>seen</p>",
+    ],
+)
+def test_no_text_at_all_and_marks_are_no_least_reading(html: str) -> None:
+    mail = message_to_text(f"{HTML}{html}".encode())
+    assert mail.text.split()[0] == "seen"
+    assert mail.readings == (mail.text,)
+
+
+def test_what_is_not_in_doubt_is_read_once() -> None:
+    html = "<style>p{color:red} p:hover{color:blue}</style><p>seen</p><!--[if mso]>seen<![endif]-->"
+    assert message_to_text(f"{HTML}{html}".encode()).readings == ("seen",)
+
+
 def test_what_is_hidden_from_outlook_alone_is_read_too() -> None:
     """Its Windows version does not heed opacity."""
     html = "<p>seen</p><!--[if mso]><p style='display:block;opacity:0'>hidden</p><![endif]-->"
@@ -54,9 +123,10 @@ def test_both_ways_to_read_broken_fields_are_read_whole() -> None:
     body = "<p>seen<i style='display:none'>hidden</i>"
     raw = f"Content-Type: text/plain\n{HTML}{body}".encode()
     mail = message_to_text(raw)
-    assert len(mail.readings) == 2
-    assert "hidden" not in mail.readings[0].replace(body, "")
-    assert "hidden" in mail.readings[1].replace(body, "")
+    shown, whole, least = mail.readings
+    assert "hidden" not in shown.replace(body, "")
+    assert "hidden" in whole.replace(body, "")
+    assert least == body  # the first way alone
 
 
 PAIRS = [(HAM, SPAM), (SPAM, HAM), (HAM, "more"), (SPAM, "more")]
