@@ -32,7 +32,7 @@ from app.records import (
     open_source,
 )
 from app.resume import BulkError, done_before, missing, refuse_other_spellings, sha256_of
-from app.settings import SettingsError, read_settings
+from app.settings import SettingsError, read_settings, unread_variables
 from model.classifier import Classifier
 from model.devices import DeviceError
 from model.folders import CheckpointError
@@ -177,6 +177,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Scores the files. Returns the exit code."""
     take_ctrl_c()
     options = _parser().parse_args(arguments)
+    if unread := unread_variables():
+        print(f"app.bulk: no setting reads these: {', '.join(unread)}", file=sys.stderr)  # noqa: T201
     files: dict[str, Path] = {}
     for path in options.files:
         files.setdefault(os.path.abspath(path), path)  # each once

@@ -6,6 +6,7 @@
       BodyTooLarge         before or after decompression, or of too many values
       TooManyTexts         in one request
       AccessDenied         no key, or a wrong one
+      NotExplained         the service has no keys, and the caller sits elsewhere
       NotReady             the model is loading or has failed, or the service is ending
       QueueFull            too much waits for the model already
       WouldExpire          the queue is longer than the caller can wait
@@ -54,6 +55,10 @@ class TooManyTexts(ServiceError):
 
 class AccessDenied(ServiceError):
     """No access key came, or a wrong one."""
+
+
+class NotExplained(ServiceError):
+    """The service has no access keys, and would repeat the text to anybody."""
 
 
 class NotReady(ServiceError):
@@ -114,6 +119,7 @@ PROBLEMS: dict[type[ServiceError], Problem] = {
     BodyTooLarge: Problem(413, "body_too_large", "The body is too large"),
     TooManyTexts: Problem(422, "too_many_texts", "Too many texts in one request"),
     AccessDenied: Problem(401, "access_denied", "An access key is needed"),
+    NotExplained: Problem(403, "not_explained", "Nothing is explained to others here"),
     NotReady: Problem(503, "not_ready", "The service cannot classify now"),
     QueueFull: Problem(429, "queue_full", "Too much is waiting already"),
     WouldExpire: Problem(503, "would_expire", "The verdict would come too late"),
@@ -124,6 +130,9 @@ PROBLEMS: dict[type[ServiceError], Problem] = {
     FeedbackBusy: Problem(503, "feedback_busy", "Feedback cannot be kept now"),
     ClientGone: Problem(499, "client_gone", "The client has gone"),
 }
+
+INVALID_HTTP = "invalid_http"
+"""The code of what is refused before it is a request."""
 
 # The same for what the web framework finds by itself.
 INVALID_REQUEST = Problem(422, "invalid_request", "The request is not valid")

@@ -169,7 +169,9 @@ class FeedbackStore:
                 return False
             [[pages]] = cursor.execute("PRAGMA page_count").fetchall()
             [[page_bytes]] = cursor.execute("PRAGMA page_size").fetchall()
-            if pages * page_bytes >= self._max_bytes:
+            has_text = report.text is not None and not (known and known[1])
+            # Another label takes the room of the one before.
+            if (known is None or has_text) and pages * page_bytes >= self._max_bytes:
                 raise FeedbackFull(
                     f"The file of feedback has {pages * page_bytes} bytes; at most "
                     f"{self._max_bytes} are kept. After a training run stop the service, move the "

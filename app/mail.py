@@ -13,16 +13,16 @@ from fastapi.exceptions import RequestValidationError
 from app.bodies import NOT_AS_ENCODED, NOT_DECOMPRESSED, BodyBudget, decompressor_for, read_json
 from app.decision import Decision, score_of
 from app.errors import (
-    AccessDenied,
     DeadlineExpired,
     InferenceFailed,
     MalformedBody,
+    NotExplained,
     NotReady,
     QueueFull,
     UnknownEncoding,
     WouldExpire,
 )
-from app.problems import SCOPE_KEY
+from app.problems import SCOPE_KEY, error_responses
 from app.routes import CLASSIFY_ERRORS, TheService, TimeoutMs, ended_by_disconnect
 from app.schemas import Explanation, MessageResponse, MessageResult, Result, Span
 from app.service import Service
@@ -108,7 +108,7 @@ _BODY = {
 @router.post(
     "/classify/message",
     summary="Classify raw mail messages",
-    responses=CLASSIFY_ERRORS,
+    responses=CLASSIFY_ERRORS | error_responses(NotExplained, takes_input=False),
     response_model_exclude_none=True,
     openapi_extra={"requestBody": _BODY},
 )
@@ -166,7 +166,10 @@ def _refuse_strangers(request: Request, service: Service) -> None:
     """Refuses to explain but to callers that have shown a key, or sit at this machine: the reply
     holds the text."""
     if not service.settings.api_keys_file and not _is_local(request):
-        raise AccessDenied("Explanations repeat the text: they need access keys on this service.")
+        raise NotExplained(
+            "An explanation repeats the text: without access keys this service gives none but to "
+            "callers on its own machine. Ask without explain."
+        )
 
 
 async def classify_mails(

@@ -95,6 +95,8 @@ def create_app(
     """
     if settings.telemetry:
         os.environ.setdefault("OTEL_EXPORTER_OTLP_TIMEOUT", _TELEMETRY_SECONDS)
+        if "service.name=" not in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", ""):
+            os.environ.setdefault("OTEL_SERVICE_NAME", "spamgate")
     keys = AccessKeys(settings.api_keys_file)
     service = Service(settings, exit_process)
 

@@ -16,7 +16,7 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from app.errors import INTERNAL_ERROR, INVALID_REQUEST, PROBLEMS
+from app.errors import INTERNAL_ERROR, INVALID_HTTP, INVALID_REQUEST, PROBLEMS
 from app.model_thread import BatchReport
 from app.workers import METRICS_FOLDER
 from model.gpt2 import LABELS
@@ -27,7 +27,10 @@ _COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _TOKENS = (8, 32, 128, 512, 1024, 2048, 4096, 8192, 16384)
 _TENTHS = tuple(n / 10 for n in range(1, 10))
 
-OUTCOMES = ("ok", "error", *(p.code for p in (*PROBLEMS.values(), INVALID_REQUEST, INTERNAL_ERROR)))
+OUTCOMES = (
+    *("ok", "error", INVALID_HTTP),
+    *(problem.code for problem in (*PROBLEMS.values(), INVALID_REQUEST, INTERNAL_ERROR)),
+)
 """What becomes of a request: ``ok``, the code of its problem, or ``error`` for any other status."""
 
 
@@ -73,6 +76,10 @@ class Metrics:
         """One request that has come to its end, whatever that was."""
         self._by_outcome.get(outcome, self._by_outcome["error"]).inc()
         self._request_seconds.observe(seconds)
+
+    def count_refused(self) -> None:
+        """One request that was no HTTP, or too long before its body."""
+        self._by_outcome[INVALID_HTTP].inc()
 
     def count_tokenizing(self, seconds: float) -> None:
         """The texts of one request turned into tokens."""

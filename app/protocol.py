@@ -12,9 +12,13 @@ import httptools
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from app.errors import INVALID_HTTP
 from app.schemas import ProblemResponse
 
 _MAX_HEAD_BYTES = 65_536
+# Haraka names each recipient in such a field, and a mail may have thousands; nobody reads them.
+_UNREAD_FIELD = b"rcpt"
+_MAX_UNREAD_FIELD_BYTES = 8 << 20
 _TOO_LONG = "The head of the HTTP request is too long."
 # Requests that wait on one connection for the answer to the one before.
 _MAX_PIPELINED = 100
@@ -38,6 +42,11 @@ class BoundedProtocol(HttpToolsProtocol):
     _is_lingering = False
     _dropped_bytes = 0  # of a body whose request has been answered
     _unread_bytes = 0  # of head, chunk lines or trailers since the last piece that was whole
+    _left_out_bytes = 0  # of a head, in fields that nobody reads
+
+    @staticmethod
+    def count_refused() -> None:
+        """Is called for each request that is no HTTP."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Waits for a request, and not for ever."""
@@ -95,8 +104,18 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """The first byte of a request has come."""
-        self._unread_bytes = 0
+        self._unread_bytes = self._left_out_bytes = 0
         super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A field of a head has come."""
+        size = len(name) + len(value) + 4
+        room = _MAX_UNREAD_FIELD_BYTES - self._left_out_bytes
+        if name.lower() != _UNREAD_FIELD or size > room:
+            super().on_header(name, value)
+            return
+        self._left_out_bytes += size
+        self._unread_bytes = max(0, self._unread_bytes - size)
 
     def on_headers_complete(self) -> None:
         """The head of a request has come."""
@@ -213,11 +232,12 @@ class BoundedProtocol(HttpToolsProtocol):
             title="The request is not as HTTP has it",
             status=400,
             detail=reason,
-            code="invalid_http",
+            code=INVALID_HTTP,
             request_id=f"{random.getrandbits(64):016x}",
         )
         told = {"request_id": problem.request_id, "status": problem.status, "outcome": problem.code}
         self.logger.warning(reason, extra=told)
+        self.count_refused()
         if self.pipeline and self.cycle.more_body:
             self.pipeline.popleft()  # the one that is broken
         elif self.cycle is None or self.cycle.response_complete:

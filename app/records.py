@@ -191,7 +191,7 @@ def _read_file(name: str, file: BinaryIO, format: Format, column: str) -> Iterat
     elif format == "mbox":
         yield from _read_mbox(name, file)
     else:
-        charset = charset_of(file) if format == "txt" else ""
+        charset = charset_of(file)
         for position, line, size in numbered_lines(file):
             is_cut = size > len(line)
             content = line.rstrip(b"\r\n")
@@ -201,22 +201,28 @@ def _read_file(name: str, file: BinaryIO, format: Format, column: str) -> Iterat
                 text = decode_line(content, charset)
                 yield Record(name, position, size, text, is_cut=is_cut)
             else:
-                text_or_none, problem = _json_text(content, column, is_cut)
+                text_or_none, problem = _json_text(content, column, charset, is_cut)
                 yield Record(name, position, size, text_or_none, problem)
 
 
-def _json_text(line: bytes, column: str, is_cut: bool) -> tuple[str | None, str]:
+def _json_text(line: bytes, column: str, charset: str, is_cut: bool) -> tuple[str | None, str]:
     if is_cut:
         return None, f"longer than {text_lines.MAX_LINE_BYTES} bytes"
     try:
+        encoding = json.detect_encoding(line)
+        is_utf8 = encoding.startswith("utf-8")
+        content = decode_line(line, charset) if is_utf8 else line.decode(encoding, "replace")
         # Not strict: exports leave control characters as they are.
-        value = json.loads(line.decode(json.detect_encoding(line), "replace"), strict=False)
+        value = json.loads(content.removeprefix("\ufeff"), strict=False)
     except (ValueError, RecursionError):
         return None, "not JSON"
     text = value.get(column) if isinstance(value, dict) else None
     if not isinstance(text, str):
         return None, f"not an object with a text under {column!r}"
     return text, ""
+
+
+_SURPLUS = "more values than columns: a text with commas stands in quotation marks"
 
 
 def _read_csv(path: Path, column: str) -> Iterator[Record]:
@@ -238,9 +244,12 @@ def _read_csv(path: Path, column: str) -> Iterator[Record]:
                 lines.skip_quote()
                 text, size, problem = None, 0, f"not a row of CSV: {error}"
             else:
+                surplus = row.pop(None, None) or ()
                 text = row.get(column)
                 size = sum(len(value) + 1 for value in row.values() if isinstance(value, str))
                 problem = "" if isinstance(text, str) else f"no value in column {column!r}"
+                if any(surplus):
+                    text, problem = None, _SURPLUS
             if lines.have_ended:  # one more was asked for
                 text, problem = None, "a quote without end: all rows from here on"
             yield Record(str(path), position, size, text, problem)
@@ -265,7 +274,12 @@ def _check_column(path: Path, column: str) -> None:
 
 def _csv_rows(lines: Iterator[str]) -> "csv.DictReader[str]":
     csv.field_size_limit(text_lines.MAX_LINE_BYTES)
-    return csv.DictReader(lines)
+    rows = csv.DictReader(lines)
+    names = list(rows.fieldnames or ())
+    while names and not names[-1].strip():  # as spreadsheets leave them
+        names.pop()
+    rows.fieldnames = names
+    return rows
 
 
 class _CsvLines(Iterator[str]):

@@ -231,6 +231,8 @@ admin = APIRouter(prefix="/admin", route_class=JSONRoute, strict_content_type=Fa
 async def reload(service: TheService, body: ReloadRequest | None = None) -> ReloadResponse:
     """Loads and proves a checkpoint beside the one in use, then switches between two batches. No
     request fails; where the new one is not fit, the old one stays."""
+    if body and body.checkpoint == "":  # of a variable that is not set, say
+        raise ReloadFailed("The checkpoint's name is empty: leave it out for the settings' own.")
     return ReloadResponse(model=await service.reload(body.checkpoint if body else None))
 
 

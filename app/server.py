@@ -53,7 +53,7 @@ class Server(uvicorn.Server):
         self._signalled = -math.inf
         config = uvicorn.Config(
             app,
-            http=BoundedProtocol,
+            http=self._protocol(),
             ws="none",
             headers=_HEADERS,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
@@ -63,6 +63,12 @@ class Server(uvicorn.Server):
             log_config=None,
         )
         super().__init__(config)
+
+    def _protocol(self) -> type[BoundedProtocol]:
+        class Counted(BoundedProtocol):
+            count_refused = staticmethod(self._service.metrics.count_refused)
+
+        return Counted
 
     def serve_until_signal(self, listener: socket.socket) -> int:
         """Serves the open port; returns the exit code."""

@@ -8,6 +8,7 @@ import os
 from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
@@ -261,6 +262,10 @@ def wrong_settings(error: ValidationError, env_prefix: str) -> SettingsError:
     return SettingsError(f"wrong settings ({env_prefix}... or flag): {'; '.join(problems)}.")
 
 
+# All of telemetry, or one kind of it.
+_TOLD_OF = ("", "TRACES_", "METRICS_")
+
+
 def _check_telemetry() -> None:
     if importlib.util.find_spec("opentelemetry.sdk") is None:
         raise SettingsError(
@@ -268,11 +273,8 @@ def _check_telemetry() -> None:
             "`.venv/bin/python -m pip install -c constraints.txt -e '.[serve,otel]'` or, for an "
             "image, `EXTRA=otel docker compose build spamgate` (or `spamgate-cpu`)."
         )
-    endpoints = [
-        value
-        for name, value in os.environ.items()
-        if name.startswith("OTEL_EXPORTER_OTLP") and name.endswith("ENDPOINT")
-    ]
+    named = (os.environ.get(f"OTEL_EXPORTER_OTLP_{of}ENDPOINT") for of in _TOLD_OF)
+    endpoints = [urlsplit(url) for url in named if url]
     for what in ("TRACES", "METRICS"):
         exporter = os.environ.get(f"OTEL_{what}_EXPORTER") or "otlp"
         general = os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
@@ -283,7 +285,7 @@ def _check_telemetry() -> None:
                 f"protocol {protocol!r}: otlp and http/protobuf are what is sent. Set these, or "
                 "leave both out."
             )
-    if not endpoints or not all(url.startswith(("http://", "https://")) for url in endpoints):
+    if not endpoints or not all(u.scheme in ("http", "https") and u.hostname for u in endpoints):
         raise SettingsError(
             "wrong settings: telemetry is on, and OTEL_EXPORTER_OTLP_ENDPOINT does not say where "
             "to send it. Set it to the collector's URL, http://127.0.0.1:4318 for one here."

@@ -75,6 +75,7 @@ def test_table_shows_mean_and_deviation() -> None:
     assert "| sms | spamgate | 0.0000 ± 1.4142 | 0.5000 ± 0.7071 |" in table
     of_one = compare.as_table(compare.summarize({"sms": {"spamgate": runs[:1]}}))
     assert "| sms | spamgate | 1.0000 | 1.0000 |" in of_one
+    assert len({line.count("|") for line in f"{table}\n{of_one}".splitlines()}) == 1
 
 
 def test_no_foreign_text_to_draw_is_refused() -> None:

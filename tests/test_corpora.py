@@ -19,6 +19,7 @@ from training.config import CorpusError, TrainConfig
 from training.corpora import (
     Example,
     find_sms_file,
+    mail_paths,
     read_corpora,
     read_csv,
     read_jsonl,
@@ -385,3 +386,18 @@ def test_a_corpus_in_the_folder_where_one_stands_has_its_name(
     monkeypatch.chdir(tmp_path / "mails")
     corpus = read_corpora(["mail=."], TrainConfig(corpora=("mail",)))
     assert (list(corpus.sha256), len(corpus.examples)) == (["mails"], 2)
+
+
+def test_hidden_files_are_no_mail(tmp_path: Path) -> None:
+    """As macOS puts one beside each that it copies."""
+    for name in ("ham/1.eml", "ham/._1.eml", "spam/2.txt", "spam/.2.txt"):
+        written(tmp_path / name, f"Subject: {name}\n\ntext\n")
+    assert [path.name for path in mail_paths(tmp_path)] == ["1.eml", "2.txt"]
+
+
+def test_values_under_no_name_are_a_cut_text(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", "label,text,,\nspam,You have won,call now,\nham,see you,,\n")
+    with pytest.raises(CorpusError, match="line 2: expected a row"):
+        read_csv(path)
+    written(path, "label,text,,\nspam,You have won,,\nham,see you,,\n")
+    assert [(e.label, e.text) for e in read_csv(path)] == [(1, "You have won"), (0, "see you")]

@@ -1,20 +1,26 @@
 """What is counted of a batch, and of one model after another."""
 
+import asyncio
 import errno
 import fcntl
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from prometheus_client import generate_latest
+from uvicorn.server import ServerState
 
 from app import workers
 from app.metrics import Metrics
 from app.model_thread import BatchReport
 from app.queue import QueueEntry
+from app.server import Server
 from app.settings import SettingsError
 from model.prediction import EncodedText, Prediction
+from tests.serving import make_settings
 from tests.test_process import start
 
 
@@ -106,3 +112,16 @@ def test_a_folder_of_another_program_for_metrics_is_refused(
     assert process.returncode == 2
     assert errors.count("\n") == 1
     assert "PROMETHEUS_MULTIPROC_DIR is set by spamgate for its own workers" in errors
+
+
+def test_what_is_no_http_is_counted(save_tiny: Callable[..., Path]) -> None:
+    async def scenario() -> str:
+        server = Server(make_settings(save_tiny()))
+        server.config.load()
+        protocol = server._protocol()(server.config, ServerState(), {})
+        protocol.connection_made(Mock())
+        protocol.data_received(b"no HTTP\r\n\r\n")
+        return server._service.render_metrics().decode()
+
+    found = asyncio.run(scenario())
+    assert 'spamgate_requests_total{outcome="invalid_http"} 1.0' in found

@@ -39,7 +39,7 @@ def test_page_is_open_and_its_requests_ask_for_the_key(
 
 @pytest.mark.parametrize(
     ("host", "status"),
-    [("127.0.0.1", 200), ("::1", 200), ("::ffff:127.0.0.1", 200), ("::ffff:172.18.0.1", 401)],
+    [("127.0.0.1", 200), ("::1", 200), ("::ffff:127.0.0.1", 200), ("::ffff:172.18.0.1", 403)],
 )
 def test_without_keys_this_machine_alone_is_told_why(
     save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, host: str, status: int

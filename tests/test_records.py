@@ -31,9 +31,22 @@ def read(path: Path) -> list[Record]:
     return list(read_records(open_source(path, None, "text"), "text"))
 
 
-def test_json_lines_are_read_though_they_are_not_utf8(tmp_path: Path) -> None:
-    found = read(written(tmp_path / "a.jsonl", b'{"text": "caf\xe9"}\n'))
-    assert [record.text for record in found] == ["caf\ufffd"]
+@pytest.mark.parametrize(
+    ("text", "charset"),
+    [("Gewinn für Sie, Herr Müller", "cp1252"), ("Привет, ты придёшь на ужин?", "cp1251")],
+)
+def test_json_lines_are_read_though_they_are_not_utf8(
+    tmp_path: Path, text: str, charset: str
+) -> None:
+    lines = [f'{{"text": "{text} {number}"}}'.encode(charset) for number in range(9)]
+    found = read(written(tmp_path / "a.jsonl", b"\n".join(lines)))
+    assert [record.text for record in found] == [f"{text} {number}" for number in range(9)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16-le", "utf-16-be"])
+def test_json_lines_tell_their_unicode(tmp_path: Path, encoding: str) -> None:
+    found = read(written(tmp_path / "a.jsonl", '{"text": "Grüße"}'.encode(encoding)))
+    assert [record.text for record in found] == ["Grüße"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252"])

@@ -64,3 +64,15 @@ def test_table_without_names_of_columns_is_refused_without_its_text(tmp_path: Pa
 def test_csv_with_the_column_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="more than one column 'text'"):
         read(written(tmp_path / "a.csv", f"text,text\n{HAM!r},{SPAM!r}\n"))
+
+
+def test_text_cut_by_a_comma_is_a_bad_record(tmp_path: Path) -> None:
+    rows = 'label,text\nspam,You have won, call now\nham,"Sorry, later"\nham,see you,\n'
+    found = read(written(tmp_path / "a.csv", rows))
+    assert [record.text for record in found] == [None, "Sorry, later", "see you"]
+    assert found[0].problem.startswith("more values than columns")
+
+
+def test_columns_without_a_name_are_no_columns(tmp_path: Path) -> None:
+    rows = "label,text,,\nspam,You have won,call now,\nham,see you,,\n"
+    assert [record.text for record in read(written(tmp_path / "a.csv", rows))] == [None, "see you"]

@@ -201,6 +201,19 @@ def test_a_reload_asked_for_during_the_first_load_comes_after_it(
     assert asyncio.run(scenario()) == Classifier.load(second, "cpu").name
 
 
+def test_a_checkpoint_without_a_name_is_refused(save_tiny: Callable[..., Path]) -> None:
+    """Of a variable that is empty, say: the settings' checkpoint is not what was meant."""
+
+    async def scenario() -> int:
+        async with serving(folder, admin_key="admin") as client:
+            admin = {"X-API-Key": "admin"}
+            reply = await client.post("/admin/reload", json={"checkpoint": ""}, headers=admin)
+            return reply.status_code
+
+    folder = save_tiny()
+    assert asyncio.run(scenario()) == 409
+
+
 def test_a_new_checkpoint_with_wrong_golden_answers_is_not_switched_to(
     save_tiny: Callable[..., Path],
 ) -> None:

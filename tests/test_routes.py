@@ -77,7 +77,7 @@ def test_explanations_go_to_this_machine_where_there_are_no_keys(
 
     here = ("127.0.0.1", "::1", "::ffff:127.0.0.1")
     elsewhere = ("192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1", "socket")
-    assert asyncio.run(scenario()) == dict.fromkeys(here, 200) | dict.fromkeys(elsewhere, 401)
+    assert asyncio.run(scenario()) == dict.fromkeys(here, 200) | dict.fromkeys(elsewhere, 403)
 
 
 def test_what_is_not_explained_is_not_computed_either(save_tiny: Callable[..., Path]) -> None:
@@ -89,7 +89,7 @@ def test_what_is_not_explained_is_not_computed_either(save_tiny: Callable[..., P
             return reply.status_code, app.state.service.render_metrics().decode()
 
     status, metrics = asyncio.run(scenario())
-    assert status == 401
+    assert status == 403
     assert 'spamgate_texts_total{label="ham"} 0.0' in metrics
     assert 'spamgate_texts_total{label="spam"} 0.0' in metrics
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -23,7 +24,11 @@ HAM_REPLY = b'{"results": [{"probabilities": {"spam": 0.01}}]}'
 
 
 def send(
-    folder: Path, spamgate: str, target: str, message: bytes, headers: dict[str, str] = KANNEL
+    folder: Path,
+    spamgate: str,
+    target: str,
+    message: bytes | Iterator[bytes],
+    headers: dict[str, str] = KANNEL,
 ) -> int:
     """The status that Kannel gets."""
     port = free_port()
@@ -118,3 +123,11 @@ def test_message_is_read_in_its_charset(tmp_path: Path, charset: str) -> None:
     [(_, kept, body)] = handed_on
     assert body == message
     assert kept["Content-Type"] == headers["Content-Type"]
+
+
+def test_message_without_a_length_is_refused(tmp_path: Path) -> None:
+    with server() as (target, handed_on), server(HAM_REPLY) as (spamgate, _):
+        in_pieces = KANNEL | {"Transfer-Encoding": "chunked"}
+        assert send(tmp_path, spamgate, target, iter([HAM.encode()]), in_pieces) == 411
+        assert send(tmp_path, spamgate, target, b"", KANNEL | {"Content-Length": "abc"}) == 411
+    assert handed_on == []

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from app.feedback import FeedbackStore
+from tests.conftest import written
 from tests.test_feedback import report
-from tests.tiny_training import TINY_RECIPE, synthetic_lines
+from tests.tiny_training import TINY_RECIPE, on_base, synthetic_lines
 from training import finetune
 from training.config import CorpusError
 from training.corpora import Corpus, Example
@@ -80,6 +81,28 @@ def test_feedback_is_not_mixed_with_a_corpus_of_its_name(tmp_path: Path) -> None
     for source, sha256 in (("sms", {"feedback.jsonl": "0" * 64}), ("feedback", {})):
         with pytest.raises(CorpusError, match="two corpora are named feedback"):
             mix_in(Corpus([Example("text", 0, source)], sha256), [file])
+
+
+def test_feedback_that_the_base_has_learnt_is_not_tested_by(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = FeedbackStore(tmp_path / "feedback.sqlite", max_bytes=1 << 20)
+    for number in range(40):
+        label = ("ham", "spam")[number % 2]
+        store.add(report(f"d{number}", label, f"j{number}", f"told text number {number} of joe"))
+    store.close()
+    lines = synthetic_lines(160)
+    first = written(tmp_path / "a", "\n".join(lines[:80]) + "\n")
+    second = written(tmp_path / "b", "\n".join(lines[80:]) + "\n")
+    recipe = written(tmp_path / "tiny.toml", TINY_RECIPE)
+    common = ["--epochs", "1", "--feedback", str(tmp_path / "feedback.sqlite")]
+    one = [str(recipe), "--data", str(first), *common, "--out", str(tmp_path / "one")]
+    assert finetune.main(one) == 0
+    other = on_base(TINY_RECIPE, tmp_path / "one") + "keep_head = true\nsplit_seed = 7\n"
+    written(recipe, other)
+    two = [str(recipe), "--data", str(second), *common, "--out", str(tmp_path / "two")]
+    assert finetune.main(two) == 2
+    assert "split_seed" in capsys.readouterr().err
 
 
 def test_a_training_run_takes_feedback_in(

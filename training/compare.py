@@ -34,7 +34,7 @@ from training.config import (
 )
 from training.corpora import CORPORA, Example, Source, read_corpora
 from training.data import Splits, drop_duplicates, folded, split_examples, tokenize_parts
-from training.evaluate import Metrics, measure
+from training.evaluate import FIGURES, Metrics, measure
 from training.features import Lessons
 from training.foreign import read_foreign, unlike
 from training.measuring import read_as_trained
@@ -203,10 +203,8 @@ def _mean_and_deviation(runs: Sequence[Metrics], metric: str) -> tuple[float, fl
 
 def as_table(summary: dict[str, dict[str, dict[str, tuple[float, float]]]]) -> str:
     """Markdown, mean ± standard deviation; of one run, or of equal ones, the figure alone."""
-    lines = [
-        "| texts | system | MCC | F1 | spam caught | ham blocked | ROC AUC | calibration error |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    columns = ["texts", "system", *(FIGURES[metric][0] for metric in _SHOWN)]
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for test, systems in summary.items():
         for name, metrics in systems.items():
             cells = (

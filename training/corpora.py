@@ -167,12 +167,15 @@ def read_csv(path: Path) -> list[Example]:
     rows = csv.DictReader(io.StringIO(content, newline=""), strict=True)
     form = "a row (texts with commas in quotation marks)"
     try:
-        names = rows.fieldnames = [name.strip().lower() for name in rows.fieldnames or ()]
+        names = [name.strip().lower() for name in rows.fieldnames or ()]
+        while names and not names[-1]:  # as spreadsheets leave them
+            names.pop()
+        rows.fieldnames = names
         if [names.count(name) for name in ("label", "text")] != [1, 1]:
             raise CorpusError(
                 f"{path}, line 1: expected label,text, not {str(names)[:200]}. Commas part columns."
             )
-        whole = ({} if any(row.pop(None, ())) else row for row in rows)
+        whole = ({} if any(row.pop(None, None) or ()) else row for row in rows)
         examples = [_labelled(dict, row, form, path, rows.line_num) for row in whole]
     except csv.Error as error:
         raise CorpusError(f"{path}, up to line {rows.reader.line_num}: {error}.") from error
@@ -232,12 +235,12 @@ def _label_of(folder: Path) -> int:
 
 
 def mail_paths(folder: Path) -> list[Path]:
-    """The messages' files in a folder for ``read_mail_folder``, in order.
+    """The messages' files in a folder for ``read_mail_folder``, in order; hidden ones are none.
 
     Raises:
         CorpusError: there are none.
     """
-    messages = (p for p in folder.glob("*/*") if p.suffix.lower() in (".txt", ".eml"))
+    messages = (p for p in folder.glob("*/[!.]*") if p.suffix.lower() in (".txt", ".eml"))
     paths = sorted(p for p in messages if p.is_file())
     if not paths:
         raise CorpusError(

@@ -90,7 +90,7 @@ def _read_parts(source: Source, split_seed: int) -> tuple[list[str], list[str]]:
 
 
 def _text_files(path: Path) -> list[Path]:
-    return sorted(path.rglob("*.txt")) if path.is_dir() else [path]
+    return sorted(path.rglob("[!.]*.txt")) if path.is_dir() else [path]
 
 
 def windows(text: str, n_positions: int) -> Iterator[Window]:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from model.devices import pick_device
-from model.folders import new_file
+from model.folders import new_file, read_json
 from training.command import add_device, check_folder, exit_code
 from training.config import ConfigError, TrainConfig, load_config
 from training.corpora import Example, find_sms_file, read_sms_as_the_book
@@ -95,13 +95,18 @@ def row_config(row: Row, base: str, seed: int, **changes: object) -> TrainConfig
     """The recipe of one run.
 
     A hub id, or a folder with larger ones beside it (``gpt2``, ``gpt2-medium``, ...), is taken by
-    size; any other folder serves every row as it is.
+    size; any other folder serves every row, within its own context.
     """
     base = Path(base).as_posix()  # without the slash that a shell's completion adds
     sized = base + row.size
     if Path(base).is_dir() and not Path(sized).is_dir():
         sized = base
-    return load_config(_RECIPE, base=sized, seed=seed, **{**row.changes, **changes})
+    config = load_config(_RECIPE, base=sized, seed=seed, **{**row.changes, **changes})
+    if not (Path(sized) / "config.json").is_file():
+        return config
+    most = read_json(Path(sized) / "config.json").get("n_positions")
+    is_shorter = isinstance(most, int) and most < config.max_tokens
+    return config.model_copy(update={"max_tokens": most}) if is_shorter else config
 
 
 def run_row(

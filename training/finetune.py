@@ -114,8 +114,8 @@ def _train_and_save(
             "that two texts are equal, and could put one into training and test, with two labels."
         )
     corpus = read_corpora(options.data, config)
-    check_split(read_base_run(config), config.base, config, corpus.sha256)
     corpus = mix_in(corpus, options.feedback)
+    check_split(read_base_run(config), config.base, config, corpus.sha256)
     how = circumstances(config, device)
     with CtrlC() as ctrl_c:
         config, run, seeds = finetune_seeds(config, options.seeds, corpus.examples, device, ctrl_c)

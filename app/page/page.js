@@ -122,7 +122,7 @@ async function check(event) {
   try {
     let reply = await fetch("classify/message?explain=true", request);
     // Others than this machine get verdicts alone, unless the service knows their key.
-    const mayExplain = reply.status !== 401;
+    const mayExplain = ![401, 403].includes(reply.status);
     if (!mayExplain) reply = await fetch("classify/message", request);
     const answer = await reply.json().catch((error) => {
       if (error instanceof SyntaxError) return null; // of a proxy, say

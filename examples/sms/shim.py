@@ -62,7 +62,11 @@ def make_handler(arguments: argparse.Namespace) -> type[BaseHTTPRequestHandler]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            length = self.headers.get("Content-Length", "")
+            if not length.isdecimal():  # sent in pieces, say, which is not read here
+                self.send_error(411)
+                return
+            body = self.rfile.read(int(length))
             # Texts beyond GSM's alphabet come as UTF-16BE.
             charset = self.headers.get_content_charset("utf-8")
             status = 200
