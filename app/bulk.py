@@ -218,7 +218,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, required=True, help="JSON lines; what is there already stays")
     add("--format", choices=get_args(FileFormat), help="where the name of a file does not tell")
     add("--column", default=_COLUMN, help=f"of CSV, key of JSON lines (default: {_COLUMN})")
-    add("--keep-text", action="store_true", help="write the texts beside their results")
+    add("--keep-text", action="store_true", help="write the texts beside the results from here on")
     add("--ham-below", type=_probability, help="cut-off instead of the checkpoint's")
     add("--spam-from", type=_probability, help="cut-off instead of the checkpoint's")
     # What is not told here is told as to the service: by SPAMGATE_ variables, else the defaults.

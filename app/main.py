@@ -108,8 +108,12 @@ def create_app(
         # Clients do not follow a redirection of what they POST, and would take it for no verdict.
         redirect_slashes=False,
         lifespan=partial(_lifespan, service, exit_process),
-        # Its logs would repeat what exceptions say.
-        telemetry={"logs": False, "auto_configure": settings.telemetry},
+        # Its logs would repeat what exceptions say, its traces who reported a message.
+        telemetry={
+            "logs": False,
+            "auto_configure": settings.telemetry,
+            "exclude": lambda scope: scope.get("path") == "/feedback",
+        },
     )
     app.state.service = service
     app.state.keys = keys

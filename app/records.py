@@ -213,7 +213,7 @@ def _json_text(line: bytes, column: str, charset: str, is_cut: bool) -> tuple[st
         is_utf8 = encoding.startswith("utf-8")
         content = decode_line(line, charset) if is_utf8 else line.decode(encoding, "replace")
         # Not strict: exports leave control characters as they are.
-        value = json.loads(content.removeprefix("\ufeff"), strict=False)
+        value = json.loads(content, strict=False)
     except (ValueError, RecursionError):
         return None, "not JSON"
     text = value.get(column) if isinstance(value, dict) else None

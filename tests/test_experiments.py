@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import written
 from tests.tiny_training import synthetic_lines
 from training import experiments
 from training.config import ConfigError
@@ -112,8 +113,8 @@ def test_larger_sizes_come_from_their_own_bases(tiny_base: Path) -> None:
     assert row_config(xl, str(tiny_base), 1).base == str(tiny_base)
     sibling = tiny_base.with_name("base-xl")
     sibling.mkdir()
-    for written in (str(tiny_base), f"{tiny_base}/"):
-        assert row_config(xl, written, 1).base == str(sibling)
+    for said in (str(tiny_base), f"{tiny_base}/"):
+        assert row_config(xl, said, 1).base == str(sibling)
 
 
 def test_rows_are_named_by_number() -> None:
@@ -145,3 +146,10 @@ def test_foreign_results_file_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "results.json").write_text(content)
     with pytest.raises(ConfigError, match="not a file of results"):
         Results.open(tmp_path / "results.json")
+
+
+def test_a_base_of_a_shorter_context_serves_the_rows(tmp_path: Path) -> None:
+    for n_positions, most in (512, 512), (4096, 1024):
+        base = tmp_path / str(n_positions)
+        written(base / "config.json", json.dumps({"n_positions": n_positions}))
+        assert experiments.row_config(ROWS[0], str(base), 0).max_tokens == most

@@ -90,12 +90,11 @@ def test_what_is_no_body_has_a_bound(pieces: list[bytes]) -> None:
     assert problem_in(answer) == "The head of the HTTP request is too long."
 
 
-def recipients(number: int) -> bytes:
+def recipients(number: int, connection: bytes = b"close") -> bytes:
     """A request of Haraka's for a mail to so many."""
     fields = b"".join(b"Rcpt: %0.240d@example.org\r\n" % n for n in range(number))
-    return (
-        b"POST /checkv2 HTTP/1.1\r\n" + fields + b"Content-Length: 2\r\nConnection: close\r\n\r\nok"
-    )
+    end = b"Content-Length: 2\r\nConnection: %b\r\n\r\nok" % connection
+    return b"POST /checkv2 HTTP/1.1\r\n" + fields + end
 
 
 def test_recipients_that_nobody_reads_have_a_bound_of_their_own() -> None:
@@ -105,6 +104,8 @@ def test_recipients_that_nobody_reads_have_a_bound_of_their_own() -> None:
         answer = converse(say(*said))
         assert answer.startswith(b"HTTP/1.1 200 ")
         assert answer.endswith(b"POST /checkv2 ok")
+    again = converse(say(recipients(20_000, b"keep-alive"), recipients(20_000)))
+    assert again.count(b"HTTP/1.1 200 ") == 2
     assert problem_in(converse(say(recipients(35_000)))).startswith("The head of the HTTP request")
 
 

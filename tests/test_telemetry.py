@@ -28,6 +28,7 @@ def test_a_callers_trace_goes_on_and_no_text_is_sent(
         monkeypatch.setenv("OTEL_BLRP_SCHEDULE_DELAY", "100")
         with served(save_tiny(), "--telemetry", "true") as (_, address):
             headers = {"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}
+            httpx.post(f"{address}/feedback?label=spam&source=joe@example.org", headers=headers)
             for texts, status in (([SPAM], 200), (SPAM, 422)):
                 reply = httpx.post(f"{address}/classify", json={"texts": texts}, headers=headers)
                 assert reply.status_code == status
@@ -40,7 +41,11 @@ def test_a_callers_trace_goes_on_and_no_text_is_sent(
                 time.sleep(0.05)
     assert not wanted
     assert {path for path, *_ in received} == {"/v1/traces", "/v1/metrics"}  # no logs
-    assert SPAM[:20].encode() not in b"".join(body for _, _, body in received)
+    sent = b"".join(body for _, _, body in received)
+    assert SPAM[:20].encode() not in sent
+    assert b"/feedback" not in sent  # who reported a message stands in its query
+    assert b"example.org" not in sent
+    assert b"unknown_service" not in sent
 
 
 def test_nothing_is_sent_unasked(
