@@ -274,7 +274,7 @@ def _check_telemetry() -> None:
             "image, `EXTRA=otel docker compose build spamgate` (or `spamgate-cpu`)."
         )
     named = (os.environ.get(f"OTEL_EXPORTER_OTLP_{of}ENDPOINT") for of in _TOLD_OF)
-    endpoints = [urlsplit(url) for url in named if url]
+    endpoints = [url for url in named if url]
     for what in ("TRACES", "METRICS"):
         exporter = os.environ.get(f"OTEL_{what}_EXPORTER") or "otlp"
         general = os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
@@ -285,8 +285,16 @@ def _check_telemetry() -> None:
                 f"protocol {protocol!r}: otlp and http/protobuf are what is sent. Set these, or "
                 "leave both out."
             )
-    if not endpoints or not all(u.scheme in ("http", "https") and u.hostname for u in endpoints):
+    if not endpoints or not all(map(_names_a_host, endpoints)):
         raise SettingsError(
             "wrong settings: telemetry is on, and OTEL_EXPORTER_OTLP_ENDPOINT does not say where "
             "to send it. Set it to the collector's URL, http://127.0.0.1:4318 for one here."
         )
+
+
+def _names_a_host(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # half an IPv6 address
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)

@@ -83,7 +83,7 @@ def test_no_receiver_or_no_sdk_is_told_before_anything_is_loaded(
     with pytest.raises(SettingsError, match="OTEL_EXPORTER_OTLP_ENDPOINT"):
         read_settings(["--telemetry", "true"])
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://127.0.0.1:4318")  # never sent
-    for wrong in "localhost:4318", "http://:4318", "http://", "":
+    for wrong in "localhost:4318", "http://:4318", "http://", "http://[", "":
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", wrong)
         with pytest.raises(SettingsError, match="URL"):
             read_settings(["--telemetry", "true"])
