@@ -22,7 +22,7 @@ def flatten_lists(document: DocumentNode) -> bool:
     deep = [element for element, depth in _depths(lists).items() if depth > _MAX_LISTS]
     if deep and len(deep) * len(select(document, "*")) > MAX_MOVED:
         return False
-    for element in deep:  # the outermost first, as above
+    for element in deep:  # the outermost first: no text is moved twice
         if (parent := element.parent) is not None:
             for child in element.child_nodes.values():
                 if child:

@@ -398,11 +398,3 @@ def test_what_is_compressed_is_not_read_as_text(
     assert "is compressed. Unpack it first" in capsys.readouterr().err
     box = written(tmp_path / "box" / "new" / "1", gzip.compress(MAIL)).parents[1]
     assert [result["error"] for result in score(box)] == ["compressed"]
-
-
-def test_variables_that_nothing_reads_are_told(
-    score: Score, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
-) -> None:
-    monkeypatch.setenv("SPAMGATE_SPAM_PIROR", "0.1")
-    score(written(tmp_path / "a.txt", f"{HAM}\n"))
-    assert "no setting reads these: SPAMGATE_SPAM_PIROR" in capsys.readouterr().err

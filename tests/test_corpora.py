@@ -19,7 +19,6 @@ from training.config import CorpusError, TrainConfig
 from training.corpora import (
     Example,
     find_sms_file,
-    mail_paths,
     read_corpora,
     read_csv,
     read_jsonl,
@@ -386,13 +385,6 @@ def test_a_corpus_in_the_folder_where_one_stands_has_its_name(
     monkeypatch.chdir(tmp_path / "mails")
     corpus = read_corpora(["mail=."], TrainConfig(corpora=("mail",)))
     assert (list(corpus.sha256), len(corpus.examples)) == (["mails"], 2)
-
-
-def test_hidden_files_are_no_mail(tmp_path: Path) -> None:
-    """As macOS puts one beside each that it copies."""
-    for name in ("ham/1.eml", "ham/._1.eml", "spam/2.txt", "spam/.2.txt"):
-        written(tmp_path / name, f"Subject: {name}\n\ntext\n")
-    assert [path.name for path in mail_paths(tmp_path)] == ["1.eml", "2.txt"]
 
 
 def test_values_under_no_name_are_a_cut_text(tmp_path: Path) -> None:

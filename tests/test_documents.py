@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from model.tokenizer import ENDOFTEXT, decode, encode
+from tests.conftest import written
 from training import documents
 from training.config import TrainConfig
-from training.corpora import Source, read_sms
+from training.corpora import Source, mail_paths, read_sms
 from training.data import cluster_split
-from training.documents import TextSplit, batches, read_sources, windows
+from training.documents import TextSplit, _text_files, batches, read_sources, windows
 
 
 def test_each_token_is_guessed_once_and_documents_do_not_meet() -> None:
@@ -83,3 +84,11 @@ def test_plain_text_holds_back_its_end(tmp_path: Path) -> None:
     )
     assert learnt == ["x" * 90 + "e"] * 2
     assert kept == ["nd of book"] * 2
+
+
+def test_hidden_files_are_no_texts(tmp_path: Path) -> None:
+    """As macOS puts one beside each that it copies."""
+    for name in ("ham/1.eml", "ham/._1.eml", "spam/2.txt", "spam/.2.txt"):
+        written(tmp_path / name, f"Subject: {name}\n\ntext\n")
+    assert [path.name for path in mail_paths(tmp_path)] == ["1.eml", "2.txt"]
+    assert [path.name for path in _text_files(tmp_path)] == ["2.txt"]

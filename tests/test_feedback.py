@@ -177,19 +177,6 @@ def test_file_that_is_full_is_moved_while_no_service_writes(tmp_path: Path) -> N
     store.close()
 
 
-def test_a_label_is_mended_in_a_file_that_is_full(tmp_path: Path) -> None:
-    store = FeedbackStore(tmp_path / "f", 1 << 20)
-    store.add(report("m", "spam", "joe"))
-    store.add(report("n", "spam", "joe", None))
-    store._max_bytes = 0
-    assert store.add(report("m", "ham", "joe"))
-    assert store.add(report("n", "ham", "joe", None))
-    for more in report("n", "ham", "joe"), report("o", "ham", "joe", None):
-        with pytest.raises(FeedbackFull):
-            store.add(more)
-    store.close()
-
-
 def test_a_report_too_large_to_read_is_told_so(
     save_tiny: Callable[..., Path], tmp_path: Path
 ) -> None:

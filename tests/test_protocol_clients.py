@@ -101,3 +101,22 @@ def test_a_request_that_is_wrong_twice_has_one_answer(caplog: pytest.LogCaptureF
     for head in (b"POST / HTTP/1.1\r\n", b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n"):
         assert converse(say(head + encoded + b"no chunk\r\n")).startswith(b"HTTP/1.1 400 ")
     assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+
+
+def recipients(number: int, connection: bytes = b"close") -> bytes:
+    """A request of Haraka's for a mail to so many."""
+    fields = b"".join(b"Rcpt: %0.240d@example.org\r\n" % n for n in range(number))
+    end = b"Content-Length: 2\r\nConnection: %b\r\n\r\nok" % connection
+    return b"POST /checkv2 HTTP/1.1\r\n" + fields + end
+
+
+def test_recipients_that_nobody_reads_have_a_bound_of_their_own() -> None:
+    whole = recipients(2_000)
+    pieces = [whole[start : start + 50_000] for start in range(0, len(whole), 50_000)]
+    for said in (whole,), pieces:
+        answer = converse(say(*said))
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert answer.endswith(b"POST /checkv2 ok")
+    again = converse(say(recipients(20_000, b"keep-alive"), recipients(20_000)))
+    assert again.count(b"HTTP/1.1 200 ") == 2
+    assert problem_in(converse(say(recipients(35_000)))).startswith("The head of the HTTP request")

@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
+from app import bulk
 from app.settings import STARTER, Settings, SettingsError, read_settings, unread_variables
 from app.spamd import SpamdSettings
 from model.windows import MAX_WINDOWS
@@ -116,3 +117,11 @@ def test_the_container_with_gpus_takes_the_device_that_its_env_file_names() -> N
     compose = (Path(__file__).parents[1] / "docker-compose.yml").read_text(encoding="utf-8")
     told = re.findall(r"^      SPAMGATE_DEVICE: (.+)$", compose, re.MULTILINE)
     assert told == ["${SPAMGATE_DEVICE:-cuda}", "cpu"]
+
+
+def test_bulk_scoring_tells_variables_that_nothing_reads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPAMGATE_SPAM_PIROR", "0.1")
+    assert bulk.main([str(tmp_path / "missing.txt"), "--out", str(tmp_path / "out.jsonl")]) == 2
+    assert "no setting reads these: SPAMGATE_SPAM_PIROR" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Feedback as training reads it: whose labels count, and how often."""
+"""Feedback in its file and as training reads it: whose labels count, and how often."""
 
 import json
 import sqlite3
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from app.errors import FeedbackFull
 from app.feedback import FeedbackStore
 from tests.conftest import written
 from tests.test_feedback import report
@@ -29,6 +30,19 @@ def test_one_source_counts_for_so_many_texts_only(tmp_path: Path) -> None:
     assert kept.summary() == (
         "feedback: 5 texts; left out 7 of 'loud', which told more than its share"
     )
+
+
+def test_a_label_is_mended_in_a_file_that_is_full(tmp_path: Path) -> None:
+    store = FeedbackStore(tmp_path / "f", 1 << 20)
+    store.add(report("m", "spam", "joe"))
+    store.add(report("n", "spam", "joe", None))
+    store._max_bytes = 0
+    assert store.add(report("m", "ham", "joe"))
+    assert store.add(report("n", "ham", "joe", None))
+    for more in report("n", "ham", "joe"), report("o", "ham", "joe", None):
+        with pytest.raises(FeedbackFull):
+            store.add(more)
+    store.close()
 
 
 def test_files_of_several_times_count_together(tmp_path: Path) -> None:
