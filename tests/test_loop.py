@@ -306,24 +306,30 @@ def test_muon_steps_every_direction_of_a_matrix_alike() -> None:
 
 
 @pytest.mark.parametrize("shape", [(12, 48), (48, 12), (16, 16)])
-def test_muon_in_float32_steps_as_torch_does_in_bfloat16(
+def test_muon_steps_as_torch_does_and_in_float32_nearly_so(
     shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stepped = []
-    for native in (True, False):
+    for native in (None, True, False):
         monkeypatch.setattr("training.muon.is_native", lambda _, native=native: native)
         torch.manual_seed(0)
         matrix = torch.nn.Parameter(torch.randn(shape))
         still = torch.nn.Parameter(torch.ones(2, 2))  # without a gradient
-        muon = Muon([{"params": [matrix, still], "lr": 0.1}], weight_decay=0.1)
+        groups = [{"params": [matrix, still], "lr": 0.1}]
+        if native is None:
+            muon = torch.optim.Muon(groups, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+        else:
+            muon = Muon(groups, weight_decay=0.1)
         start = matrix.detach().clone()
         for _ in range(3):
             matrix.grad = torch.randn(shape)
             muon.step()
         assert still.equal(torch.ones(2, 2))
         stepped.append(matrix.detach() - start)
-    assert not stepped[0].equal(stepped[1])
-    assert (stepped[0] - stepped[1]).norm() < 0.02 * stepped[0].norm()
+    torchs, bfloat16, float32 = stepped
+    assert bfloat16.equal(torchs)
+    assert not float32.equal(torchs)
+    assert (float32 - torchs).norm() < 0.02 * torchs.norm()
 
 
 def test_muon_makes_no_step_of_a_gradient_of_zero() -> None:

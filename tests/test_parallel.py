@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from tests.tiny_training import synthetic_lines
 from training.config import TrainingError, load_config
 from training.corpora import read_sms
 from training.data import Batch
-from training.parallel import check_batch_size, processes, share_of
+from training.parallel import check_batch_size, divide_work, processes, share_of
 from training.run import finetune
 
 # Shares of different size and weight; frozen blocks and kept activations; a loss at every token;
@@ -105,7 +106,7 @@ def test_each_process_takes_its_texts_and_all_that_belongs_to_them(
     whole = Batch(pack(texts, causal=False), labels, places, places[:, None].float(), -places)
     monkeypatch.setattr(dist, "is_initialized", lambda: True)
     monkeypatch.setattr(dist, "get_world_size", lambda: 2)
-    for rank, own in enumerate(([0, 2, 4], [1, 3])):
+    for rank, own in enumerate(([1, 2, 3], [4, 0])):  # by length
         monkeypatch.setattr(dist, "get_rank", lambda rank=rank: rank)
         share = share_of(whole)
         tokens = [token for number in own for token in texts[number]]
@@ -125,6 +126,23 @@ def test_a_batch_has_a_text_for_each_process(monkeypatch: pytest.MonkeyPatch) ->
     check_batch_size(2)
     with pytest.raises(TrainingError, match="batch_size is 1, 2 processes need a text each"):
         check_batch_size(1)
+
+
+def test_work_is_divided_by_size_and_told_to_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors = [torch.full((size,), float(size)) for size in (3, 1, 4, 2)]
+    assert [found.tolist() for found in divide_work(torch.neg, tensors[:2])] == [[-3.0] * 3, [-1.0]]
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    for rank, own in enumerate(([1, 3], [2, 4])):
+        work, broadcast = Mock(side_effect=torch.neg), Mock()
+        monkeypatch.setattr(dist, "get_rank", lambda rank=rank: rank)
+        monkeypatch.setattr(dist, "broadcast", broadcast)
+        found = divide_work(work, tensors)
+        assert [len(call.args[0]) for call in work.call_args_list] == own
+        told = [(len(call.args[0]), call.kwargs["src"]) for call in broadcast.call_args_list]
+        assert told == [(1, 0), (2, 1), (3, 0), (4, 1)]
+        assert [len(tensor) for tensor in found] == [3, 1, 4, 2]
+        assert all(-tensor[0] == len(tensor) for tensor in found if len(tensor) in own)
 
 
 @pytest.mark.slow

@@ -11,16 +11,19 @@ many seconds, 30 unless told, while the run is measured and saved.
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from model.packing import pack
+from model.packing import pack, within_budget
 from training.config import TrainingError
 from training.data import Batch
 from training.documents import Window
+
+# Gradients, or entries of them, that processes tell each other at once: 4 MB.
+_ENTRIES_AT_ONCE = 1 << 20
 
 
 @contextlib.contextmanager
@@ -88,17 +91,19 @@ def check_batch_size(batch_size: int) -> None:
 
 
 def share_of(batch: Batch) -> Batch:
-    """This process's texts of a batch: alone, all of them."""
+    """This process's texts of a batch, about a fair share of its tokens; alone, all of them."""
     if not dist.is_initialized():
         return batch
-    chosen = range(rank(), len(batch.labels), num_processes())
+    lengths = batch.packed.lengths
+    by_length = sorted(range(len(lengths)), key=lengths.__getitem__)
+    chosen = by_length[rank() :: num_processes()]
     starts = batch.packed.cu_seqlens.tolist()
     rows = [torch.arange(starts[i], starts[i + 1]) for i in chosen]
     texts = [batch.packed.input_ids[own].tolist() for own in rows]
     every_row = torch.cat(rows)
     return Batch(
         pack(texts, causal=batch.packed.causal),
-        batch.labels[list(chosen)],
+        batch.labels[chosen],
         batch.token_labels[every_row],
         None if batch.hidden is None else batch.hidden[every_row],
         None if batch.log_odds is None else batch.log_odds[every_row],
@@ -137,8 +142,49 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
     if not dist.is_initialized():
         return
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    for work in [dist.all_reduce(gradient, async_op=True) for gradient in gradients]:
+    sparse = [[gradient] for gradient in gradients if gradient.is_sparse]
+    dense = [gradient for gradient in gradients if not gradient.is_sparse]
+    groups = [*sparse, *within_budget(dense, Tensor.numel, _ENTRIES_AT_ONCE)]
+    started = [(group, *_start_sum(group)) for group in groups]
+    for group, work, summed in started:
         work.wait()
+        if len(group) > 1:
+            sizes = [gradient.numel() for gradient in group]
+            for gradient, part in zip(group, torch.split(summed, sizes), strict=True):
+                gradient.copy_(part.view_as(gradient))
+
+
+def _start_sum(gradients: Sequence[Tensor]) -> tuple[dist.Work, Tensor]:
+    """Begins to sum dense gradients as one vector, or a single one, sparse too, in place."""
+    if len(gradients) == 1:
+        summed = gradients[0]
+    else:
+        summed = torch.cat([gradient.flatten() for gradient in gradients])
+    return dist.all_reduce(summed, async_op=True), summed
+
+
+def divide_work(work: Callable[[Tensor], Tensor], tensors: Sequence[Tensor]) -> list[Tensor]:
+    """``work`` on each tensor, done by one of the processes and told to all; alone, on each.
+
+    Args:
+        work: gives a tensor of the same shape and type; takes longer the larger it is.
+        tensors: the same in each process.
+    """
+    if not dist.is_initialized():
+        return [work(tensor) for tensor in tensors]
+    by_size = sorted(range(len(tensors)), key=lambda number: tensors[number].numel())
+    done = list(tensors)
+    told = []
+    for place, number in enumerate(by_size):
+        owner = place % num_processes()
+        if owner == rank():
+            done[number] = work(tensors[number]).contiguous()
+        else:
+            done[number] = torch.empty_like(tensors[number])
+        told.append(dist.broadcast(done[number], src=owner, async_op=True))
+    for told_by_owner in told:
+        told_by_owner.wait()
+    return done
 
 
 def of_first(value: float) -> float:
