@@ -112,7 +112,7 @@ def create_app(
         telemetry={
             "logs": False,
             "auto_configure": settings.telemetry,
-            "exclude": lambda scope: scope.get("path") == "/feedback",
+            "exclude": lambda scope: "feedback" in scope.get("path", ""),  # a slash too many, too
         },
     )
     app.state.service = service

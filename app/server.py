@@ -28,6 +28,9 @@ _log = logging.getLogger("spamgate")
 # rspamd keeps a connection only where the reply says so; idle ones live longer than its own 60 s.
 _HEADERS = [("Connection", "keep-alive")]
 _KEEP_ALIVE_SECONDS = 75
+# Whose X-Forwarded-For counts unless uvicorn's own variable says otherwise: all who are taken for
+# this machine itself, in the forms in which sockets of either kind tell its addresses.
+_PROXIES = "127.0.0.0/8,::1,::ffff:127.0.0.0/104"
 # Torch gives up the interpreter's lock in every operation; to get it back from a busy event loop it
 # must not wait Python's 5 ms.
 _SWITCH_SECONDS = 0.0005
@@ -56,6 +59,7 @@ class Server(uvicorn.Server):
             http=self._protocol(),
             ws="none",
             headers=_HEADERS,
+            forwarded_allow_ips=os.environ.get("FORWARDED_ALLOW_IPS", _PROXIES),
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
             server_header=False,

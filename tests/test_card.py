@@ -177,6 +177,10 @@ def test_what_is_read_and_who_takes_it_is_told(tmp_path: Path) -> None:
     assert "read at the mean of each text's tokens.\n" in text
     assert "the service does not take this checkpoint" in text
     assert "\nrandom weights; trained part: last_block;" in text
+    text = card(tmp_path, TrainConfig(random_weights=True), {})
+    assert "\nrandom weights of the sizes of `openai-community/gpt2`; trained part:" in text
+    text = card(tmp_path, TrainConfig(base="random", random_weights=True), {})
+    assert "\nrandom weights; trained part: last_block;" in text
     text = card(tmp_path, TrainConfig(padding="context", max_tokens=120), {})
     assert "last token, with the padding that the training had.\n" in text
     assert "texts cut after 120 tokens,\n" in text

@@ -11,9 +11,10 @@ import torch
 
 from model.fold import fold_text
 from model.gpt2 import LABELS
+from tests.tiny_training import on_base
 from training import compare, finetune
 from training.config import ConfigError, CorpusError, TrainConfig, load_config
-from training.corpora import Example, read_corpora, read_sms
+from training.corpora import Example, read_corpora, read_sms, sha256_of
 from training.data import Splits, split_examples
 from training.evaluate import measure
 from training.foreign import read_foreign, unlike
@@ -218,6 +219,26 @@ def test_what_an_option_leaves_without_a_meaning_is_refused(
     recipe.write_text(recipe.read_text() + KEPT)
     assert compare.main([str(recipe), "--data", str(corpus), *flags]) == 2
     assert problem in capsys.readouterr().err
+
+
+def test_what_was_compared_is_told_without_the_folders_of_this_machine(
+    corpus: Path, recipe: Path, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher, extra, out = (tmp_path / name for name in ("lessons", "extra.jsonl", "compare.json"))
+    teacher.write_bytes(b"lessons")
+    extra.write_text('{"label": "ham", "text": "something else altogether"}\n')
+    recipe.write_text(on_base(recipe.read_text(), tiny_base) + KEPT)
+    recipe.write_text(recipe.read_text() + f'training_only = ["{extra}"]\n')
+    monkeypatch.setattr(compare, "Lessons", lambda _: None)
+    monkeypatch.setattr(compare, "compare", lambda *_: {})
+    arguments = [str(recipe), "--data", str(corpus), "--teacher", str(teacher), "--out", str(out)]
+    assert compare.main(arguments) == 0
+    told = json.loads(out.read_text())
+    assert told["command"].endswith("--seeds 5 --teacher lessons")
+    assert told["teacher_sha256"] == sha256_of(teacher)
+    named = {key: told["recipe"][key] for key in ("base", "teacher", "training_only")}
+    assert named == {"base": "base", "teacher": "lessons", "training_only": ["extra.jsonl"]}
+    assert str(tmp_path) not in out.read_text()
 
 
 def test_ctrl_c_in_a_training_ends_the_comparison(

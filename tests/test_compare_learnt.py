@@ -128,4 +128,5 @@ def test_the_base_that_ships_is_one_to_leave_corpora_out_of(
     monkeypatch.setattr(compare, "read_corpora", lambda *_: Corpus([], known))
     monkeypatch.setattr(compare, "leave_out", lambda *_: {})
     monkeypatch.setattr(compare, "Lessons", lambda _: None)
+    monkeypatch.setattr(compare, "sha256_of", lambda _: "")
     assert compare.main(["training/configs/starter_draft.toml", "--leave-out"]) == 0

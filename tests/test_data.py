@@ -194,6 +194,24 @@ def test_texts_for_training_only_are_in_no_other_part(corpus: Path, tmp_path: Pa
     assert set(both.sha256) == {corpus.name, "synthetic.jsonl"}
 
 
+def test_a_text_for_training_only_joins_no_two_texts_of_a_corpus(corpus: Path) -> None:
+    """Two campaigns' mails that are no near-duplicates, and one that is nearly equal to both."""
+    words = iter(f"word{n}" for n in range(40 * 28))
+    pairs, between = [], []
+    for _ in range(40):
+        core, left, right = ([next(words) for _ in range(size)] for size in (16, 6, 6))
+        pairs += [Example(" ".join(core + end), 1, "csv") for end in (left, right)]
+        between.append(Example(" ".join(core + left[:1]), 1, "more", training_only=True))
+    examples = read_sms(corpus) + pairs
+    joined = near_duplicate_clusters([e.text for e in (pairs[0], between[0], pairs[1])])
+    assert joined.tolist() == [0, 0, 0]
+    assert near_duplicate_clusters([e.text for e in pairs[:2]]).tolist() == [0, 1]
+    alone, beside = (
+        cluster_split(given, TrainConfig()) for given in (examples, examples + between)
+    )
+    assert beside == alone
+
+
 def test_split_without_spam_is_refused() -> None:
     examples = [Example(f"text {i} {i} {i}", 0, "sms") for i in range(100)]
     with pytest.raises(TrainingError, match="the train part would hold"):

@@ -213,11 +213,25 @@ def test_evaluate_tells_where_the_texts_are_those_of_the_training(
 ) -> None:
     folder = save_tiny()
     other, same = ({"data_sha256": {"texts": sha256}} for sha256 in ("00", sha256_of(corpus)))
-    for run, told in ((other, False), (same, True), (other | {"base_run": same}, True)):
+    split = same | {"recipe": {"replay": ["any/others"]}}
+    whole = same | {"recipe": {"replay": ["any/texts"]}}
+    most, every = "learnt from most of these texts; its README.md", "learnt from all of these texts"
+    for run, told in (
+        (other, ""),
+        (same, most),
+        (split, most),
+        (other | {"base_run": same}, most),
+        (whole, every),
+        (same | {"base_run": whole}, every),
+        (other | {"base_run": whole}, every),
+        (same | {"recipe": "of another program"}, most),
+    ):
         (folder / "run.json").write_text(json.dumps(run))
         for place in (corpus, corpus.parent):
             assert evaluate.main([str(folder), "--data", str(place), "--json"]) == 0
-            assert ("has learnt from most of these texts" in capsys.readouterr().err) == told
+            error = capsys.readouterr().err
+            assert told in error
+            assert error.count("\n") == bool(told)
     (folder / "run.json").write_text('{"data_sha256": ["of another program"]}')
     assert evaluate.main([str(folder), "--data", str(corpus), "--json"]) == 0
 

@@ -1,7 +1,9 @@
 """The 19 rows of the book's table, on a tiny model and a small corpus."""
 
 import dataclasses
+import fcntl
 import json
+import os
 import re
 from pathlib import Path
 
@@ -137,6 +139,34 @@ def test_table_shows_mean_and_deviation(tmp_path: Path) -> None:
     assert "91.00 ± 1.41" in as_table(ROWS, results, "base")
     assert "50.00 ± 0.00" in as_table(ROWS, results, "base", 1)
     assert "| 1 |" not in as_table(ROWS, results, "another base")
+
+
+def test_two_programs_that_fill_one_table_lose_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "results.json"
+    config = row_config(ROWS[0], "base", 1)
+    one, two = Results.open(path), Results.open(path)
+    one.add(1, config, {"of": "one"})
+    two.add(2, config, {"of": "two"})
+    two.add(1, config, {"of": "two, the same once more"})
+    assert two.has(1, config)
+    assert [run["figures"]["of"] for run in json.loads(path.read_text())["runs"]] == ["one", "two"]
+    locked: list[str] = []
+
+    def note(name: str) -> list[object]:
+        descriptor = os.open(tmp_path, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            locked.append(name)
+        os.close(descriptor)
+        return []
+
+    for name in ("_read", "write_json"):
+        monkeypatch.setattr(f"training.results.{name}", lambda *_, name=name: note(name))
+    one.add(3, config, {})
+    assert locked == ["_read", "write_json"]
 
 
 @pytest.mark.parametrize(

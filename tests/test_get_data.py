@@ -5,9 +5,11 @@ import gzip
 import hashlib
 import io
 import json
+import socket
 import tarfile
 import zipfile
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -106,6 +108,26 @@ def test_another_archive_than_the_known_one_leaves_nothing(tmp_path: Path) -> No
     with pytest.raises(CorpusError, match=r"none could not be downloaded .*Try again"):
         get_mail(folder, {"spam-1": gone})
     assert list(folder.parent.iterdir()) == []
+
+
+def test_an_answer_that_breaks_off_is_no_wrong_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nBZh91AY")
+
+        thread = Thread(target=answer, daemon=True)
+        thread.start()
+        place = f"http://127.0.0.1:{server.getsockname()[1]}/spam.tar.bz2"
+        with pytest.raises(CorpusError, match=r"downloaded \(.*993 more expected\)\)\. Try again"):
+            get_mail(tmp_path / "spamassassin", {"spam-1": Archive(place, "0" * 64)})
+        thread.join()
 
 
 def test_what_is_there_is_not_fetched_again(

@@ -48,11 +48,17 @@ def service(feedback_file: Path) -> Iterator[int]:
 
 def spamassassin(service_port: int, message: bytes, folder: Path) -> str:
     """The rules that hit, with the example's plugin loaded."""
+    status = marked_by_spamassassin(service_port, message, folder).partition("X-Spam-Status: ")[2]
+    return status.replace("\n\t", "").partition("tests=")[2].partition(" ")[0]
+
+
+def marked_by_spamassassin(service_port: int, message: bytes, folder: Path, more: str = "") -> str:
+    """The message as it is passed on, judged by the example's rules and some more."""
     require("spamassassin")
     site = folder / "spamassassin"
     shutil.copytree(EXAMPLES / "spamassassin", site, dirs_exist_ok=True)
     rules = (site / "spamgate.cf").read_text().replace(":8000/", f":{service_port}/")
-    (site / "spamgate.cf").write_text(rules)
+    (site / "spamgate.cf").write_text(rules + more)
     for path in Path("/etc/spamassassin").glob("*.pre"):
         shutil.copy(path, site)
     preferences = folder / "user_prefs"
@@ -62,9 +68,7 @@ def spamassassin(service_port: int, message: bytes, folder: Path) -> str:
     done = subprocess.run(
         command, input=message, capture_output=True, timeout=120, check=True, env=environment
     )
-    marked = done.stdout.decode()
-    status = marked.partition("X-Spam-Status: ")[2].replace("\n\t", "")
-    return status.partition("tests=")[2].partition(" ")[0]
+    return done.stdout.decode()
 
 
 def test_spamassassin_rules_hit(service: int, tmp_path: Path) -> None:
@@ -74,6 +78,18 @@ def test_spamassassin_rules_hit(service: int, tmp_path: Path) -> None:
     ham = spamassassin(service, HAM_MAIL, tmp_path)
     assert "SPAMGATE_00" in ham
     assert "SPAMGATE_99" not in ham
+
+
+def test_spamassassin_tells_of_mail_that_it_did_not_ask_about(tmp_path: Path) -> None:
+    rules = """
+loadplugin Mail::SpamAssassin::Plugin::Shortcircuit
+header TRUSTED exists:Subject
+priority TRUSTED -1000
+shortcircuit TRUSTED on
+"""
+    marked = marked_by_spamassassin(free_port(), SPAM_MAIL, tmp_path, rules)
+    assert "SHORTCIRCUIT" in marked
+    assert "X-Spam-Spamgate: no answer" in marked
 
 
 def test_spamassassin_goes_on_without_the_service(tmp_path: Path) -> None:

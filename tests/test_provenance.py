@@ -6,7 +6,7 @@ import pytest
 
 from model.folders import CheckpointError
 from training.config import CorpusError, TrainConfig
-from training.corpora import Source, sha256_of
+from training.corpora import Source, read_mail_folder, sha256_of
 from training.provenance import (
     check_data,
     check_foreign,
@@ -116,3 +116,14 @@ def test_what_a_base_has_learnt_counts_as_well(tmp_path: Path) -> None:
     ]
     assert learnt_by_all([{}]) == {}
     assert list(lineage({"base_run": "none of ours"})) == [{"base_run": "none of ours"}]
+
+
+def test_hidden_files_are_no_part_of_the_corpus(tmp_path: Path) -> None:
+    (tmp_path / "ham").mkdir()
+    (tmp_path / "ham" / "1.txt").write_text("hello")
+    before = sha256_of(tmp_path)
+    for hidden in (".DS_Store", "ham/._1.txt", ".ham/2.txt"):
+        (tmp_path / hidden).parent.mkdir(exist_ok=True)
+        (tmp_path / hidden).write_text("hello")
+    assert sha256_of(tmp_path) == before
+    assert [e.text for e in read_mail_folder(tmp_path)] == ["hello"]

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from app.feedback import FeedbackStore, Report, digest_of
+from model.classifier import Classifier
 from model.gpt2 import LABELS
 from tests.tiny_training import TINY_RECIPE, synthetic_lines
 from training import average, finetune, report
@@ -193,6 +194,53 @@ def test_a_run_that_ended_in_its_first_epoch_has_no_plot_of_nothing(
     page = report.render(load_run(out, [str(corpus)], CPU), show_texts=False)
     assert "<figcaption>Loss</figcaption>" in page
     assert "<figcaption>Accuracy</figcaption>" not in page
+
+
+def test_tokens_are_those_that_went_through_the_model(tmp_path: Path, corpus: Path) -> None:
+    out = make_run(tmp_path, corpus, "max_tokens = 8\n")
+    run = load_run(out, [str(corpus)], CPU)
+    verdicts = Classifier.load(out, "cpu").classify([e.text for e in run.splits.test])
+    assert run.num_tokens == [verdict.num_tokens for verdict in verdicts]
+    assert max(run.num_tokens) > 8
+    (tmp_path / "padded").mkdir()
+    padded = make_run(tmp_path / "padded", corpus, 'padding = "context"\nmax_tokens = 8\n')
+    assert set(load_run(padded, [str(corpus)], CPU).num_tokens) == {8}
+
+
+def test_a_base_whose_weights_were_thrown_away_is_not_told_as_the_start(
+    out: Path, corpus: Path
+) -> None:
+    facts = json.loads((out / "run.json").read_text())
+    for drawn, told in ((True, "random weights of the sizes of some/gpt2"), (False, "some/gpt2")):
+        recipe = facts["recipe"] | {"base": "some/gpt2", "random_weights": drawn}
+        (out / "run.json").write_text(json.dumps(facts | {"recipe": recipe}))
+        page = report.render(load_run(out, [str(corpus)], CPU), show_texts=False)
+        assert f"<dt>Base</dt><dd>{told}</dd>" in page
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({key: None} for key in ("counts", "cutoffs", "best_validation_loss", "versions")),
+        *({key: ...} for key in ("best_step", "training_seconds", "interrupted", "finished")),
+        {"counts": {"test": {"ham": 1}}},
+        {"cutoffs": {"ham_below": 0.5, "spam_from": "high"}},
+    ],
+    ids=str,
+)
+def test_a_record_that_lacks_what_the_page_tells_is_refused_before_the_work(
+    changes: dict[str, object],
+    out: Path,
+    corpus: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    facts = json.loads((out / "run.json").read_text()) | changes
+    facts = {key: fact for key, fact in facts.items() if fact is not ...}
+    (out / "run.json").write_text(json.dumps(facts))
+    monkeypatch.setattr(report, "read_corpora", None)
+    assert report.main([str(out), "--data", str(corpus)]) == 2
+    assert "the run.json of run is not of this version of training.fin" in capsys.readouterr().err
 
 
 def test_balanced_figures_are_all_those_that_the_mix_changes(out: Path, corpus: Path) -> None:

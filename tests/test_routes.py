@@ -11,9 +11,11 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from app import reading
 from app.main import create_app
+from app.server import Server
 from model.explain import Influence
 from model.windows import WindowedText, encode_windows
 from tests.conftest import HAM, SPAM
@@ -78,6 +80,24 @@ def test_explanations_go_to_this_machine_where_there_are_no_keys(
     here = ("127.0.0.1", "::1", "::ffff:127.0.0.1")
     elsewhere = ("192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1", "socket")
     assert asyncio.run(scenario()) == dict.fromkeys(here, 200) | dict.fromkeys(elsewhere, 403)
+
+
+@pytest.mark.parametrize("proxy", ["127.0.0.1", "127.0.0.2", "::1", "::ffff:127.0.0.1"])
+def test_a_proxy_on_this_machine_says_who_asks(save_tiny: Callable[..., Path], proxy: str) -> None:
+    async def scenario() -> list[int]:
+        config = Server(make_settings(save_tiny())).config
+        config.load()
+        transport = httpx.ASGITransport(config.loaded_app, client=(proxy, 1))
+        client = httpx.AsyncClient(transport=transport, base_url="http://a")
+        assert isinstance(config.app, FastAPI)
+        async with running(config.app), client:
+            path = "/classify/message?explain=true"
+            return [
+                (await client.post(path, content=MAIL, headers=headers)).status_code
+                for headers in ({}, {"X-Forwarded-For": "203.0.113.9"})
+            ]
+
+    assert asyncio.run(scenario()) == [200, 403]
 
 
 def test_what_is_not_explained_is_not_computed_either(save_tiny: Callable[..., Path]) -> None:

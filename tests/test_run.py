@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from model.checkpoint import load_classifier
 from model.classifier import Classifier
@@ -116,6 +117,24 @@ def test_calibration_of_many_texts_is_what_they_say() -> None:
     assert shift == pytest.approx(math.log(0.25), abs=0.15)
 
 
+def test_calibration_ends_at_the_likeliest_where_the_shift_is_bounded() -> None:
+    """Of odds too high by 5, which a shift of 3 at most and a temperature take back together."""
+    labels = torch.arange(1000) % 4 == 0
+    noise = torch.from_numpy(np.random.default_rng(3).normal(0, 1.5, 1000))
+    odds = 5 * (2 * labels - 1) + noise + 5
+    logits = torch.stack([torch.zeros(1000), odds], 1)
+
+    def missed(temperature: float, shift: float) -> float:
+        told = odds / temperature + shift
+        loss = F.binary_cross_entropy_with_logits(told, labels.double(), reduction="sum")
+        return loss.item() + (math.log(temperature) ** 2 + shift**2) / 2
+
+    found = fit_calibration(logits, labels.long())
+    assert found == pytest.approx((1.477, -3.0), abs=0.01)
+    for temperature, shift in ((found[0] * 1.02, found[1]), (found[0], found[1] + 0.05)):
+        assert missed(*found) < missed(temperature, shift)
+
+
 def test_calibrated_run_tells_its_temperature_and_shift(
     corpus: Path, recipe: Path, tmp_path: Path
 ) -> None:
@@ -135,21 +154,22 @@ def test_calibrated_run_tells_its_temperature_and_shift(
 
 
 @pytest.mark.parametrize(
-    ("extra", "is_known"),
+    ("extra", "part"),
     [
-        ("", True),
-        ("spam_weight = 8.0\n", False),
-        ("spam_weight = 8.0\ncalibrate = true\n", True),
-        ('training_only = ["FILE"]\n', False),
-        ('table_only = ["FILE"]\nngrams = 0.1\n', False),
-        ("ngrams = 0.1\n", False),
-        ("ngrams = 0.1\ncalibrate = true\n", True),
-        ('replay = ["FILE"]\nreplay_parts = 1\n', False),
-        ('replay = ["FILE"]\nreplay_parts = 1\ncalibrate = true\n', True),
+        ("", "train"),
+        ('selection = "book"\n', "train"),
+        ("spam_weight = 8.0\n", None),
+        ("spam_weight = 8.0\ncalibrate = true\n", "validation"),
+        ('training_only = ["FILE"]\n', None),
+        ('table_only = ["FILE"]\nngrams = 0.1\n', None),
+        ("ngrams = 0.1\n", None),
+        ("ngrams = 0.1\ncalibrate = true\n", "validation"),
+        ('replay = ["FILE"]\nreplay_parts = 1\n', None),
+        ('replay = ["FILE"]\nreplay_parts = 1\ncalibrate = true\n', "validation"),
     ],
 )
 def test_the_share_of_spam_is_told_only_where_verdicts_assume_it(
-    corpus: Path, recipe: Path, tmp_path: Path, extra: str, is_known: bool
+    corpus: Path, recipe: Path, tmp_path: Path, extra: str, part: str | None
 ) -> None:
     file = tmp_path / "extra.jsonl"
     file.write_text(
@@ -160,17 +180,18 @@ def test_the_share_of_spam_is_told_only_where_verdicts_assume_it(
     arguments = [str(recipe), "--data", str(corpus), "--epochs", "1", "--out", str(out)]
     assert finetune.main(arguments) == 0
     told = json.loads((out / "run.json").read_text())
-    of = told["counts"]["validation"]
-    share = of["spam"] / (of["ham"] + of["spam"])
-    assert told.get("spam_prior") == (share if is_known else None)
+    share = {p: n["spam"] / (n["ham"] + n["spam"]) for p, n in told["counts"].items()}
+    assert "book" not in extra or share["train"] != share["validation"]
+    assert told.get("spam_prior") == (share[part] if part else None)
 
 
 def test_a_head_that_is_kept_assumes_the_share_of_spam_that_it_did() -> None:
     halves = [Example("lunch?", 0, "sms"), Example("win cash", 1, "sms")]
+    splits = Splits(halves + halves[:1], halves, halves)
     kept = TrainConfig(base="runs/first", keep_head=True)
-    assert assumed_spam_prior(kept, halves) == {}
-    for known in ({"keep_head": False}, {"calibrate": True}):
-        assert assumed_spam_prior(kept.model_copy(update=known), halves) == {"spam_prior": 0.5}
+    assert assumed_spam_prior(kept, splits) == {}
+    for known, share in (({"keep_head": False}, 1 / 3), ({"calibrate": True}, 0.5)):
+        assert assumed_spam_prior(kept.model_copy(update=known), splits) == {"spam_prior": share}
 
 
 def test_a_classifier_learns_on_with_its_head_where_the_recipe_says_so(

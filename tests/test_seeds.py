@@ -1,14 +1,20 @@
 """Of several seeds validation alone chooses one."""
 
+import json
+import math
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from training import seeds
+from training import finetune, seeds
 from training.command import CtrlC
 from training.config import TrainConfig, TrainingError
+from training.loop import Trainer
+from training.measuring import TrainedClassifier
+from training.run import finetune as finetune_once
 
 
 def test_validation_chooses_the_seed_and_the_test_part_nothing(
@@ -31,10 +37,10 @@ def test_validation_chooses_the_seed_and_the_test_part_nothing(
         )
 
     monkeypatch.setattr(seeds, "finetune", finetune)
-    config, run, results = seeds.finetune_seeds(
+    config, run, results, failed = seeds.finetune_seeds(
         TrainConfig(seed=7), 3, [], torch.device("cpu"), CtrlC()
     )
-    assert config.seed == 8
+    assert (config.seed, failed) == (8, None)
     assert run.outcome.snapshot.validation_loss == 0.1
     assert [result.seed for result in results] == [7, 8, 9]
     assert seeds.as_table(results).splitlines()[2:] == [
@@ -68,10 +74,34 @@ def test_a_seed_that_fails_loses_none_of_those_before_it(
     monkeypatch.setattr(seeds, "finetune", finetune)
     failing = 9
     arguments: tuple[Any, ...] = (TrainConfig(seed=7), 5, [], torch.device("cpu"), CtrlC())
-    config, _, results = seeds.finetune_seeds(*arguments)
-    assert (config.seed, [result.seed for result in results]) == (7, [7, 8])
+    config, _, results, failed = seeds.finetune_seeds(*arguments)
+    assert (config.seed, [result.seed for result in results], failed) == (7, [7, 8], 9)
     told = f"seed 9 failed, the seeds before it are kept: {error}"
     assert told in capsys.readouterr().out
     failing = 7
     with pytest.raises(type(error)):
         seeds.finetune_seeds(*arguments)
+
+
+def test_a_seed_that_fails_is_not_told_as_ctrl_c(
+    corpus: Path,
+    recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def diverge_with_the_second(config: TrainConfig, *rest: Any) -> TrainedClassifier:
+        if config.seed == 6:
+            trainer: Any = SimpleNamespace(passes=3)
+            Trainer.check(trainer, math.nan, "loss")
+        return finetune_once(config, *rest)
+
+    monkeypatch.setattr(seeds, "finetune", diverge_with_the_second)
+    out = tmp_path / "run"
+    flags = ["--epochs", "1", "--seed", "5", "--seeds", "3", "--out", str(out)]
+    assert finetune.main([str(recipe), "--data", str(corpus), *flags]) == 2
+    printed = capsys.readouterr().out
+    assert "seed 6 failed, the seeds before it are kept: the loss is nan at step 3" in printed
+    assert "Nothing was saved" not in printed
+    assert printed.endswith(f"saved to {out} (stopped early: seed 6 failed)\n")
+    assert [seed["seed"] for seed in json.loads((out / "run.json").read_text())["seeds"]] == [5]

@@ -7,7 +7,6 @@ Calibration of Modern Neural Networks", 2017.
 """
 
 import math
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +16,7 @@ from torch import Tensor
 from model.gpt2 import GPT2ForSequenceClassification
 from model.ngrams import NgramTable
 from training.config import TrainConfig
-from training.corpora import Example
+from training.data import Splits
 
 # Numbers outside these ranges say more about a tiny validation set than about the model.
 _MOST_LOG_TEMPERATURE = math.log(10.0)
@@ -50,7 +49,7 @@ def fit_calibration(
     """
     double = logits.double()
     joined = torch.zeros_like(double)
-    shares = torch.ones(len(double)) if shares is None else shares
+    shares = double.new_ones(len(double)) if shares is None else shares.double()
     if num_windows is not None:
         joined[:, 0] = num_windows.log()
 
@@ -61,27 +60,25 @@ def fit_calibration(
         return cross_entropy + (log_temperature**2 + shift**2) / 2
 
     bounds = [(-bound, bound) for bound in (_MOST_LOG_TEMPERATURE, _MOST_SHIFT)]
-    log_temperature, shift = minimize(loss, (0.0, 0.0), bounds=bounds, method="Powell").x
+    log_temperature, shift = minimize(loss, (0.0, 0.0), bounds=bounds, method="L-BFGS-B").x
     return math.exp(log_temperature), float(shift)
 
 
-def assumed_spam_prior(config: TrainConfig, validation: Sequence[Example]) -> dict[str, float]:
+def assumed_spam_prior(config: TrainConfig, splits: Splits) -> dict[str, float]:
     """The share of spam that a run's verdicts assume, as ``spam_prior``; nothing if not known.
 
-    It is that of the validation part if they were calibrated on it, or learnt from nothing but
-    texts of the same share, each of the same weight: a head that is kept assumes another share, and
-    a network and a table beside it each bring theirs.
-
-    Args:
-        config: the recipe.
-        validation: the validation part.
+    It is that of the validation part if they were calibrated on it, else that of the training part
+    if they were learnt from nothing else, each text of the same weight: a head that is kept assumes
+    another share, and a network and a table beside it each bring theirs.
     """
     besides = config.training_only or config.table_only or config.replay
-    is_like_training = config.spam_weight == 1 and not (besides or config.keep_head)
-    is_alone = not config.ngrams
-    if not (config.calibrate or (is_like_training and is_alone)):
+    if config.calibrate:
+        part = splits.validation
+    elif config.spam_weight != 1 or besides or config.keep_head or config.ngrams:
         return {}
-    return {"spam_prior": sum(example.label for example in validation) / len(validation)}
+    else:
+        part = splits.train
+    return {"spam_prior": sum(example.label for example in part) / len(part)}
 
 
 def calibrated(logits: Tensor, temperature: float, shift: float, shares: Tensor) -> Tensor:

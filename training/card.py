@@ -139,6 +139,8 @@ def write_model_card(
 ) -> None:
     """A model card with the metadata block that hubs read; ``has_table``: the model has n-grams."""
     start = "random weights" if config.base == "random" else f"`{config.base}`"
+    if config.base != "random" and config.random_weights:
+        start = f"random weights of the sizes of {start}"
     cut = f"texts cut after {config.max_tokens} tokens"
     if config.padding == "longest":
         cut = "texts cut after as many tokens as the longest of the training part has"

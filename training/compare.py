@@ -32,7 +32,7 @@ from training.config import (
     load_config,
     refuse_seeds,
 )
-from training.corpora import CORPORA, Example, Source, read_corpora
+from training.corpora import CORPORA, Example, Source, read_corpora, sha256_of
 from training.data import Splits, drop_duplicates, folded, split_examples, tokenize_parts
 from training.evaluate import FIGURES, Metrics, measure
 from training.features import Lessons
@@ -252,8 +252,10 @@ def _run(options: argparse.Namespace) -> int:
     config = load_config(options.recipe, epochs=options.epochs, teacher=options.teacher)
     if options.out:
         check_folder(options.out)
+    teacher_sha256 = None
     if config.teacher and not options.checkpoint:
         Lessons(Path(config.teacher))  # to be told before the work
+        teacher_sha256 = sha256_of(Path(config.teacher))
     device = pick_device(options.device)
     corpus = read_corpora(options.data, config)
     foreign = read_foreign(options.foreign, options.sample, corpus.examples)
@@ -267,7 +269,8 @@ def _run(options: argparse.Namespace) -> int:
         results = compare(config, corpus.examples, seeds, device, foreign)
     summary = summarize(results)
     if options.out:  # before a terminal can refuse it
-        write_json(options.out, _as_json(options, config, summary, results, corpus.sha256))
+        told = _as_json(options, config, summary, results, corpus.sha256)
+        write_json(options.out, told | {"teacher_sha256": teacher_sha256})
     print(as_table(summary))
     return 0
 
@@ -323,10 +326,20 @@ def _command(options: argparse.Namespace) -> str:
         words.append("--leave-out" if options.leave_out else f"--seeds {seeds}")
     if options.epochs:
         words.append(f"--epochs {options.epochs}")
+    if options.teacher:
+        words.append(f"--teacher {portable(options.teacher)}")
     words += [f"--foreign {Source.labelled(place).name}" for place in options.foreign]
     if options.foreign and options.sample != _FOREIGN_TEXTS:
         words.append(f"--sample {options.sample}")
     return " ".join(words)
+
+
+def _portable_recipe(config: TrainConfig) -> dict[str, object]:
+    """A recipe whose files are named without the folders of this machine."""
+    recipe = config.model_dump()
+    one = {key: portable(recipe[key]) for key in ("base", "teacher")}
+    several = ("training_only", "table_only", "replay")
+    return recipe | one | {key: [portable(path) for path in recipe[key]] for key in several}
 
 
 def _as_json(
@@ -339,7 +352,7 @@ def _as_json(
     return {
         "command": _command(options),
         "versions": versions("torch", "numpy", "scikit-learn"),
-        "recipe": config.model_dump(),
+        "recipe": _portable_recipe(config),
         "data_sha256": sha256,
         "checkpoints": [
             {"place": portable(place), "sha256": hash_files(resolve(place))}

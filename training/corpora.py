@@ -240,7 +240,7 @@ def mail_paths(folder: Path) -> list[Path]:
     Raises:
         CorpusError: there are none.
     """
-    messages = (p for p in folder.glob("*/[!.]*") if p.suffix.lower() in (".txt", ".eml"))
+    messages = (p for p in folder.glob("[!.]*/[!.]*") if p.suffix.lower() in (".txt", ".eml"))
     paths = sorted(p for p in messages if p.is_file())
     if not paths:
         raise CorpusError(
@@ -383,12 +383,12 @@ def read_text(path: Path) -> str:
 
 
 def sha256_of(path: Path) -> str:
-    """Hex digest of a file, or over the names and digests of all files in a folder."""
+    """Hex digest of a file, or over the names and digests of a folder's files but hidden ones."""
     if not path.is_dir():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    lines = (f"{sha256_of(file)}  {file.relative_to(path).as_posix()}\n" for file in files)
+    names = (f.relative_to(path).as_posix() for f in sorted(path.rglob("*")) if f.is_file())
+    lines = (f"{sha256_of(path / n)}  {n}\n" for n in names if "/." not in f"/{n}")
     # A name that is not UTF-8 counts with its own bytes.
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 

@@ -171,17 +171,15 @@ def cluster_split(examples: Sequence[Example], config: TrainConfig) -> Splits:
     plain = folded(examples, typing=False)
     as_it_came = {id(example): raw for example, raw in zip(plain, examples, strict=True)}
     distinct = drop_duplicates(plain)
-    clusters = near_duplicate_clusters([e.text for e in distinct])
-    members: dict[int, list[Example]] = {}
-    for example, cluster in zip(distinct, clusters.tolist(), strict=True):
-        members.setdefault(cluster, []).append(example)
+    training_only = [
+        example
+        for cluster in clustered(distinct)
+        if all(example.training_only for example in cluster)
+        for example in cluster
+    ]
     strata: dict[tuple[str, int], list[tuple[bytes, list[Example]]]] = {}
-    training_only: list[Example] = []
-    for cluster_members in members.values():
-        group = [example for example in cluster_members if not example.training_only]
-        if not group:
-            training_only.extend(cluster_members)
-            continue
+    # Without the others, by which two of these texts could come to be of one cluster.
+    for group in clustered([example for example in distinct if not example.training_only]):
         first = min(group, key=lambda e: (e.source, e.label, e.text))  # hardly any holds two labels
         place = hashlib.sha256(f"{config.split_seed} {first.text}".encode("utf-8", "replace"))
         strata.setdefault((first.source, first.label), []).append((place.digest(), group))
@@ -212,6 +210,15 @@ def drop_duplicates(examples: Sequence[Example]) -> list[Example]:
     for example in examples:
         first.setdefault(letters_and_digits(example.text), example)
     return list(first.values())
+
+
+def clustered(examples: Sequence[Example]) -> list[list[Example]]:
+    """The examples of each cluster of near-duplicates."""
+    clusters = near_duplicate_clusters([example.text for example in examples])
+    members: dict[int, list[Example]] = {}
+    for example, cluster in zip(examples, clusters.tolist(), strict=True):
+        members.setdefault(cluster, []).append(example)
+    return list(members.values())
 
 
 def near_duplicate_clusters(texts: Sequence[str]) -> NDArray[np.int32]:

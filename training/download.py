@@ -6,7 +6,7 @@ import urllib.request
 import zipfile
 import zlib
 from collections.abc import Sequence
-from http.client import HTTPException
+from http.client import HTTPException, IncompleteRead
 from pathlib import Path
 
 from model.folders import new_file
@@ -50,6 +50,9 @@ def fetch(url: str) -> bytes:
     print(f"downloading {url}", flush=True)
     with urllib.request.urlopen(url, timeout=60) as response:
         content: bytes = response.read(_MAX_BYTES)
+        expected = min(int(response.headers["Content-Length"] or 0), _MAX_BYTES)
+    if len(content) < expected:  # which http.client lets pass where it is asked for a number
+        raise IncompleteRead(content, expected - len(content))
     return content
 
 

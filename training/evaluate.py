@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from model.windows import MAX_WINDOWS
 from training.command import add_device, exit_code
 from training.config import TrainingError
 from training.corpora import CORPORA, Source, sha256_of
-from training.provenance import lineage
+from training.provenance import learnt_whole, lineage
 
 _Floats = NDArray[np.float64]
 
@@ -336,12 +337,9 @@ def _run(options: argparse.Namespace) -> int:
     labels = [e.label for e in examples]
     _check_classes(labels)
     classifier = Classifier.load(options.checkpoint, options.device, "float32")
-    learnt = [run.get("data_sha256") for run in lineage(classifier.run)]
-    sha256 = sha256_of(source.path)  # theirs are of whatever form, if made elsewhere
-    if any(isinstance(of_run, dict) and sha256 in of_run.values() for of_run in learnt):
+    if learnt := _learnt(classifier.run, sha256_of(source.path)):
         print(
-            f"training.evaluate: {classifier.name}, or a base of it, has learnt from most of these "
-            "texts; its README.md tells its figures on those that it has not seen.",
+            f"training.evaluate: {classifier.name}, or a base of it, has learnt from {learnt}.",
             file=sys.stderr,
         )
     probabilities = spam_probabilities(classifier, [e.text for e in examples])
@@ -356,6 +354,24 @@ def _run(options: argparse.Namespace) -> int:
         print(f"{classifier.name}, 95 % intervals in brackets\n")
         print(as_long_table({"mix of the texts": natural, "balanced": balanced}))
     return 0
+
+
+def _learnt(run: dict[str, Any], sha256: str) -> str:
+    """How much of a file a run or a base of it has learnt, and what follows; empty for nothing."""
+    found = [
+        (file, own.get("recipe"))
+        for own in lineage(run)
+        if isinstance(data := own.get("data_sha256"), dict)  # else it was made elsewhere
+        for file, digest in data.items()
+        if digest == sha256
+    ]
+    if any(isinstance(recipe, dict) and file in learnt_whole(recipe) for file, recipe in found):
+        return (
+            "all of these texts, or a part of them, and kept none to test by: these figures say "
+            "nothing about other texts"
+        )
+    unseen = "; its README.md tells its figures on those that it has not seen"
+    return f"most of these texts{unseen}" if found else ""
 
 
 if __name__ == "__main__":

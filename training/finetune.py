@@ -118,7 +118,9 @@ def _train_and_save(
     check_split(read_base_run(config), config.base, config, corpus.sha256)
     how = circumstances(config, device)
     with CtrlC() as ctrl_c:
-        config, run, seeds = finetune_seeds(config, options.seeds, corpus.examples, device, ctrl_c)
+        config, run, seeds, failed = finetune_seeds(
+            config, options.seeds, corpus.examples, device, ctrl_c
+        )
         told = [vars(result) for result in seeds]
         record = RunRecord.of(
             run.splits, run.outcome, run.metrics, run.facts | how, corpus.sha256, told
@@ -134,6 +136,9 @@ def _train_and_save(
         f"{run.outcome.snapshot.validation_loss:.4f}; {run.outcome.seconds:.0f} s, "
         f"{run.outcome.examples_per_second:.0f} examples/s"
     )
+    if failed is not None:
+        print(f"saved to {out} (stopped early: seed {failed} failed)")
+        return 2
     interrupted = ctrl_c.was_noted or seeds[-1].interrupted or len(seeds) < options.seeds
     print(f"saved to {out}" + (" (interrupted)" if interrupted else ""))
     return 130 if interrupted else 0

@@ -250,7 +250,7 @@ class Trainer:
         if not math.isfinite(loss):
             raise TrainingError(
                 f"the {name} is {loss} at step {self.passes}: lower learning_rate, or look at "
-                "the data. Nothing was saved."
+                "the data. Nothing of this training was saved."
             )
 
     def step(self) -> None:

@@ -91,7 +91,7 @@ def measure_model(
     verdicts = _read_parts(model, splits, parts, config, device, caches)
     verdicts |= _by_corpus(splits.test, *verdicts["test"])
     facts = decision_facts(*verdicts["validation"])
-    facts |= assumed_spam_prior(config, splits.validation)
+    facts |= assumed_spam_prior(config, splits)
     return TrainedClassifier(
         model.cpu(),
         read_token,

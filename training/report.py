@@ -23,6 +23,7 @@ from model.devices import pick_device
 from model.folders import CheckpointError, new_file
 from model.gpt2 import LABELS
 from model.hub import resolve
+from model.windows import MAX_WINDOWS, encode_windows
 from training.baselines import fit_baselines
 from training.command import add_device, add_run_data, check_folder, exit_code
 from training.config import TrainConfig
@@ -54,15 +55,17 @@ class Run:
     Attributes:
         name: the folder's.
         facts: ``run.json``.
+        told: what the page tells of it, by name.
         config: the recipe in it.
         history: the curves in it.
         splits: as the run had them.
-        num_tokens: of each test text, as the model read it.
+        num_tokens: of each test text that went through the model, as in ``Prediction``.
         systems: P(spam) of each test text by system; the run's own first, then the bag of words.
     """
 
     name: str
     facts: dict[str, Any]
+    told: dict[str, str]
     config: TrainConfig
     history: History
     splits: Splits
@@ -103,7 +106,7 @@ def load_run(
         feedback: the files that were mixed in, if any.
 
     Raises:
-        CheckpointError: not such a folder.
+        CheckpointError: not such a folder, or a ``run.json`` that lacks what is told of it.
         TrainingError: other data than the run's.
     """
     checkpoint = load_classifier(folder)
@@ -115,19 +118,53 @@ def load_run(
             [AccuracyPoint(**point) for point in facts["history"]["accuracies"]],
         )
         sha256 = dict(facts["data_sha256"])
-    except (KeyError, TypeError, ValueError) as error:
+        told = _told(facts, config)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise other_version(checkpoint.name, error) from error
     corpus = mix_in(read_corpora(places, config), feedback)
     if sorted(corpus.sha256.values()) != sorted(sha256.values()):
         raise other_data(checkpoint.name, sha256, corpus.sha256)
     splits = split_examples(corpus.examples, config)
-    test = tokenize_parts(splits, config)[0]["test"]
     model = checkpoint.model.to(device)
     systems = {checkpoint.name: read_as_trained(model, splits.test, splits, config, device)}
     baselines = fit_baselines(splits, config.seed)
     systems |= {name: score(splits.test) for name, score in baselines.items()}
-    num_tokens = [len(tokens) for tokens, _ in test]
-    return Run(checkpoint.name, facts, config, history, splits, num_tokens, systems)
+    num_tokens = _num_tokens(splits, config, model.config.n_positions)
+    return Run(checkpoint.name, facts, told, config, history, splits, num_tokens, systems)
+
+
+def _told(facts: dict[str, Any], config: TrainConfig) -> dict[str, str]:
+    """What the page tells of a ``run.json``; of any other form than training's, it raises."""
+    base = f"random weights, {config.n_layer} blocks of width {config.n_embd}"
+    if config.base != "random":
+        base = "random weights of the sizes of " * config.random_weights + config.base
+    counts = (f"{part}: {n['ham']} ham, {n['spam']} spam" for part, n in facts["counts"].items())
+    data = (f"{name}, SHA-256 {sha256}" for name, sha256 in facts["data_sha256"].items())
+    ham_below, spam_from = (facts["cutoffs"][key] for key in ("ham_below", "spam_from"))
+    time = f"{facts['training_seconds']} s, {facts['examples_per_second']} texts/s"
+    versions = (f"{name} {version}" for name, version in facts["versions"].items())
+    return {
+        "Base": base,
+        "Trained": config.trained,
+        "Texts": "; ".join(counts),
+        "Data": "; ".join(data),
+        "Seeds": f"training {config.seed}, split {config.split_seed}",
+        "Cut-offs": f"ham below {ham_below:.4f}, spam from {spam_from:.4f}; the figures here are "
+        "at 0.5",
+        "Snapshot": f"step {facts['best_step']}, validation loss "
+        f"{facts['best_validation_loss']:.4f}",
+        "Time": time + ", interrupted" * facts["interrupted"],
+        "Finished": str(facts["finished"]),
+        "Versions": ", ".join(versions),
+    }
+
+
+def _num_tokens(splits: Splits, config: TrainConfig, n_positions: int) -> list[int]:
+    """Tokens of each test text as ``read_as_trained`` has the model read it."""
+    if not config.is_served:
+        return [len(tokens) for tokens, _ in tokenize_parts(splits, config)[0]["test"]]
+    texts = (encode_windows(example.text, n_positions, MAX_WINDOWS) for example in splits.test)
+    return [sum(len(window.token_ids) for window in text.windows) for text in texts]
 
 
 def worst_mistakes(run: Run, *, show_texts: bool) -> list[Mistake]:
@@ -177,6 +214,7 @@ def render(run: Run, *, show_texts: bool) -> str:
         },
         mistakes=mistakes[:_SHOWN_ERRORS],
         num_mistakes=len(mistakes),
+        num_ham=run.labels.count(0),
         show_texts=show_texts,
     )
     return page

@@ -31,20 +31,22 @@ def finetune_seeds(
     examples: Sequence[Example],
     device: torch.device,
     ctrl_c: CtrlC,
-) -> tuple[TrainConfig, TrainedClassifier, list[SeedResult]]:
+) -> tuple[TrainConfig, TrainedClassifier, list[SeedResult], int | None]:
     """Trains with ``count`` seeds from the recipe's on; Ctrl-C ends with those that were reached.
 
     A seed that has been trained is measured even so, unless Ctrl-C comes once more. One that fails
     ends them, too, and a line says why.
 
     Returns:
-        The recipe and the run of the lowest validation loss, and what every seed led to.
+        The recipe and the run of the lowest validation loss, what every seed led to, and the seed
+        that failed, if one did.
 
     Raises:
         TrainingError, CheckpointError: as for ``finetune``, with the first seed.
     """
     results: list[SeedResult] = []
     best: tuple[TrainConfig, TrainedClassifier] | None = None
+    failed = None
     for seed in range(config.seed, config.seed + count):
         own = config.model_copy(update={"seed": seed})
         try:
@@ -58,6 +60,7 @@ def finetune_seeds(
             if best is None:
                 raise
             print(f"seed {seed} failed, the seeds before it are kept: {error}", flush=True)
+            failed = seed
             break
         snapshot = run.outcome.snapshot
         results.append(
@@ -76,7 +79,7 @@ def finetune_seeds(
             break
     if best is None:
         raise TrainingError(f"--seeds is {count}: at least 1 is needed.")
-    return *best, results
+    return *best, results, failed
 
 
 def as_table(results: Sequence[SeedResult]) -> str:

@@ -27,11 +27,16 @@ sub new {
     return $self;
 }
 
+# Also of a message whose scan ends before the question.
+sub parsed_metadata {
+    my ($self, $opts) = @_;
+    $opts->{permsgstatus}->set_tag('SPAMGATE', 'no answer');
+}
+
 # Hits where the score lies in [from, to): rules for spam and for ham share one question.
 sub check_spamgate {
     my ($self, $pms, $full, $from, $to) = @_;
     my $result = $pms->{spamgate_result} //= $self->ask($pms);
-    $pms->set_tag('SPAMGATE', 'no answer');
     my $found = $result->{probabilities};
     my $spam = ref $found eq 'HASH' ? $found->{spam} : undef;
     return 0 unless defined $spam;
