@@ -4,7 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
+from app import loading
 from app.loading import load_model
 from app.settings import Settings
 from model.folders import CheckpointError
@@ -22,6 +24,33 @@ def test_checkpoint_that_was_copied_in_part_is_told(
     load_model(Settings(device="cpu", dtype="float32"), str(folder), {})
     told = [vars(record)["missing"] for record in caplog.records if record.levelname == "WARNING"]
     assert told == ([missing] if missing else [])
+
+
+@pytest.mark.parametrize(
+    ("threads", "workers", "cores", "expected"),
+    [
+        (3, 1, 8, 3),
+        (3, 4, 8, 3),
+        (0, 1, 8, 7),
+        (0, 3, 8, 2),
+        (0, 1, 1, 1),
+        (0, 4, 2, 1),
+    ],
+)
+def test_threads_are_those_of_the_settings_or_a_share_of_the_cores(
+    save_tiny: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    threads: int,
+    workers: int,
+    cores: int,
+    expected: int,
+) -> None:
+    taken: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", taken.append)
+    monkeypatch.setattr(loading, "usable_cores", lambda: cores)
+    settings = Settings(device="cpu", dtype="float32", threads=threads, workers=workers)
+    load_model(settings, str(save_tiny()), {})
+    assert taken == [expected]
 
 
 @pytest.mark.parametrize("name", ["runs/next", "./next", "../next"])

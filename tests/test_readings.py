@@ -1,6 +1,7 @@
 """A message whose HTML hides something is judged with and without that."""
 
 import asyncio
+import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,17 @@ def test_what_is_hidden_is_read_in_a_reading_of_its_own() -> None:
     mail = message_to_text(mail_of("seen", "hidden"))
     assert mail.text == "seen"
     assert [reading.split() for reading in mail.readings] == [["seen"], ["seen", "hidden"]]
+
+
+def test_each_message_of_a_list_tells_its_own_windows(save_tiny: Callable[..., Path]) -> None:
+    async def scenario() -> list[int]:
+        mails = [b"\n" + b"word " * count for count in (10, 1500, 10, 2500)]
+        body = {"messages": [base64.b64encode(mail).decode() for mail in mails]}
+        async with serving(save_tiny()) as client:
+            reply = await client.post("/classify/message", json=body)
+        return [result["windows"] for result in reply.json()["results"]]
+
+    assert asyncio.run(scenario()) == [1, 2, 1, 4]
 
 
 @pytest.mark.parametrize("hidden", ["", "&zwnj;&nbsp;&#847;", "<img src=a.gif>", "--- *** ---"])
