@@ -9,6 +9,7 @@ as the last line.
 
 import argparse
 import random
+import re
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -49,12 +50,12 @@ def escape(text: str) -> str:
 
 
 def every_second_long_word(text: str, change: Callable[[str], str]) -> str:
-    """The text with every second word of four letters or more changed."""
-    words = text.split(" ")
-    long = [n for n, word in enumerate(words) if len(word) >= 4]
+    """The text with every second word of four letters or more changed, and all blanks kept."""
+    parts = re.split(r"(\s+)", text)  # words, and between them blanks
+    long = [n for n in range(0, len(parts), 2) if len(parts[n]) >= 4]
     for n in long[::2]:
-        words[n] = change(words[n])
-    return " ".join(words)
+        parts[n] = change(parts[n])
+    return "".join(parts)
 
 
 def split(word: str, mark: str = " ") -> str:
@@ -64,11 +65,16 @@ def split(word: str, mark: str = " ") -> str:
 
 def slip(text: str, change: Callable[[str, int, str], str]) -> str:
     """The text with every second long word changed at a place within, by a letter; both are drawn,
-    for one text the same ones each time."""
+    for one text the same ones each time. The letter is another than stands there; so is the next in
+    the word, where it has such a place."""
     rng = random.Random(text)
-    return every_second_long_word(
-        text, lambda word: change(word, rng.randrange(1, len(word) - 1), rng.choice(_LETTERS))
-    )
+
+    def changed(word: str) -> str:
+        places = range(1, len(word) - 1)
+        n = rng.choice([n for n in places if word[n] != word[n + 1]] or places)
+        return change(word, n, rng.choice(_LETTERS.replace(word[n].lower(), "")))
+
+    return every_second_long_word(text, changed)
 
 
 # Undone by the decoder and by folding.

@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import subprocess
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -44,6 +43,14 @@ class Filter(Protocol):
         """The score of one message."""
 
 
+def _require_learnt(name: str, learnt: int, given: int, label: int) -> None:
+    """Ends what would be judged with nothing learnt."""
+    if not learnt:
+        raise RuntimeError(
+            f"{name} learnt none of {given} {LABELS[label]} messages: give it longer or other ones"
+        )
+
+
 @dataclass(frozen=True)
 class SpamAssassin:
     """Mail::SpamAssassin in a Perl process, one line in, one line out."""
@@ -53,8 +60,13 @@ class SpamAssassin:
 
     def learn(self, paths: Sequence[Path], label: int) -> None:
         """As sa-learn does."""
+        learnt = 0
         for path in paths:
-            self._ask(LABELS[label], path)
+            answer = self._ask(LABELS[label], path).strip()
+            if answer not in ("learnt", "known"):
+                raise RuntimeError(f"SpamAssassin could not learn {path.name}; why stands above")
+            learnt += answer == "learnt"
+        _require_learnt("SpamAssassin", learnt, len(paths), label)
 
     def score(self, path: Path) -> float:
         """The sum of the rules that hit."""
@@ -94,26 +106,36 @@ class Rspamd:
 
     def learn(self, paths: Sequence[Path], label: int) -> None:
         """All of them, as ``rspamc --header Learn-Type=bulk learn_spam``: without that it passes
-        over what it is sure of already."""
+        over what it is sure of already. What has too few words it leaves out, and what it has
+        learnt before."""
+        learnt = 0
         for path in paths:
-            self._post(self.controller_port, f"learn{LABELS[label]}", path)
+            status, answer, _ = self._post(self.controller_port, f"learn{LABELS[label]}", path)
+            is_short = status == 204 and "less tokens than required" in answer
+            if status not in (200, 208) and not is_short:
+                raise RuntimeError(f"rspamd did not learn {path.name}: {status} {answer}")
+            learnt += status == 200
+        _require_learnt("rspamd", learnt, len(paths), label)
 
     def score(self, path: Path) -> float:
         """The sum of the symbols."""
-        return float(json.loads(self._post(self.port, "checkv2", path))["score"])
+        _, _, content = self._post(self.port, "checkv2", path)
+        return float(json.loads(content)["score"])
 
-    def _post(self, port: int, what: str, path: Path) -> bytes:
+    def _post(self, port: int, what: str, path: Path) -> tuple[int, str, bytes]:
+        """Status, reason and content of the answer.
+
+        Raises:
+            RuntimeError: an error, or none in time.
+        """
         url = f"http://127.0.0.1:{port}/{what}"
         headers = {"Learn-Type": "bulk"} if what.startswith("learn") else {}
         request = urllib.request.Request(url, path.read_bytes(), headers)
         try:
             with urllib.request.urlopen(request, timeout=120) as reply:
-                content: bytes = reply.read()
-        except urllib.error.HTTPError as error:
-            if what == "checkv2":
-                raise
-            content = error.read()  # too few words to learn from
-        return content
+                return reply.status, reply.reason, reply.read()
+        except OSError as error:  # HTTPError, too
+            raise RuntimeError(f"rspamd gave /{what} no answer to {path.name}: {error}") from error
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from benchmarks.texts import load_texts
+from benchmarks.texts import load_texts, own_words
 
 _OPEN_LOOP_CONNECTIONS = 1024
 _PAUSE_SECONDS = 0.1  # after a connection that broke, or was refused
@@ -269,6 +269,12 @@ def cycle_requests(
         number += 1
 
 
+def fresh_requests(target: Target, texts: list[str], texts_per_request: int) -> Iterator[bytes]:
+    """Requests over the texts, none of which is sent twice, by this run or another."""
+    words = own_words()
+    return cycle_requests(target, texts, texts_per_request, lambda number: f" {words} {number}")
+
+
 async def is_answered(target: Target) -> bool:
     """Whether a reply says how likely something is: a number from 0 to 1 that is neither."""
     connection = Connection()
@@ -304,6 +310,9 @@ def main() -> None:
     )
     parser.add_argument("--texts-per-request", type=int, default=1)
     parser.add_argument("--fresh", action="store_true", help="never send a text a second time")
+    parser.add_argument(
+        "--no-probe", action="store_true", help="do not ask first whether a server is there"
+    )
     arguments = parser.parse_args()
     if arguments.seconds <= 0 or arguments.clients < 1:
         parser.error("--seconds must be above 0, and --clients 1 or more")
@@ -311,13 +320,11 @@ def main() -> None:
     texts, description = load_texts()
     if arguments.texts_per_request > len(texts):
         sys.exit(f"there are {len(texts)} texts: --texts-per-request may be no more")
-    requests = cycle_requests(
-        target,
-        texts,
-        arguments.texts_per_request,
-        (lambda number: f" {number}" if number else "") if arguments.fresh else lambda _: "",
-    )
-    if not asyncio.run(is_answered(target)):
+    if arguments.fresh:
+        requests = fresh_requests(target, texts, arguments.texts_per_request)
+    else:
+        requests = cycle_requests(target, texts, arguments.texts_per_request, lambda _: "")
+    if not arguments.no_probe and not asyncio.run(is_answered(target)):
         sys.exit("no server there answers a text with a probability")
     durations = arguments.seconds, arguments.drain_seconds
     if arguments.rate:

@@ -8,24 +8,28 @@ the clients: single texts at random times, first alone, then beside the lists. W
 """
 
 import argparse
-import json
-import subprocess
+import asyncio
+import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 from benchmarks.environment import describe, write_result
+from benchmarks.http_load import Outcome, Target, closed_loop, fresh_requests
 from benchmarks.peers import (
+    CLIENT_CORE,
     OWN,
     WARM_UP,
     Contender,
     contenders,
     in_environment,
     load,
-    load_command,
     serving,
 )
 from benchmarks.server import free_port
+from benchmarks.texts import load_texts
 
 RESULT = Path(__file__).parent / "results" / "lists.json"
 TAKE_LISTS = (f"{OWN} float32", "infinity", "bentoml")
@@ -33,6 +37,9 @@ TEXTS_PER_LIST = 1000
 RATE = 5.0
 """Single texts a second, far less than any server can do alone."""
 HEAD_START = 5.0
+"""Seconds of lists before the single texts begin."""
+_LIST_SECONDS = 600.0
+"""What a list may take."""
 
 
 def main() -> None:
@@ -60,19 +67,47 @@ def main() -> None:
 
 
 def measure(contender: Contender, port: int, seconds: float) -> dict[str, object]:
-    """Single texts alone, then beside the lists; and what became of those."""
+    """Single texts alone, then beside the lists; and what became of those.
+
+    Raises:
+        RuntimeError: no list was answered while single texts were sent; or as for ``serving``.
+    """
     singles = ("--rate", str(RATE), "--seconds", str(seconds))
+    lists, is_over = Outcome(), Event()
     with serving(contender, port) as server:
         url = server.url + contender.path
         load(contender, url, *WARM_UP)
         alone = load(contender, url, *singles)
-        flags = ("--texts-per-request", str(TEXTS_PER_LIST), "--seconds", str(seconds + HEAD_START))
-        command = load_command(contender, url, *flags)
-        lists = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        time.sleep(HEAD_START)  # both clients share a core, and this one is about to start
-        beside = load(contender, url, *singles)
-        output, _ = lists.communicate()
-    return {"alone": alone, "beside_lists": beside, "lists": json.loads(output.splitlines()[-1])}
+        with ThreadPoolExecutor(1) as pool:
+            sending = pool.submit(send_lists, Target(url, contender.body), lists, is_over)
+            try:
+                time.sleep(HEAD_START)
+                before = lists.statuses[200]
+                # A probe would wait for the list that is under way.
+                beside = load(contender, url, *singles, "--no-probe")
+            finally:
+                is_over.set()
+        sending.result()
+    if lists.statuses[200] == before:
+        raise RuntimeError(
+            f"{contender.name} answered no list beside the single texts, which found it idle: "
+            f"{lists.summary()}. Look at what it logs, or measure without it."
+        )
+    return {"alone": alone, "beside_lists": beside, "lists": lists.summary()}
+
+
+def send_lists(target: Target, lists: Outcome, is_over: Event) -> None:
+    """One list after the other on the client's core, the last one when it is over at the latest."""
+    os.sched_setaffinity(0, {int(CLIENT_CORE)})  # of this thread alone
+    requests = fresh_requests(target, load_texts()[0], TEXTS_PER_LIST)
+    start = time.perf_counter()
+    while not is_over.is_set():
+        a_moment = closed_loop(target, requests, 1, seconds=0.01, drain_seconds=_LIST_SECONDS)
+        one = asyncio.run(a_moment)
+        lists.statuses += one.statuses
+        lists.latencies += one.latencies
+        lists.unfinished += one.unfinished
+        lists.seconds = time.perf_counter() - start
 
 
 if __name__ == "__main__":

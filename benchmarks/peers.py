@@ -8,14 +8,16 @@ The peers live in a virtual environment of their own:
     VENV/bin/pip install torch "infinity-emb[torch,server]" "optimum>=2" \\
         litserve bentoml "ray[serve]"
 
-One core for the server, the other for the client; no cache, the same texts in the same order, the
-same few requests to warm up. Closed loop of one-text clients, then for spamgate open loop at shares
-of what the closed loop reached. A shared machine changes its pace within minutes, so the model runs
-in a bare loop on the server's core before and after, and all servers once more with 64 clients in
-the opposite order; means are compared. The peers compute in float32, as on a CPU they do unless
-told otherwise, and where the processor has bfloat16, those that take a number format in that, too.
-Where FOLDER does not exist, it gets 124M random weights.
-Writes results/peers.json and prints it as the last line; --resume leaves out what the file has.
+One core for the server, the other for the client; no cache, the same texts in the same order with
+four words of each load behind them, the same few requests to warm up. Closed loop of one-text
+clients, then for spamgate open loop at shares of what the closed loop reached. A shared machine
+changes its pace within minutes, so the model runs in a bare loop on the server's core before and
+after, and all servers once more with 64 clients in the opposite order; means are compared. The
+peers compute in float32, as on a CPU they do unless told otherwise, and where the processor has
+bfloat16, those that take a number format in that, too. Where FOLDER does not exist, it gets 124M
+random weights. Writes results/peers.json and prints it as the last line; --resume leaves out what
+the file has, where it was measured on the same machine, code and weights by loads of the same
+lengths.
 """
 
 import argparse
@@ -36,6 +38,7 @@ from benchmarks import bare_model
 from benchmarks.environment import describe
 from benchmarks.random_weights import save_random_classifier
 from benchmarks.server import Running, free_port, spamgate, started
+from model.checkpoint import hash_files
 from model.folders import write_json
 
 RESULT = Path(__file__).parent / "results" / "peers.json"
@@ -47,6 +50,11 @@ COMPARED_CLIENTS = 64
 OWN = "spamgate"
 PEER_DTYPES = ("float32", "bfloat16")
 WARM_UP = ("--clients", "4", "--seconds", "3")
+COMPARED_WITH = (
+    *("hardware", "commit", "checkpoint_sha256", "versions", "peers"),
+    *("clients", "seconds", "drain_seconds"),
+)
+"""What must be alike where a run is gone on with."""
 
 
 @dataclass(frozen=True)
@@ -155,9 +163,11 @@ def measure_all(arguments: argparse.Namespace) -> None:
     if not Path(arguments.folder).exists():
         save_random_classifier(Path(arguments.folder))
     result: dict = {"servers": {}}
+    now = circumstances(arguments)
     if arguments.resume and arguments.out.exists():
         result = json.loads(arguments.out.read_text(encoding="utf-8"))
-        refuse_other(result, circumstances(arguments))
+        refuse_other(result, now)
+    result |= now
     port = free_port()
     wanted = [
         contender
@@ -168,19 +178,19 @@ def measure_all(arguments: argparse.Namespace) -> None:
         if contender.name not in result["servers"]:
             print(f"{contender.name} ...", file=sys.stderr, flush=True)
             result["servers"][contender.name] = measure(contender, port, arguments)
-            write(result, arguments)
+            write(result, arguments.out)
     for contender in reversed(wanted):
         figures = result["servers"][contender.name]
         if "closed_loop" in figures and "again" not in figures:
             print(f"{contender.name} again ...", file=sys.stderr, flush=True)
             figures["again"] = measure_again(contender, port, arguments)
-            write(result, arguments)
+            write(result, arguments.out)
     print(json.dumps(result))
 
 
 def refuse_other(result: dict, now: dict) -> None:
-    """Ends a run that would go on with figures of another machine, commit or checkpoint."""
-    for key in ("hardware", "commit", "checkpoint", "versions", "peers"):
+    """Ends a run that would go on with figures of another machine, code, checkpoint or load."""
+    for key in COMPARED_WITH:
         if result.get(key) != now[key]:
             sys.exit(
                 f"{key} was {result.get(key)}, and is {now[key]}: start anew, without --resume"
@@ -191,16 +201,19 @@ def circumstances(arguments: argparse.Namespace) -> dict:
     """What is measured, and on what."""
     return {
         "checkpoint": Path(arguments.folder).name,
+        "checkpoint_sha256": hash_files(Path(arguments.folder)),
+        "clients": arguments.clients,
+        "seconds": arguments.seconds,
+        "drain_seconds": arguments.drain_seconds,
         **describe("benchmarks.peers", arguments=command_arguments(arguments)),
         "peers": peer_versions(arguments.peers_python),
     }
 
 
-def write(result: dict, arguments: argparse.Namespace) -> None:
+def write(result: dict, out: Path) -> None:
     """Puts what is there so far into the file."""
-    result |= circumstances(arguments)
     result["summary"] = summary(result["servers"])
-    write_json(arguments.out, result)
+    write_json(out, result)
 
 
 def command_arguments(arguments: argparse.Namespace) -> str:

@@ -1,6 +1,6 @@
 # SpamAssassin on messages in files, for benchmarks/filters.py: perl spamassassin.pl FOLDER 0|1
 # FOLDER is where it keeps what it learns; 1 switches its Bayes filter on. Each line of standard input is "check PATH", answered
-# with the score, or "ham PATH" or "spam PATH", which is learnt. Nothing is asked of other machines.
+# with the score, or "ham PATH" or "spam PATH", answered with learnt, known (from before) or failed. Nothing is asked of other machines.
 use strict;
 use warnings;
 use Mail::SpamAssassin;
@@ -29,7 +29,8 @@ while (my $line = <STDIN>) {
         printf "%.3f\n", $status->get_score();
     } else {
         $status = $assassin->learn($mail, undef, $what eq 'spam', 0);
-        print "learnt\n";
+        my $learnt = $status->did_learn();
+        print defined $learnt ? $learnt ? "learnt\n" : "known\n" : "failed\n";
     }
     $status->finish();
     $mail->finish();

@@ -12,6 +12,11 @@ _WORDS = (
 ).split()
 
 
+def own_words() -> str:
+    """Words behind a text that make it this run's own: one token each, so that none runs longer."""
+    return " ".join(random.SystemRandom().choices(_WORDS, k=4))
+
+
 def load_texts() -> tuple[list[str], str]:
     """Texts in a fixed random order, each once, and what they are."""
     rng = random.Random(0)

@@ -1,6 +1,7 @@
 """The load generator ends in time, whatever the server does."""
 
 import asyncio
+import json
 from collections.abc import Callable, Coroutine, Iterator
 from itertools import islice, repeat
 from typing import Any
@@ -17,23 +18,27 @@ from benchmarks.http_load import (
     open_loop,
 )
 from benchmarks.server import free_port
-from benchmarks.texts import load_texts
+from benchmarks.texts import load_texts, own_words
+from model.tokenizer import encode
 from tests.fake_server import server
 
+PROBABILITY = b'[[{"label": "spam", "score": 0.98}]]'
 REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 Load = Callable[[Target, Iterator[bytes]], Coroutine[Any, Any, Outcome]]
 
 
-async def loaded(load: Load, answered: int) -> Outcome:
-    """The outcome of a load on a server that answers so many requests and hangs on the rest."""
+async def loaded(load: Load, answered: int, seconds: float = 0.0) -> Outcome:
+    """The outcome of a load on a server that answers so many requests, each of a connection in so
+    long, and hangs on the rest."""
     left = answered
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal left
         try:
             while await reader.read(65536):
+                await asyncio.sleep(seconds)
                 left -= 1
                 if left >= 0:
                     writer.write(REPLY)
@@ -137,17 +142,55 @@ def test_each_round_over_the_texts_has_its_own() -> None:
 
 
 @pytest.mark.parametrize(("flag", "is_fresh"), [(["--fresh"], True), ([], False)])
-def test_fresh_texts_are_never_sent_twice(
+def test_fresh_texts_are_never_sent_twice_by_this_run_or_the_next(
     flag: list[str], is_fresh: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("benchmarks.http_load.load_texts", lambda: (["one", "two"], {}))
-    with server(b'[[{"label": "spam", "score": 0.98}]]') as (url, got):
+    bodies = []
+    with server(PROBABILITY) as (url, got):
         command = ["http_load", url, "--clients", "1", "--seconds", "0.5", *flag]
         monkeypatch.setattr("sys.argv", command)
-        main()
-    _, *bodies = [body for _, _, body in got]  # the first is there to see whether it is answered
-    assert len(bodies) > 2
+        for _ in range(2):
+            got.clear()
+            main()
+            bodies += [body for _, _, body in got[1:]]  # the first asks whether it is answered
+            assert len(got) > 2
     assert (len(set(bodies)) == len(bodies)) is is_fresh
+
+
+def test_own_words_are_others_each_time_and_of_one_token_each() -> None:
+    found = [own_words() for _ in range(50)]
+    assert len(set(found)) == 50
+    assert {len(encode(f"a {words}", 99)[0]) for words in found} == {5}
+
+
+def test_latency_of_a_closed_loop_counts_from_when_each_request_was_sent() -> None:
+    """One client's waits lie one after another, so that they fill the load and no more."""
+
+    def of_one(target: Target, requests: Iterator[bytes]) -> Coroutine[Any, Any, Outcome]:
+        return closed_loop(target, requests, clients=1, seconds=0.4)
+
+    outcome = asyncio.run(loaded(of_one, answered=1000, seconds=0.05))
+    assert len(outcome.latencies) > 2
+    assert min(outcome.latencies) >= 0.05
+    assert outcome.seconds / 2 < sum(outcome.latencies) <= outcome.seconds
+
+
+def test_a_load_of_which_nothing_is_answered_fails_and_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with server(PROBABILITY, status=503) as (url, got):
+        command = ["http_load", url, "--seconds", "0.1"]
+        monkeypatch.setattr("sys.argv", command)
+        with pytest.raises(SystemExit, match="no server there answers a text"):
+            main()
+        assert len(got) == 1
+        monkeypatch.setattr("sys.argv", [*command, "--no-probe"])
+        with pytest.raises(SystemExit, match="no request was answered with 200"):
+            main()
+        assert not any(b"Are you there" in body for _, _, body in got[1:])
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert printed["statuses"]["503"] == len(got) - 1
 
 
 @pytest.mark.parametrize("load", [closed, opened])
@@ -160,8 +203,8 @@ def test_a_server_that_stalls_has_no_higher_rate_for_it(load: Load) -> None:
     ("reply", "status", "expected"),
     [
         (b'{"results": [{"probabilities": {"ham": 0.25, "spam": 0.75}}]}', 200, True),
-        (b'[[{"label": "spam", "score": 0.98}]]', 200, True),
-        (b'[[{"label": "spam", "score": 0.98}]]', 503, False),
+        (PROBABILITY, 200, True),
+        (PROBABILITY, 503, False),
         (b'{"error": "the model could not be loaded", "code": 1}', 200, False),
         (b"ok", 200, False),
     ],

@@ -1,8 +1,10 @@
 """The comparison with other servers says what was compared."""
 
+import json
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -57,18 +59,17 @@ def test_spamgate_has_one_thread_and_no_cache_as_the_others() -> None:
 
 
 def test_the_command_is_recorded_as_it_was_given_but_for_paths(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    save_tiny: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recorded: list[str] = []
-    monkeypatch.setattr(
-        peers, "write", lambda _, arguments: recorded.append(peers.command_arguments(arguments))
-    )
     monkeypatch.setattr(peers, "measure", lambda *_: {"failed": "not asked"})
     monkeypatch.setattr(os, "environ", {})
-    given = f"{tmp_path} --peers-python bin/python --clients 1 64 --seconds 2".split()
-    monkeypatch.setattr(sys, "argv", ["peers", *given, "--only", "fastapi + pipeline"])
+    out = tmp_path / "peers.json"
+    given = f"{save_tiny()} --peers-python {sys.executable} --clients 1 64 --seconds 2".split()
+    only = ("--only", "fastapi + pipeline")
+    monkeypatch.setattr(sys, "argv", ["peers", *given, "--out", str(out), *only])
     peers.main()
-    assert shlex.split(recorded[0]) == [
+    recorded = json.loads(out.read_text())["command"].partition("benchmarks.peers ")[2]
+    assert shlex.split(recorded) == [
         *("FOLDER", "--peers-python", "VENV/bin/python", "--clients", "1", "64"),
         *("--seconds", "2", "--drain-seconds", "45", "--only", "fastapi + pipeline"),
     ]
@@ -80,10 +81,9 @@ def test_a_peer_that_is_not_installed_costs_no_measurement() -> None:
 
 
 def test_figures_of_another_machine_are_not_gone_on_with() -> None:
-    keys = ("hardware", "commit", "checkpoint", "versions", "peers")
-    now = dict.fromkeys(keys, "this")
-    peers.refuse_other(now | {"command": "another"}, now)
-    for key in keys:
+    now = dict.fromkeys(peers.COMPARED_WITH, "this")
+    peers.refuse_other(now | {"command": "another", "checkpoint": "renamed"}, now)
+    for key in ("hardware", "commit", "versions", "peers"):
         with pytest.raises(SystemExit, match=f"^{key} was that, and is this: start anew"):
             peers.refuse_other(now | {key: "that"}, now)
 

@@ -87,6 +87,34 @@ def test_texts_are_read_as_the_service_reads_them(save_tiny: Callable[..., Path]
         assert costs[name]["blocked_at_cutoff"] == 1
 
 
+def test_spam_is_disguised_and_ham_read_in_windows_at_the_checkpoints_own_cutoff(
+    save_tiny: Callable[..., Path],
+    corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder, out = save_tiny(), tmp_path / "robustness.json"
+    cutoffs = {"ham_below": 0.3, "spam_from": 0.65}
+    known = {"recipe": {}, "data_sha256": {corpus.name: sha256_of(corpus)}, "cutoffs": cutoffs}
+    (folder / "run.json").write_text(json.dumps(known))
+
+    def prizes(_: Classifier, texts: Sequence[str], max_windows: int = 0) -> list[float]:
+        """Ham seems the likelier spam the further it is said to be read."""
+        ham = {1: 0.5, MAX_WINDOWS: 0.66}.get(max_windows, 0.1)
+        return [0.7 if "prize" in text else ham for text in texts]
+
+    monkeypatch.setattr(robustness, "spam_probabilities", prizes)
+    assert robustness.main([str(folder), "--data", f"sms={corpus}", "--out", str(out)]) == 0
+    result = json.loads(out.read_text())
+    found = result["corpora"]["sms"]
+    assert result["cutoff"] == 0.65
+    assert (found["caught"], found["caught_at_cutoff"]) == (1, 1)
+    assert found["turned"]["50 good words in front"]["caught"] == 1
+    assert found["turned"]["upper case"]["turned_at_cutoff"] == 1
+    assert found["windows"]["beginning alone"] == {"blocked": 0, "blocked_at_cutoff": 0}
+    assert found["windows"]["with windows"] == {"blocked": 1, "blocked_at_cutoff": 1}
+
+
 def test_what_was_asked_is_written_down_without_this_machines_folders(
     save_tiny: Callable[..., Path], corpus: Path, tmp_path: Path
 ) -> None:
