@@ -1,4 +1,4 @@
-"""An HTTP server on a free loopback port that always gives the same reply."""
+"""HTTP servers on free loopback ports, and one that always gives the same reply."""
 
 import threading
 import time
@@ -10,6 +10,26 @@ Got = list[tuple[str, dict[str, str], bytes]]
 """Of each request the path, the fields and the body."""
 
 
+class QuietHandler(BaseHTTPRequestHandler):
+    """Answers as its subclasses say, and logs nothing."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: tests are quiet."""
+
+
+@contextmanager
+def listening(handler: type[QuietHandler]) -> Iterator[str]:
+    """The URL of a server that answers so."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as listener:
+        thread = threading.Thread(target=listener.serve_forever, args=[0.01])
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.server_address[1]}"
+        finally:
+            listener.shutdown()
+            thread.join()
+
+
 @contextmanager
 def server(
     reply: bytes = b"", *, status: int = 200, missing: int = 0, seconds: float = 0.0
@@ -18,7 +38,7 @@ def server(
     got. Where the status is 301 it has moved, and takes what follows there."""
     got: Got = []
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             headers = {name.title(): value for name, value in self.headers.items()}
@@ -37,15 +57,5 @@ def server(
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def log_message(self, format: str, *args: object) -> None:
-            """Nothing: tests are quiet."""
-
-    listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=listener.serve_forever, args=[0.01])
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listener.server_address[1]}", got
-    finally:
-        listener.shutdown()
-        listener.server_close()
-        thread.join()
+    with listening(Handler) as url:
+        yield url, got

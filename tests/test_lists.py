@@ -7,13 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from benchmarks import lists, peers
 from benchmarks.peers import Contender
 from benchmarks.server import Running
+from tests.fake_server import QuietHandler, listening
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs taskset")
 
@@ -27,7 +27,7 @@ def first_in_first_out(list_seconds: float, list_status: int = 200) -> Iterator[
     got: Got = []
     turn = threading.Lock()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
@@ -43,17 +43,8 @@ def first_in_first_out(list_seconds: float, list_status: int = 200) -> Iterator[
             self.end_headers()
             self.wfile.write(b"[0.5]")
 
-        def log_message(self, format: str, *args: object) -> None:
-            """Nothing: tests are quiet."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listener:
-        thread = threading.Thread(target=listener.serve_forever, args=[0.01])
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.server_address[1]}", got
-        finally:
-            listener.shutdown()
-            thread.join()
+    with listening(Handler) as url:
+        yield url, got
 
 
 @pytest.fixture
