@@ -1,6 +1,8 @@
 """The training loop: the book's mathematics, snapshots, options of the loss."""
 
 import contextlib
+import os
+import signal
 from pathlib import Path
 from typing import Any, Literal
 
@@ -153,6 +155,18 @@ def test_ctrl_c_keeps_what_was_learnt_since_the_last_evaluation(
     outcome = trainer.run()
     assert outcome.interrupted
     assert outcome.snapshot.step == len(loaders[0]) > 1
+
+
+def test_ctrl_c_in_one_of_several_processes_keeps_what_was_learnt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("training.loop.num_processes", lambda: 2)
+    monkeypatch.setattr(Trainer, "step", lambda _: os.kill(os.getpid(), signal.SIGINT))
+    config = TrainConfig(batch_size=8, epochs=3, eval_every=99, snapshot="last")
+    loaders = make_loader(EXAMPLES, 8, training=True), make_loader(EXAMPLES, 8)
+    outcome = Trainer(tiny_classifier_model(), *loaders, config, CPU).run()
+    assert outcome.interrupted
+    assert outcome.snapshot.step == 2
 
 
 def test_patience_begins_anew_with_every_gain(monkeypatch: pytest.MonkeyPatch) -> None:

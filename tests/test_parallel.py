@@ -18,7 +18,7 @@ from tests.tiny_training import synthetic_lines
 from training.config import TrainingError, load_config
 from training.corpora import read_sms
 from training.data import Batch
-from training.parallel import check_batch_size, divide_work, processes, share_of
+from training.parallel import check_batch_size, divide_work, processes, share_of, sum_gradients
 from training.run import finetune
 
 # Shares of different size and weight; frozen blocks and kept activations; a loss at every token;
@@ -106,7 +106,7 @@ def test_each_process_takes_its_texts_and_all_that_belongs_to_them(
     whole = Batch(pack(texts, causal=False), labels, places, places[:, None].float(), -places)
     monkeypatch.setattr(dist, "is_initialized", lambda: True)
     monkeypatch.setattr(dist, "get_world_size", lambda: 2)
-    for rank, own in enumerate(([1, 2, 3], [4, 0])):  # by length
+    for rank, own in enumerate(([3, 1, 4], [0, 2])):  # 6 tokens and 5
         monkeypatch.setattr(dist, "get_rank", lambda rank=rank: rank)
         share = share_of(whole)
         tokens = [token for number in own for token in texts[number]]
@@ -126,6 +126,23 @@ def test_a_batch_has_a_text_for_each_process(monkeypatch: pytest.MonkeyPatch) ->
     check_batch_size(2)
     with pytest.raises(TrainingError, match="batch_size is 1, 2 processes need a text each"):
         check_batch_size(1)
+
+
+def test_a_sparse_gradient_is_summed_before_the_others_begin(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    weights = [torch.nn.Parameter(torch.zeros(4, 2)) for _ in range(3)]
+    for weight in weights:
+        weight.grad = torch.ones(4, 2)
+    weights[1].grad = torch.ones(4, 2).to_sparse(1)
+    sums = Mock()
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "all_reduce", sums)
+    sum_gradients(weights)
+    told = [
+        (call.args[0].is_sparse, call.kwargs.get("async_op", False)) for call in sums.call_args_list
+    ]
+    assert told[:2] == [(True, False), (False, True)]
 
 
 def test_work_is_divided_by_size_and_told_to_all(monkeypatch: pytest.MonkeyPatch) -> None:

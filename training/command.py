@@ -187,7 +187,8 @@ def exit_code(module: str, run: Callable[[], int]) -> int:
             "batch_tokens, in the recipe, or end other programs that use it."
         )
     except OSError as error:
-        message = f"cannot read or write {error.filename or 'a pipe or file'}: {error.strerror}."
+        reason = error.strerror or str(error)
+        message = f"cannot read or write {error.filename or 'a pipe or file'}: {reason}."
         if error.errno == errno.ENOSPC:
             message = "no space left on the disk; nothing stands under the final name."
     print(f"{module}: {message}", file=sys.stderr)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, islice
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from model import bf16
 from model.gpt2 import GPT2ForSequenceClassification
 from model.packing import within_budget
 from training.bag_of_words import EvidenceHead
+from training.command import noted_ctrl_c
 from training.config import TrainConfig, TrainingError
 from training.data import Batch, join
 from training.distillation import Distillation
@@ -178,6 +180,7 @@ class Trainer:
         self.history = History()
         self.snapshot = Snapshot()
         self.passes = 0
+        self.ctrl_c: Event | None = None
         self.evaluations_without_gain = 0
         self.bar = tqdm(
             total=config.epochs * len(train_loader) * config.batch_size,
@@ -205,7 +208,9 @@ class Trainer:
         """
         start = time.monotonic()
         interrupted = False
-        with self.bar:
+        # Of several processes each says at every batch whether it came, and all stop after one.
+        noting = noted_ctrl_c() if num_processes() > 1 else contextlib.nullcontext()
+        with self.bar, noting as self.ctrl_c:
             try:
                 for epoch in range(1, self.config.epochs):
                     self.run_epoch()
@@ -220,11 +225,9 @@ class Trainer:
                 interrupted = True
                 kept = self.config.snapshot
                 self.bar.write(f"interrupted: evaluating once more, keeping the {kept} snapshot")
-                # Epochs may have passed since the last one. Several processes stop at different
-                # batches, and would wait for each other.
-                if num_processes() == 1:
-                    with contextlib.suppress(TrainingError, _OutOfPatience):
-                        self.evaluate()
+                # Epochs may have passed since the last one.
+                with contextlib.suppress(TrainingError, _OutOfPatience):
+                    self.evaluate()
         seconds = time.monotonic() - start
         self.snapshot.restore(self.model)
         rate = self.examples_seen / seconds
@@ -234,7 +237,9 @@ class Trainer:
         """Reads the training part once, with a step every ``accumulation_steps`` batches."""
         for number, batch in enumerate(self.train_loader, start=1):
             loss = self.training_loss(batch)
-            value = sum_over_processes(loss.detach().clone()).item()
+            is_noted = loss.new_tensor(float(bool(self.ctrl_c and self.ctrl_c.is_set())))
+            told = sum_over_processes(torch.stack([loss.detach(), is_noted]))
+            value, is_noted_by = told.tolist()
             self.passes += 1
             self.check(value, "loss")
             (loss / self.config.accumulation_steps).backward()  # type: ignore[no-untyped-call]
@@ -242,6 +247,8 @@ class Trainer:
                 self.step()
             self.bar.update(self.config.batch_size)
             self.bar.set_postfix(loss=f"{value:.3f}", refresh=False)
+            if is_noted_by:
+                raise KeyboardInterrupt
             if (self.passes - 1) % self.config.eval_every == 0:  # the book's steps 0, 50, ...
                 self.evaluate()
 

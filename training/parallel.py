@@ -91,12 +91,10 @@ def check_batch_size(batch_size: int) -> None:
 
 
 def share_of(batch: Batch) -> Batch:
-    """This process's texts of a batch, about a fair share of its tokens; alone, all of them."""
+    """This process's texts of a batch, a fair share of its tokens; alone, all of them."""
     if not dist.is_initialized():
         return batch
-    lengths = batch.packed.lengths
-    by_length = sorted(range(len(lengths)), key=lengths.__getitem__)
-    chosen = by_length[rank() :: num_processes()]
+    chosen = _own_numbers(batch.packed.lengths)
     starts = batch.packed.cu_seqlens.tolist()
     rows = [torch.arange(starts[i], starts[i + 1]) for i in chosen]
     texts = [batch.packed.input_ids[own].tolist() for own in rows]
@@ -111,10 +109,21 @@ def share_of(batch: Batch) -> Batch:
 
 
 def share_of_windows(windows: list[Window]) -> list[Window]:
-    """This process's windows of a batch, about a fair share of its tokens; alone, all of them."""
+    """This process's windows of a batch, a fair share of its tokens; alone, all of them."""
     if not dist.is_initialized():
         return windows
-    return sorted(windows, key=len)[rank() :: num_processes()]
+    return [windows[number] for number in _own_numbers([len(window) for window in windows])]
+
+
+def _own_numbers(lengths: Sequence[int]) -> list[int]:
+    """Which texts of these lengths are this process's: the next longest is whose has the least."""
+    shares: list[list[int]] = [[] for _ in range(num_processes())]
+    sizes = [0] * len(shares)
+    for number in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
+        least = sizes.index(min(sizes))
+        shares[least].append(number)
+        sizes[least] += lengths[number]
+    return shares[rank()]
 
 
 def check_batch_tokens(batch_tokens: int, n_positions: int) -> None:
@@ -142,9 +151,12 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
     if not dist.is_initialized():
         return
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    sparse = [[gradient] for gradient in gradients if gradient.is_sparse]
+    for gradient in gradients:
+        # Alone: beside another sum gloo's of sparse ones corrupts the heap (torch 2.13).
+        if gradient.is_sparse:
+            dist.all_reduce(gradient)
     dense = [gradient for gradient in gradients if not gradient.is_sparse]
-    groups = [*sparse, *within_budget(dense, Tensor.numel, _ENTRIES_AT_ONCE)]
+    groups = list(within_budget(dense, Tensor.numel, _ENTRIES_AT_ONCE))
     started = [(group, *_start_sum(group)) for group in groups]
     for group, work, summed in started:
         work.wait()
@@ -155,7 +167,7 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def _start_sum(gradients: Sequence[Tensor]) -> tuple[dist.Work, Tensor]:
-    """Begins to sum dense gradients as one vector, or a single one, sparse too, in place."""
+    """Begins to sum gradients as one vector, or a single one in place."""
     if len(gradients) == 1:
         summed = gradients[0]
     else:

@@ -128,8 +128,10 @@ def save_base(
     Raises:
         CheckpointError: the folder exists.
     """
+    sizes = ("n_layer", "n_head", "n_embd")
     facts = {
-        "recipe": trainer.config.model_dump(mode="json"),
+        "recipe": trainer.config.model_dump(mode="json")
+        | {size: getattr(trainer.model.config, size) for size in sizes},
         "base_run": base_run,
         "teacher_sha256": trainer.lessons.sha256 if trainer.lessons else None,
         "versions": versions("torch", "tiktoken", "numpy"),

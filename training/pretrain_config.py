@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 class PretrainConfig(BaseModel):
     """One pretraining recipe. Each key of the TOML file is a field; an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     seed: int = Field(
         123, ge=0, lt=1 << 32, description="Of the weights, the order of texts and the draws."
