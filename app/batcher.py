@@ -17,7 +17,7 @@ from app.cache import PredictionCache
 from app.errors import DeadlineExpired, InferenceFailed, NotReady, QueueFull, WouldExpire
 from app.metrics import Metrics
 from app.model_thread import BatchReport, ModelThread, Outcome, Predict
-from app.queue import QueueEntry, State, TokenQueue, count_texts, give_turns
+from app.queue import QueueEntry, State, TokenQueue, give_turns
 from model.prediction import EncodedText, Prediction
 
 READING_TOOK_ALL = (
@@ -174,14 +174,19 @@ class DynamicBatcher:
         self._watch = self._loop.create_task(self._watch_thread())
 
     async def submit(
-        self, texts: Sequence[EncodedText], keys: Sequence[bytes], timeout_seconds: float
+        self,
+        texts: Sequence[EncodedText],
+        keys: Sequence[bytes],
+        timeout_seconds: float,
+        num_texts: int,
     ) -> list[Prediction]:
         """Predictions in the order of the texts, which may be computed in several batches.
 
         Args:
-            texts: any number.
+            texts: any number: windows, readings and variants of what was asked about, too.
             keys: as ``keys_of`` gives them.
             timeout_seconds: how long the caller waits.
+            num_texts: that the caller asked about; several are a list, which gives way.
 
         Raises:
             QueueFull: too much waits already.
@@ -194,7 +199,7 @@ class DynamicBatcher:
             raise DeadlineExpired(READING_TOOK_ALL)
         deadline = monotonic() + timeout_seconds
         job = _Job([None] * len(texts), self._loop.create_future())
-        self._admit(job, texts, keys, deadline)
+        self._admit(job, texts, keys, deadline, num_texts)
         try:
             if job.missing:
                 async with asyncio.timeout(timeout_seconds):
@@ -234,20 +239,24 @@ class DynamicBatcher:
         await self._thread.join(timeout_seconds)
 
     def _admit(
-        self, job: _Job, texts: Sequence[EncodedText], keys: Sequence[bytes], deadline: float
+        self,
+        job: _Job,
+        texts: Sequence[EncodedText],
+        keys: Sequence[bytes],
+        deadline: float,
+        num_texts: int,
     ) -> None:
         new: dict[bytes, QueueEntry] = {}
         wanted: list[tuple[int, QueueEntry]] = []
-        is_single = count_texts(texts) == 1
         for index, (text, key) in enumerate(zip(texts, keys, strict=True)):
             if (prediction := self._cache.get(key)) is not None:
                 job.results[index] = prediction
                 continue
             entry = new.get(key) or self._in_flight.get(key)
-            if entry is None or not self.queue.prolong(entry, deadline, is_single=is_single):
+            if entry is None or not self.queue.prolong(entry, deadline, is_single=num_texts == 1):
                 entry = new[key] = QueueEntry(text, key, deadline)
             wanted.append((index, entry))
-        self._enqueue(list(new.values()), deadline)
+        self._enqueue(list(new.values()), deadline, num_texts)
         self._in_flight |= new
         self._metrics.count_shared(len(texts) - len(wanted), len(wanted) - len(new))
         job.missing = len(wanted)
@@ -255,7 +264,7 @@ class DynamicBatcher:
             entry.waiters.setdefault(job, []).append(index)
             job.entries.append(entry)
 
-    def _enqueue(self, entries: list[QueueEntry], deadline: float) -> None:
+    def _enqueue(self, entries: list[QueueEntry], deadline: float, num_texts: int) -> None:
         if not entries:
             return
         tokens, left = give_turns(entries), deadline - monotonic()
@@ -273,7 +282,7 @@ class DynamicBatcher:
                 retry_after_seconds=None if is_too_much else wait,
             )
         try:
-            self.queue.put(entries)
+            self.queue.put(entries, num_texts)
         except QueueFull as error:
             error.retry_after_seconds = self._rate.seconds_for(error.excess_tokens)
             raise

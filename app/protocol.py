@@ -16,6 +16,7 @@ from app.errors import INVALID_HTTP
 from app.schemas import ProblemResponse
 
 _MAX_HEAD_BYTES = 65_536
+_MAX_FIELDS = 1000  # as Python's objects a short one takes 24 times its bytes
 # Haraka names each recipient in such a field, and a mail may have thousands; nobody reads them.
 _UNREAD_FIELD = b"rcpt"
 _MAX_UNREAD_FIELD_BYTES = 8 << 20
@@ -87,7 +88,7 @@ class BoundedProtocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse("Invalid HTTP request received.")
         else:
-            if self._unread_bytes > _MAX_HEAD_BYTES:
+            if self._unread_bytes > _MAX_HEAD_BYTES or len(self.headers or ()) > _MAX_FIELDS:
                 self._refuse(_TOO_LONG)
             self._count_dropped(len(data))
 
@@ -112,7 +113,8 @@ class BoundedProtocol(HttpToolsProtocol):
         size = len(name) + len(value) + 4
         room = _MAX_UNREAD_FIELD_BYTES - self._left_out_bytes
         if name.lower() != _UNREAD_FIELD or size > room:
-            super().on_header(name, value)
+            if len(self.headers) <= _MAX_FIELDS:
+                super().on_header(name, value)
             return
         self._left_out_bytes += size
         self._unread_bytes = max(0, self._unread_bytes - size)
@@ -165,7 +167,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _head_is_too_long(self) -> bool:
         """Whether what came of a head, in one piece or more, is beyond the bound."""
         fields = sum(len(name) + len(value) + 4 for name, value in self.headers)
-        return len(self.url) + fields > _MAX_HEAD_BYTES
+        return len(self.url) + fields > _MAX_HEAD_BYTES or len(self.headers) > _MAX_FIELDS
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle

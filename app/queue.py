@@ -5,7 +5,6 @@ Knows nothing of callers, results or the model. Its methods may be called from a
 
 import heapq
 import threading
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from time import monotonic
@@ -84,11 +83,6 @@ def give_turns(entries: list[QueueEntry]) -> int:
     return total
 
 
-def count_texts(windows: Iterable[EncodedText]) -> int:
-    """How many texts these are, or are the windows of, which share the list of their tokens."""
-    return len({id(window.whole or window) for window in windows})
-
-
 def bound_of(most: int, num_texts: int) -> int:
     """How much may wait for a request with so many texts to be admitted: lists leave an eighth to
     single texts."""
@@ -125,8 +119,12 @@ class TokenQueue:
         waiting = self._waiting_before(num_texts)
         return not self.tokens or waiting + tokens <= bound_of(self.max_tokens, num_texts)
 
-    def put(self, entries: list[QueueEntry]) -> None:
+    def put(self, entries: list[QueueEntry], num_texts: int = 1) -> None:
         """Adds all entries of a request or none: the bound is checked and counted in one step.
+
+        Args:
+            entries: windows of its texts, or of what else is read of them.
+            num_texts: of the request.
 
         Raises:
             QueueFull: they would bring the queue over its bound.
@@ -136,7 +134,6 @@ class TokenQueue:
         with self._changed:
             if self._closed:
                 raise NotReady("The model was replaced just now. Try again.", retry_after_seconds=1)
-            num_texts = count_texts(entry.text for entry in entries)
             if not self.has_room(tokens, num_texts):
                 waiting = self._waiting_before(num_texts)
                 most = bound_of(self.max_tokens, num_texts)

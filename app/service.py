@@ -297,10 +297,10 @@ class Service:
                 threads = self._list_reader if num_texts > 1 else None  # the loop's own
                 async with asyncio.timeout(timeout_seconds):
                     await _read_in(threads, reading)
-            encoded, windows, keys = reading.texts, reading.windows, reading.keys
-            elapsed = time.monotonic() - begin
-            self.metrics.count_tokenizing(elapsed)
-            of_windows = await engine.batcher.submit(windows, keys, timeout_seconds - elapsed)
+            encoded, batcher = reading.texts, engine.batcher
+            self.metrics.count_tokenizing(elapsed := time.monotonic() - begin)
+            left = timeout_seconds - elapsed
+            of_windows = await batcher.submit(reading.windows, reading.keys, left, num_texts)
         except TimeoutError:  # the thread ends by itself; one that has not begun never will
             raise DeadlineExpired(READING_TOOK_ALL) from None
         finally:

@@ -153,7 +153,8 @@ class Settings(BaseSettings):
         ge=1,
         le=256,
         description="windows read of a text longer than the model reads at once, half a window "
-        "apart; each costs time, 1 leaves all but the beginning unread",
+        "apart or, where they are too few, evenly spread; each costs time, 1 leaves all but the "
+        "beginning unread",
     )
     spam_prior: float | None = Field(
         None,

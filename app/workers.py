@@ -197,7 +197,9 @@ class Workers:
             self._silent_polls.pop(process.pid, None)
             mark_process_dead(process.pid, metrics)  # type: ignore[no-untyped-call]
             for path in Path(metrics).glob(f"*_{process.pid}.db"):
-                if path.stat().st_size == 0:  # just made as it ended; unreadable to the others
+                # Empty: just made as it ended, and unreadable to the others. Of one that has not
+                # served: it counted nothing, and is tried again and again.
+                if not has_served or path.stat().st_size == 0:
                     path.unlink()
             if self._stopping_since is not None:
                 # One that is still starting ends by the signal itself.

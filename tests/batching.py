@@ -40,9 +40,13 @@ dies = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadException
 
 
 def submit(
-    batcher: DynamicBatcher, *texts: EncodedText, timeout: float = PATIENT
+    batcher: DynamicBatcher,
+    *texts: EncodedText,
+    timeout: float = PATIENT,
+    num_texts: int | None = None,
 ) -> asyncio.Task[list[Prediction]]:
-    return asyncio.create_task(batcher.submit(texts, keys_of(texts), timeout))
+    num_texts = len(texts) if num_texts is None else num_texts
+    return asyncio.create_task(batcher.submit(texts, keys_of(texts), timeout, num_texts))
 
 
 def answers(predictions: list[Prediction]) -> list[float]:

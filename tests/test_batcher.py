@@ -85,7 +85,7 @@ def test_a_long_text_of_a_list_does_not_hold_up_who_asks_for_it_alone() -> None:
             await occupied(batcher, model)
             listed = submit(batcher, *(encoded(100 + n, 64) for n in range(100)), *windows)
             await asyncio.sleep(0)
-            alone = submit(batcher, *windows)
+            alone = submit(batcher, *windows, num_texts=1)
             await asyncio.sleep(0)
             turns = [entry.text for entry in sorted(batcher.queue._heap)]
             assert max(map(turns.index, windows)) < 20

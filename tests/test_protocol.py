@@ -77,12 +77,13 @@ def say(*pieces: bytes) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter]
         [b"GET / HTTP/1.1\r\nX: ", b"x" * TOO_LONG],
         [b"GET /", b"x" * TOO_LONG],
         [b"GET / HTTP/1.1\r\n", b"x: yz\r\n" * (TOO_LONG // 7 + 1)],
+        [b"GET / HTTP/1.1\r\n", b"x:\r\n" * 1002],
         [
             b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: ",
             b"x" * TOO_LONG,
         ],
     ],
-    ids=["field", "path", "many fields", "trailer"],
+    ids=["field", "path", "many fields", "short fields", "trailer"],
 )
 def test_what_is_no_body_has_a_bound(pieces: list[bytes]) -> None:
     answer = converse(say(*pieces))

@@ -7,7 +7,6 @@ import pytest
 
 from app.errors import NotReady, QueueFull
 from app.queue import PATIENCE_SECONDS, QueueEntry, State, TokenQueue, give_turns
-from model.prediction import EncodedText
 from tests.fake_model import encoded
 
 NOW = monotonic()
@@ -46,28 +45,24 @@ def test_room_is_what_would_be_admitted_now() -> None:
     assert not waiting.has_room(751, num_texts=2)
 
 
-def test_the_windows_of_one_text_are_no_list() -> None:
+def test_what_is_read_of_one_text_is_no_list() -> None:
     waiting = queue(entry(8_500))
-    tokens = [1] * 600
-
-    def window(of: list[int]) -> QueueEntry:
-        return QueueEntry(EncodedText([1] * 300, of), b"", NOW + 1e9, arrival=NOW)
-
+    parts = [entry(300), entry(300)]
     with pytest.raises(QueueFull, match="at most 8750 may wait"):
-        waiting.put([window(tokens), window(list(tokens))])
-    waiting.put([window(tokens), window(tokens)])
+        waiting.put(parts, num_texts=2)
+    waiting.put(parts, num_texts=1)
     assert waiting.tokens == 9_100
 
 
 def test_a_list_that_came_when_nothing_waited_keeps_no_single_text_out() -> None:
     waiting = queue()
     listed = [entry(500) for _ in range(60)]
-    waiting.put(listed)
+    waiting.put(listed, num_texts=60)
     waiting.put([entry(1_250)])
     with pytest.raises(QueueFull, match="10000 tokens wait for the model and 1 came"):
         waiting.put([entry(1)])
     with pytest.raises(QueueFull, match="31250 tokens wait for the model and 2 came"):
-        waiting.put([entry(1), entry(1)])
+        waiting.put([entry(1), entry(1)], num_texts=2)
     for each in listed[:43]:
         waiting.discard(each)
     assert waiting.has_room(250)  # 8,500 of the list are left, and those that came alone
@@ -76,7 +71,7 @@ def test_a_list_that_came_when_nothing_waited_keeps_no_single_text_out() -> None
 
 def test_what_has_left_counts_against_no_single_text() -> None:
     waiting = TokenQueue(max_tokens=10_000, max_batch_tokens=5_000)
-    waiting.put([entry(9_000, deadline=0), *(entry(4_000) for _ in range(3))])
+    waiting.put([entry(9_000, deadline=0), *(entry(4_000) for _ in range(3))], num_texts=4)
     waiting.put([entry(1_250)])
     with pytest.raises(QueueFull) as full:
         waiting.put([entry(100)])
@@ -103,7 +98,7 @@ def test_a_list_gives_way_to_what_comes_while_it_is_read(texts: int, places: lis
     soon, late = entry(20, arrival=0.5), entry(20, arrival=1.2)
     waiting = queue(max_batch_tokens=64)
     for request in (listed, [late], [soon]):
-        waiting.put(request)
+        waiting.put(request, len(request))
     order = []
     while waiting.texts:
         order += waiting.take()
@@ -114,7 +109,7 @@ def test_a_list_gives_way_to_what_comes_while_it_is_read(texts: int, places: lis
 def test_a_text_of_a_list_that_is_asked_for_alone_is_taken_soon() -> None:
     listed = [entry(64, arrival=monotonic() - NOW) for _ in range(100)]
     waiting = queue(max_batch_tokens=64)
-    waiting.put(listed)
+    waiting.put(listed, num_texts=100)
     assert waiting.prolong(listed[90], 1e9)
     assert waiting.prolong(listed[80], 1e9, is_single=True)
     order = [waiting.take() for _ in range(100)]
@@ -137,7 +132,7 @@ def test_a_full_queue_takes_none_of_a_request() -> None:
     waiting = TokenQueue(max_tokens=10, max_batch_tokens=100)
     waiting.put([entry(6)])
     with pytest.raises(QueueFull, match="6 tokens wait for the model and 4 came; at most 9"):
-        waiting.put([entry(1), entry(3)])  # an eighth is for single ones
+        waiting.put([entry(1), entry(3)], num_texts=2)  # an eighth is for single ones
     assert (waiting.tokens, waiting.texts) == (6, 1)
     waiting.put([entry(4)])
     assert waiting.tokens == 10

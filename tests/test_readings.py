@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from app.bulk import main
+from app.main import create_app
 from model.classifier import Classifier
 from model.mail import message_to_text
-from tests.conftest import HAM, SPAM, written
-from tests.serving import serving
+from tests.conftest import HAM, SPAM, tiny_checkpoint, written
+from tests.serving import held, make_settings, post, running, serving
 
 HTML = "Content-Type: text/html\n\n"
 
@@ -26,6 +27,28 @@ def test_what_is_hidden_is_read_in_a_reading_of_its_own() -> None:
     mail = message_to_text(mail_of("seen", "hidden"))
     assert mail.text == "seen"
     assert [reading.split() for reading in mail.readings] == [["seen"], ["seen", "hidden"]]
+
+
+def test_a_message_that_is_read_twice_is_no_list() -> None:
+    mail = b"Content-Type: text/html\n\nDinner tonight?<div style='display:none'>A preheader</div>"
+
+    async def scenario() -> int:
+        app = create_app(make_settings(tiny_checkpoint(0, "last"), max_queue_tokens=4096))
+        async with running(app) as client:
+            model, _ = await held(app, client)
+            listed = post(client, *(f"word{number} " * 300 for number in range(12)))
+            queue = app.state.service.engine.batcher.queue
+            while queue.texts < 2:
+                await asyncio.sleep(0.01)
+            one = asyncio.create_task(client.post("/classify/message", content=mail))
+            while queue.texts < 14 and not one.done():
+                await asyncio.sleep(0.01)
+            model.release_all()
+            await listed
+            return (await one).status_code
+
+    assert len(message_to_text(mail).readings) == 2
+    assert asyncio.run(scenario()) == 200
 
 
 def test_each_message_of_a_list_tells_its_own_windows(save_tiny: Callable[..., Path]) -> None:

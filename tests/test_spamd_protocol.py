@@ -1,10 +1,12 @@
-"""Marks in a message that the spamd protocol gives back."""
+"""Messages as the spamd protocol brings them, and the marks in those that it gives back."""
 
+import asyncio
 import re
+import zlib
 
 import pytest
 
-from app.spamd_protocol import Verdict, mark_message
+from app.spamd_protocol import Verdict, mark_message, read_request
 from tests.test_spamd import MAIL
 
 
@@ -33,3 +35,18 @@ def test_marks_are_taken_out_of_the_fields_alone(message: bytes, kept: bytes) ->
     verdict = Verdict(is_spam=True, score=4.0, required_score=3.0, symbols=["SPAMGATE"])
     marked = mark_message(message, verdict, headers_only=False)
     assert re.split(rb"tests=SPAMGATE\r?\n", marked)[1] == kept
+
+
+def test_a_message_is_counted_as_it_comes_and_as_it_unfolds() -> None:
+    packed = zlib.compress(bytes(100_000))
+    held: list[int] = []
+
+    async def read() -> bytes:
+        reader = asyncio.StreamReader()
+        fields = f"Compress: zlib\r\nContent-length: {len(packed)}\r\n\r\n"
+        reader.feed_data(b"CHECK SPAMC/1.5\r\n" + fields.encode() + packed)
+        reader.feed_eof()
+        return (await read_request(reader, 1 << 20, held.append)).message
+
+    assert asyncio.run(read()) == bytes(100_000)
+    assert sum(held) == len(packed) + 100_000

@@ -322,6 +322,7 @@ def test_a_file_of_metrics_that_a_worker_had_just_made_goes_with_it(tmp_path: Pa
     empty.touch()
     full.write_bytes(b"counts")
     workers._processes = [ended]
+    workers._serving = {ended.pid}
     workers._stop(0)
     workers._collect(str(tmp_path))
     assert list(tmp_path.iterdir()) == [full]

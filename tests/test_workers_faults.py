@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from app.settings import SettingsError, read_settings
-from app.workers import SERVING_FD, Workers, _metrics_folder, _pipe, tell_parent
+from app.workers import METRICS_FOLDER, SERVING_FD, Workers, _metrics_folder, _pipe, tell_parent
 from tests.test_workers import DIES, RUNS, run_scripted
 
 SAYS_ONCE = f"import os; os.write(int(os.environ[{SERVING_FD!r}]), b'%d ' % os.getpid()); {RUNS}"
@@ -24,6 +24,15 @@ def test_workers_go_on_while_what_replaces_one_ends_at_once(
     code, codes = run_scripted(monkeypatch, [RUNS, *[DIES] * 8, RUNS], retry_seconds=0.1)
     assert code == 0
     assert codes == [-signal.SIGTERM, *[-signal.SIGKILL] * 8, -signal.SIGTERM]
+
+
+def test_a_worker_that_never_served_leaves_no_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = f"import os, sys, pathlib; folder = pathlib.Path(os.environ[{METRICS_FOLDER!r}]);"
+    writes = f"{files} (folder / f'counter_{{os.getpid()}}.db').write_bytes(b'x'); sys.exit(2)"
+    counts = f"{files} sys.exit(10 + len([*folder.glob('counter_*.db')]))"
+    scripts = [RUNS, DIES, writes, counts, RUNS]
+    code, codes = run_scripted(monkeypatch, scripts, retry_seconds=0.1)
+    assert (code, codes[2:4]) == (0, [2, 10])
 
 
 def test_a_worker_serves_once_it_has_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
