@@ -267,6 +267,11 @@ def _check_classifier(settings: dict[str, Any], path: Path) -> None:
             f"{path}: id2label is {labels}, a spam classifier has {wanted}. A language model must "
             "be fine-tuned first: python -m training.finetune."
         )
+    if settings.get("problem_type") not in (None, "single_label_classification"):
+        raise CheckpointError(
+            f"{path}: problem_type is {settings['problem_type']!r}; only the two classes of "
+            "'single_label_classification', one or the other, can be computed here."
+        )
     if settings.get("pad_token_id") not in (None, ENDOFTEXT):
         raise CheckpointError(
             f"{path}: pad_token_id is {settings['pad_token_id']!r}, which would not be read at a "

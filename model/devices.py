@@ -17,7 +17,7 @@ class DeviceError(ValueError):
 def pick_device(name: str) -> torch.device:
     """The device of that name; ``auto`` is CUDA where there is one, else the CPU.
 
-    A GPU older than all that this torch is built for is none to ``auto``.
+    A GPU that this torch has no kernels for is none to ``auto``.
 
     Raises:
         DeviceError: no such device here, or it is such a GPU.
@@ -26,14 +26,14 @@ def pick_device(name: str) -> torch.device:
         if not torch.cuda.is_available():
             return torch.device("cpu")
         device = torch.device("cuda")
-        if reason := _too_old(device):
+        if reason := _has_no_kernels(device):
             _log.warning("the GPU is not used: %s", reason)
             return torch.device("cpu")
         return device
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, ImportError) as error:
         reason = str(error).splitlines()[0]
         raise DeviceError(
             f"device {name!r} is not there ({reason}). Use auto, cpu, or cuda on a machine with an "
@@ -43,30 +43,33 @@ def pick_device(name: str) -> torch.device:
         raise DeviceError(
             f"device {name!r} is not one that spamgate knows: auto, cpu, cuda, cuda:1."
         )
-    if device.type == "cuda" and (reason := _too_old(device)):
+    if device.type == "cuda" and (reason := _has_no_kernels(device)):
         raise DeviceError(f"device {name!r} cannot be used: {reason}")
     return device
 
 
-def _too_old(device: torch.device) -> str | None:
+def _has_no_kernels(device: torch.device) -> str | None:
     """Why this torch has no kernels for a GPU; None where it has, or may have.
 
-    Asks the driver alone: a kernel to try it would cost each process of several its own memory on
-    the first GPU.
+    Those built for a capability (``sm_``) run on later ones of the same major number, those that
+    the driver translates (``compute_``) on all later ones. Asks the driver alone: a kernel to try
+    it would cost each process of several its own memory on the first GPU.
     """
-    built_for = [
-        int("".join(filter(str.isdigit, arch)))
-        for arch in torch.cuda.get_arch_list()
-        if arch.startswith(("sm_", "compute_"))
+    own = torch.cuda.get_device_capability(device)
+    built_for = [arch.partition("_")[::2] for arch in torch.cuda.get_arch_list()]
+    kernels = [
+        (kind, divmod(int("".join(filter(str.isdigit, number))), 10))
+        for kind, number in built_for
+        if kind in ("sm", "compute")
     ]
-    major, minor = torch.cuda.get_device_capability(device)
-    if not built_for or 10 * major + minor >= min(built_for):
+    suits = [least <= own and (kind == "compute" or least[0] == own[0]) for kind, least in kernels]
+    if not kernels or any(suits):
         return None
-    oldest = min(built_for)
+    least = ", ".join(sorted({f"{major}.{minor}" for _, (major, minor) in kernels}, key=float))
     return (
-        f"{torch.cuda.get_device_name(device)} has compute capability {major}.{minor}, and torch "
-        f"{torch.__version__} is built for {oldest // 10}.{oldest % 10} and later. Install a build "
-        "for older GPUs (cu126), or use cpu."
+        f"{torch.cuda.get_device_name(device)} has compute capability {own[0]}.{own[1]}, and torch "
+        f"{torch.__version__} is built for {least}. Install another build (cu126 is for older "
+        "GPUs), or use cpu."
     )
 
 

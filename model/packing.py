@@ -337,12 +337,12 @@ def weighted_sums(q: Tensor, x: Tensor, batch: PackedBatch) -> Tensor:
         x: (T, C).
         batch: the layout of x.
     """
-    if len(batch.lengths) == 1:
-        return (q @ x.t()).softmax(-1) @ x
     dtype = q.dtype
     if not torch.is_autocast_enabled("cpu"):
         # So little work that bfloat16 gains nothing, and oneDNN would make a kernel for each shape.
         q, x = q.float(), x.float()
+    if len(batch.lengths) == 1:
+        return ((q @ x.t()).softmax(-1) @ x).to(dtype)
     layout = batch.rectangles
     q_parts = torch.split(q.index_select(0, layout.texts), [b for b, _ in layout.shapes])
     x_parts = torch.split(x.index_select(0, layout.rows), [b * L for b, L in layout.shapes])

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from model.folders import CheckpointError, read_json
@@ -64,7 +64,9 @@ def gpt2_config(settings: dict[str, Any], folder: Path) -> GPT2Config:
         )
     stated_file = folder / "tokenizer_config.json"
     if stated_file.is_file():
-        _check_variant(read_json(stated_file), "add_prefix_space", (False,), stated_file)
+        tokenizer = read_json(stated_file)
+        for key in ("add_prefix_space", "add_bos_token", "add_eos_token"):
+            _check_variant(tokenizer, key, (None, False), stated_file)
     return config
 
 
@@ -152,8 +154,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         CheckpointError: not a whole safetensors file, or weights in a format not read here.
     """
     try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
+        tensors = load(path.read_bytes())  # not mapped: whoever cuts a mapped file ends the process
+    except (SafetensorError, OSError, TypeError) as error:  # the last of a shape beyond all bounds
         raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from error
     weights = {name: t for name, t in tensors.items() if not name.endswith(_NOT_WEIGHTS)}
     for name, tensor in weights.items():
@@ -162,7 +164,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
                 f"{path}: {name} is stored as {tensor.dtype}; convert it to one of "
                 f"{', '.join(map(str, _FLOATS))}."
             )
-    # Copies: the library maps the file, and whoever writes to that would change the model.
+    # Copies: the library's tensors lie in what was read, one behind the other.
     return {name: tensor.to(torch.float32, copy=True) for name, tensor in weights.items()}
 
 

@@ -149,7 +149,7 @@ def write_tokenizer_files(folder: Path, max_tokens: int) -> None:
 
 def is_gpt2_vocab(vocab_file: Path) -> bool:
     """Whether a ``vocab.json`` or ``tokenizer.json`` numbers the tokens as GPT-2 does; the latter
-    may neither change a text before nor put a blank in front."""
+    may neither change a text before nor put a blank in front, nor a token before or behind."""
     content = vocab_file.read_bytes()
     if hashlib.sha256(content).hexdigest() == _VOCAB_SHA256:
         return True
@@ -158,6 +158,8 @@ def is_gpt2_vocab(vocab_file: Path) -> bool:
         if vocab_file.name == "tokenizer.json":
             begins = found.get("pre_tokenizer") or {}
             if found.get("normalizer") or begins.get("add_prefix_space"):
+                return False
+            if "SpecialToken" in json.dumps(found.get("post_processor")):
                 return False
             found = found["model"]["vocab"]
     except (ValueError, RecursionError, TypeError, KeyError, AttributeError):

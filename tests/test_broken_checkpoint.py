@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 
 from model.checkpoint import load_classifier
 from model.classifier import Classifier
 from model.folders import CheckpointError
+from model.published import read_tensors
 
 
 def _edit_config(**changes: object) -> Callable[[Path], None]:
@@ -147,8 +148,18 @@ BROKEN |= {
         "scale_attn_by_inverse_layer_idx": (True,),
         "reorder_and_upcast_attn": (True,),
         "spamgate": (None, ["last"], "last"),
+        "problem_type": ("multi_label_classification", "regression"),
     }.items()
     for value in values
+}
+
+
+BROKEN |= {
+    f"tokenizer that writes {key}": (
+        _write("tokenizer_config.json", json.dumps({key: True})),
+        f"{key} is True",
+    )
+    for key in ("add_bos_token", "add_eos_token")
 }
 
 
@@ -159,6 +170,40 @@ def test_broken_folder_is_one_clear_error(save_tiny: Callable[..., Path], name: 
     breaks(folder)
     with pytest.raises(CheckpointError, match=message):
         load_classifier(folder)
+
+
+@pytest.mark.parametrize("special", [True, False])
+def test_a_tokenizer_that_writes_tokens_in_front_is_refused(
+    save_tiny: Callable[..., Path], special: bool
+) -> None:
+    folder = save_tiny()
+    vocab = json.loads((folder / "vocab.json").read_text())
+    begins = [{"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}}] if special else []
+    template = [*begins, {"Sequence": {"id": "A", "type_id": 0}}]
+    processor = {"type": "TemplateProcessing", "single": template, "special_tokens": {}}
+    tokenizer = {"model": {"vocab": vocab}, "post_processor": processor}
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    if not special:
+        assert load_classifier(folder)
+        return
+    with pytest.raises(CheckpointError, match="not made for GPT-2's own"):
+        load_classifier(folder)
+
+
+def test_a_file_cut_while_it_is_loaded_ends_no_process(
+    save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by cp, which empties what it writes over; of a mapped file that is a SIGBUS."""
+    path = save_tiny() / "model.safetensors"
+    tensors = load_file(path)
+
+    def load_and_cut(content: bytes) -> dict[str, torch.Tensor]:
+        found = load(content)
+        os.truncate(path, 0)
+        return found
+
+    monkeypatch.setattr("model.published.load", load_and_cut)
+    assert read_tensors(path).keys() == tensors.keys()
 
 
 def test_a_name_too_long_for_a_folder_is_one_clear_error() -> None:

@@ -46,10 +46,13 @@ def test_a_gpu_without_bfloat16_computes_in_float32(
         (["sm_75", "sm_90a", "compute_120"], "cuda", None),
         (["sm_50", "sm_70"], "auto", "cuda"),
         (["sm_50", "sm_70"], "cuda", "cuda"),
+        (["sm_50", "sm_75", "sm_90"], "auto", "cpu"),
+        (["sm_50", "sm_60", "sm_80"], "auto", "cpu"),
+        (["compute_60", "sm_80"], "auto", "cuda"),
         ([], "auto", "cuda"),  # no build for NVIDIA
     ],
 )
-def test_a_gpu_older_than_what_torch_is_built_for_is_not_used(
+def test_a_gpu_that_torch_has_no_kernels_for_is_not_used(
     built_for: list[str],
     name: str,
     expected: str | None,
@@ -63,7 +66,9 @@ def test_a_gpu_older_than_what_torch_is_built_for_is_not_used(
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla V100")
     monkeypatch.setattr(torch, "empty", lambda *sizes, device: None)
     if expected is None:
-        with pytest.raises(DeviceError, match=r"V100 has compute capability 7\.0, .* 7\.5 and"):
+        with pytest.raises(
+            DeviceError, match=r"V100 has compute capability 7\.0, .* for 7\.5, 9\.0, 12\.0\."
+        ):
             pick_device(name)
         return
     assert pick_device(name) == torch.device(expected)

@@ -24,10 +24,11 @@ def test_a_layer_is_as_near_as_eight_bits_allow(shape: tuple[int, int, int]) -> 
     torch.manual_seed(0)
     x = torch.randn(tokens, inputs) * torch.logspace(-3, 3, tokens)[:, None]  # rows differ in size
     layer = torch.nn.Linear(inputs, outputs)
-    exact = layer(x)
-    rough = int8.Int8Linear(layer.weight, layer.bias)(x)
+    # Without the bias, which is exact, and all that there is of a small row.
+    exact = layer(x) - layer.bias
+    rough = int8.Int8Linear(layer.weight, layer.bias)(x) - layer.bias
     error = (exact - rough).norm(dim=1) / exact.norm(dim=1)
-    assert error.max() < 0.02
+    assert error.max() < 0.014  # 0.018 where activations are cut off and not rounded
 
 
 def test_zero_and_outlier_rows_stay_finite() -> None:
