@@ -224,19 +224,39 @@ def test_the_last_weights_are_saved_where_the_recipe_says_so(recipe: Path, corpu
 def test_what_decides_in_service_comes_of_the_validation_part_alone(
     corpus: Path, recipe: Path
 ) -> None:
-    """Cut-offs and the share of spam, whatever stands in the test part."""
+    """Calibration, cut-offs and the share of spam, whatever stands in the test part."""
     config = load_config(recipe, calibrate=True)
     ham, spam = ([e for e in read_sms(corpus) if e.label == label] for label in (0, 1))
-    splits = Splits(ham[:20] + spam[:20], ham[20:50] + spam[20:30], spam[30:40] + ham[50:52])
-    parts, read_token = tokenize_parts(splits, config)
     outcome = Outcome(History(), Snapshot(1), 1.0, 1.0, interrupted=False)
-    measured = measuring.measure_model(
-        tiny_classifier_model(), read_token, splits, parts, outcome, config, CPU
-    )
-    found = read_texts(measured.model, [e.text for e in splits.validation], CPU)
-    expected = find_cutoffs([e.label for e in splits.validation], found)
-    assert measured.facts["cutoffs"] == pytest.approx(dataclasses.asdict(expected))
-    assert measured.facts["spam_prior"] == 0.25
+    calibrations = set()
+    for test in (spam[30:40] + ham[50:52], ham[40:60] + spam[:1]):
+        splits = Splits(ham[:20] + spam[:20], ham[20:50] + spam[20:30], test)
+        parts, read_token = tokenize_parts(splits, config)
+        measured = measuring.measure_model(
+            tiny_classifier_model(), read_token, splits, parts, outcome, config, CPU
+        )
+        calibrations.add((measured.temperature, measured.shift))
+        found = read_texts(measured.model, [e.text for e in splits.validation], CPU)
+        expected = find_cutoffs([e.label for e in splits.validation], found)
+        assert measured.facts["cutoffs"] == pytest.approx(dataclasses.asdict(expected))
+        assert measured.facts["spam_prior"] == 0.25
+    assert len(calibrations) == 1
+
+
+def test_a_table_is_fitted_to_the_training_part_alone(
+    corpus: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, examples = load_config(recipe, ngrams=0.5), read_sms(corpus)
+    read: list[Example] = []
+
+    def note(train: list[Example], *_: object) -> None:
+        read.extend(train)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "fit_ngrams", note)
+    with pytest.raises(KeyboardInterrupt):
+        run.finetune(config, examples, CPU)
+    assert read == split_examples(examples, config).train
 
 
 @pytest.mark.parametrize("read", ["first", "mean"])
