@@ -104,7 +104,9 @@ def create_app(
         title="spamgate",
         version=version("spamgate"),
         description=_DESCRIPTION,
+        docs_url=None,  # app.page has one of its own, which takes these files
         redoc_url=None,
+        servers=[{"url": "."}],  # where the document is, be it below a path
         # Clients do not follow a redirection of what they POST, and would take it for no verdict.
         redirect_slashes=False,
         lifespan=partial(_lifespan, service, exit_process),

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import uvicorn
+from starlette.types import Receive, Scope, Send
 
 from app.main import create_app
 from tests.conftest import SPAM, tiny_checkpoint
@@ -31,6 +32,8 @@ FLAGS = [
     "--disable-sync",
 ]
 PHONE, DESK = (375, 700), (1200, 1600)
+# Below which a proxy may have put the service; it is at both addresses here.
+BELOW = "/spam"
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a chromium on the PATH")
 
@@ -40,7 +43,12 @@ def served(**settings: Any) -> Iterator[str]:
     """The address of a service in a thread of this process: a browser needs a socket, not a
     process."""
     app = create_app(make_settings(tiny_checkpoint(0, "last"), **settings))
-    server = uvicorn.Server(uvicorn.Config(app, ws="none", log_config=None))
+
+    async def below_a_path(scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        await app(dict(scope, path=path.removeprefix(BELOW)), receive, send)
+
+    server = uvicorn.Server(uvicorn.Config(below_a_path, ws="none", log_config=None))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
         thread.start()
@@ -84,7 +92,9 @@ def keep_screenshot(page: Any, name: str) -> None:
         page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
 
 
-def test_the_documented_example_executes_unedited(browser: Any, address: str) -> None:
+@pytest.mark.parametrize("path", ["", BELOW])
+def test_the_documented_example_executes_unedited(browser: Any, address: str, path: str) -> None:
+    address += path
     page, requested, _ = open_page(browser, f"{address}/docs", DESK)
     page.click("[id^='operations-'][id$='classify_classify_post'] .opblock-summary-control")
     page.get_by_role("button", name="Try it out").click()

@@ -86,7 +86,7 @@ def example_settings(milter_port: int) -> str:
     """The lines for main.cf that the example's README gives."""
     lines = re.findall(r"^    (\w+ = .*)$", (EXAMPLE / "README.md").read_text(), re.M)
     assert len(lines) >= 3
-    return "\n".join(lines).replace(":8893", f":{milter_port}") + "\n"
+    return "\n".join(lines).replace(":8898", f":{milter_port}") + "\n"
 
 
 @contextlib.contextmanager

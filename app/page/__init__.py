@@ -1,8 +1,12 @@
-"""The page at / for administrators: its three files, served from beside this one."""
+"""The page at / for administrators: its three files, served from beside this one. And /docs.
+
+Both name what they load relative to themselves: a proxy may have put them below a path.
+"""
 
 from pathlib import Path
 
 from fastapi import APIRouter
+from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import Response
 
 PATHS = ("/", "/page.css", "/page.js")
@@ -41,3 +45,15 @@ async def style() -> Response:
 async def script() -> Response:
     """What it does."""
     return _file("page.js", "text/javascript; charset=utf-8")
+
+
+@router.get("/docs")
+async def docs() -> Response:
+    """Every endpoint, to try."""
+    return get_swagger_ui_html(
+        title="spamgate",
+        openapi_url="openapi.json",
+        swagger_js_url="static-offline-docs/swagger-ui-bundle.js",
+        swagger_css_url="static-offline-docs/swagger-ui.css",
+        swagger_favicon_url="static-offline-docs/favicon.png",
+    )

@@ -85,7 +85,7 @@ async def serve(url: str, reject: bool, reader: Reader, writer: Writer) -> None:
 async def main() -> None:
     parser = argparse.ArgumentParser(description="Marks mail by the verdict of spamgate.")
     parser.add_argument("--spamgate", default="http://127.0.0.1:8000")
-    parser.add_argument("--port", type=int, default=8893)
+    parser.add_argument("--port", type=int, default=8898)
     parser.add_argument("--reject", action="store_true", help="refuse spam")
     arguments = parser.parse_args()
     handler = functools.partial(serve, arguments.spamgate, arguments.reject)
