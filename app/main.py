@@ -81,6 +81,20 @@ def _complete_document(app: FastAPI) -> None:
     app.openapi = document  # type: ignore[method-assign]
 
 
+def _telemetry(is_on: bool) -> dict[str, Any]:
+    """What FastAPI is told of OpenTelemetry; where it is on, names the service to that."""
+    if is_on:
+        os.environ.setdefault("OTEL_EXPORTER_OTLP_TIMEOUT", _TELEMETRY_SECONDS)
+        if "service.name=" not in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", ""):
+            os.environ.setdefault("OTEL_SERVICE_NAME", "spamgate")
+    # Its logs would repeat what exceptions say, its traces who reported a message.
+    return {
+        "logs": False,
+        "auto_configure": is_on,
+        "exclude": lambda scope: "feedback" in scope.get("path", ""),  # a slash too many, too
+    }
+
+
 def create_app(
     settings: Settings, exit_process: Callable[[int], None] = lambda code: None
 ) -> FastAPI:
@@ -93,10 +107,6 @@ def create_app(
     Raises:
         KeysError: the file of access keys cannot be used.
     """
-    if settings.telemetry:
-        os.environ.setdefault("OTEL_EXPORTER_OTLP_TIMEOUT", _TELEMETRY_SECONDS)
-        if "service.name=" not in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", ""):
-            os.environ.setdefault("OTEL_SERVICE_NAME", "spamgate")
     keys = AccessKeys(settings.api_keys_file)
     service = Service(settings, exit_process)
 
@@ -110,12 +120,7 @@ def create_app(
         # Clients do not follow a redirection of what they POST, and would take it for no verdict.
         redirect_slashes=False,
         lifespan=partial(_lifespan, service, exit_process),
-        # Its logs would repeat what exceptions say, its traces who reported a message.
-        telemetry={
-            "logs": False,
-            "auto_configure": settings.telemetry,
-            "exclude": lambda scope: "feedback" in scope.get("path", ""),  # a slash too many, too
-        },
+        telemetry=_telemetry(settings.telemetry),
     )
     app.state.service = service
     app.state.keys = keys
