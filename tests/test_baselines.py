@@ -64,3 +64,20 @@ def test_they_are_as_strong_as_they_were_chosen_to_be() -> None:
     assert [type(model) for model in models] == [LinearSVC, LogisticRegression]
     assert [model.C for model in models] == [1.0, 10]
     assert models[1].solver == "newton-cg"  # lbfgs ends early where there are many texts
+
+
+def test_one_more_has_read_the_corpora_alone() -> None:
+    """A word that tells in them alone, and in what is for training only the reverse."""
+    own = [Example(f"{'win' if n % 2 else 'lunch'} {n}", n % 2, "x") for n in range(20)]
+    more = [
+        Example(f"{'win' if n % 2 else 'lunch'} {n}", 1 - n % 2, "y", training_only=True)
+        for n in range(20, 120)
+    ]
+    assert len(fit_baselines(Splits(own, own, []), seed=0)) == 2
+    scores = fit_baselines(Splits(own + more, own, []), seed=0)
+    svm, _, alone = scores.values()
+    assert list(scores)[2] == "TF-IDF + linear SVM, corpora alone"
+    texts = [Example("win", 1, "x"), Example("lunch", 0, "x")]
+    of_all, of_corpora = svm(texts), alone(texts)
+    assert of_all[0] < of_all[1]
+    assert of_corpora[0] > of_corpora[1]
