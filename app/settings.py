@@ -123,7 +123,8 @@ class Settings(BaseSettings):
         8 << 20,
         ge=1024,
         le=1 << 40,
-        description="largest request body, after decompression; a larger one is answered 413",
+        description="largest request body, after decompression; a larger one is answered 413, but "
+        "a raw message is read up to there",
     )
     max_pending_texts: int = Field(
         4096,

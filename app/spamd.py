@@ -105,7 +105,7 @@ class LabelNotKept(Exception):
 
 
 class Crowded(Exception):
-    """More clients than are served, or more of their messages than is held."""
+    """More of the clients' messages than is held."""
 
 
 class Spamd:

@@ -159,6 +159,8 @@ def is_gpt2_vocab(vocab_file: Path) -> bool:
             begins = found.get("pre_tokenizer") or {}
             if found.get("normalizer") or begins.get("add_prefix_space"):
                 return False
+            if begins.get("type", "ByteLevel") != "ByteLevel":  # a Sequence splits otherwise
+                return False
             if "SpecialToken" in json.dumps(found.get("post_processor")):
                 return False
             found = found["model"]["vocab"]

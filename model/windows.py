@@ -1,9 +1,10 @@
 """Long texts in windows, and one verdict from theirs that good words cannot buy.
 
-A window is as long as what the model reads at once, and each token but those at the ends stands in
-two: whatever is written before or behind, the worst passage is read whole, and what good words can
-take from it is bounded. A text that the model reads at once is its own only window. A table of
-n-grams reads all windows of a text together.
+A window is as long as what the model reads at once. Each token but those at the ends stands in two,
+unless that takes more windows than are read of a text: then they lie further apart, in the longest
+with gaps. So whatever is written before or behind, the worst passage is read whole, and what good
+words can take from it is bounded. A text that the model reads at once is its own only window. A
+table of n-grams reads all windows of a text together.
 """
 
 import math

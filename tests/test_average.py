@@ -222,12 +222,17 @@ def test_one_base_may_be_written_with_a_slash_or_without(run: Run) -> None:
     assert config.base == "runs/base"
 
 
-def test_an_average_is_read_where_its_runs_are(run: Run, corpus: Path, tmp_path: Path) -> None:
+def test_an_average_is_read_where_its_runs_are_and_tells_their_base(
+    run: Run, corpus: Path, tmp_path: Path
+) -> None:
     one = run("one", recipe=TINY_RECIPE + 'read_token = "mean"\n')
+    facts = json.loads((one / "run.json").read_text()) | {"base_sha256": "1" * 64}
+    (one / "run.json").write_text(json.dumps(facts))
     out = tmp_path / "average"
     assert average.main([str(one), str(one), "--data", str(corpus), "--out", str(out)]) == 0
     own, mean = (json.loads((f / "run.json").read_text())["metrics"]["test"] for f in (one, out))
     assert mean == pytest.approx(own, abs=1e-6)
+    assert json.loads((out / "run.json").read_text())["base_sha256"] == "1" * 64
 
 
 def test_the_share_of_spam_is_told_only_where_all_runs_assume_it(

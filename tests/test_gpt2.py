@@ -1,7 +1,7 @@
 """The network against transformers' on random weights: logits, gradients, the last token alone."""
 
 import copy
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
@@ -177,13 +177,13 @@ def test_gradients_of_lora_agree_with_transformers_on_the_merged_weights(tmp_pat
     torch.testing.assert_close(computed["score.base.weight"], reference["score.weight"])
 
 
-def test_language_model_logits_agree_with_transformers() -> None:
+@pytest.mark.parametrize("layer_norm_epsilon", [1e-5, 0.1])
+def test_language_model_logits_agree_with_transformers(layer_norm_epsilon: float) -> None:
     torch.manual_seed(0)
-    ours = GPT2LMHeadModel(TINY)
+    config = replace(TINY, layer_norm_epsilon=layer_norm_epsilon)
+    ours = GPT2LMHeadModel(config)
     randomize(ours)
-    theirs = transformers.GPT2LMHeadModel(
-        transformers.GPT2Config(n_layer=2, n_head=4, n_embd=32, attn_pdrop=0, resid_pdrop=0)
-    ).eval()
+    theirs = transformers.GPT2LMHeadModel(transformers.GPT2Config(**asdict(config))).eval()
     weights = {
         name: tensor.t()
         if name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight"))

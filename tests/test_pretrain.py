@@ -192,6 +192,34 @@ def test_loss_that_is_not_finite_ends_the_run(recipe: Path) -> None:
         trainer.run()
 
 
+def test_embeddings_move_at_a_rate_of_their_own_and_matrices_alone_decay(recipe: Path) -> None:
+    config = read_recipe(recipe, PretrainConfig)
+    weights = []
+    for change in ("embedding_rate", "weight_decay", None):
+        changed = config.model_copy(update={change: 0.0} if change else {})
+        trainer = Pretrainer(changed, tiny_texts(), CPU)
+        before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+        trainer.step(next(batches(trainer.texts.train, 128, config.seed)))
+        weights.append({name: p.detach() for name, p in trainer.model.named_parameters()})
+    still, undecayed, decayed = weights
+    embeddings = "transformer.wte.weight"
+    assert still[embeddings].equal(before[embeddings])
+    assert not decayed[embeddings].equal(before[embeddings])
+    for name, start in before.items():  # the first step's rate is the recipe's
+        lost = (undecayed[name] - decayed[name]) / (config.learning_rate * config.weight_decay)
+        expected = start if start.ndim > 1 else torch.zeros_like(start)
+        torch.testing.assert_close(lost, expected, atol=1e-3, rtol=1e-2, msg=name)
+
+
+def test_gradient_is_cut_to_length_1(recipe: Path) -> None:
+    trainer = Pretrainer(read_recipe(recipe, PretrainConfig), tiny_texts(), CPU)
+    with torch.no_grad():
+        trainer.model.transformer.ln_f.weight.fill_(50.0)
+    trainer.step(next(batches(trainer.texts.train, 128, 0)))
+    gradients = [p.grad.norm() for p in trainer.model.parameters() if p.grad is not None]
+    assert torch.stack(gradients).norm().item() == pytest.approx(1.0, abs=1e-3)
+
+
 @pytest.mark.parametrize("is_ignored", [False, True])
 def test_ctrl_c_stops_after_the_step_and_saves(
     is_ignored: bool, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -214,7 +242,14 @@ def test_ctrl_c_stops_after_the_step_and_saves(
     finally:
         signal.signal(signal.SIGINT, before)
     assert trainer.steps_done == (25 if is_ignored else 4)
-    assert is_ignored or [path.name for path in saved_steps(tmp_path)] == ["step-0000004"]
+    if not is_ignored:
+        assert [path.name for path in saved_steps(tmp_path)] == ["step-0000004"]
+        resumed, straight = (Pretrainer(trainer.config, tiny_texts(), CPU) for _ in range(2))
+        resumed.restore(saved_steps(tmp_path)[0])
+        assert resumed.run()
+        assert straight.run()
+        told = [[point.train_loss for point in run.history] for run in (resumed, straight)]
+        assert told[0] == told[1]
 
 
 def test_run_writes_a_base_that_finetune_takes(

@@ -109,6 +109,7 @@ def test_foreign_vocabulary_is_recognised(tmp_path: Path) -> None:
         ({"normalizer": None, "pre_tokenizer": {"add_prefix_space": False}}, True),
         ({"normalizer": {"type": "Lowercase"}}, False),
         ({"pre_tokenizer": {"add_prefix_space": True}}, False),
+        ({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "ByteLevel"}]}}, False),
     ):
         whole.write_text(json.dumps(same | more))
         assert is_gpt2_vocab(whole) is is_same

@@ -32,7 +32,8 @@ _SEPARATORS = (".", "-", "_", "*", " ", "/")
 # Words of obfuscated texts that are disguised; shorter ones are left alone, as spammers do.
 _DISGUISED_WORDS = 0.5
 _LONG_WORD = 4
-# Of long texts, how often the window begins where the text does.
+# How often a passage begins where what it is taken from does. Of very long texts a stretch is taken
+# first, then a passage of that.
 _FROM_THE_START = 0.5
 # Good words put beside a text, in tokens: a greeting.
 _FEWEST_GOOD_TOKENS = 8

@@ -119,7 +119,8 @@ def _refuse_other_beginnings(
 def _starts_from_one_of(
     checkpoint: Checkpoint, recipe: TrainConfig, others: Sequence[Checkpoint]
 ) -> bool:
-    """Whether a run's base is another of the runs: by its weights, or, of older runs, by name."""
+    """Whether a run's base is another of the runs: by its weights, or, where they are not told, by
+    name."""
     if sha256 := checkpoint.run.get("base_sha256"):
         return any(other.sha256 == sha256 for other in others)
     name = Path(recipe.base).name
@@ -164,6 +165,9 @@ def _run(options: argparse.Namespace) -> int:
     if not config.calibrate and not all("spam_prior" in c.run for c in checkpoints):
         facts = {key: fact for key, fact in facts.items() if key != "spam_prior"}
     facts = facts | {"base_run": learnt_by_all(checkpoint.run for checkpoint in checkpoints)}
+    bases = {checkpoint.run.get("base_sha256") for checkpoint in checkpoints}
+    if len(bases) == 1:
+        facts = facts | {"base_sha256": bases.pop()}
     record = RunRecord.of(
         run.splits, outcome, run.metrics, facts, corpus.sha256, told, is_average=True
     )

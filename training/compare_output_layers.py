@@ -1,7 +1,8 @@
 """python -m training.compare_output_layers RECIPE.toml --data KIND=PATH ...: which loss is best.
 
 Trains the recipe's network from the same weights on the same batches with each output layer, every
-one in a process of its own, and prints time, memory and the exact held-back loss.
+one in a process of its own, and prints time, memory and the exact held-back loss. What a recipe
+distils is left out.
 """
 
 import argparse
@@ -41,7 +42,7 @@ class _WholeLogits(Pretrainer):
 
 
 def with_layer(layer: str, config: PretrainConfig) -> PretrainConfig:
-    """The recipe with another output layer.
+    """The recipe with another output layer, and without distillation.
 
     Args:
         layer: ``whole``, ``exact``, or sampler and number of tokens as in ``unigram:2048``.
@@ -52,6 +53,7 @@ def with_layer(layer: str, config: PretrainConfig) -> PretrainConfig:
     """
     name, _, sampled_tokens = layer.partition(":")
     changes: dict[str, Any] = {"output_layer": "exact" if name == "whole" else name}
+    changes["distillation"] = 0.0  # there is no teacher here
     if sampled_tokens:
         changes["sampled_tokens"] = sampled_tokens
     try:

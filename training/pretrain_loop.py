@@ -91,6 +91,7 @@ class Pretrainer:
         self.steps_done = 0
         self.seconds = 0.0
         self.history: list[LanguagePoint] = []
+        self.losses: list[float] = []  # of the steps since the last evaluation
         if self.device.type == "cpu":
             keep_freed_memory(large_pages=True)
         torch.manual_seed(config.seed)
@@ -121,7 +122,6 @@ class Pretrainer:
             TrainingError: the loss is not finite any more.
         """
         windows = batches(self.texts.train, self.config.batch_tokens, self.config.seed)
-        losses: list[float] = []
         started = time.monotonic() - self.seconds
         bar = tqdm(
             total=self.config.steps,
@@ -131,13 +131,13 @@ class Pretrainer:
         )
         with bar, noted_ctrl_c() as noted:
             for batch in islice(windows, self.steps_done, self.config.steps):
-                losses.append(self.step(batch))
+                self.losses.append(self.step(batch))
                 self.seconds = time.monotonic() - started
                 bar.update()
-                bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
+                bar.set_postfix(loss=f"{self.losses[-1]:.3f}", refresh=False)
                 if self.steps_done % self.config.eval_every == 0 or self._is_done:
-                    self.evaluate(float(np.mean(losses)))
-                    losses.clear()
+                    self.evaluate(float(np.mean(self.losses)))
+                    self.losses.clear()
                     bar.write(_describe(self.history[-1]))
                     self._save_newest(save_to)
                 # Told between two steps, or processes would stop after different ones.
@@ -268,6 +268,7 @@ class Pretrainer:
             "steps_done": self.steps_done,
             "seconds": self.seconds,
             "history": [dataclasses.asdict(point) for point in self.history],
+            "losses": self.losses,
         }
         with new_folder(folder) as partial:
             save_language_model(partial, self.model)
@@ -306,6 +307,7 @@ class Pretrainer:
                 }
             self.steps_done, self.seconds = state["steps_done"], state["seconds"]
             self.history = [LanguagePoint(**point) for point in state["history"]]
+            self.losses = state.get("losses", [])
         except (OSError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise CheckpointError(f"cannot go on from {folder}: {error!r}.") from error
 
