@@ -73,19 +73,18 @@ class Scorer:
     def score(self, records: Sequence[Record]) -> list[dict[str, Any]]:
         """One result a record, in their order; in the model, texts of like length go together."""
         size = self.classifier.max_tokens
-        texts = [
-            encode_windows(text, size, self.max_windows)
-            for record in records
-            for text in record.readings
-        ]
+        readings = [text for record in records for text in record.readings]
+        texts = [encode_windows(text, size, self.max_windows) for text in readings]
         predictions = predict_windowed(self.classifier.predict, texts)
         judged = judge_readings(predictions, [len(record.readings) for record in records])
         return [
-            self._result(record, len(texts[n].windows), prediction)
+            self._result(record, readings[n], len(texts[n].windows), prediction)
             for record, (n, prediction) in zip(records, judged, strict=True)
         ]
 
-    def _result(self, record: Record, num_windows: int, prediction: Prediction) -> dict[str, Any]:
+    def _result(
+        self, record: Record, reading: str, num_windows: int, prediction: Prediction
+    ) -> dict[str, Any]:
         place: dict[str, Any] = {"source": record.source, "position": record.position}
         origin = {"model": self.classifier.name, "settings": self.settings}
         if record.text is None:
@@ -104,7 +103,7 @@ class Scorer:
             "truncated": prediction.truncated or record.is_cut,
             **origin,
         }
-        return result | ({"text": record.text} if self.keep_text else {})
+        return result | ({"text": reading} if self.keep_text else {})
 
 
 def chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
@@ -239,7 +238,9 @@ def _probability(value: str) -> float:
 
 def _make_scorer(options: argparse.Namespace) -> Scorer:
     told = {"--checkpoint": options.checkpoint, "--device": options.device}
-    settings = read_settings([word for flag in told.items() if flag[1] for word in flag])
+    settings = read_settings(
+        [word for flag in told.items() if flag[1] is not None for word in flag]
+    )
     torch.set_num_threads(settings.threads or usable_cores())
     classifier = Classifier.load(settings.checkpoint, settings.device, settings.dtype)
     if settings.max_batch_tokens:

@@ -55,6 +55,10 @@ CREATE TABLE IF NOT EXISTS feedback (
     PRIMARY KEY (digest, source)
 )
 """
+_TOUCH_ALL = """
+UPDATE feedback SET digest = digest, source = source, label = label, text = text,
+    received = received WHERE 0
+"""
 
 
 @dataclass(frozen=True)
@@ -102,8 +106,9 @@ class FeedbackStore:
             # Each report is on the disk before it is acknowledged.
             self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.execute(_SCHEMA)
-            # Where the table is there, nothing has been written yet, and perhaps nothing may be.
-            self._connection.execute("DELETE FROM feedback WHERE 0")
+            # Where a table is there, nothing has been written yet, and perhaps nothing may be, or
+            # it is another program's.
+            self._connection.execute(_TOUCH_ALL)
         except sqlite3.OperationalError as error:
             # Of several workers on a new file one may be told so at once, whatever the timeout.
             is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY

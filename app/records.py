@@ -32,21 +32,28 @@ _SUFFIXES: dict[str, FileFormat] = {
 }
 MAILDIR_FOLDERS = ("cur", "new")
 """Where a Maildir's messages lie."""
-# How gzip, xz, zstd, lz4, zip and bzip2 begin. No text and no message does.
+# How gzip, xz, zstd, lz4, zip, Dovecot's lz4 and bzip2 begin. No text and no message does.
 _PACKED = (
-    *(b"\x1f\x8b", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18", b"PK\3\4"),
+    *(
+        b"\x1f\x8b",
+        b"\xfd7zXZ",
+        b"\x28\xb5\x2f\xfd",
+        b"\x04\x22\x4d\x18",
+        b"PK\3\4",
+        b"Dovecot-LZ4",
+    ),
     *(b"BZh%d1" % level for level in range(1, 10)),
 )
-# How a message of an mbox begins: whose it is, and when it came, unless a blank line tells it, too;
-# then its fields.
+# How a message of an mbox begins: whose it is (Thunderbird leaves it out), and when it came, if no
+# blank line tells it, too; then its fields.
 _DATED_FROM = re.compile(rb"From \S.*\d\d:\d\d.*\d{4}")
-_BARE_FROM = re.compile(rb"From \S+\s*\Z")
+_BARE_FROM = re.compile(rb"From \S*\s*\Z")
 _TOLD_FROM = re.compile(
     rb"From \S.*\b(?:[A-Z][a-z]{2} {1,2}\d{1,2} \d\d:\d\d(?::\d\d)?(?: [A-Z]{1,5}| [+-]\d{4})*"
     rb" \d{4}\b|\d{1,2} [A-Z][a-z]{2} \d{4} \d\d:\d\d)"
 )
 _FIELD = re.compile(rb">?From |[!-9;-~]+[ \t]*:(?!//)")
-_MAX_FROM_BYTES = 200
+_MAX_FROM_BYTES = 400
 # How text that Windows calls Unicode begins. Read as UTF-8 it would get verdicts on noise.
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -124,12 +131,16 @@ def open_source(path: Path, given: FileFormat | None, column: str) -> Source:
         )
     try:
         with path.open("rb") as file:
-            start = file.read(5)
+            start = file.read(16)
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror}.") from error
     if start.startswith(_PACKED):
         raise SourceError(f"{path} is compressed. Unpack it first.")
-    found = given or _SUFFIXES.get(path.suffix.lower()) or ("mbox" if start == b"From " else None)
+    found = (
+        given
+        or _SUFFIXES.get(path.suffix.lower())
+        or ("mbox" if start.startswith(b"From ") else None)
+    )
     if found is None:
         formats = ", ".join(get_args(FileFormat))
         raise SourceError(
@@ -266,7 +277,7 @@ def _check_column(path: Path, column: str) -> None:
     if column not in columns:
         raise SourceError(
             f"{path} has no column {column!r}: it is not among the {len(columns)} that the first "
-            "row names. Say --column."
+            "row names, separated by commas. Say --column."
         )
     if columns.count(column) > 1:
         raise SourceError(f"{path} has more than one column {column!r}. Rename all but one.")
@@ -346,7 +357,7 @@ def _read_mbox(name: str, file: BinaryIO) -> Iterator[Record]:
 def _begins_message(line: bytes, after_blank: bool, following: bytes) -> bool:
     if _FIELD.match(following):
         is_bare = after_blank and _BARE_FROM.match(line) is not None
-        return is_bare or _DATED_FROM.match(line) is not None
+        return is_bare or bool(_DATED_FROM.match(line) or _TOLD_FROM.match(line))
     is_told = after_blank or not following.strip()
     return is_told and _TOLD_FROM.match(line) is not None
 

@@ -164,4 +164,7 @@ def _results_of_messages(maildir: Source, done: dict[str, Done]) -> dict[str, Do
 
 def _refuse_other(source: str, is_same: bool) -> None:
     if not is_same:
-        raise BulkError(f"{source} has changed since results were written. Give another --out.")
+        raise BulkError(
+            f"{source} has changed since results were written, or what was added "
+            "tells of another charset. Give another --out."
+        )

@@ -87,7 +87,8 @@ def load_classifier(source: str | Path) -> Checkpoint:
         CheckpointError: files missing or unreadable, not a two-class GPT-2, wrong shapes, weights
             that are not finite.
     """
-    folder = resolve(source)
+    found = resolve(source)
+    folder = found.resolve()  # a link that is switched meanwhile names another checkpoint
     settings = read_json(folder / "config.json")
     config = gpt2_config(settings, folder)
     _check_classifier(settings, folder / "config.json")
@@ -100,7 +101,7 @@ def load_classifier(source: str | Path) -> Checkpoint:
         model.ngrams = _read_ngrams(folder / _NGRAMS_FILE)
     return Checkpoint(
         model=model.eval(),
-        name=folder.resolve().name if folder == Path(source) else str(source),
+        name=folder.name if found == Path(source) else str(source),
         sha256=hash_files(folder),
         read_token=own.get("read_token", "last"),
         causal_mask=own.get("causal_mask", True),

@@ -391,3 +391,10 @@ def test_a_file_that_may_not_be_written_is_refused_at_the_start(
     monkeypatch.setattr(sqlite3, "connect", lambda *arguments, **values: connection)
     with pytest.raises(SettingsError, match="readonly"):
         FeedbackStore(tmp_path / "f", max_bytes=1 << 20)
+
+
+def test_a_file_of_another_program_is_refused_at_the_start(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "f")) as other:
+        other.execute("CREATE TABLE feedback (id INTEGER, comment TEXT)")
+    with pytest.raises(SettingsError, match="no such column: digest"):
+        FeedbackStore(tmp_path / "f", max_bytes=1 << 20)

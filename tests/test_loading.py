@@ -9,8 +9,11 @@ import torch
 from app import loading
 from app.loading import load_model
 from app.settings import Settings
+from model import checkpoint
+from model.checkpoint import hash_files
 from model.folders import CheckpointError
 from model.hub import resolve
+from model.published import read_weights
 
 
 @pytest.mark.parametrize("missing", [[], ["golden.json"], ["golden.json", "run.json"]])
@@ -61,3 +64,20 @@ def test_mistyped_folder_is_asked_of_no_hub(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CheckpointError, match=f"no checkpoint folder at {name}"):
         resolve(name)
+
+
+def test_a_link_that_is_switched_meanwhile_mixes_no_checkpoints(
+    save_tiny: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other, link = save_tiny("one", seed=1), save_tiny("other", seed=2), tmp_path / "link"
+    link.symlink_to(one)
+
+    def read_and_switch(folder: Path) -> dict[str, torch.Tensor]:
+        weights = read_weights(folder)
+        link.unlink()
+        link.symlink_to(other)
+        return weights
+
+    monkeypatch.setattr(checkpoint, "read_weights", read_and_switch)
+    loaded = checkpoint.load_classifier(link)
+    assert (loaded.name, loaded.sha256) == ("one", hash_files(one))

@@ -212,8 +212,10 @@ def test_archives_are_read_so_too(
     folder, out = save_tiny(), tmp_path / "out.jsonl"
     mails = [mail_of(*pair) for pair in PAIRS]
     paths = [written(tmp_path / f"{n}.eml", raw) for n, raw in enumerate(mails)]
-    flags = ["--out", str(out), "--checkpoint", str(folder), "--device", "cpu"]
+    flags = ["--out", str(out), "--checkpoint", str(folder), "--device", "cpu", "--keep-text"]
     assert main([*map(str, paths), *flags]) == 0
     results = [json.loads(line) for line in out.read_text().splitlines()]
     found = [result["probabilities"]["spam"] for result in results]
-    assert found == pytest.approx([worst(folder, raw)[0] for raw in mails], abs=1e-5)
+    expected = [worst(folder, raw) for raw in mails]
+    assert found == pytest.approx([probability for probability, _ in expected], abs=1e-5)
+    assert [result["text"] for result in results] == [text for _, text in expected]

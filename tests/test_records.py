@@ -124,6 +124,7 @@ def test_what_other_programs_packed_is_refused(tmp_path: Path) -> None:
         (tmp_path / "a.zip").read_bytes(),
         b"\x28\xb5\x2f\xfd zstd",
         b"\x04\x22\x4d\x18 lz4",
+        b"Dovecot-LZ4\r*\x9b\xc5",
     ):
         with pytest.raises(SourceError, match="is compressed"):
             read(written(tmp_path / "a.txt", packed))
@@ -359,6 +360,8 @@ def test_the_model_is_loaded_as_the_settings_say(
     arguments = [str(written(tmp_path / "a.txt", HAM)), "--out", str(tmp_path / "out.jsonl")]
     assert main([*arguments, "--checkpoint", "some/folder"]) == 2
     assert capsys.readouterr().err == "app.bulk: some/folder cuda:3 bfloat16\n"
+    assert main([*arguments, "--checkpoint", ""]) == 2  # a variable that is not set
+    assert "checkpoint is '': String should have" in capsys.readouterr().err
 
 
 def test_a_file_system_that_knows_no_locks_takes_results(
