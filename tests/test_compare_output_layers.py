@@ -23,7 +23,7 @@ def recipe(tmp_path: Path) -> Path:
 
 
 def test_whole_and_exact_train_the_same_network_and_sampled_another(recipe: Path) -> None:
-    config = read_recipe(recipe, PretrainConfig, steps=8, distillation=1.0)  # which is left out
+    config = read_recipe(recipe, PretrainConfig, steps=8)
     rows = {
         layer: measure(layer, config, tiny_texts()) for layer in ("whole", "exact", "unigram:100")
     }

@@ -15,7 +15,7 @@ from tests.conftest import written
         "From a@example.org",
         "From a@example.org Mon Jan 15 10:00:00 2024",
         "From a@example.org Mon, 15 Jan 2024 10:00:00 GMT",
-        f"From {'a' * 250}@example.org Mon Jan 15 10:00:00 2024",
+        f"From {'a ' * 125}@example.org Mon Jan 15 10:00:00 2024",
     ],
 )
 @pytest.mark.parametrize("ends", ["\n", "\r\n"])

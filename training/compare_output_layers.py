@@ -42,7 +42,7 @@ class _WholeLogits(Pretrainer):
 
 
 def with_layer(layer: str, config: PretrainConfig) -> PretrainConfig:
-    """The recipe with another output layer, and without distillation.
+    """The recipe with another output layer.
 
     Args:
         layer: ``whole``, ``exact``, or sampler and number of tokens as in ``unigram:2048``.
@@ -53,7 +53,6 @@ def with_layer(layer: str, config: PretrainConfig) -> PretrainConfig:
     """
     name, _, sampled_tokens = layer.partition(":")
     changes: dict[str, Any] = {"output_layer": "exact" if name == "whole" else name}
-    changes["distillation"] = 0.0  # there is no teacher here
     if sampled_tokens:
         changes["sampled_tokens"] = sampled_tokens
     try:
