@@ -59,11 +59,13 @@ def choose(
         if html and html_alone:
             return html[-1]
         chosen = (rich or plain or others or shown)[-1]
-        # Gmail and Outlook show HTML wherever it stands, others the last of all, and an invitation
-        # beside that.
-        for texts in (*html[-1:], *others[-1:], *invitations[-1:]):
-            if texts is not chosen and not _words(texts) <= _words(chosen):
+        # Gmail and Outlook show HTML wherever it stands, Thunderbird rather one that is not within
+        # a multipart, others the last of all, and an invitation beside that.
+        known = set(_words(chosen))
+        for texts in (*html[::-1], *others[-1:], *invitations[-1:]):
+            if not _words(texts) <= known:
                 chosen = chosen + texts
+                known |= _words(texts)
         return chosen
     return [text for texts in shown for text in texts]
 

@@ -47,6 +47,9 @@ _NOT_PAIRS = re.compile(rb"\x1b\$[@B](?:[!-~]{2})*+[^\x1b\r\n]")
 _EUC_JP = re.compile("\x8e[\xa1-\xdf]|\x8f[\xa1-\xfe]{2}|([\xa1-\xfe])([\xa1-\xfe])|[\x80-\xff]")
 _HALF_WIDTH = {code: code + 0xFF40 for code in range(0x21, 0x60)}
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
+_UTF_16 = ("utf-16-le", "utf-16-be")
+# By these, and by those of mainframes, ASCII is noise.
+_NOT_ASCII = frozenset((*_UTF_16, "cp037", "cp273", "cp424", "cp500", "cp875", "cp1026", "cp1140"))
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 _BEYOND_ASCII = re.compile(rb"[\x80-\xff]+")
@@ -79,9 +82,11 @@ def decode_bytes(data: bytes, declared: str, *, is_html: bool = False) -> tuple[
     if codec is None and is_html and (match := _META_CHARSET.search(data, 0, 1024)):
         codec = _codec(match[1].decode("ascii"))
         # Where the tag can be found, it is wrong.
-        codec = "utf-8" if codec in ("utf-16-le", "utf-16-be") else codec
+        codec = "utf-8" if codec in _UTF_16 else codec
     if codec in (None, "cp1252") and _is_japanese(data):
         codec = "iso2022_jp"
+    if codec in _NOT_ASCII and b"\0" not in data and _is_mostly_ascii(data):
+        codec = None
     if codec not in _SEVEN_BIT and data.isascii() and b"\0" not in data:
         return data.decode("ascii"), "ascii"
     if codec == "utf-16-le" and data[::2].count(0) > data[1::2].count(0):
@@ -109,6 +114,11 @@ def _decode_eight_bit(data: bytes, codec: str | None) -> tuple[str, str]:
     if likeliest == "cp1252" and _is_korean(data):
         likeliest = "cp949"
     return _decode(data, likeliest), likeliest
+
+
+def _is_mostly_ascii(data: bytes) -> bool:
+    """Whether three in four bytes are; of Chinese characters in UTF-16 hardly half are."""
+    return 4 * len(_BEYOND_ASCII.sub(b"", data)) > 3 * len(data)
 
 
 def _is_japanese(data: bytes) -> bool:

@@ -10,17 +10,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
-from model.visibility import UNIT, ZERO, hides, is_zero_font
+from model.visibility import SIDES, UNIT, ZERO, hides, is_zero_font, may_clip, may_hide
 
 Style = dict[str, str]
 """Properties that matter here and their values, both in lower case.
 
 ``font`` is put down as ``font-size``, ``background-color`` as ``background``: the later of the two
-holds. A picture in the background is ``background-image``, whatever the rest says. Seven keys are
+holds. A picture in the background is ``background-image``, whatever the rest says. Eight keys are
 no properties and stand for many: with ``paint`` the letters or what lies behind them, down to the
 last child, look otherwise than their colours say; with ``room`` a box without height may have some;
 with ``scale`` it may be magnified; with ``place`` it may lie over others, with ``float`` outside of
-what is around it, with ``spill`` its text beside it; with ``line`` something is drawn around it.
+what is around it, with ``spill`` its text beside it; with ``line`` something is drawn around it;
+with ``away`` it lies outside of the window: ``text`` its text, ``box`` all of it, if positioned.
 """
 
 COLOR_PROPERTIES = frozenset(("color", "background", "background-image", "paint"))
@@ -52,11 +53,26 @@ _HARMLESS_STATEMENT = re.compile(r"@charset\b|@import\s*+(?:url\(\s*+)?\"?//", r
 
 _FOR_PRINT = re.compile(r"@media\s+(?:only\s+)?print", re.I)
 
+# What holds in the windows of all computers.
+_FEATURE = (
+    r"\(\s*+(?:min-(?:device-)?width\s*+:\s*+[1-3]?\d?\d(?:px)?"
+    r"|max-(?:device-)?width\s*+:\s*+\d{4,}px)\s*+\)"
+)
+_QUERY = rf"(?:(?:only\s++)?(?:screen|all)|{_FEATURE})(?:\s++and\s++{_FEATURE})*+"
+_HOLDS = re.compile(
+    rf"@(?:(?:supports|layer)\b.*|media\b(?:.*,)?\s*+{_QUERY}\s*+(?:,.*)?)", re.I | re.S
+)
+
 # A tag, classes, an identifier: what can be matched in one look at each element.
 _SIMPLE = r"(?=[*.#a-z])(?:\*|[a-z][a-z0-9]*+)?+(?:[.#]-?[a-z_][\w-]*+)*+"
 _SIMPLE_SELECTOR = re.compile(_SIMPLE, re.I)
 _VALID_SELECTOR = re.compile(rf"{_SIMPLE}(?:(?:\s*+[>+~]\s*+|\s++){_SIMPLE})*+", re.I)
 _COMBINATOR = re.compile(r"[\s>+~]+")
+# What else may select, whatever the mouse does, and not by looking at all siblings of each.
+_PSEUDO = r":(?:(?:not|is|where)(?=\()|root|(?:first|last|only)-child)(?![\w-])"
+_COMPOUND = rf"(?:[\w.#*-]|\[[\w~|^$*=-]+\]|{_PSEUDO}|\([\w.#*,-]*\))++"
+_SELECTOR = re.compile(rf"{_COMPOUND}(?:(?:\s*+[>+]\s*+|\s++){_COMPOUND}){{0,2}}", re.I)
+_WHOLE_SELECTOR = re.compile(r"(?:[^,()]|\([^()]*+\)|[()])++")
 _ARGUMENTS = re.compile(r"\[[^][()]*+\]|\([^][()]*+\)")
 
 # What makes Gmail leave out a whole attribute.
@@ -67,7 +83,7 @@ _VENDOR = re.compile(r"\A-(?:webkit|moz|ms|o)-")
 _ANYTHING = re.compile(r"all\Z|animation|.*\?")
 _PLAIN = frozenset(
     ("display", "opacity", "font-size", "color", "overflow", "position")
-    + ("height", "max-height", "width", "max-width", "unicode-bidi", "direction")
+    + ("height", "max-height", "width", "max-width", "unicode-bidi", "direction", "visibility")
 )
 _UNCLEAR = {
     "paint": re.compile(
@@ -104,6 +120,7 @@ _FONT_SHORTHAND = re.compile(
 _DROPPED = {"display": re.compile(r"\d.*"), "opacity": re.compile(r"[a-z]\w?")}
 _DROPPED["font-size"] = _DROPPED["opacity"]
 _EDGES = ("top", "right", "bottom", "left", "inset")
+_FAR = re.compile(r"-?(?:999|\d{4,})(?:\.\d+)?(?:px|pt)|-?\d{3,}(?:em|rem)")
 
 _ALL_UNKNOWN: Style = dict.fromkeys((*_PLAIN, *COLOR_PROPERTIES, *_UNCLEAR), _UNKNOWN)
 
@@ -127,14 +144,16 @@ class Rule:
     """A rule of a stylesheet.
 
     Attributes:
-        selector: a simple one.
+        selector: a simple one, if the rule is not ``may_hide``.
         style: what it sets.
         rank: what it wins over.
+        may_hide: whether it stands for what another, which is unsure, hides where it holds.
     """
 
     selector: str
     style: Style
     rank: Rank
+    may_hide: bool = False
 
 
 @dataclass
@@ -145,6 +164,7 @@ class _Block:
     is_uncertain: bool
     is_in_rule: bool
     is_for_print: bool
+    may_hold: bool = True
     declarations: list[str] = field(default_factory=list)
 
 
@@ -186,7 +206,8 @@ def _open(prelude: str, opened: list[_Block], *, is_uncertain: bool) -> _Block:
     parent = opened[-1]
     parent.is_uncertain = True
     is_in_rule = parent.is_in_rule or not parent.prelude.startswith("@")
-    return _Block(prelude.strip(), True, is_in_rule, parent.is_for_print)
+    may_hold = parent.may_hold and _HOLDS.fullmatch(parent.prelude) is not None
+    return _Block(prelude.strip(), True, is_in_rule, parent.is_for_print, may_hold)
 
 
 def _top_level(text: str) -> str:
@@ -258,7 +279,20 @@ def _rules(block: _Block) -> list[Rule]:
             target = last if _SIMPLE_SELECTOR.fullmatch(last) else "*"
             rules.append(Rule(target, _uncertain(normal), Rank.UNCERTAIN))
             rules.append(Rule(target, _uncertain(important), Rank.UNCERTAIN_IMPORTANT))
+    if block.may_hold:
+        rules += _unsure_hiding(block.prelude, normal, important, is_uncertain=is_uncertain)
     return [rule for rule in rules if rule.style]
+
+
+def _unsure_hiding(
+    prelude: str, normal: Style, important: Style, *, is_uncertain: bool
+) -> Iterator[Rule]:
+    """What a rule hides that counts for too little above, by its selectors as they are."""
+    styles = (_hiding(normal), Rank.NORMAL), (_hiding(important), Rank.IMPORTANT)
+    for selector in map(str.strip, _WHOLE_SELECTOR.findall(prelude)):
+        is_unsure = is_uncertain or not _SIMPLE_SELECTOR.fullmatch(selector)
+        if is_unsure and _SELECTOR.fullmatch(selector):
+            yield from (Rule(selector, style, rank, may_hide=True) for style, rank in styles)
 
 
 def _uncertain(style: Style) -> Style:
@@ -268,8 +302,14 @@ def _uncertain(style: Style) -> Style:
 
 def hiding_part(rule: Rule) -> Rule:
     """The rule with what hides alone."""
-    style = {name: value for name, value in rule.style.items() if _is_hiding(name, value)}
-    return replace(rule, style=style)
+    return replace(rule, style=_hiding(rule.style))
+
+
+def _hiding(style: Style) -> Style:
+    kept = {name for name, value in style.items() if _is_hiding(name, value)}
+    kept.update(("overflow", "display", *SIDES) if may_clip(style) else ())
+    kept.update(("away", "position", "visibility") if may_hide(style) else ())
+    return {name: value for name, value in style.items() if name in kept}
 
 
 def _is_hiding(name: str, value: str) -> bool:
@@ -315,6 +355,8 @@ def _effect(name: str, value: str) -> Style:
         return {}
     if is_vendors or len(value) > _MAX_VALUE_CHARACTERS:
         value = _UNKNOWN
+    if name in ("overflow-x", "overflow-y") and value in ("hidden", "clip"):
+        return {"overflow": "clip"}
     if name == "font":
         shorthand = _FONT_SHORTHAND.fullmatch(value)
         size = {"font-size": shorthand[1] if shorthand else "medium"}
@@ -324,11 +366,14 @@ def _effect(name: str, value: str) -> Style:
         return _background(name, value)
     if name in _PLAIN:
         return {name: value}
-    return {
+    style = {
         key: _UNKNOWN
         for key, pattern in _UNCLEAR.items()
         if pattern.match(name) and value != "none"
     }
+    if name in (*_EDGES[:4], "text-indent") and _FAR.fullmatch(value):
+        style["away"] = "text" if name == "text-indent" else "box"
+    return style
 
 
 def _is_without_effect(name: str, value: str) -> bool:

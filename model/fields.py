@@ -15,6 +15,11 @@ _PARAMETER, _UNESCAPED_PARAMETER = (
     re.compile(rf';\s*+([^\s=;*]++)(\*?)(\d{{0,2}})(\*?)\s*+=\s*+(?:"({quoted})"?|([^;]*+))')
     for quoted in (r'(?:[^"\\]|\\.)*+', r'[^"]*+')
 )
+# Shown as plain text: PGP's of old, and what is of no kind of message that is known.
+_ALSO_PLAIN = re.compile(
+    r"application/pgp|message/(?!(?:rfc822|global|news|partial|external-body|feedback-report|"
+    r"(?:global-)?(?:delivery-status|disposition-notification|headers))\Z).*"
+)
 _QUOTED_PAIR = re.compile(r"\\(.)")
 # What ends a value without quotes to those who go by RFC 2045.
 _VALUE_END = re.compile(r"[\s(]")
@@ -25,7 +30,8 @@ _ENCODED_WORD = re.compile(r"=\?([^?*\s]++)(?:\*[^?\s]*+)?\?([bBqQ])\?((?:[^?]|\
 def content_type(field: bytes, *, last_counts: bool = False) -> tuple[str, dict[str, str]]:
     """Type in lower case and its parameters.
 
-    What is no type counts as ``text/plain``, or ``multipart/mixed`` if it begins like a multipart.
+    What is no type counts as ``text/plain``, or ``multipart/mixed`` if it begins like a multipart;
+    what Thunderbird shows as plain text is ``text/plain``, too.
 
     Args:
         field: the field without its name.
@@ -34,6 +40,8 @@ def content_type(field: bytes, *, last_counts: bool = False) -> tuple[str, dict[
     """
     value = field.decode("utf-8", "surrogateescape").replace("\n", "")
     kind = _TYPE_END.split(value.lower().strip().lstrip('"'), maxsplit=1)[0]
+    if _ALSO_PLAIN.fullmatch(kind):
+        kind = "text/plain"
     if not _TYPE.fullmatch(kind):
         kind = "multipart/mixed" if kind.startswith("multipart/") else "text/plain"
     # RFC 2231 cuts a long value into name*0, name*1 and so on.

@@ -11,20 +11,10 @@ from html import unescape
 from typing import Literal
 
 from resiliparse.extract.html2text import extract_plain_text
-from resiliparse.parse.html import DocumentNode, ElementNode, HTMLTree, Node, NodeType
+from resiliparse.parse.html import DocumentNode, ElementNode, HTMLTree
 
-from model.background import (
-    BLOCKS,
-    INDEPENDENT,
-    ROOTS,
-    Colors,
-    around_all,
-    attribute_style,
-    is_solid,
-    select,
-)
+from model.background import attribute_style, select
 from model.css import (
-    COLOR_PROPERTIES,
     UNSURE,
     Rank,
     Rule,
@@ -43,6 +33,7 @@ from model.direction import (
     carry_over_lines,
 )
 from model.generated import generated_text
+from model.hidden import STACKED, remove_doubtful, remove_hidden
 from model.lists import MAX_MOVED, flatten_lists
 from model.markup import (
     BLANKS,
@@ -52,14 +43,6 @@ from model.markup import (
     framed_markup,
     outlook_markup,
     simplify_markup,
-)
-from model.visibility import (
-    clips,
-    hides,
-    is_positioned,
-    is_relative_font,
-    is_tiny_font,
-    is_zero_font,
 )
 
 # Bounds on the work that one document can ask for. Beyond them all text counts as visible.
@@ -72,15 +55,9 @@ _MAX_STYLED = 5_000
 _STYLED = "[style],[color],[bgcolor],[background],[text]"
 # Elements that are part of a line unless they are displayed otherwise.
 _LINES = INLINE - {"br"} | {"a", "abbr", "code", "del", "ins", "label", "sub", "sup", "time"}
-# Those that stand on lines of their own unless they are displayed otherwise.
-_STACKED = BLOCKS | frozenset(
-    ("h1", "h2", "h3", "h4", "h5", "h6", "form", "blockquote", "pre", "address", "nav", "aside")
-    + ("figure", "figcaption", "fieldset", "dl", "dt", "dd", "details", "ul", "ol", "li", "hgroup")
-)
 # The rules after which an element's own style comes, without and with ``!important``.
 _BEFORE_OWN = (Rank.UNCERTAIN, Rank.IMPORTANT)
 _ISOLATES = {"rtl": ISOLATE_RIGHT_TO_LEFT, "ltr": ISOLATE_LEFT_TO_RIGHT}
-_ENLARGED = frozenset(("big", "h1", "h2", "h3"))
 _SELECTED_NAMES = re.compile(r"[.#]([\w-]+)")
 # In these other rules of markup hold, and other properties of CSS.
 _FOREIGN = re.compile(r"<(?:svg|math)\b", re.ASCII | re.IGNORECASE)
@@ -163,9 +140,12 @@ def _extract(html: str, extent: Extent) -> HTMLText:
     if tree is not None and tree.document is not None and (not foreign or extent == "least"):
         unsure = _unsure_sheets(tree.document)
         rules = _rules(tree.document, unsure, is_sure=extent == "least")
-        doubts = bool(unsure) or any(rule.rank in UNSURE for rule in rules or ())
+        doubts = bool(unsure) or any(r.rank in UNSURE or r.may_hide for r in rules or ())
+        if extent != "least":
+            rules = rules and [rule for rule in rules if not rule.may_hide]
         styles = _cascade(tree.document, rules, len(html))
-        is_hiding = extent != "whole" and _remove_hidden(tree.document, styles)
+        doubts |= remove_doubtful(tree.document, styles, if_any=extent != "least")
+        is_hiding = extent != "whole" and remove_hidden(tree.document, styles)
         _tell_directions(tree, tree.document, styles)
         _tell_lines(tree, styles)
     if tree is None or tree.document is None or not flatten_lists(tree.document):
@@ -215,7 +195,7 @@ def _tell_lines(tree: HTMLTree, styles: dict[ElementNode, Style]) -> None:
     joined = [
         element
         for element in elements
-        if element.tag in _STACKED and displays.get(element, "").startswith(("inline", "contents"))
+        if element.tag in STACKED and displays.get(element, "").startswith(("inline", "contents"))
     ]
     if len(joined) * len(elements) <= MAX_MOVED:
         _join_lines(tree, joined, displays)
@@ -301,7 +281,8 @@ def _rules(document: DocumentNode, unsure: set[ElementNode], *, is_sure: bool) -
     used = [
         rule
         for rule in rules
-        if names.issuperset(map(str.lower, _SELECTED_NAMES.findall(rule.selector)))
+        if "(" in rule.selector
+        or names.issuperset(map(str.lower, _SELECTED_NAMES.findall(rule.selector)))
     ]
     return sorted(used, key=lambda rule: specificity(rule.selector))
 
@@ -309,75 +290,9 @@ def _rules(document: DocumentNode, unsure: set[ElementNode], *, is_sure: bool) -
 def _is_certain(rule: Rule, element: ElementNode, names: dict[ElementNode, set[str]]) -> bool:
     """Whether a rule that may hide selects an element even if capital letters count; ``names``
     keeps those that elements have."""
-    if rule.rank in UNSURE:
+    if rule.rank in UNSURE or rule.may_hide:
         return True
     if element not in names:
         own = (element.getattr("id") or "", *BLANKS.split(element.getattr("class") or ""))
         names[element] = set(own)
     return names[element].issuperset(_SELECTED_NAMES.findall(rule.selector))
-
-
-def _remove_hidden(document: DocumentNode, styles: dict[ElementNode, Style]) -> bool:
-    """Takes out elements that are not displayed, and text too small or pale to be seen.
-
-    Returns whether there are any.
-    """
-    is_any = False
-    positioned = [element for element, style in styles.items() if is_positioned(style)]
-    # What is around that need not keep within them.
-    open_blocks = around_all(positioned + select(document, "dialog"))
-    is_scaled = any("scale" in style for style in styles.values())
-    colors = Colors(document, styles)
-    for element, style in styles.items():
-        if element.tag in ROOTS:  # of which webmail makes others
-            continue
-        is_clipped = element.tag in BLOCKS and element not in open_blocks and clips(style)
-        if is_clipped or hides(style):
-            # Not decomposed: what lies in it is looked at later, in memory that others would have.
-            if element.parent is not None:
-                element.parent.remove_child(element)
-        elif is_zero_font(style) or (is_tiny_font(style) and not is_scaled):
-            _blank(element, "font-size", styles)
-        elif not style.keys().isdisjoint(COLOR_PROPERTIES) and colors.are_same(element):
-            _blank(element, "color", styles, colors)
-        else:
-            continue
-        is_any = True
-    return is_any
-
-
-def _blank(
-    element: ElementNode,
-    inherited: str,
-    styles: dict[ElementNode, Style],
-    colors: Colors | None = None,
-) -> None:
-    """Empties the text below an element down to where a child sets the property anew.
-
-    Such a child is looked at by itself, so that no text is walked over more than once for each of
-    the two properties.
-    """
-    is_tiny = inherited == "font-size" and not is_zero_font(styles[element])
-    is_line = inherited == "color" and not is_solid(element, styles[element])
-    stack: list[Node] = [element]
-    while stack:
-        for child in stack.pop().child_nodes.values():
-            if child.type is NodeType.TEXT:
-                child.value = ""
-            elif isinstance(child, ElementNode):
-                style = styles.get(child, {})
-                is_enlarged = is_tiny and (child.tag in _ENLARGED or "font-size" in style)
-                is_block = is_line and (child.tag not in INLINE or "display" in style)
-                may_differ = style or child.tag in ("caption", "table")
-                is_seen = colors is not None and may_differ and not colors.are_same(child)
-                if not (is_enlarged or is_block or is_seen or _sets(child, style, inherited)):
-                    stack.append(child)
-
-
-def _sets(element: ElementNode, style: Style, inherited: str) -> bool:
-    if element.tag in INDEPENDENT:
-        return True
-    if inherited == "color":
-        # Links have a colour of their own.
-        return element.tag == "a" or not style.keys().isdisjoint(COLOR_PROPERTIES)
-    return element.hasattr("size") or is_zero_font(style) or not is_relative_font(style)

@@ -104,7 +104,8 @@ class _Budget:
         last_counts: mail programs differ on what stands twice, field or parameter, on a line among
             the fields that is none, and on a carriage return by itself. If False, the first counts,
             the fields go on up to a blank line (Thunderbird) and the return ends a line; if True,
-            the last counts, such a line begins the body and the return is a character (mutt).
+            the last counts, such a line begins the body and the return is a character (mutt), and
+            an attachment is no alternative. Of two subjects the first counts.
         extent: how much of the message is read.
         hides: whether HTML hid something that was not.
         doubts: whether something is shown by some programs at most.
@@ -148,7 +149,9 @@ class _Budget:
         if b"\r" not in lines:
             return lines
         self.is_ambiguous = True
-        return lines if self.last_counts else lines.replace(b"\r", b"\n")
+        # Line ends that were made twice have two returns.
+        other = (b"\r\n", b"\n") if self.last_counts else (b"\r", b"\n")
+        return lines.replace(*other)
 
     def read(self, html: str) -> str:
         """The text of HTML in this reading."""
@@ -172,14 +175,18 @@ class _Part:
     body: bytes
     depth: int
 
-    def is_left_out_of(self, kind: str) -> bool:
+    def is_left_out_of(self, kind: str, budget: _Budget) -> bool:
         """Whether it is not shown as part of such a multipart, unless there is nothing else."""
         own_kind, parameters = content_type(self.fields.get(b"content-type", b""))
         if own_kind in INVITATION and "method" in parameters:  # a card above the message
             return False
-        disposition = self.fields.get(b"content-disposition", b"").lower()
-        is_about = kind == "multipart/report" and own_kind in _MESSAGES
-        return is_about or disposition.startswith(b"attachment")
+        if kind == "multipart/report" and own_kind in _MESSAGES:
+            return True
+        is_attached = self.fields.get(b"content-disposition", b"").lower().startswith(b"attachment")
+        if is_attached and kind == "multipart/alternative":  # to Thunderbird this means nothing
+            budget.is_ambiguous = True
+            return budget.last_counts
+        return is_attached
 
     @property
     def content(self) -> bytes:
@@ -306,7 +313,7 @@ def _displayed(part: _Part, budget: _Budget, *, open_all: bool) -> list[ShownTex
             shown = [
                 _displayed(child, budget, open_all=open_all)
                 for child in children[::order]
-                if open_all or not child.is_left_out_of(kind)
+                if open_all or not child.is_left_out_of(kind, budget)
             ][::order]
             chosen = choose(shown, kind, num_roots)
             alone = choose(shown, kind, num_roots, html_alone=True)
@@ -365,11 +372,9 @@ def _split(part: _Part, boundary: str, kind: str, budget: _Budget) -> list[_Part
     if delimiter and b"\n--" + delimiter not in body:
         # Against the RFC, the parts may be encoded together.
         body = b"\n" + budget.unix_lines(part.content)
-    if not delimiter or b"\n--" + delimiter not in body:
-        delimiter = guess_boundary(body)
-        if not delimiter:
-            return []
-    children, is_exceeded = cut_at(delimiter, body)
+    children, is_exceeded = cut_at(delimiter, body) if delimiter else ([], False)
+    if not children and (delimiter := guess_boundary(body)):
+        children, is_exceeded = cut_at(delimiter, body)
     budget.is_exceeded |= is_exceeded
     parts = [_parse_part(child, part.depth + 1, budget) for child in children]
     if kind == "multipart/digest":
@@ -386,9 +391,8 @@ def _read_text(part: _Part, kind: str, parameters: dict[str, str], budget: _Budg
     text, charset = decode_bytes(data, declared, is_html=is_html)
     if is_html:
         text = budget.read(_ENRICHED_PARAMETER.sub("", text) if kind != "text/html" else text)
-    elif kind in INVITATION and part.depth > 0:
-        plain, html = shown_lines(text)
-        text = f"{plain}\n{budget.read(html)}"
+    elif kind in INVITATION and (any(lines := shown_lines(text)) or part.depth > 0):
+        text = f"{lines[0]}\n{budget.read(lines[1])}"
     elif kind in FOLDED:
         text = unescape_lines(text)
     elif parameters.get("format", "").lower() == "flowed":

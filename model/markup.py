@@ -13,8 +13,9 @@ from model.direction import END_OF_OVERRIDE, OVERRIDE_LEFT_TO_RIGHT, OVERRIDE_RI
 
 # Bounds on what the tree of one document may cost: the elements that are open at its tags, which
 # the parser walks over, and those that tags open once more since they were never closed, 400 bytes
-# each; of these no more than it has characters, as a message may have hundreds of documents.
-_MAX_STEPS = 50_000_000
+# each. Of either no more than in proportion to its characters, as a message may have hundreds of
+# documents; newsletters take two steps a character.
+_MAX_STEPS, _MAX_STEPS_A_CHARACTER = 50_000_000, 60
 _MAX_COPIES = 250_000
 
 INLINE = frozenset(("b", "big", "br", "em", "font", "i", "s", "small", "span", "strong", "u"))
@@ -37,7 +38,7 @@ _CLOSED_BY_OTHERS = _EMPTY | frozenset(
 # the attributes of one tag, so it gets to see no others.
 _KEPT_ATTRIBUTES = frozenset(
     ("style", "class", "id", "color", "bgcolor", "background", "text", "size")
-    + ("alt", "value", "type", "dir", "align", "placeholder")
+    + ("alt", "value", "type", "dir", "align", "placeholder", "hidden")
 )
 # The blanks of HTML; Python knows more.
 _S = r" \t\n\f\r"
@@ -102,12 +103,13 @@ def simplify_markup(html: str) -> tuple[str, bool]:
     alike = Counter(_FORMATTING_TAG.findall(markup)).values()
     most_copies = num_tags * sum(min(number, _MOST_ALIKE) for number in alike)
     max_copies = min(_MAX_COPIES, len(html))
-    if num_tags**2 <= 2 * _MAX_STEPS and most_copies <= max_copies:
+    max_steps = min(_MAX_STEPS, _MAX_STEPS_A_CHARACTER * len(html))
+    if num_tags**2 <= 2 * max_steps and most_copies <= max_copies:
         return markup, False
     nesting = _Nesting()
     for match in _MARKUP.finditer(html):
         nesting.add(match)
-    return markup, nesting.steps > _MAX_STEPS or nesting.copies > max_copies
+    return markup, nesting.steps > max_steps or nesting.copies > max_copies
 
 
 def outlook_markup(html: str) -> str:
@@ -167,8 +169,8 @@ def flatten_markup(html: str) -> str:
 class _Nesting:
     """What the tree of a document costs at most, counted tag by tag.
 
-    An end tag closes something for sure only where that was opened last. Broken markup counts for
-    more than it costs.
+    An end tag closes something for sure only where that was opened last, or a table with all that
+    is in it. Broken markup counts for more than it costs.
 
     Attributes:
         steps: over open elements.
@@ -177,6 +179,7 @@ class _Nesting:
 
     def __init__(self) -> None:
         self._opened: list[tuple[str, str]] = []  # names and tags
+        self._tables: list[int] = []  # where tables lie among them, and templates
         self._formatting: Counter[str] = Counter()
         self._num_formatting = 0
         self._num_options = 0
@@ -205,6 +208,8 @@ class _Nesting:
         # In a list to select from, each looks at all before it.
         self._num_options += name == "option"
         if self._is_foreign or name not in _CLOSED_BY_OTHERS:
+            if name in ("table", "template"):
+                self._tables.append(len(self._opened))
             self._opened.append((name, tag))
             if name in _FORMATTING_NAMES:
                 self._formatting[tag] += 1
@@ -213,9 +218,14 @@ class _Nesting:
     def _close(self, name: str) -> None:
         if self._opened and self._opened[-1][0] == name:
             _, tag = self._opened.pop()
+            if name in ("table", "template"):
+                self._tables.pop()
             if name in _FORMATTING_NAMES:
                 self._num_formatting -= self._formatting[tag] <= _MOST_ALIKE
                 self._formatting[tag] -= 1
+        elif name == "table" and self._tables and not self._is_foreign:
+            if self._opened[self._tables[-1]][0] == name:
+                del self._opened[self._tables.pop() :]
 
 
 def _flatten(markup: re.Match[str]) -> str:

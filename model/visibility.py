@@ -19,7 +19,8 @@ _SMALL_LENGTH = re.compile(rf"{ZERO}{UNIT}?|(?:[0-4]?\.\d+|[1-4])px|(?:[0-3]?\.\
 _ZERO_FONT = re.compile(rf"{ZERO}(?:{UNIT}|%)?")
 _TINY_FONT = re.compile(r"(?:[0-2]?\.\d+|[12])px|(?:[01]?\.\d+|1)pt")
 _RELATIVE_FONT = re.compile(r"(?:\d+(?:\.\d+)?|\.\d+)(?:%|em|ex)|larger|smaller|inherit|unset|")
-_SIDES = ("height", "max-height", "width", "max-width")
+_INVISIBLE = ("hidden", "collapse")
+SIDES = ("height", "max-height", "width", "max-width")
 _CLIPPING_DISPLAYS = ("block", "inline-block", "flow-root", "flex", "grid")
 _BOXES = (*_CLIPPING_DISPLAYS, "inline", "inline-flex", "inline-grid", "inline-table", "list-item")
 
@@ -41,8 +42,20 @@ def clips(style: _Style) -> bool:
         style.get("overflow") == "hidden"
         and "room" not in style
         and style.get("display", "block") in _CLIPPING_DISPLAYS
-        and any(_matches(_SMALL_LENGTH, style, side) for side in _SIDES)
+        and any(_matches(_SMALL_LENGTH, style, side) for side in SIDES)
     )
+
+
+def may_hide(style: _Style) -> bool:
+    """Whether only some mail programs, if any, show what is in an element, whatever its tag."""
+    is_out = style.get("away") == "box" and style.get("position", "static") != "static"
+    return is_out or style.get("away") == "text" or style.get("visibility") in _INVISIBLE
+
+
+def may_clip(style: _Style) -> bool:
+    """Whether a block of any tag shows nothing of what is in it, in those that know all of CSS."""
+    is_cut = style.get("overflow") in ("hidden", "clip")
+    return is_cut and clips({**style, "overflow": "hidden"})
 
 
 def is_positioned(style: _Style) -> bool:
@@ -52,13 +65,13 @@ def is_positioned(style: _Style) -> bool:
 
 def is_low(style: _Style) -> bool:
     """Whether what is in an element may lie over what comes after it."""
-    sides = _SIDES if style.get("display", "block").startswith("inline") else _SIDES[:2]
+    sides = SIDES if style.get("display", "block").startswith("inline") else SIDES[:2]
     return "spill" in style or _is_sized(style, sides)
 
 
 def spills(style: _Style) -> bool:
     """Whether what is in an element may lie beside its box, on what is behind that."""
-    return "spill" in style or _is_sized(style, _SIDES)
+    return "spill" in style or _is_sized(style, SIDES)
 
 
 def _is_sized(style: _Style, sides: tuple[str, ...]) -> bool:

@@ -135,3 +135,17 @@ def test_korean_without_a_charset_is_read() -> None:
         assert decode_bytes(korean.encode("euc_kr"), label)[0] == korean
     for western in ("Ärger über Öl: ÄÖÜ äöü ß", "ÇA VA ÊTRE ÉTÉ À ÀÉ", "Señor Muñoz, ¡¿qué?!"):
         assert decode_bytes(western.encode("cp1252"), "")[0] == western
+
+
+@pytest.mark.parametrize("label", ["cp037", "IBM500", "ebcdic-cp-be", "cp1140"])
+def test_ascii_is_no_mainframe_s_text(label: str) -> None:
+    assert decode_bytes(b"Click here for a free caf\xc3\xa9", label) == (
+        "Click here for a free café",
+        "utf-8",
+    )
+
+
+def test_utf_16_has_nuls_or_hardly_any_ascii() -> None:
+    assert decode_bytes(b"Click here for it\xa0now", "utf-16")[0] == "Click here for it\xa0now"
+    chinese = "免费领取奖金请立即点击"
+    assert decode_bytes(chinese.encode("utf-16-le"), "utf-16le") == (chinese, "utf-16-le")

@@ -75,6 +75,7 @@ def test_folded_lines_are_joined_and_escapes_taken_away(kind: str) -> None:
         b"SUMMARY:You have won\\, click\\; the prize rig\r\n ht now \xe2\r\n\t\x82\xac5\\nC:\\\\new"
     )
     read_as = "SUMMARY:You have won, click; the prize right now €5\nC:\\new"
+    read_as = read_as.removeprefix("SUMMARY:" if kind == "calendar" else "")
     assert read(mail(text, f"Content-Type: text/{kind}; charset=utf-8")) == read_as
     coded = base64.encodebytes(text)
     fields = f"Content-Type: text/{kind}", "Content-Transfer-Encoding: base64"

@@ -167,6 +167,11 @@ def test_deeply_nested_text_is_decoded() -> None:
     assert deeper.truncated
 
 
+# Each document hides something, so it is read twice, and none is like another.
+OPTIONS = "--b\nContent-Type: text/html\n\n<p hidden style='display:none'>{}</p><select>"
+OPTIONS += "<option>" * 9_900 + "\n"
+
+
 @pytest.mark.parametrize(
     "raw",
     [
@@ -174,6 +179,7 @@ def test_deeply_nested_text_is_decoded() -> None:
         mixed(("--b\nContent-Type: text/html\n\n" + "<i>" * 1_500 + "\n") * 1_000),
         mixed("--b\nx\nContent-Type: text/html\n\n<i>hello\n" * 200_000),
         mixed(f"--b\nContent-Type: text/html\n\n{UNCLOSED}x\n" * 250),
+        mixed("".join(OPTIONS.format(number) for number in range(12))),
         ("a:\n" * (5 * MEGABYTE)).encode(),
         ("junk\n" * (3 * MEGABYTE) + "Subject: x\n\n").encode(),
         nested_messages(49) + b"x" * 16 * MEGABYTE,
