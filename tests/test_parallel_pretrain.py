@@ -17,7 +17,7 @@ from training.config import TrainingError
 from training.corpora import Source
 from training.documents import read_sources
 from training.memory import EmbeddingsInUse
-from training.parallel import check_batch_tokens, share_of_windows
+from training.parallel import check_batch_tokens, mean_over_processes, share_of_windows
 from training.sparse_rows import RowGradient
 
 RECIPES = {
@@ -51,6 +51,30 @@ def test_processes_share_the_windows_of_a_batch_by_size(monkeypatch: pytest.Monk
     check_batch_tokens(128, 64)
     with pytest.raises(TrainingError, match="batch_tokens is 127, 2 processes need 128: 64 each"):
         check_batch_tokens(127, 64)
+
+
+def test_processes_share_the_batches_of_held_back_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = [[[ENDOFTEXT] * length] for length in (3, 1, 4)]
+    told: list[list[int]] = []
+
+    def read(batch: list[list[int]]) -> tuple[float, int]:  # 1.0 for 3 tokens, 2.0 for 1 ...
+        told[-1].append(len(batch[0]))
+        return {3: 1.0, 1: 2.0, 4: 5.0}[len(batch[0])], len(batch[0])
+
+    told.append([])
+    assert mean_over_processes(read, iter(batches), torch.device("cpu")) == (3 + 2 + 20) / 8
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    for rank, others in enumerate(((2.0, 1), (23.0, 7))):
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
+        monkeypatch.setattr(
+            torch.distributed,
+            "all_reduce",
+            lambda sums, others=others: sums.add_(torch.tensor(others)),
+        )
+        told.append([])
+        assert mean_over_processes(read, iter(batches), torch.device("cpu")) == (3 + 2 + 20) / 8
+    assert told == [[3, 1, 4], [3, 4], [1]]
 
 
 def test_a_row_gradient_is_the_dense_one_step_after_step() -> None:

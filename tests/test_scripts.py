@@ -180,7 +180,8 @@ def test_a_build_that_was_stopped_goes_on_and_one_that_fails_says_where(
     begun = "until grep -q training.features told; do sleep 0.02; done"
     fails = f"case $* in *training.pretrain*language.toml*) {begun}; exit {code};; esac"
     lasts = "case $* in *training.features*) exec sleep 60;; esac" if code else ""
-    program = f"#!/bin/sh\nprintf '%s|' \"$@\" >>told\necho >>told\n{lasts}\n{fails}\n"
+    note = 'printf \'%s|\' "$@" >>told\necho >>told\necho "$OMP_NUM_THREADS|$*" >>threads'
+    program = f"#!/bin/sh\n{note}\n{lasts}\n{fails}\n"
     for name in ("scripts/setup", ".venv/bin/python"):
         (checkout / name).write_text(program)
         (checkout / name).chmod(0o755)
@@ -216,6 +217,9 @@ def test_a_build_that_was_stopped_goes_on_and_one_that_fails_says_where(
         assert f"{elsewhere}/out/draft|" in draft
         assert len(others) == 4
         assert all(line.startswith("-m|training.finetune|") for line in others)
+        threads = [line.split("|") for line in (checkout / "threads").read_text().splitlines()]
+        assert {n for n, command in threads if "training.average" in command} == {""}
+        assert {n for n, command in threads if "training.finetune" in command} == {"1"}
 
 
 @pytest.mark.parametrize("command", [["test"], ["build-starter", "data", "out"]])

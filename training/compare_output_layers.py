@@ -25,7 +25,7 @@ from model.folders import write_json
 from training.command import add_sources, check_folder, exit_code
 from training.config import ConfigError, TrainingError, read_recipe
 from training.corpora import Source
-from training.documents import TextSplit, batches, read_sources
+from training.documents import TextSplit, batches, count_guesses, read_sources
 from training.memory import peak_memory_bytes
 from training.pretrain_config import PretrainConfig
 from training.pretrain_loop import Pretrainer
@@ -71,7 +71,7 @@ def measure(layer: str, config: PretrainConfig, texts: TextSplit) -> dict[str, A
     tokens = 0
     for batch in islice(batches(texts.train, config.batch_tokens, config.seed), config.steps):
         trainer.step(batch)
-        tokens += sum(len(window) - 1 for window in batch)
+        tokens += count_guesses(batch)
     seconds = time.process_time() - before
     return {
         "output_layer": layer,

@@ -17,6 +17,11 @@ _AUGMENTATIONS = (
     "window_tokens",
 )
 _Recipe = TypeVar("_Recipe", bound=BaseModel)
+# The publisher's, then what it was called before.
+_SMS_URLS = (
+    "https://archive.ics.uci.edu/static/public/228/sms+spam+collection.zip",
+    "https://archive.ics.uci.edu/ml/machine-learning-databases/00228/smsspamcollection.zip",
+)
 
 
 class TrainingError(Exception):
@@ -68,7 +73,9 @@ class TrainConfig(BaseModel):
         "in a row, which are averaged, read all.",
     )
     replay_parts: int = Field(4, ge=1, description="Equal parts that replay is dealt into.")
-    data_urls: tuple[str, ...] = Field((), description="Zip files to try in order without --data.")
+    data_urls: tuple[str, ...] = Field(
+        _SMS_URLS, description="Zip files of the SMS collection to try in order without --data."
+    )
     data_sha256: str = Field("", description="Of the unpacked file; empty accepts any file.")
     selection: Literal["all", "book"] = Field(
         "all",

@@ -93,6 +93,11 @@ def _text_files(path: Path) -> list[Path]:
     return sorted(path.rglob("[!.]*.txt")) if path.is_dir() else [path]
 
 
+def count_guesses(windows: Sequence[Window]) -> int:
+    """How many tokens of these windows follow another, and so are to be guessed."""
+    return sum(len(window) - 1 for window in windows)
+
+
 def windows(text: str, n_positions: int) -> Iterator[Window]:
     """Cuts a document into windows of at most ``n_positions`` guesses, each token guessed once.
 

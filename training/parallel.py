@@ -3,15 +3,17 @@
     torchrun --shutdown-timeout 3600 --nproc-per-node 2 -m training.finetune RECIPE.toml --data PATH
 
 So it is with ``training.pretrain``. All read the same texts in the same order, drawn from the same
-seed, and evaluate the whole; only the work of training is divided. So one process gives what
-several give, up to rounding; but where a recipe of finetune distils, each process draws its share
-of the teacher's texts in an order of its own. After Ctrl-C torchrun lets a process go on for so
-many seconds, 30 unless told, while the run is measured and saved.
+seed. The work of training is divided, and what a language model says of held-back texts; a
+classifier is evaluated by each. So one process gives what several give, up to rounding; but where a
+recipe of finetune distils, each process draws its share of the teacher's texts in an order of its
+own. After Ctrl-C torchrun lets a process go on for so many seconds, 30 unless told, while the run
+is measured and saved.
 """
 
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 
 import torch
 import torch.distributed as dist
@@ -144,6 +146,24 @@ def sum_over_processes(value: Tensor) -> Tensor:
     if dist.is_initialized():
         dist.all_reduce(value)
     return value
+
+
+def mean_over_processes(
+    read: Callable[[list[Window]], tuple[float, int]],
+    batches: Iterable[list[Window]],
+    device: torch.device,
+) -> float:
+    """The mean over batches, of which each process reads its share; the same in each.
+
+    Args:
+        read: gives a batch's mean and its weight.
+        batches: the same in each process.
+        device: of this process.
+    """
+    own = [read(batch) for batch in islice(batches, rank(), None, num_processes())]
+    sums = (sum(mean * weight for mean, weight in own), sum(weight for _, weight in own))
+    total, weight = sum_over_processes(torch.tensor(sums, dtype=torch.float64, device=device))
+    return float(total / weight)
 
 
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:

@@ -22,7 +22,7 @@ from model.folders import CheckpointError, new_folder, write_json
 from training.command import add_device, add_sources, check_new, exit_code, versions
 from training.config import TrainingError, read_recipe
 from training.corpora import Source
-from training.documents import TextSplit, read_sources
+from training.documents import TextSplit, count_guesses, read_sources
 from training.features import Lessons
 from training.parallel import is_first, processes
 from training.pretrain_config import PretrainConfig
@@ -111,7 +111,7 @@ def held_back_losses(trainer: Pretrainer) -> dict[str, float]:
     """Loss over all held-back tokens, by source and together."""
     held_back = trainer.texts.held_back
     losses = {name: trainer.held_back_loss(part) for name, part in held_back.items()}
-    sizes = {name: _count_guesses(part) for name, part in held_back.items()}
+    sizes = {name: count_guesses(part) for name, part in held_back.items()}
     total = sum(loss * sizes[name] for name, loss in losses.items())
     return losses | {"all": total / sum(sizes.values())}
 
@@ -159,12 +159,8 @@ def _describe(trainer: Pretrainer) -> str:
 
 
 def _token_counts(texts: TextSplit) -> dict[str, int]:
-    held_back = {name: _count_guesses(part) for name, part in texts.held_back.items()}
-    return {"train": _count_guesses(texts.train)} | held_back
-
-
-def _count_guesses(windows: Sequence[Sequence[int]]) -> int:
-    return sum(len(window) - 1 for window in windows)
+    held_back = {name: count_guesses(part) for name, part in texts.held_back.items()}
+    return {"train": count_guesses(texts.train)} | held_back
 
 
 if __name__ == "__main__":

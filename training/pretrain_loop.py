@@ -24,7 +24,7 @@ from model.packing import PackedBatch, pack
 from model.published import write_tensors
 from training.command import noted_ctrl_c
 from training.config import TrainingError
-from training.documents import TextSplit, Window, batches
+from training.documents import TextSplit, Window, batches, count_guesses
 from training.features import Lessons
 from training.generate import sample
 from training.loop import autocast
@@ -34,6 +34,7 @@ from training.output_layer import SampledSoftmax, chunked_cross_entropy, token_f
 from training.parallel import (
     check_batch_tokens,
     is_first,
+    mean_over_processes,
     share_of_windows,
     sum_gradients,
     sum_over_processes,
@@ -156,7 +157,7 @@ class Pretrainer:
                 group["lr"] = self.learning_rate() * group["factor"]
         with autocast(self.config.precision, self.device):
             hidden = self.model.transformer(batch)  # (T, C)
-            loss = self.loss(hidden, targets) * (len(targets) / _num_guesses(windows))
+            loss = self.loss(hidden, targets) * (len(targets) / count_guesses(windows))
             if self.pupil:
                 missed = self.lessons_loss(hidden, own)
                 share = self._num_lessons(own) / max(1, self._num_lessons(windows))
@@ -223,30 +224,30 @@ class Pretrainer:
     @torch.no_grad()
     def held_back_loss(self, windows: Iterable[Window]) -> float:
         """Exact mean loss over all tokens of these windows, in nats a token."""
-        total, count = 0.0, 0
-        for part in batches(list(windows), self.config.batch_tokens, seed=None):
+        weight = self.model.transformer.wte.weight
+
+        def read(part: list[Window]) -> tuple[float, int]:
             batch, targets = self._tensors(part)
-            with autocast(self.config.precision, self.device):
-                hidden = self.model.transformer(batch)
-                loss = chunked_cross_entropy(hidden, self.model.transformer.wte.weight, targets)
-            total += loss.item() * len(targets)
-            count += len(targets)
-        return total / count
+            loss = chunked_cross_entropy(self.model.transformer(batch), weight, targets)
+            return loss.item(), len(targets)
+
+        whole = batches(list(windows), self.config.batch_tokens, seed=None)
+        with autocast(self.config.precision, self.device):
+            return mean_over_processes(read, whole, self.device)
 
     @torch.no_grad()
     def held_back_lessons(self) -> float | None:
         """Share of the variance of what the teacher saw in all held-back windows left unlearnt."""
         if not self.pupil:
             return None
-        total, count = 0.0, 0
-        for part in batches(self.texts.every_held_back, self.config.batch_tokens, seed=None):
-            with autocast(self.config.precision, self.device):
-                hidden = self.model.transformer(self._tensors(part)[0])
-                loss = self.lessons_loss(hidden, part)
-            places = len(self._seen_by_teacher(part)[0])
-            total += loss.item() * places
-            count += places
-        return total / count
+
+        def read(part: list[Window]) -> tuple[float, int]:
+            missed = self.lessons_loss(self.model.transformer(self._tensors(part)[0]), part)
+            return missed.item(), self._num_lessons(part)
+
+        whole = batches(self.texts.every_held_back, self.config.batch_tokens, seed=None)
+        with autocast(self.config.precision, self.device):
+            return mean_over_processes(read, whole, self.device)
 
     def save(self, folder: Path) -> None:
         """Writes all that ``restore`` needs into a new folder; it is a base for ``finetune``, too.
@@ -381,10 +382,6 @@ def random_model(config: PretrainConfig) -> GPT2LMHeadModel:
 def saved_steps(folder: Path) -> list[Path]:
     """The ``step-N`` folders that a run left, the newest last."""
     return sorted(folder.glob("step-*"))
-
-
-def _num_guesses(windows: list[Window]) -> int:
-    return sum(len(window) - 1 for window in windows)
 
 
 def _describe(point: LanguagePoint) -> str:
