@@ -6,7 +6,7 @@ is read though nobody sees it may water spam down, text that is shown but not re
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import unescape
 from typing import Literal
 
@@ -38,6 +38,7 @@ from model.lists import MAX_MOVED, flatten_lists
 from model.markup import (
     BLANKS,
     INLINE,
+    MAX_STEPS,
     RAW,
     flatten_markup,
     framed_markup,
@@ -86,14 +87,16 @@ class HTMLText:
         text: the words.
         hides: whether some were left out.
         doubts: whether some are shown by some programs at most.
+        num_steps: what it cost, of ``max_steps``.
     """
 
     text: str
     hides: bool
     doubts: bool = False
+    num_steps: int = field(default=0, compare=False, repr=False)
 
 
-def read_html(html: str, *, extent: Extent = "shown") -> HTMLText:
+def read_html(html: str, *, extent: Extent = "shown", max_steps: int = MAX_STEPS) -> HTMLText:
     """The text; words split by tags joined, blocks on lines, table cells apart.
 
     >>> read_html("<p>Vi<b></b>agra<span style='display:none'> dear friend</span>")
@@ -104,25 +107,28 @@ def read_html(html: str, *, extent: Extent = "shown") -> HTMLText:
     Args:
         html: any string without lone surrogates; broken markup is read as browsers do.
         extent: how much of it.
+        max_steps: what its trees may cost; where one would cost more, all text counts as visible.
     """
-    shown = _laid_out(html, extent)
-    text, doubts = shown.text, shown.doubts
+    shown = _laid_out(html, extent, max_steps)
+    text, doubts, num_steps = shown.text, shown.doubts, shown.num_steps
     if extent == "least":
-        return HTMLText(text.strip(), shown.hides)
-    outlook = _laid_out(outlook_markup(html), extent)
-    frames = _laid_out(framed_markup(html), "whole")
+        return HTMLText(text.strip(), shown.hides, num_steps=num_steps)
+    outlook = _laid_out(outlook_markup(html), extent, max_steps - num_steps)
+    num_steps += outlook.num_steps
+    frames = _laid_out(framed_markup(html), "whole", max_steps - num_steps)
     for more in (generated_text(html), outlook.text, frames.text):
         if not set(more.split()) <= set(text.split()):
             text += f"\n\n{more}"
             doubts = True
-    return HTMLText(text.strip(), shown.hides or outlook.hides, doubts)
+    hides = shown.hides or outlook.hides
+    return HTMLText(text.strip(), hides, doubts, num_steps + frames.num_steps)
 
 
-def _laid_out(html: str, extent: Extent) -> HTMLText:
+def _laid_out(html: str, extent: Extent, max_steps: int) -> HTMLText:
     if not html:
         return HTMLText("", hides=False)
     try:
-        return _extract(html, extent)
+        return _extract(html, extent, max_steps)
     except BaseException as error:
         # What the library raises where it finds a fault in itself is no Exception.
         if type(error).__name__ != "PanicException":
@@ -130,8 +136,9 @@ def _laid_out(html: str, extent: Extent) -> HTMLText:
         return HTMLText(unescape(_TAG.sub(" ", flatten_markup(html))), hides=False)
 
 
-def _extract(html: str, extent: Extent) -> HTMLText:
-    markup, is_costly = simplify_markup(html)
+def _extract(html: str, extent: Extent, max_steps: int = MAX_STEPS) -> HTMLText:
+    markup, num_steps = simplify_markup(html)
+    is_costly = num_steps > max_steps
     # Not by nothing: what stands around one might become a tag.
     markup = _EMPTY_DRAWING.sub("<b></b>", markup)
     foreign = _FOREIGN.search(html) if _FOREIGN.search(markup) else None
@@ -155,7 +162,7 @@ def _extract(html: str, extent: Extent) -> HTMLText:
     if foreign and extent != "least" and _FOREIGN_RAW.search(html, foreign.end()):
         # What is markup, what a script, only a browser can tell: all that may be text is.
         text += "\n" + unescape(_TAG.sub("", html[foreign.start() :]))
-    return HTMLText(text, is_hiding, doubts)
+    return HTMLText(text, is_hiding, doubts, 0 if is_costly else num_steps)
 
 
 def _tell_directions(

@@ -15,6 +15,7 @@ from model.charset import decode_bytes
 from model.fields import content_type, decode_field
 from model.html import Extent, HTMLText, read_html
 from model.lines import FOLDED, letters_of, shown_lines, tidy_blanks, unescape_lines, unflow, unfold
+from model.markup import MAX_STEPS
 from model.transfer import decode_transfer, signed_content
 
 # Bounds on what is looked at; whatever lies beyond is not read, and ``truncated`` says so.
@@ -116,11 +117,10 @@ class _Budget:
     def __init__(self, documents: _Documents, extent: Extent, *, last_counts: bool = False) -> None:
         self._documents = documents
         self.extent = extent
-        self.hides = False
-        self.doubts = False
+        self.hides = self.doubts = False
         self.last_counts = last_counts
         self.is_ambiguous = False
-        self.parts = MAX_PARTS
+        self.parts, self.steps = MAX_PARTS, MAX_STEPS
         self.text_bytes = MAX_TEXT_BYTES
         self.spare_bytes = MAX_TEXT_BYTES
         self.opened_bytes = _MAX_OPENED_BYTES
@@ -148,16 +148,16 @@ class _Budget:
         lines = data.replace(b"\r\n", b"\n")
         if b"\r" not in lines:
             return lines
-        self.is_ambiguous = True
-        # Line ends that were made twice have two returns.
-        other = (b"\r\n", b"\n") if self.last_counts else (b"\r", b"\n")
-        return lines.replace(*other)
+        self.is_ambiguous = True  # line ends that were made twice have two
+        return lines.replace(b"\r\n" if self.last_counts else b"\r", b"\n")
 
     def read(self, html: str) -> str:
         """The text of HTML in this reading."""
         found = self._documents.get((html, self.extent))
         if found is None:
-            found = self._documents[html, self.extent] = read_html(html, extent=self.extent)
+            found = read_html(html, extent=self.extent, max_steps=self.steps)
+            self._documents[html, self.extent] = found
+            self.steps -= found.num_steps
             if self.extent == "shown" and not found.hides:
                 self._documents[html, "whole"] = found
             if self.extent == "shown" and not found.doubts:

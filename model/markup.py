@@ -13,9 +13,9 @@ from model.direction import END_OF_OVERRIDE, OVERRIDE_LEFT_TO_RIGHT, OVERRIDE_RI
 
 # Bounds on what the tree of one document may cost: the elements that are open at its tags, which
 # the parser walks over, and those that tags open once more since they were never closed, 400 bytes
-# each. Of either no more than in proportion to its characters, as a message may have hundreds of
-# documents; of 1,207 in SpamAssassin's corpus none takes more than four steps a character.
-_MAX_STEPS, _MAX_STEPS_A_CHARACTER = 50_000_000, 20
+# each; of these no more than it has characters, as a message may have hundreds of documents.
+MAX_STEPS = 50_000_000
+_FEW_STEPS = MAX_STEPS // 10
 _MAX_COPIES = 250_000
 
 INLINE = frozenset(("b", "big", "br", "em", "font", "i", "s", "small", "span", "strong", "u"))
@@ -90,9 +90,9 @@ _WEB_SHEET = re.compile(rf"[{_S}\0-\x1f]*+https?:", re.ASCII | re.IGNORECASE)
 
 
 @lru_cache(maxsize=1)
-def simplify_markup(html: str) -> tuple[str, bool]:
-    """The markup without comments, scripts and the attributes that do not matter here, and
-    whether a tree of it would cost too much.
+def simplify_markup(html: str) -> tuple[str, int]:
+    """The markup without comments, scripts and the attributes that do not matter here, and how many
+    steps a tree of it would cost at most; more than ``MAX_STEPS`` where it would take much memory.
 
     The last one is kept: mail that hides something is read with it, too, right afterwards.
     """
@@ -103,13 +103,12 @@ def simplify_markup(html: str) -> tuple[str, bool]:
     alike = Counter(_FORMATTING_TAG.findall(markup)).values()
     most_copies = num_tags * sum(min(number, _MOST_ALIKE) for number in alike)
     max_copies = min(_MAX_COPIES, len(html))
-    max_steps = min(_MAX_STEPS, _MAX_STEPS_A_CHARACTER * len(html))
-    if num_tags**2 <= 2 * max_steps and most_copies <= max_copies:
-        return markup, False
+    if num_tags**2 <= 2 * _FEW_STEPS and most_copies <= max_copies:
+        return markup, num_tags**2 // 2
     nesting = _Nesting()
     for match in _MARKUP.finditer(html):
         nesting.add(match)
-    return markup, nesting.steps > max_steps or nesting.copies > max_copies
+    return markup, nesting.steps if nesting.copies <= max_copies else MAX_STEPS + 1
 
 
 def outlook_markup(html: str) -> str:
