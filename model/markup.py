@@ -11,10 +11,11 @@ from html import unescape
 
 from model.direction import END_OF_OVERRIDE, OVERRIDE_LEFT_TO_RIGHT, OVERRIDE_RIGHT_TO_LEFT
 
-# Bounds on what the tree of one document may cost: the elements that are open at its tags, which
-# the parser walks over, and those that tags open once more since they were never closed, 400 bytes
-# each; of these no more than it has characters, as a message may have hundreds of documents.
+# Bounds on what trees may cost. Steps, of all documents of a message: over the elements that are
+# open at each tag. Copies, of one document: of elements that tags open once more since they were
+# never closed, 400 bytes each; no more than it has characters, as a message may have hundreds.
 MAX_STEPS = 50_000_000
+# So many are not counted one by one: as many as if all tags opened something.
 _FEW_STEPS = MAX_STEPS // 10
 _MAX_COPIES = 250_000
 
