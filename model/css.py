@@ -53,7 +53,7 @@ _HARMLESS_STATEMENT = re.compile(r"@charset\b|@import\s*+(?:url\(\s*+)?\"?//", r
 
 _FOR_PRINT = re.compile(r"@media\s+(?:only\s+)?print", re.I)
 
-# What holds in the windows of all computers.
+# What holds in the windows of all computers, or in most programs that know it.
 _FEATURE = (
     r"\(\s*+(?:min-(?:device-)?width\s*+:\s*+[1-3]?\d?\d(?:px)?"
     r"|max-(?:device-)?width\s*+:\s*+\d{4,}px)\s*+\)"

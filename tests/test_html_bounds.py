@@ -83,3 +83,12 @@ def test_what_shadows_and_frames_hold_is_read(html: str, text: str) -> None:
 def test_what_is_hidden_in_a_long_document_is_not_read(long: str) -> None:
     text = read_html(f"{long}<p>seen<i style='display:none'>hidden</i>").text
     assert text.endswith("seen")
+
+
+def test_what_is_read_of_a_document_shares_what_its_trees_may_cost() -> None:
+    own = "<p>one</p><!--[if mso]><p>two<i style='display:none'>hidden</i></p><![endif]-->"
+    cost = read_html(own).num_steps
+    assert read_html(own, max_steps=cost).text.split() == ["one", "two"]
+    assert "hidden" in read_html(own, max_steps=cost - 1).text
+    short, long = (f"{own}<iframe srcdoc='{'<p>three' * n}'></iframe>" for n in (1, 9))
+    assert read_html(long).num_steps > read_html(short).num_steps > cost
