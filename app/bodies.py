@@ -33,9 +33,10 @@ _MORE_MARKS = 100_000
 
 # What a zstd frame may ask to be kept in memory: the least that every decoder takes (RFC 9659).
 _ZSTD_WINDOW_LOG = 23
-NOT_AS_ENCODED = "The body is not what its Content-Encoding says."
-NOT_DECOMPRESSED = (zlib.error, zstd.ZstdError)
-"""What is raised on a body that is not what its Content-Encoding says."""
+# How many pieces end to end a packed body may have: tools that pack by threads make one a thread.
+_MOST_PIECES = 64
+# How a piece of gzip and of zstd begins.
+_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
 class BodyBudget:
@@ -191,18 +192,13 @@ class _LenientRequest(Request):
         decompressor = decompressor_for(self)
         if decompressor is None:
             return body
-        try:
-            decompressed = decompressor.decompress(body, self._max_bytes + 1)
-        except NOT_DECOMPRESSED:
-            raise MalformedBody(NOT_AS_ENCODED) from None
+        decompressed = decompressor.decompress(body, self._max_bytes + 1)
         if len(decompressed) > self._max_bytes:
             raise self._too_large(f"more than {self._max_bytes} bytes after decompression")
-        if not decompressor.eof:
+        if decompressor.is_followed:
+            raise MalformedBody("The compressed body has data after its end: send it without.")
+        if not decompressor.is_complete:
             raise MalformedBody("The compressed body is cut off: send all of it.")
-        if decompressor.unused_data:
-            raise MalformedBody(
-                "The compressed body has data after its end: compress it as one stream."
-            )
         self._budget.hold(self, len(decompressed))
         return decompressed
 
@@ -213,22 +209,94 @@ class _LenientRequest(Request):
         )
 
 
-def decompressor_for(request: Request) -> "zlib._Decompress | zstd.ZstdDecompressor | None":
+class Decompressor:
+    """Unpacks a body that comes in chunks: gzip, deflate or zstd, in one piece or several end to
+    end, as both formats allow.
+
+    Attributes:
+        is_followed: whether something stands behind the last piece; it is left out.
+    """
+
+    def __init__(self, encoding: str) -> None:
+        """Begins.
+
+        Args:
+            encoding: as Content-Encoding names it.
+
+        Raises:
+            UnknownEncoding: none of these three.
+        """
+        self._encoding = encoding
+        self._piece = self._begin_piece()
+        self._num_pieces = 1
+        self.is_followed = False
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all that came is unpacked, and the last piece has ended."""
+        return self._piece.eof and not self.is_followed
+
+    def decompress(self, chunk: bytes, most: int) -> bytes:
+        """What the next chunk adds, its first ``most`` bytes; the rest of it is dropped.
+
+        Raises:
+            MalformedBody: the body begins as something else, or its first piece is broken.
+        """
+        unpacked = bytearray()
+        while chunk and len(unpacked) < most and not self.is_followed:
+            if self._piece.eof and self._num_pieces == _MOST_PIECES:
+                self.is_followed = True
+                break
+            piece = self._begin_piece() if self._piece.eof else self._piece
+            try:
+                unpacked += piece.decompress(chunk, most - len(unpacked))
+            except (zlib.error, zstd.ZstdError):
+                if self._num_pieces == 1 and piece is self._piece:
+                    raise MalformedBody("The body is not what its Content-Encoding says.") from None
+                self.is_followed = True
+                break
+            self._num_pieces += piece is not self._piece
+            self._piece, chunk = piece, piece.unused_data
+        return bytes(unpacked)
+
+    def _begin_piece(self) -> "zlib._Decompress | zstd.ZstdDecompressor":
+        match self._encoding:
+            case "gzip" | "x-gzip" | "deflate":
+                return zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # takes both headers
+            case "zstd":  # of rspamc
+                limit = {int(zstd.DecompressionParameter.window_log_max): _ZSTD_WINDOW_LOG}
+                return zstd.ZstdDecompressor(options=limit)
+        raise UnknownEncoding("Content-Encoding may be gzip, deflate, zstd or identity.")
+
+
+def decompressor_for(request: Request) -> Decompressor | None:
     """What decompresses the body of a request; None where it is not compressed.
 
     Raises:
         UnknownEncoding: compressed neither by gzip nor by deflate nor by zstd.
     """
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    match encoding:
-        case "identity" | "":
-            return None
-        case "gzip" | "x-gzip" | "deflate":
-            return zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # takes both headers
-        case "zstd":  # of rspamc
-            limit = {int(zstd.DecompressionParameter.window_log_max): _ZSTD_WINDOW_LOG}
-            return zstd.ZstdDecompressor(options=limit)
-    raise UnknownEncoding("Content-Encoding may be gzip, deflate, zstd or identity.")
+    # The second is what rspamc said before 3.11.
+    said = request.headers.get("content-encoding") or request.headers.get("compression") or ""
+    encoding = said.strip().lower()
+    return None if encoding in ("", "identity") else Decompressor(encoding)
+
+
+def unpack_undeclared(body: bytes, most: int) -> bytes:
+    """A body that is packed by gzip or zstd throughout, unpacked, its first ``most`` bytes; any
+    other as it is.
+
+    A mail store can pack its files, and curl sends one without a word of it. No message begins so,
+    and one made to would be read as it is, were anything behind what it packs.
+    """
+    encoding = next((_MAGIC[magic] for magic in _MAGIC if body.startswith(magic)), None)
+    if encoding is None:
+        return body
+    decompressor = Decompressor(encoding)
+    try:
+        unpacked = decompressor.decompress(body, most)
+    except MalformedBody:
+        return body
+    return unpacked if decompressor.is_complete or len(unpacked) == most else body
 
 
 def _malformed(reason: str) -> MalformedBody:

@@ -7,6 +7,7 @@ goes on where it stopped when it is started again. Exit codes: 0, 2 where it can
 """
 
 import argparse
+import contextlib
 import fcntl
 import json
 import math
@@ -204,8 +205,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\napp.bulk: interrupted. Start again to go on.", file=sys.stderr)  # noqa: T201
         return _INTERRUPTED
     summary = f"{scored} scored, {bad} bad records, results in {options.out}"
-    # Names of files need not be text.
-    print(summary.encode(errors="backslashreplace").decode())  # noqa: T201
+    with contextlib.suppress(OSError):  # a full disk, or a pipe that nobody reads
+        # Names of files need not be text.
+        print(summary.encode(errors="backslashreplace").decode(), flush=True)  # noqa: T201
     return 0
 
 

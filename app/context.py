@@ -18,10 +18,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.access import AccessKeys, admit_with
 from app.bodies import BodyBudget
-from app.errors import INTERNAL_ERROR, AccessDenied, NotReady
+from app.errors import INTERNAL_ERROR, INVALID_HTTP, AccessDenied, NotReady
 from app.metrics import Metrics
 from app.page import PATHS as PAGE_PATHS
-from app.problems import SCOPE_KEY, problem_response, service_problem
+from app.problems import REFUSED_KEY, SCOPE_KEY, problem_response, service_problem
 
 PROBES = ("/livez", "/readyz", "/health")
 """Open without a key."""
@@ -91,6 +91,8 @@ class RequestContext:
             await self._answer(scope, receive, send_with_id, context)
         finally:
             self._body_budget.release(context.held_bytes)
+            if told := scope.get(REFUSED_KEY):
+                context.request_id, context.status, context.outcome = told, 400, INVALID_HTTP
             if not _is_beside(scope["path"], context):
                 self._finish(method, scope, context)
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.exceptions import RequestValidationError
 
-from app.bodies import NOT_AS_ENCODED, NOT_DECOMPRESSED, BodyBudget, decompressor_for, read_json
+from app.bodies import BodyBudget, decompressor_for, read_json, unpack_undeclared
 from app.decision import Decision, score_of
 from app.errors import (
     DeadlineExpired,
@@ -238,7 +238,7 @@ def is_json(request: Request) -> bool:
 
 async def read_message(request: Request) -> tuple[bytes, bool]:
     """The body, decompressed, and whether it is not all of it: cut after the most that the service
-    reads, compressed in several pieces, or broken off.
+    reads, followed by something that is not compressed, or broken off.
 
     None of these is an error: filters would let the message pass unread.
 
@@ -256,21 +256,19 @@ async def read_message(request: Request) -> tuple[bytes, bool]:
     budget: BodyBudget = request.app.state.body_budget
     body, is_cut = bytearray(), False
     async for chunk in request.stream():
-        # The rest of what is too long, or follows the compressed message, is taken from the line
-        # and dropped: zlib would gather it.
-        if decompressor and decompressor.eof:
-            is_cut |= bool(chunk)
-        elif not is_cut:
-            try:
-                piece = (
-                    decompressor.decompress(chunk, most + 1 - len(body)) if decompressor else chunk
-                )
-            except NOT_DECOMPRESSED:
-                raise MalformedBody(NOT_AS_ENCODED) from None
-            budget.hold(request, len(piece))
-            body += piece
-            is_cut = len(body) > most or bool(decompressor and decompressor.unused_data)
-    return bytes(body[:most]), is_cut or bool(decompressor and not decompressor.eof)
+        if is_cut:
+            continue  # the rest is taken from the line and dropped
+        piece = decompressor.decompress(chunk, most + 1 - len(body)) if decompressor else chunk
+        budget.hold(request, len(piece))
+        body += piece
+        is_cut = len(body) > most or bool(decompressor and decompressor.is_followed)
+    if decompressor:
+        return bytes(body[:most]), is_cut or not decompressor.is_complete
+    raw = bytes(body[: most + 1])
+    unpacked = unpack_undeclared(raw, most + 1)
+    if unpacked is not raw:
+        budget.hold(request, len(unpacked))
+    return unpacked[:most], is_cut or len(unpacked) > most
 
 
 def _messages_in(value: Any) -> list[bytes]:

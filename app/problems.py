@@ -16,6 +16,9 @@ from app.schemas import ProblemResponse
 SCOPE_KEY = "spamgate.context"
 """Where the scope of a request holds its ``Context``."""
 
+REFUSED_KEY = "spamgate.refused"
+"""Where the scope of a request that broke off in its body holds the id that its client was told."""
+
 PROBLEM_SCHEMA = ProblemResponse.__name__
 """Under which the OpenAPI document has the form of errors."""
 

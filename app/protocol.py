@@ -13,6 +13,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.errors import INVALID_HTTP
+from app.problems import REFUSED_KEY
 from app.schemas import ProblemResponse
 
 _MAX_HEAD_BYTES = 65_536
@@ -47,7 +48,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     @staticmethod
     def count_refused() -> None:
-        """Is called for each request that is no HTTP."""
+        """Is called for each request that is no HTTP, but for those that are under way."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Waits for a request, and not for ever."""
@@ -239,16 +240,20 @@ class BoundedProtocol(HttpToolsProtocol):
         )
         told = {"request_id": problem.request_id, "status": problem.status, "outcome": problem.code}
         self.logger.warning(reason, extra=told)
-        self.count_refused()
-        if self.pipeline and self.cycle.more_body:
-            self.pipeline.popleft()  # the one that is broken
-        elif self.cycle is None or self.cycle.response_complete:
-            self._answer_refused(problem)
-        elif self.cycle.more_body:
+        is_broken = self.cycle is not None and self.cycle.more_body
+        if is_broken and not (self.pipeline or self.cycle.response_complete):
+            scope = cast("dict[str, object]", self.cycle.scope)
+            scope[REFUSED_KEY] = problem.request_id  # whose end counts it
             # As when the client has gone: what the application would still write has no place.
             self.cycle.disconnected = True
             self.cycle.waiting_for_100_continue = False
             self.cycle.message_event.set()
+            self._answer_refused(problem)
+            return
+        self.count_refused()
+        if self.pipeline and is_broken:
+            self.pipeline.popleft()
+        elif self.cycle is None or self.cycle.response_complete:
             self._answer_refused(problem)
 
     def _answer_refused(self, problem: ProblemResponse) -> None:

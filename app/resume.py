@@ -110,12 +110,14 @@ def missing(
         moved = _results_of_messages(source, done) if source.format == "maildir" else {}
         for record in read_records(source, column):
             advance(record.size)
-            position = record.position
+            previous, position = position, record.position
             last = done.get(record.source)
             if last is None and moved:
                 last = moved.get(message_name(record.source))
             sha256 = None if record.text is None else sha256_of(record.text)
             if last is None or position > last.position:
+                # Else a blank line stands where it was.
+                _refuse_other(record.source, last is None or previous >= last.position)
                 yield record
                 continue
             if position < last.position:

@@ -1,6 +1,7 @@
 """One function per endpoint: the request's parts in, the body of the reply out."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Literal
@@ -196,9 +197,16 @@ async def info(request: Request, service: TheService) -> InfoResponse:
         spam_prior=classifier.spam_prior,
         ham_below=service.engine.cutoffs.ham_below,
         spam_from=service.engine.cutoffs.spam_from,
-        run=classifier.run or None,
+        run=_as_text(classifier.run) or None,
         version=request.app.version,
     )
+
+
+def _as_text(run: dict[str, Any]) -> dict[str, Any]:
+    """The same without half surrogates, as names of data files have them that are not UTF-8."""
+    text = json.dumps(run, ensure_ascii=False).encode("utf-8", "replace")
+    found: dict[str, Any] = json.loads(text)
+    return found
 
 
 @router.get(

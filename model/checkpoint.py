@@ -10,6 +10,7 @@ know of.
 
 import contextlib
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +94,8 @@ def load_classifier(source: str | Path) -> Checkpoint:
     config = gpt2_config(settings, folder)
     _check_classifier(settings, folder / "config.json")
     own = settings.get("spamgate", {})
+    # Names of folders need not be text, and this one is told in every answer.
+    own_name = os.fsencode(folder.name).decode("utf-8", "replace")
     tensors = read_weights(folder)
     with undrawn():
         model = GPT2ForSequenceClassification(config)
@@ -101,7 +104,7 @@ def load_classifier(source: str | Path) -> Checkpoint:
         model.ngrams = _read_ngrams(folder / _NGRAMS_FILE)
     return Checkpoint(
         model=model.eval(),
-        name=folder.name if found == Path(source) else str(source),
+        name=own_name if found == Path(source) else str(source),
         sha256=hash_files(folder),
         read_token=own.get("read_token", "last"),
         causal_mask=own.get("causal_mask", True),

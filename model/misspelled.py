@@ -16,7 +16,7 @@ from model.words import SHORTEST_WORD, find_words, is_known, vocabulary
 
 _VOWEL = re.compile("[aeiou]")
 # Told sooner than a word that has one.
-_HOLE = re.compile(r"[*#|+?~^•](?<=[A-Za-z].)(?=(?:[A-Za-z*]++|[A-Za-z]++)(?![\w/&%@=#-]|\.\w))")
+_HOLE = re.compile(r"[*#|+?~^•](?<=[A-Za-z].)(?=[A-Za-z*])")
 # Not in links, addresses, code and emphasis: "a*b*c", "*all*".
 _HOLED = re.compile(
     r"(?<![\w/?&.@%#*=-])[A-Za-z]++(?:\*[A-Za-z*]*+|[#|+?~^•][A-Za-z]++)(?![\w/&%@=#-]|\.\w)"

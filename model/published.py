@@ -40,6 +40,7 @@ _LARGEST_SIZES = {
 }
 _FRACTIONS = ("layer_norm_epsilon", "initializer_range")
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_CONVERT = f"convert them to one of {', '.join(map(str, _FLOATS))}"
 
 
 def gpt2_config(settings: dict[str, Any], folder: Path) -> GPT2Config:
@@ -155,15 +156,16 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """
     try:
         tensors = load(path.read_bytes())  # not mapped: whoever cuts a mapped file ends the process
-    except (SafetensorError, OSError, TypeError) as error:  # the last of a shape beyond all bounds
-        raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from error
+    except KeyError as error:  # for which torch has no name
+        raise CheckpointError(f"{path}: some values are {error.args[0]}; {_CONVERT}.") from error
+    # The last two of a shape beyond all bounds, behind whose reason torch tells its own calls.
+    except (SafetensorError, OSError, TypeError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(f"{path} is not a whole safetensors file: {reason}") from error
     weights = {name: t for name, t in tensors.items() if not name.endswith(_NOT_WEIGHTS)}
     for name, tensor in weights.items():
         if tensor.dtype not in _FLOATS:
-            raise CheckpointError(
-                f"{path}: {name} is stored as {tensor.dtype}; convert it to one of "
-                f"{', '.join(map(str, _FLOATS))}."
-            )
+            raise CheckpointError(f"{path}: the values of {name} are {tensor.dtype}; {_CONVERT}.")
     # Copies: the library's tensors lie in what was read, one behind the other.
     return {name: tensor.to(torch.float32, copy=True) for name, tensor in weights.items()}
 

@@ -65,6 +65,18 @@ def _truncate(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
+def _write_weights(dtype: str, shape: list[int], num_bytes: int) -> Callable[[Path], None]:
+    """One tensor, as the library would not write it."""
+
+    def write(folder: Path) -> None:
+        told = {"a": {"dtype": dtype, "shape": shape, "data_offsets": [0, num_bytes]}}
+        head = json.dumps(told).encode()
+        content = len(head).to_bytes(8, "little") + head + bytes(num_bytes)
+        (folder / "model.safetensors").write_bytes(content)
+
+    return write
+
+
 def _write_index(content: str) -> Callable[[Path], None]:
     def write(folder: Path) -> None:
         (folder / "model.safetensors").unlink()  # beside which an index does not count
@@ -118,7 +130,10 @@ BROKEN = {
     "no values": (_edit_weights(lambda w: w.update(NO_VALUES)), r"\(0, 1125899906842624\) instead"),
     "not finite": (_edit_weights(lambda w: w.update(NOT_FINITE)), "not finite"),
     "below every number": (_edit_weights(lambda w: w.update(INFINITE)), "not finite"),
-    "fp8": (_edit_weights(lambda w: w.update(FP8)), "ln_f.bias is stored as torch.float8_e4m3fn"),
+    "fp8": (_edit_weights(lambda w: w.update(FP8)), "ln_f.bias are torch.float8_e4m3fn"),
+    "fp4": (_write_weights("F4", [2], 1), r"safetensors: some values are F4; convert them to one"),
+    "strides too long": (_write_weights("F32", [0, 2**62, 8], 0), r"file: Stride [^\n]+\Z"),
+    "shape too large": (_write_weights("F32", [0, 2**63], 0), r"safetensors file: [^\n]+\Z"),
     "golden not JSON": (_write("golden.json", "{}x"), r"golden\.json is not JSON"),
     "golden not a list": (_write("golden.json", "{}"), r"golden\.json is not a list"),
     "golden a folder": (_make_folder("golden.json"), r"golden\.json cannot be read"),

@@ -78,6 +78,8 @@ from model.fold import fold_text
         "ab*cd " * 50_000,
         "a" + "*" * 300_000,
         "a*" * 150_000 + "b",
+        "a**" * 66_666 + "=",
+        "ab**" * 50_000 + "b0",
         "on/ly/ne " * 35_000,
         "chcek thsi vidoe " * 18_000,
         " ".join(map("".join, itertools.product("chekvdo", repeat=6))),

@@ -5,22 +5,15 @@ import base64
 import gzip
 import json
 import time
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
-from starlette.requests import Request
 
 from app import service
-from app.bodies import BodyBudget, zstd
-from app.context import Context
-from app.mail import read_message
-from app.problems import SCOPE_KEY
-from app.settings import Settings
+from app.bodies import zstd
 from model.classifier import Classifier
 from model.mail import MailText, message_to_text
 from model.windows import encode_windows, join_predictions
@@ -204,53 +197,6 @@ def test_what_is_not_read_of_a_message_is_told(save_tiny: Callable[..., Path]) -
     deep = b"Content-Type: message/rfc822\n\n" * 60 + MAIL
     [result] = ask(save_tiny(), "/classify/message", deep)["results"]
     assert result["truncated"]
-
-
-@pytest.mark.parametrize("encoding", PACKED_BY)
-@pytest.mark.parametrize("case", ["broken off", "two pieces", "junk behind", "empty"])
-def test_what_is_not_read_of_a_packed_message_is_told(
-    save_tiny: Callable[..., Path], case: str, encoding: str
-) -> None:
-    pack = PACKED_BY[encoding]
-    packed = {
-        "broken off": pack(MAIL)[:-9],
-        "two pieces": pack(MAIL[:30]) + pack(MAIL[30:]),
-        "junk behind": pack(MAIL) + b"more",
-        "empty": b"",
-    }[case]
-    headers = {"content-encoding": encoding}
-    [result] = ask(save_tiny(), "/classify/message", packed, **headers)["results"]
-    assert result["truncated"]
-
-
-@pytest.mark.parametrize("encoding", PACKED_BY)
-def test_what_follows_a_packed_message_is_not_gathered(encoding: str) -> None:
-    chunk = b"x" * 65_536
-
-    async def read() -> tuple[bytes, bool]:
-        bodies = iter([PACKED_BY[encoding](MAIL), *[chunk] * 300])
-        state = SimpleNamespace(
-            service=SimpleNamespace(settings=Settings()), body_budget=BodyBudget(Settings())
-        )
-        scope = {
-            SCOPE_KEY: Context("id"),
-            "type": "http",
-            "headers": [(b"content-encoding", encoding.encode())],
-            "app": SimpleNamespace(state=state),
-        }
-
-        async def receive() -> dict[str, Any]:
-            body = next(bodies, None)
-            return {"type": "http.request", "body": body or b"", "more_body": body is not None}
-
-        return await read_message(Request(scope, receive))
-
-    tracemalloc.start()
-    read_of_it = asyncio.run(read())
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert read_of_it == (MAIL, True)
-    assert peak < 20 * len(chunk)
 
 
 def test_hostile_messages_get_200(save_tiny: Callable[..., Path]) -> None:

@@ -1,4 +1,4 @@
-"""Standard error where it cannot be written: a process that has to end ends."""
+"""Standard error and output where they cannot be written: what has to end ends, as it would."""
 
 import errno
 import io
@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from app import bulk
 from app.__main__ import main
 from app.service import MODEL_FAILED, Service
+from tests.conftest import written
 from tests.serving import make_settings
 from tests.test_process import DEADLINE_SECONDS, ROOT
 
@@ -59,3 +61,13 @@ def test_a_process_without_a_checkpoint_ends_with_2_though_nobody_can_be_told(
     finally:
         process.kill()
         process.wait()
+
+
+def test_archives_are_scored_though_nobody_can_be_told(
+    save_tiny: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts, out = written(tmp_path / "a.txt", "Hello\n"), tmp_path / "out.jsonl"
+    monkeypatch.setattr("sys.stdout", Unwritable())
+    flags = ["--checkpoint", str(save_tiny()), "--device", "cpu"]
+    assert bulk.main([str(texts), "--out", str(out), *flags]) == 0
+    assert out.read_text().count("\n") == 1

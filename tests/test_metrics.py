@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import fcntl
+import logging
 import os
 import re
 from collections.abc import Callable
@@ -125,3 +126,26 @@ def test_what_is_no_http_is_counted(save_tiny: Callable[..., Path]) -> None:
 
     found = asyncio.run(scenario())
     assert 'spamgate_requests_total{outcome="invalid_http"} 1.0' in found
+
+
+def test_a_request_that_breaks_off_in_its_body_is_counted_once(
+    save_tiny: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> str:
+        server = Server(make_settings(save_tiny()))
+        server.config.load()
+        protocol = server._protocol()(server.config, ServerState(), {})
+        protocol.connection_made(transport := Mock())
+        transport.is_closing.return_value = False
+        head = b"POST /classify HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        protocol.data_received(head + b"zz\r\n")
+        await asyncio.gather(*protocol.tasks)
+        return server._service.render_metrics().decode()
+
+    with caplog.at_level(logging.INFO, "spamgate"):
+        found = asyncio.run(scenario())
+    assert 'spamgate_requests_total{outcome="invalid_http"} 1.0' in found
+    assert 'spamgate_requests_total{outcome="client_gone"} 0.0' in found
+    refused, logged = (vars(record) for record in caplog.records if hasattr(record, "status"))
+    assert (logged["status"], logged["outcome"]) == (400, "invalid_http")
+    assert refused["request_id"] == logged["request_id"]

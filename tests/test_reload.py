@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import threading
 import weakref
@@ -23,6 +24,7 @@ from model import classifier
 from model.classifier import Classifier
 from model.windows import WindowedText, encode_windows
 from tests.batching import until
+from tests.conftest import HAM
 from tests.fake_model import FakeModel
 from tests.serving import make_settings, post, replace_model, running, serving
 
@@ -288,6 +290,24 @@ def test_info_tells_model_and_limits(save_tiny: Callable[..., Path]) -> None:
     assert (info["labels"], info["max_tokens"], info["max_texts"]) == (["ham", "spam"], 1024, 7)
     assert info["run"]["metrics"] == {"mcc": 0.5}
     assert 512 <= info["max_batch_tokens"] <= 16384
+
+
+def test_names_that_are_no_text_break_no_answer(save_tiny: Callable[..., Path]) -> None:
+    async def scenario() -> list[httpx.Response]:
+        async with serving(link) as client:
+            texts = {"texts": [HAM]}
+            replies = [await client.get(path) for path in ("/info", "/health", "/metrics")]
+            return [*replies, await client.post("/classify", json=texts)]
+
+    folder = save_tiny()
+    (folder / "run.json").write_text(r'{"data_sha256": {"csv caf\udce9.csv": "ab"}}')
+    renamed = folder.rename(os.fsdecode(os.fsencode(folder.parent) + b"/caf\xe9"))
+    (link := folder.parent / "current").symlink_to(renamed)
+    replies = asyncio.run(scenario())
+    assert [reply.status_code for reply in replies] == [200, 200, 200, 200]
+    info = replies[0].json()
+    assert info["model"].startswith("caf\N{REPLACEMENT CHARACTER}@")
+    assert info["run"] == {"data_sha256": {"csv caf?.csv": "ab"}}
 
 
 def test_a_key_that_no_form_has_is_not_repeated(save_tiny: Callable[..., Path]) -> None:

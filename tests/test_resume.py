@@ -7,7 +7,7 @@ import pytest
 
 from app import records
 from app.records import open_source
-from app.resume import Done, done_before, missing
+from app.resume import BulkError, Done, done_before, missing, sha256_of
 from tests.conftest import written
 
 
@@ -34,3 +34,11 @@ def test_a_record_that_was_bad_at_first_counts_once() -> None:
     assert first.and_then(2, None).and_then(2, "b").and_then(3, "c") == (
         first.and_then(2, "b").and_then(3, "c")
     )
+
+
+def test_a_record_that_is_blank_now_is_a_change(tmp_path: Path) -> None:
+    for texts in ("a\n\nc\n", "a\n\n"):
+        source = open_source(written(tmp_path / "a.txt", texts), None, "text")
+        last = Done(0, None).and_then(1, sha256_of("a")).and_then(2, sha256_of("b"))
+        with pytest.raises(BulkError, match="has changed"):
+            list(missing([source], "text", {str(source.path): last}, lambda size: None))
