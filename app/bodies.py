@@ -242,22 +242,23 @@ class Decompressor:
         Raises:
             MalformedBody: the body begins as something else, or its first piece is broken.
         """
-        unpacked = bytearray()
-        while chunk and len(unpacked) < most and not self.is_followed:
-            if self._piece.eof and self._num_pieces == _MOST_PIECES:
+        found: list[bytes] = []
+        while chunk and most > 0 and not self.is_followed:
+            if (begins := self._piece.eof) and self._num_pieces == _MOST_PIECES:
                 self.is_followed = True
                 break
-            piece = self._begin_piece() if self._piece.eof else self._piece
+            piece = self._begin_piece() if begins else self._piece
             try:
-                unpacked += piece.decompress(chunk, most - len(unpacked))
+                found.append(piece.decompress(chunk, most))
             except (zlib.error, zstd.ZstdError):
-                if self._num_pieces == 1 and piece is self._piece:
+                if self._num_pieces == 1 and not begins:
                     raise MalformedBody("The body is not what its Content-Encoding says.") from None
                 self.is_followed = True
                 break
-            self._num_pieces += piece is not self._piece
+            most -= len(found[-1])
+            self._num_pieces += begins
             self._piece, chunk = piece, piece.unused_data
-        return bytes(unpacked)
+        return b"".join(found)
 
     def _begin_piece(self) -> "zlib._Decompress | zstd.ZstdDecompressor":
         match self._encoding:
@@ -275,7 +276,7 @@ def decompressor_for(request: Request) -> Decompressor | None:
     Raises:
         UnknownEncoding: compressed neither by gzip nor by deflate nor by zstd.
     """
-    # The second is what rspamc said before 3.11.
+    # The second is what rspamc said before it learnt the first.
     said = request.headers.get("content-encoding") or request.headers.get("compression") or ""
     encoding = said.strip().lower()
     return None if encoding in ("", "identity") else Decompressor(encoding)

@@ -261,7 +261,7 @@ async def read_message(request: Request) -> tuple[bytes, bool]:
         piece = decompressor.decompress(chunk, most + 1 - len(body)) if decompressor else chunk
         budget.hold(request, len(piece))
         body += piece
-        is_cut = len(body) > most or bool(decompressor and decompressor.is_followed)
+        is_cut = len(body) > most
     if decompressor:
         return bytes(body[:most]), is_cut or not decompressor.is_complete
     raw = bytes(body[: most + 1])

@@ -20,6 +20,7 @@ from app.settings import Settings
 from tests.conftest import SPAM
 
 MAIL = f"Subject: Hello\r\nContent-Type: text/plain\r\n\r\n{SPAM}\r\n".encode()
+MOST = Settings().max_body_bytes
 PACKED_BY: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
     "deflate": zlib.compress,
@@ -29,8 +30,8 @@ PACKED_BY: dict[str, Callable[[bytes], bytes]] = {
 SKIPPED = b"\x50\x2a\x4d\x18\4\0\0\0size"
 
 
-def request_of(chunks: Iterable[bytes], **headers: str) -> Request:
-    bodies, settings = iter(chunks), Settings()
+def request_of(chunks: Iterable[bytes], most: int = MOST, /, **headers: str) -> Request:
+    bodies, settings = iter(chunks), Settings(max_body_bytes=most)
     state = SimpleNamespace(
         service=SimpleNamespace(settings=settings), body_budget=BodyBudget(settings)
     )
@@ -51,7 +52,7 @@ def request_of(chunks: Iterable[bytes], **headers: str) -> Request:
 
 
 def message_of(chunks: Iterable[bytes], **headers: str) -> tuple[bytes, bool]:
-    return asyncio.run(read_message(request_of(chunks, **headers)))
+    return asyncio.run(read_message(request_of(chunks, MOST, **headers)))
 
 
 @pytest.mark.parametrize("encoding", PACKED_BY)
@@ -69,6 +70,14 @@ def test_pieces_of_json_are_one_body(encoding: str) -> None:
     pack = PACKED_BY[encoding]
     request = request_of([pack(b'{"texts": '), pack(b'["Hello"]}')], content_encoding=encoding)
     assert asyncio.run(read_json(request)) == {"texts": ["Hello"]}
+
+
+@pytest.mark.parametrize("encoding", PACKED_BY)
+def test_json_that_is_not_all_of_its_body_is_refused(encoding: str) -> None:
+    packed = PACKED_BY[encoding](b'{"texts": ["Hello"]}')
+    for body, reason in ((packed + b"more", "data after its end"), (packed[:-1], "cut off")):
+        with pytest.raises(MalformedBody, match=reason):
+            asyncio.run(read_json(request_of([body], content_encoding=encoding)))
 
 
 @pytest.mark.parametrize("encoding", PACKED_BY)
@@ -131,11 +140,24 @@ def test_older_rspamc_says_compression() -> None:
 def test_a_packed_file_is_read_though_nobody_said_so(encoding: str) -> None:
     packed = PACKED_BY[encoding](MAIL)
     assert message_of([packed[:1], packed[1:]]) == (MAIL, False)
-    long = PACKED_BY[encoding](MAIL + b"x" * Settings().max_body_bytes)
+    long = PACKED_BY[encoding](MAIL + b"x" * MOST)
     found, is_cut = message_of([long])
     assert found.startswith(MAIL)
-    assert len(found) == Settings().max_body_bytes
+    assert len(found) == MOST
     assert is_cut
+
+
+def test_what_is_held_of_a_message_is_counted_up_to_the_most() -> None:
+    def held(*chunks: bytes) -> int:
+        request = request_of(chunks, 2000)
+        asyncio.run(read_message(request))
+        context: Context = request.scope[SCOPE_KEY]
+        return context.held_bytes
+
+    packed = gzip.compress(MAIL)
+    assert held(packed) == len(packed) + len(MAIL)
+    assert held(MAIL) == len(MAIL)
+    assert held(*[b"x" * 1500] * 9) == 3000
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "zstd"])
