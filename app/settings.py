@@ -5,6 +5,7 @@ Knows nothing of HTTP or of the model; a wrong value is refused before anything 
 
 import importlib.util
 import os
+import re
 from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -16,6 +17,8 @@ from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDic
 STARTER = Path(__file__).parents[1] / "checkpoints" / "starter"
 
 _PREFIX = "SPAMGATE_"
+# What stands before the host of a URL.
+_USER_AND_PASSWORD = re.compile(r"(?<=//)[^\s/]*@")
 # Of the listener (app.spamd), of worker processes (app.workers) and of docker-compose.yml.
 _NOT_OF_SETTINGS = ("SPAMGATE_SPAMD_", "SPAMGATE_WORKER_", "SPAMGATE_SECRETS")
 
@@ -255,11 +258,13 @@ def unread_variables(settings: type[BaseSettings] = Settings) -> list[str]:
 
 
 def wrong_settings(error: ValidationError, env_prefix: str) -> SettingsError:
-    """The same in one line, which names each wrong value, but no key, and how it can be told."""
+    """The same in one line, which names each wrong value, but no key and no password, and how it
+    can be told."""
     problems = []
     for problem in error.errors():
         name = ".".join(map(str, problem["loc"]))
-        value = "(not shown)" if name.endswith("key") else repr(problem["input"])
+        shown = _USER_AND_PASSWORD.sub("(not shown)@", repr(problem["input"]))
+        value = "(not shown)" if name.endswith("key") else shown
         problems.append(f"{name} is {value}: {problem['msg']}")
     return SettingsError(f"wrong settings ({env_prefix}... or flag): {'; '.join(problems)}.")
 

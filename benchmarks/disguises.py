@@ -93,7 +93,15 @@ FOLDED: dict[str, Callable[[str], str]] = {
     "dots between words": lambda text: " · ".join(text.split()),
     "words in curly quotes": lambda text: " ".join(f"“{word}”" for word in text.split()),
     "words in brackets": lambda text: " ".join(f"[{word}]" for word in text.split()),
+    "words in corner brackets": lambda text: " ".join(f"「{word}」" for word in text.split()),
+    "a mark on each word": lambda text: " ".join(f"·{word}" for word in text.split()),
+    "a mark between words": lambda text: "•".join(text.split()),
+    "letters in boxes": lambda text: " ".join("".join(f"[{c}]" for c in w) for w in text.split()),
+    "a foreign letter between": lambda text: " ".join("ㅡ".join(word) for word in text.split()),
     "accents": lambda text: text.translate(_ACUTE),
+    "a letter drawn out": lambda text: slip(
+        text, lambda w, n, _: w[:n] + w[n] * (3 if w[n].isalpha() else 1) + w[n + 1 :]
+    ),
     "a line for each word": lambda text: "\n".join(text.split()),
 }
 # Undone in part, else left for the model to see through: honest texts hold such things, too.

@@ -1,12 +1,14 @@
-"""English in letters of other scripts that look a little like Latin ones, as generators write it.
+"""English in letters of other scripts that look a little like Latin ones, as generators write it,
+and with one of them among its own: "fㅡrㅡeㅡe".
 
 Each alphabet has its letters in the order of a to z, as NFKC leaves them. Where a text so read has
 no English words, it is in the language of its letters and stays.
 """
 
 import re
+from collections import Counter
 
-from model.words import vocabulary
+from model.words import find_words, is_known, vocabulary
 
 _ALPHABETS = (
     "ǟɮƈɖɛʄɢɦɨʝӄʟʍռօքզʀֆȶʊʋաӼʏʐ",
@@ -37,6 +39,9 @@ _WORD = re.compile(r"\w+")
 _NORDIC = {ord(letter): _PLAIN.get(ord(letter), letter) for letter in "øłđħ"}
 # So many words that spell English tell that a text is, and half of those that are read otherwise.
 _FEWEST_WORDS = 3
+# Neither Latin, nor one that is taken for a Latin one.
+_OTHER_LETTER = "[^\\W\\d_A-Za-z\u00c0-\u02af\u1d00-\u1dbf\u1e00-\u1eff\u2c60-\u2c7f]"
+_BETWEEN_LETTERS = re.compile(rf"({_OTHER_LETTER})(?<=[A-Za-z].)(?=\1{{0,2}}+[A-Za-z])")
 
 
 def read_alphabets(text: str) -> str:
@@ -57,3 +62,20 @@ def read_alphabets(text: str) -> str:
     english = others & vocabulary()
     is_english = len(english) >= _FEWEST_WORDS and 2 * len(english) >= len(others)
     return read if is_english else text
+
+
+def without_letter_between(text: str) -> str:
+    """The text without the letter of another script that stands in its words, if these are English.
+
+    >>> without_letter_between("fㅡrㅡeㅡe cㅡaㅡsㅡh, wㅡiㅡn")
+    'free cash, win'
+    >>> without_letter_between("AとBとCとD")
+    'AとBとCとD'
+    """
+    if text.isascii() or not (found := _BETWEEN_LETTERS.findall(text)):
+        return text
+    [(letter, _)] = Counter(found).most_common(1)
+    read = re.sub(rf"(?<=[!-~£€]){letter}++|{letter}++(?=[!-~£€])", "", text)
+    new = find_words(read) - find_words(text)
+    num_known = sum(map(is_known, new))
+    return read if num_known >= _FEWEST_WORDS and 3 * num_known >= len(new) else text

@@ -10,14 +10,14 @@ pieces that are no words.
 """
 
 import re
-from collections import Counter
 from collections.abc import Callable, Collection
 from functools import partial
 from itertools import compress, count, repeat
 from operator import add
 
 from model.joined import part
-from model.misspelled import fill_vowels, without_holes, without_misspellings
+from model.marked import without_quotes
+from model.misspelled import fill_vowels, without_drawn_out, without_holes, without_misspellings
 from model.words import (
     SHORTEST_WORD,
     are_english,
@@ -57,27 +57,14 @@ _APOSTROPHES = "'’‘`"
 # "on-line", "and/or": marks between words.
 _MARKS_IN_PAIRS = {"-", "/", ".", "'", "’", "&", "--", "_", "..", "...", ",", ":", "–", "—"}
 _MOST_VOWELS = 3
-# Words in quotes: '"win" "cash"', "[win] [cash]"; letters alone in quotes are a list, and a word
-# alone in brackets is a sign: "[photo]".
-_BRACKETS = "()[]{}<>*_~|"
-_QUOTES = "\"'“”„‘’«»" + re.escape(_BRACKETS)
-_QUOTED = re.compile(
-    rf"[{_QUOTES}](?<!\S.)[{_QUOTES}]*+([^\s{_QUOTES}](?:\S*[^\s{_QUOTES}])?)[{_QUOTES}]++(?!\S)"
-)
-_FEWEST_QUOTED = 4
 # Words with each letter two, three or four times: "ffrreeee".
 _REPEATED = re.compile(r"(?<![A-Za-z])(?:([A-Za-z])\1++)++(?![A-Za-z])", re.IGNORECASE)
 # What such a word begins with, behind another character; that is told sooner.
 _DOUBLE = re.compile(r"[^A-Za-z]([A-Za-z])(?i:\1)[A-Za-z]{2}")
 _TIMES = (2, 3, 4)
-# One mark alone between words: "win · cash · now".
-_LONE_MARK = re.compile(rf" (?<=\S.)({_MARK}{{1,3}}+) (?=\S)")
-_FEWEST_LONE = 6
-_FEWEST_ALL_LONE = 3
 # "Oranges\nLemons\nBread" may be a list.
 _FEWEST_LINES = 4
 _LETTERS_OF_A_WORD = 3  # on average
-_LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 _FEWEST_SPLIT = 2
 # Two pieces that are no words but together: "infor mation". Of 163,540 messages some 550 have such
 # a word, all broken but these names; 122 have one of which a piece is a letter other than these. Of
@@ -114,37 +101,12 @@ def without_breaks(text: str) -> str:
     >>> without_breaks("cli ck he re"), without_breaks("FFRREEEE infor mation on it")
     ('click here', 'FREE information on it')
     """
-    text = part(_in_one_case(_without_repeats(_without_quotes(_in_lines(text)))))
+    text = without_drawn_out(_without_repeats(without_quotes(_in_lines(text))))
+    text = part(_in_one_case(text))
     text = _without_blanks(text)
     if _HYPHEN_AT_END.search(text):
         text = _HYPHENATED.sub(_without_hyphen, text)
     return without_misspellings(without_holes(_without_stray_marks(_without_marks(text))))
-
-
-def without_lone_marks(text: str) -> str:
-    """The text with blanks alone between words, where one mark stands in most of the gaps.
-
-    >>> without_lone_marks("win · a · lot · of · cash · here · now")
-    'win a lot of cash here now'
-    """
-    marks = Counter(_LONE_MARK.findall(text))
-    if marks.total() < _FEWEST_ALL_LONE:
-        return text
-    [(mark, count)] = marks.most_common(1)
-    words = text.split()
-    are_most = count >= _FEWEST_LONE and _are_in_most_gaps(count, words)
-    are_all = count >= _FEWEST_ALL_LONE and {*words[1::2]} == {mark} and mark not in words[::2]
-    if not are_most and not are_all:
-        return text
-    return text.replace(f" {mark} ", " ")
-
-
-def _are_in_most_gaps(count: int, words: list[str]) -> bool:
-    # Words of letters and digits alone are told sooner, and most texts have too many of them.
-    if 4 * count < 3 * (sum(map(str.isalnum, words)) - 1):
-        return False
-    gaps = sum(bool(_LETTER_OR_DIGIT.search(word)) for word in words) - 1
-    return 4 * count >= 3 * gaps
 
 
 def _in_lines(text: str) -> str:
@@ -154,16 +116,6 @@ def _in_lines(text: str) -> str:
         return text
     are_words = sum(map(len, lines)) >= _LETTERS_OF_A_WORD * len(lines)
     return " ".join(lines) if are_words and are_english(find_words(text)) else text
-
-
-def _without_quotes(text: str) -> str:
-    quoted = _QUOTED.findall(text)
-    if not quoted or len(quoted) == 1 and text[0] in _BRACKETS:
-        return text
-    long, words = sum(len(word) > 1 for word in quoted), len(text.split())
-    are_most = long >= _FEWEST_QUOTED and 4 * long >= 3 * words
-    are_all = len(quoted) == words and 2 * long > words
-    return _QUOTED.sub(r"\1", text) if are_most or are_all else text
 
 
 def _without_repeats(text: str) -> str:

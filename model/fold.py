@@ -13,11 +13,12 @@ from html import unescape
 from html.entities import html5
 
 from model.accents import without_disguising_accents
-from model.alphabets import read_alphabets
-from model.broken import without_breaks, without_lone_marks
+from model.alphabets import read_alphabets, without_letter_between
+from model.broken import without_breaks
 from model.direction import as_shown
 from model.leet import read_leet
 from model.lines import tidy_blanks
+from model.marked import without_lone_marks, without_marks_on_words
 from model.sentences import as_typed
 from model.spelled import gather, put_together
 from model.tokenized import join_marks
@@ -150,12 +151,13 @@ def fold_text(text: str, *, typing: bool = True) -> str:
     letter are put together (``spelled.py``). "Subject:" in front and colours of terminals are left
     out. Unless ``typing`` is False, accents that disguise English are left out (``accents.py``),
     words that one blank keeps apart like their letters are told (``segment.py``), those with digits
-    and signs for letters are read (``leet.py``), broken ones (``broken.py``), many misspelled ones
-    (``misspelled.py``) and ones that run together (``joined.py``), marks that stand apart put where
-    they belong (``tokenized.py``), HTML's names of characters are read, its tags and those of
-    message boards left out, tabs are blanks, several blanks and empty lines are one (``lines.py``),
-    signs for a number that was taken out ("<#>") are a number, and a text in capitals or small
-    letters throughout gets a capital at each sentence and name (``sentences.py``). Never raises.
+    and signs for letters are read (``leet.py``), those with marks on them (``marked.py``), broken
+    ones (``broken.py``), many misspelled ones (``misspelled.py``) and ones that run together
+    (``joined.py``), marks that stand apart put where they belong (``tokenized.py``), HTML's names
+    of characters are read, its tags and those of message boards left out, tabs are blanks, several
+    blanks and empty lines are one (``lines.py``), signs for a number that was taken out ("<#>") are
+    a number, and a text in capitals or small letters throughout gets a capital at each sentence and
+    name (``sentences.py``). Never raises.
     """
     # Clients send either; mail and training texts have line feeds alone.
     folded = _fold_letters(text.replace("\r\n", "\n").replace("\r", "\n"))
@@ -170,8 +172,9 @@ def fold_text(text: str, *, typing: bool = True) -> str:
 
 
 def _read_typing(text: str) -> str:
-    text = without_disguising_accents(_read_escapes(text)).replace("\t", " ")
-    text = join_marks(gather(without_lone_marks(text)))
+    text = without_letter_between(_read_escapes(text))
+    text = without_disguising_accents(text).replace("\t", " ")
+    text = join_marks(gather(without_lone_marks(without_marks_on_words(text))))
     return as_typed(without_breaks(read_leet(text)))
 
 

@@ -1,4 +1,5 @@
-"""Words with letters missing, wrong or elsewhere: "co*ment", "ch*nn*l", "chcek tihs vdieo".
+"""Words with letters missing, wrong, elsewhere or drawn out: "co*ment", "ch*nn*l", "chcek tihs
+vdieo", "frrreee".
 
 Knows GPT-2's vocabulary, which is a list of the common English words. A mark in the place of a
 letter is told wherever it makes a word: in 164,000 messages next to nobody writes so but to
@@ -8,6 +9,8 @@ of its long ones, or three and a fifth. Names do not count and stay.
 """
 
 import functools
+import itertools
+import operator
 import re
 from collections.abc import Collection, Iterator
 
@@ -35,7 +38,11 @@ _ENGLISH_SHARE = 2 / 3
 _MOST_WORDS = 200
 # Rarer ones are mostly pieces of words.
 _HIGHEST_RANK = 25_000
-_LONG_RUN = re.compile(r"(.)\1{2,}")
+_REPEATS = re.compile(r"(.)\1+")
+# Of letters that stand three times in a row, which no English word has; told sooner than by words.
+_THREE = re.compile(r"([A-Za-z])\1\1+")
+_DRAWN_OUT = re.compile(r"(?<![A-Za-z])(?=[A-Za-z]{4})[A-Za-z]*?([A-Za-z])\1\1[A-Za-z]*+")
+_FEWEST_DRAWN_OUT = 3
 # Shorter ones have a word beside them too often: "noms" and "nons".
 _FEWEST_TO_REPLACE = 5
 
@@ -47,6 +54,28 @@ def without_holes(text: str) -> str:
     'Like my comment on this channel, f*** 5*6 *all*'
     """
     return _HOLED.sub(_fill, text) if _HOLE.search(text) else text
+
+
+def without_drawn_out(text: str) -> str:
+    """The text with letters once that stand three times or more in a row, if three words and most
+    of those that have some are known without.
+
+    >>> without_drawn_out("Frrree caaash priiize nooow ppplz"), without_drawn_out("sooo goood www")
+    ('Free cash prize now plz', 'sooo goood www')
+    """
+    if len(_THREE.findall(text)) < _FEWEST_DRAWN_OUT:
+        return text
+    found = {word[0] for word in _DRAWN_OUT.finditer(text)}
+    read = {word: _shorten(word.lower()) for word in found}
+    num_known = sum(plain is not None for plain in read.values())
+    if num_known < _FEWEST_DRAWN_OUT or 2 * num_known < len(found):
+        return text
+
+    def shorten(word: re.Match[str]) -> str:
+        plain = read[word[0]]
+        return _in_case_of(word[0], plain) if plain else _THREE.sub(r"\1", word[0])
+
+    return _DRAWN_OUT.sub(shorten, text)
 
 
 def without_misspellings(text: str) -> str:
@@ -110,8 +139,9 @@ def _correct(word: str) -> str | None:
     if word[:-1] in vocabulary() or word.endswith("in") and word + "g" in vocabulary():
         return None  # "emojis", "comin"
     ranks = _ranks()
+    if lengthened := _shorten(word):
+        return lengthened
     likeliest_first = (
-        _with_fewer_repeats,
         _with_neighbours_swapped,
         _with_one_letter_changed,
         _without_the_first_letter,
@@ -122,10 +152,18 @@ def _correct(word: str) -> str | None:
     return None
 
 
-def _with_fewer_repeats(word: str) -> Iterator[str]:
-    """Of "pleeease" "please" and "pleease"."""
-    yield _LONG_RUN.sub(r"\1", word)
-    yield _LONG_RUN.sub(r"\1\1", word)
+def _shorten(word: str) -> str | None:
+    """The commonest word that has no letter more often in a row: of "pleeeasse" "please"."""
+    runs = _runs(word)
+    for known in _by_letters().get(_REPEATS.sub(r"\1", word), ()):
+        if all(map(operator.ge, runs, _runs(known))):
+            return known
+    return None
+
+
+def _runs(word: str) -> list[int]:
+    """How often each letter stands in a row."""
+    return [sum(1 for _ in run) for _, run in itertools.groupby(word)]
 
 
 def _with_neighbours_swapped(word: str) -> Iterator[str]:
@@ -163,6 +201,15 @@ def _ranks() -> dict[str, int]:
     """Common words, the commonest first."""
     ranks = word_ranks(SHORTEST_WORD)
     return {word: rank for word, rank in ranks.items() if rank <= _HIGHEST_RANK}
+
+
+@functools.cache
+def _by_letters() -> dict[str, list[str]]:
+    """Words by their letters, each once in a row, the commonest first."""
+    found: dict[str, list[str]] = {}
+    for word in filter(is_known, word_ranks(_FEWEST_LETTERS)):
+        found.setdefault(_REPEATS.sub(r"\1", word), []).append(word)
+    return found
 
 
 @functools.cache

@@ -48,8 +48,10 @@ class Prediction:
         """The same with the odds of spam to ham divided; by 1 they stay to the last digit."""
         if divisor == 1:
             return self
-        spam = self.spam_probability / (self.spam_probability + divisor * self.ham_probability)
-        return replace(self, ham_probability=1 - spam, spam_probability=spam)
+        spam, ham = self.spam_probability, divisor * self.ham_probability
+        return replace(
+            self, ham_probability=ham / (spam + ham), spam_probability=spam / (spam + ham)
+        )
 
 
 def judge_readings(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from model.leet import spells_a_word
+from model.marked import CLOSING_BRACKETS, OPENING_BRACKETS
 from model.segment import segment
 from model.words import is_known, vocabulary
 
@@ -33,6 +34,10 @@ _SPELLED_OUT = _Spelling(
     ),
     sign=re.compile(r"([ .\-_*/·•–—−~‧])[A-Za-z0-9]\1[A-Za-z0-9](?![^\W_])"),
 )
+_OPENING, _CLOSING = map(re.escape, (OPENING_BRACKETS, CLOSING_BRACKETS))
+# Characters in boxes: "[f][r][e][e]".
+_BOX = re.compile(rf"[{_OPENING}](\S)[{_CLOSING}]")
+_FEWEST_BOXES = 8
 # A mark, or a letter of another script: a character is found in such a set sooner than in classes.
 _MARK = r"[^A-Za-z0-9_ \n<>?]"
 # Four and more letters that any other mark or symbol keeps apart, and three and more in boxes:
@@ -40,9 +45,9 @@ _MARK = r"[^A-Za-z0-9_ \n<>?]"
 _MARKED_WORD = _Spelling(
     re.compile(
         r"(?<![^\W_])[A-Za-z]([^\w\s<>?]{1,2})[A-Za-z](?![^\W_])(?:\1[A-Za-z](?![^\W_])){2,}+"
-        r"|(?<![^\W_])(?:[(\[{«][A-Za-z][)\]}»]){3,}+"
+        rf"|(?<![^\W_])(?:[{_OPENING}][A-Za-z][{_CLOSING}]){{3,}}+"
     ),
-    sign=re.compile(rf"({_MARK})[A-Za-z]{_MARK}?(?:\1|[(\[{{«])[A-Za-z]{_MARK}"),
+    sign=re.compile(rf"({_MARK})[A-Za-z]{_MARK}?(?:\1|[{_OPENING}])[A-Za-z]{_MARK}"),
 )
 # Four and more letters that one mark and a blank or two keep apart: "f - r - e - e", "f, r, e, e".
 _LETTERS_APART = _Spelling(
@@ -141,6 +146,8 @@ def put_together(text: str, *, typing: bool) -> str:
     >>> put_together("C a l l n o w for a f r e e prize, v.i.s.a", typing=True)
     'Call now for a free prize, visa'
     """
+    if typing:
+        text = _without_boxes(text)
     if ": / /" in text:
         text = _SPELLED_LINK.sub(lambda link: link[0].replace(" ", ""), text)
     if " . " in text:
@@ -159,6 +166,18 @@ def put_together(text: str, *, typing: bool) -> str:
 def gather(text: str) -> str:
     """The text with words whole whose letters different marks keep apart."""
     return _SCATTERED_WORD.sub(_gather, text)
+
+
+def _without_boxes(text: str) -> str:
+    """The text without the brackets round its characters, if most of it is in such boxes.
+
+    >>> _without_boxes("[w][i][n] [a] [c][a][r], 5 [£]!"), _without_boxes("[x] no [ ] yes [5]")
+    ('win a car, 5 £!', '[x] no [ ] yes [5]')
+    """
+    num_boxes = len(_BOX.findall(text))
+    if num_boxes < _FEWEST_BOXES or 2 * 3 * num_boxes < len("".join(text.split())):
+        return text
+    return _BOX.sub(r"\1", text)
 
 
 def _read_blank_runs(text: str) -> str:
@@ -257,9 +276,12 @@ def _is_spelled(letters: str, separator: str) -> bool:
     """
     letters = letters.strip("!?.,:;")
     lowered = letters.lower()
+    # "a*b*c" is a product, though "abc" is a word.
+    if lowered in _EVERY_CHARACTER:
+        return False
     if len(letters) > _LONGEST_LIST or is_known(letters) or spells_a_word(letters):
         return True
-    if lowered in _EVERY_CHARACTER or _LABELS.fullmatch(letters):
+    if _LABELS.fullmatch(letters):
         return False
     if separator not in " -–—−/|":
         return True
@@ -295,7 +317,9 @@ def _gather(word: re.Match[str]) -> str:
     are_pairs = len(set(marks[::2])) == len(set(marks[1::2])) == 1
     is_disguise = len(set(marks)) > 1 and not are_pairs and not {*marks} <= _IN_LISTS
     is_word = is_disguise and sum(map(str.isalpha, characters)) >= _FEWEST_LETTERS
-    return characters if is_word and not _LABELS.fullmatch(characters) else word[0]
+    # "1-A, 2-C" and the chords "C-E-G, A-C-E".
+    is_list = _LABELS.fullmatch(characters) or _NOTES.fullmatch(characters)
+    return characters if is_word and not is_list else word[0]
 
 
 def _is_amount(characters: str) -> bool:

@@ -73,3 +73,14 @@ def test_wrong_settings_end_the_start_with_one_line_and_code_2(
 @pytest.mark.parametrize("url", ["http://[::1]:8000", "https://spam.example.org/gate/"])
 def test_url_with_a_path_or_numbers_is_taken(url: str) -> None:
     assert SpamdSettings(url=url).url == url
+
+
+def test_no_password_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["spamd"])
+    monkeypatch.setenv("SPAMGATE_SPAMD_URL", "ftp://jo:hunter2@host:8000/x")
+    assert main() != 0
+    error = capsys.readouterr().err
+    assert "ftp://(not shown)@host:8000/x" in error
+    assert "hunter2" not in error

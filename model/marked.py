@@ -1,0 +1,104 @@
+"""Words with marks round them, on each or alone between them: "[win] [cash]", "·win ·cash",
+"win · cash".
+
+Nearly all words of a text have them, or it is left as it is: lists and emphasis have marks, too.
+"""
+
+import re
+from collections import Counter
+
+OPENING_BRACKETS = "([{«‹「『《〈【〔〖"
+CLOSING_BRACKETS = ")]}»›」』》〉】〕〗"
+_MARK = r"(?:[^\w\s]|_)"
+# Letters alone in quotes are a list, and a word alone in brackets is a sign: "[photo]".
+_BRACKETS = "<>*_~|" + (OPENING_BRACKETS + CLOSING_BRACKETS).replace("«", "").replace("»", "")
+_QUOTES = re.escape("\"'“”„‘’«»" + _BRACKETS)
+_QUOTED = re.compile(
+    rf"[{_QUOTES}](?<!\S.)[{_QUOTES}]*+([^\s{_QUOTES}](?:\S*[^\s{_QUOTES}])?)[{_QUOTES}]++(?!\S)"
+)
+_FEWEST_QUOTED = 4
+# One mark alone between words: "win · cash · now".
+_LONE_MARK = re.compile(rf" (?<=\S.)({_MARK}{{1,3}}+) (?=\S)")
+_FEWEST_LONE = 6
+_FEWEST_ALL_LONE = 3
+_LETTER_OR_DIGIT = re.compile(r"[^\W_]")
+# A mark that stands on words, but none that people write there: "$5", "#tag", "-v", "__init__".
+_ODD_MARK = r"[^\w\s.,;:!?'\"()\[\]{}<>@#$£€¥%&+/\\…‘’“”„‐‑–—-]"
+_FRONT, _END = r"[A-Za-z0-9$£€\"'(]", r"[A-Za-z0-9.,;:!?\"')]"
+_BEFORE_WORD = re.compile(rf"({_ODD_MARK})(?<!\S.)\1{{0,2}}+(?={_FRONT})")
+_BEHIND_WORD = re.compile(rf"({_ODD_MARK})(?<={_END}.)\1{{0,2}}+(?!\S)")
+# Those of ASCII stand in names and links, "a|b", and some others between digits: "1⁄2", "2×3".
+_BETWEEN_WORDS = re.compile(
+    rf"(?![\x00-\x7f])({_ODD_MARK})(?:(?<=[A-Za-z.,;:!?].)\1{{0,2}}+(?=[A-Za-z0-9$£€])"
+    r"|(?<=[0-9].)\1{0,2}+(?=[A-Za-z]))"
+)
+_FEWEST_MARKED = 4
+
+
+def without_quotes(text: str) -> str:
+    """The text without the quotes or brackets that stand round most of its words.
+
+    >>> without_quotes("“win” “cash” “right” “now”"), without_quotes("「win」 「cash」")
+    ('win cash right now', 'win cash')
+    """
+    quoted = _QUOTED.findall(text)
+    if not quoted or len(quoted) == 1 and text[0] in _BRACKETS:
+        return text
+    long, words = sum(len(word) > 1 for word in quoted), len(text.split())
+    are_most = long >= _FEWEST_QUOTED and 4 * long >= 3 * words
+    are_all = len(quoted) == words and 2 * long > words
+    return _QUOTED.sub(r"\1", text) if are_most or are_all else text
+
+
+def without_marks_on_words(text: str) -> str:
+    """The text without a mark that stands before most words, behind them, or both, and with blanks
+    for one that stands between most.
+
+    >>> without_marks_on_words("·win ·a ·lot ·of ·cash, ·now"), without_marks_on_words("•milk •tea")
+    ('win a lot of cash, now', '•milk •tea')
+    >>> without_marks_on_words("win»a»lot»of»cash")
+    'win a lot of cash'
+    """
+    if mark := _find_habit(_BEFORE_WORD, text):
+        text = re.sub(rf"(?<!\S){mark}{{1,3}}+(?=\S)", "", text)
+    if mark := _find_habit(_BEHIND_WORD, text):
+        text = re.sub(rf"(?<=\S){mark}{{1,3}}+(?!\S)", "", text)
+    if mark := _find_habit(_BETWEEN_WORDS, text):
+        text = re.sub(rf"(?<=\S){mark}{{1,3}}+(?=\S)", " ", text)
+    return text
+
+
+def _find_habit(place: re.Pattern[str], text: str) -> str | None:
+    """The mark, escaped, that stands in this place of at least half of the words; None if none."""
+    marks = Counter(place.findall(text))
+    if marks.total() < _FEWEST_MARKED:
+        return None
+    [(mark, count)] = marks.most_common(1)
+    num_words = len(text.replace(mark, " ").split())
+    return re.escape(mark) if count >= _FEWEST_MARKED and 2 * count >= num_words else None
+
+
+def without_lone_marks(text: str) -> str:
+    """The text with blanks alone between words, where one mark stands in most of the gaps.
+
+    >>> without_lone_marks("win · a · lot · of · cash · here · now")
+    'win a lot of cash here now'
+    """
+    marks = Counter(_LONE_MARK.findall(text))
+    if marks.total() < _FEWEST_ALL_LONE:
+        return text
+    [(mark, count)] = marks.most_common(1)
+    words = text.split()
+    are_most = count >= _FEWEST_LONE and _are_in_most_gaps(count, words)
+    are_all = count >= _FEWEST_ALL_LONE and {*words[1::2]} == {mark} and mark not in words[::2]
+    if not are_most and not are_all:
+        return text
+    return text.replace(f" {mark} ", " ")
+
+
+def _are_in_most_gaps(count: int, words: list[str]) -> bool:
+    # Words of letters and digits alone are told sooner, and most texts have too many of them.
+    if 4 * count < 3 * (sum(map(str.isalnum, words)) - 1):
+        return False
+    gaps = sum(bool(_LETTER_OR_DIGIT.search(word)) for word in words) - 1
+    return 4 * count >= 3 * gaps
