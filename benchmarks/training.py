@@ -29,8 +29,9 @@ from model import bf16
 from model.checkpoint import save_language_model
 from model.gpt2 import GPT2Config, GPT2LMHeadModel, init_weights
 from training.config import TrainConfig
-from training.corpora import Example, find_sms_file, read_sms_as_the_book
+from training.corpora import Example, read_sms_as_the_book
 from training.data import split_examples, tokenize
+from training.download import find_sms_file
 from training.run import finetune
 
 RESULT = Path(__file__).parent / "results" / "training.json"

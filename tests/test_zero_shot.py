@@ -10,7 +10,7 @@ from model.gpt2 import GPT2Config, GPT2LMHeadModel
 from model.packing import pack
 from model.tokenizer import decode, encode
 from tests.conftest import HAM, SPAM, TINY, randomize
-from training import corpora, zero_shot
+from training import download, zero_shot
 from training.zero_shot import PROMPTS, longest_prompt, make_prompt, spam_probabilities
 
 
@@ -108,7 +108,7 @@ def test_what_cannot_be_done_exits_with_2_and_one_line(
 def test_without_data_the_collection_is_fetched_and_its_hash_checked(
     corpus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(corpora, "_CACHE", corpus.parent)
+    monkeypatch.setattr(download, "_CACHE", corpus.parent)
     assert zero_shot.main(["--base", "absent"]) == 2
     assert "is not the file that the recipes were written for" in capsys.readouterr().err
 

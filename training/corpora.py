@@ -15,13 +15,11 @@ from typing import Any
 from model.gpt2 import LABELS
 from model.mail import message_to_text
 from training.config import CorpusError, TrainConfig
-from training.download import check_sha256, download
+from training.download import SMS_FILE, find_sms_file
 from training.furniture import FURNITURE_FILE
 from training.invented import renamed
 
-SMS_FILE = "SMSSpamCollection"
 _LABELS = {"ham": 0, "0": 0, "spam": 1, "1": 1}
-_CACHE = Path.home() / ".cache" / "spamgate"
 _DEAL_SEED = 5  # the same for all runs, so that their parts are different ones
 
 
@@ -82,31 +80,6 @@ class Source:
     def name(self) -> str:
         """``KIND=NAME``, without the folder: for a command that is written down."""
         return f"{self.kind}={self.path.name}"
-
-
-def find_sms_file(data: Path | None, urls: Sequence[str], sha256: str) -> Path:
-    """The SMS Spam Collection: given, fetched earlier, or downloaded now.
-
-    Args:
-        data: the file, or a folder that holds it; None to download.
-        urls: zip files that hold it, tried in order.
-        sha256: hex digest of the unpacked file; empty accepts any.
-
-    Raises:
-        CorpusError: no file, no answer from any URL, or other content than the digest's.
-    """
-    if data is None:
-        path = _CACHE / SMS_FILE
-        if not path.exists():
-            download(path, urls, sha256)
-    else:
-        path = data / SMS_FILE if data.is_dir() else data
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise CorpusError(f"cannot read the corpus {path}: {error.strerror}.") from error
-    check_sha256(content, sha256, str(path))
-    return path
 
 
 def read_sms(path: Path) -> list[Example]:

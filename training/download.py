@@ -12,8 +12,35 @@ from pathlib import Path
 from model.folders import new_file
 from training.config import CorpusError
 
+SMS_FILE = "SMSSpamCollection"
+_CACHE = Path.home() / ".cache" / "spamgate"
 _MAX_BYTES = 64 << 20
 _DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
+
+
+def find_sms_file(data: Path | None, urls: Sequence[str], sha256: str) -> Path:
+    """The SMS Spam Collection: given, fetched earlier, or downloaded now.
+
+    Args:
+        data: the file, or a folder that holds it; None to download.
+        urls: zip files that hold it, tried in order.
+        sha256: hex digest of the unpacked file; empty accepts any.
+
+    Raises:
+        CorpusError: no file, no answer from any URL, or other content than the digest's.
+    """
+    if data is None:
+        path = _CACHE / SMS_FILE
+        if not path.exists():
+            download(path, urls, sha256)
+    else:
+        path = data / SMS_FILE if data.is_dir() else data
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CorpusError(f"cannot read the corpus {path}: {error.strerror}.") from error
+    check_sha256(content, sha256, str(path))
+    return path
 
 
 def download(path: Path, urls: Sequence[str], sha256: str) -> None:

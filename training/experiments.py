@@ -19,7 +19,8 @@ from model.devices import pick_device
 from model.folders import new_file, read_json
 from training.command import add_device, check_folder, exit_code
 from training.config import ConfigError, TrainConfig, load_config
-from training.corpora import Example, find_sms_file, read_sms_as_the_book
+from training.corpora import Example, read_sms_as_the_book
+from training.download import find_sms_file
 from training.memory import peak_memory_bytes, reset_peak_memory
 from training.results import Results
 from training.run import finetune

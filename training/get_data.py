@@ -22,8 +22,8 @@ from pathlib import Path, PurePosixPath
 from model.folders import new_file, new_folder
 from training.command import check_folder, exit_code
 from training.config import CorpusError, load_config
-from training.corpora import SMS_FILE, sha256_of
-from training.download import check_sha256, download, fetch
+from training.corpora import sha256_of
+from training.download import SMS_FILE, check_sha256, download, fetch
 from training.provenance import read_run
 
 _ROOT = Path(__file__).resolve().parents[1]

@@ -18,8 +18,9 @@ from model.tokenizer import decode, encode
 from training.card import GOLDEN_TEXTS
 from training.command import add_device, exit_code
 from training.config import TrainingError, load_config
-from training.corpora import Example, find_sms_file, read_sms_as_the_book
+from training.corpora import Example, read_sms_as_the_book
 from training.data import split_examples
+from training.download import find_sms_file
 from training.evaluate import as_long_table, measure_with_intervals
 from training.generate import generate, next_token_logits
 
