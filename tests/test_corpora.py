@@ -55,6 +55,13 @@ def test_folders_of_mail_are_spam_or_ham_by_their_names(tmp_path: Path) -> None:
         read_mail_folder(tmp_path)
 
 
+def test_a_folder_of_mail_that_is_not_there_is_no_empty_one(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"cannot read the corpus .*none: no such file or folder"):
+        read_mail_folder(tmp_path / "none")
+    with pytest.raises(CorpusError, match="holds no messages: expected folders"):
+        read_mail_folder(tmp_path)
+
+
 def test_mail_may_be_named_eml_and_what_is_passed_over_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,9 +119,9 @@ def test_marks_of_windows_are_no_part_of_the_texts(tmp_path: Path) -> None:
     "line",
     [
         '{"label": "ham", "te',
-        '{"label": "maybe", "text": "fine"}',
         '{"label": "ham", "text": null}',
         '{"label": "ham", "text": 5}',
+        '{"label": null, "text": "fine"}',
         '["ham", "fine"]',
         "[" * 100_000,
     ],
@@ -124,6 +131,43 @@ def test_json_line_of_another_form_is_a_clear_error(tmp_path: Path, line: str) -
     path.write_text(f'{{"label": "spam", "text": "win"}}\n{line}\n')
     with pytest.raises(CorpusError, match="line 2: expected a JSON object with label"):
         read_jsonl(path)
+
+
+def test_a_label_that_is_none_is_told_as_it_came(tmp_path: Path) -> None:
+    path = tmp_path / "texts.jsonl"
+    for label, told in (("Maybe", "'Maybe'"), (2, "'2'"), ("x" * 99, f"'{'x' * 20}'")):
+        path.write_text(json.dumps({"label": label, "text": "fine"}))
+        with pytest.raises(CorpusError, match=f"line 1: the label is {told}: write ham or 0, spam"):
+            read_jsonl(path)
+
+
+def test_blank_lines_and_rows_are_passed_over(tmp_path: Path) -> None:
+    lines = written(tmp_path / "a.jsonl", ' \n{"label": "spam", "text": "win"}\n\t \r\n\n')
+    assert [e.text for e in read_jsonl(lines)] == ["win"]
+    table = written(tmp_path / "a.csv", "label,text\n,\n\nspam,win\n , \n,,,\n \nham,fine,, \n")
+    assert [e.text for e in read_csv(table)] == ["win", "fine"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "command"),
+    [
+        ("a b.csv", b"\xe9", "cat '{}' | iconv -f WINDOWS-1252 -t UTF-8 > 'utf8-a b.csv'"),
+        ("a.csv", "é".encode("utf-16"), "cat {} | iconv -f UTF-16 -t UTF-8 > utf8-a.csv"),
+        (
+            "a.csv.gz",
+            gzip.compress(b"\xe9", mtime=0),
+            "zcat {} | iconv -f WINDOWS-1252 -t UTF-8 > utf8-a.csv",
+        ),
+    ],
+)
+def test_a_file_that_is_not_utf8_is_told_how_to_be_converted(
+    tmp_path: Path, name: str, content: bytes, command: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(CorpusError, match="not UTF-8 at byte 0: convert it") as caught:
+        read_csv(path)
+    assert str(caught.value).endswith(f" such as by {command.format(path)}.")
 
 
 def test_json_lines_may_be_packed(tmp_path: Path) -> None:
@@ -164,7 +208,9 @@ def test_a_table_is_read_as_json_lines_are(tmp_path: Path) -> None:
         ("label,text,Text\nham,a,b\n", r"line 1: expected label,text, not \['label', 'text', 'te"),
         ("label,text\nspam\n", "line 2: expected a row .* with label"),
         ("label,text\nspam,win 1,000\n", r"line 2: expected a row \(texts with commas in quot"),
-        ("label,text\nspan,win\n", r"line 2: .* label \(ham or 0, spam or 1\) and text"),
+        ("label,text\nspan,win\n", "line 2: the label is 'span': write ham or 0, spam or 1"),
+        ("label,text\n,,win\n", "line 2: expected a row"),
+        ("label,text\n,\n,win\n", "line 3: the label is ''"),
         ('label,text\nspam,"win\n', "up to line 2: unexpected end of data"),
     ],
 )

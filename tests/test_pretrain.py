@@ -309,7 +309,7 @@ def test_stopped_run_goes_on_with_resume_alone(
     [
         (["absent.toml", "--data", "sms=x"], "cannot read the recipe"),
         (["{recipe}", "--data", "sms=absent"], "cannot read the corpus"),
-        (["{recipe}", "--data", "mail=absent"], "holds no messages"),
+        (["{recipe}", "--data", "mail=absent"], "no such file or folder"),
         (["{recipe}", "--data", "text={short}"], "too small to learn from"),
         (["{recipe}", "--data", "sms={empty}"], "too small to learn from"),
         (["{recipe}", "--data", "jsonl={empty}"], "too small to learn from"),

@@ -1,13 +1,11 @@
 """Corpora: files, or downloads from their publisher, to labelled examples."""
 
 import csv
-import gzip
 import hashlib
 import io
 import json
 import random
-import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from training.config import CorpusError, TrainConfig
 from training.download import SMS_FILE, find_sms_file
 from training.furniture import FURNITURE_FILE
 from training.invented import renamed
+from training.text_file import read_text
 
 _LABELS = {"ham": 0, "0": 0, "spam": 1, "1": 1}
 _DEAL_SEED = 5  # the same for all runs, so that their parts are different ones
@@ -128,13 +127,16 @@ def read_jsonl(path: Path) -> list[Example]:
     examples = [
         _labelled(json.loads, line, "a JSON object", path, number)
         for number, line in enumerate(read_text(path).split("\n"), start=1)
-        if line
+        if line.strip()
     ]
     return [example for example in examples if example.text]
 
 
 def read_csv(path: Path) -> list[Example]:
-    """As ``read_jsonl``, of a table whose first row names the columns, in whatever case."""
+    """As ``read_jsonl``, of a table whose first row names the columns, in whatever case.
+
+    Rows of blank cells do not count.
+    """
     content = read_text(path)
     csv.field_size_limit(max(csv.field_size_limit(), len(content)))  # a mail may be that long
     rows = csv.DictReader(io.StringIO(content, newline=""), strict=True)
@@ -148,11 +150,18 @@ def read_csv(path: Path) -> list[Example]:
             raise CorpusError(
                 f"{path}, line 1: expected label,text, not {str(names)[:200]}. Commas part columns."
             )
-        whole = ({} if any(row.pop(None, None) or ()) else row for row in rows)
-        examples = [_labelled(dict, row, form, path, rows.line_num) for row in whole]
+        examples = [_labelled(dict, row, form, path, rows.line_num) for row in _filled(rows)]
     except csv.Error as error:
         raise CorpusError(f"{path}, up to line {rows.reader.line_num}: {error}.") from error
     return [example for example in examples if example.text]
+
+
+def _filled(rows: Iterable[dict[Any, Any]]) -> Iterator[dict[Any, Any]]:
+    """Those that are not blank; an empty one for one with values under no name."""
+    for row in rows:
+        nameless = "".join(row.pop(None, None) or ()).strip()
+        if nameless or any(cell and cell.strip() for cell in row.values()):
+            yield {} if nameless else row
 
 
 def _labelled(
@@ -161,14 +170,18 @@ def _labelled(
     """The example that ``read`` finds in a line, named for the file."""
     try:
         entry = read(line)
-        label, text = _LABELS[str(entry["label"]).strip().lower()], entry["text"]
-        if not isinstance(text, str):  # null is no text, and no word either
-            raise TypeError(text)
+        label, text = entry["label"], entry["text"]
+        if label is None or not isinstance(text, str):  # null is no text, and no word either
+            raise TypeError(label)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise CorpusError(
             f"{path}, line {number}: expected {form} with label (ham or 0, spam or 1) and text."
         ) from error
-    return Example(renamed(text.replace("\ufeff", "")), label, path.name.partition(".")[0])
+    if (name := str(label).strip().lower()) not in _LABELS:
+        raise CorpusError(
+            f"{path}, line {number}: the label is {str(label)[:20]!r}: write ham or 0, spam or 1."
+        )
+    return Example(renamed(text.replace("\ufeff", "")), _LABELS[name], path.name.partition(".")[0])
 
 
 def read_training_only(paths: Sequence[str]) -> list[Example]:
@@ -211,8 +224,10 @@ def mail_paths(folder: Path) -> list[Path]:
     """The messages' files in a folder for ``read_mail_folder``, in order; hidden ones are none.
 
     Raises:
-        CorpusError: there are none.
+        CorpusError: there are none, or no such folder.
     """
+    if not folder.exists():
+        raise CorpusError(f"cannot read the corpus {folder}: no such file or folder.")
     messages = (p for p in folder.glob("[!.]*/[!.]*") if p.suffix.lower() in (".txt", ".eml"))
     paths = sorted(p for p in messages if p.is_file())
     if not paths:
@@ -333,26 +348,6 @@ def note_hash(sha256: dict[str, str], path: Path) -> None:
 
 def same_name(name: str) -> CorpusError:
     return CorpusError(f"two corpora are named {name}, and figures are told by name: rename one.")
-
-
-def read_text(path: Path) -> str:
-    """The text of a UTF-8 file, gzipped if named .gz; without the mark in front and the carriage
-    returns that Windows puts there.
-
-    Raises:
-        CorpusError: no such file, damaged, or not UTF-8.
-    """
-    try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
-        return content.decode("utf-8-sig").replace("\r\n", "\n")
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise CorpusError(f"{path} is not a whole gzip file: {error}.") from error
-    except OSError as error:
-        raise CorpusError(f"cannot read the corpus {path}: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"{path} is not UTF-8 at byte {error.start}.") from error
 
 
 def sha256_of(path: Path) -> str:

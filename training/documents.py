@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from model.packing import within_budget
 from model.tokenizer import ENDOFTEXT, VOCAB_SIZE, encode
 from training.config import CorpusError, TrainConfig
-from training.corpora import CORPORA, Source, read_text
+from training.corpora import CORPORA, Source
 from training.data import cluster_split
+from training.text_file import read_text
 
 # Of plain text, which has no documents to hold back: its end.
 _HELD_BACK = 0.1
