@@ -381,8 +381,8 @@ def test_loss_that_is_not_finite_ends_the_run() -> None:
 
 
 def test_fewer_texts_than_a_batch_are_refused() -> None:
-    loader = make_loader([([1], 0)], 4, training=True)
-    with pytest.raises(TrainingError, match="one batch of 4"):
+    loader = make_loader([([1], 0)] * 3, 4, training=True)
+    with pytest.raises(TrainingError, match="are 3 texts .*one batch of 4: give more, or lower"):
         Trainer(tiny_classifier_model(), loader, loader, TrainConfig(batch_size=4), CPU).run()
 
 

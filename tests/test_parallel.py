@@ -123,9 +123,9 @@ def test_each_process_takes_its_texts_and_all_that_belongs_to_them(
 def test_a_batch_has_a_text_for_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dist, "is_initialized", lambda: True)
     monkeypatch.setattr(dist, "get_world_size", lambda: 2)
-    check_batch_size(2)
+    check_batch_size(2, 2)
     with pytest.raises(TrainingError, match="batch_size is 1, 2 processes need a text each"):
-        check_batch_size(1)
+        check_batch_size(1, 2)
 
 
 def test_a_sparse_gradient_is_summed_before_the_others_begin(

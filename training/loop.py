@@ -144,9 +144,7 @@ class Trainer:
         num_cached_blocks: int = 0,
         distillation: Distillation | None = None,
     ) -> None:
-        if len(train_loader) == 0:
-            raise TrainingError(f"fewer training texts than one batch of {config.batch_size}.")
-        check_batch_size(config.batch_size)
+        check_batch_size(config.batch_size, len(train_loader.dataset))  # type: ignore[arg-type]
         self.model = model
         self.train_loader = train_loader
         self.validation_loader = validation_loader

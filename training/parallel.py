@@ -80,12 +80,17 @@ def num_processes() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def check_batch_size(batch_size: int) -> None:
-    """Refuses a batch of fewer texts than processes.
+def check_batch_size(batch_size: int, num_texts: int) -> None:
+    """Refuses a batch of fewer texts than processes, or of more than there are to train on.
 
     Raises:
         TrainingError: such a batch.
     """
+    if num_texts < batch_size:
+        raise TrainingError(
+            f"there are {num_texts} texts to train on, fewer than one batch of {batch_size}: give "
+            "more, or lower batch_size in the recipe."
+        )
     if batch_size < num_processes():
         raise TrainingError(
             f"batch_size is {batch_size}, {num_processes()} processes need a text each."
