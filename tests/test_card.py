@@ -148,6 +148,11 @@ def test_all_seeds_of_an_average_are_told(tmp_path: Path) -> None:
     text = card(tmp_path, TrainConfig(), {}, seeds=seeds, is_average=True)
     assert "training seeds 3, 11." in text
     assert "the average of the 2 runs' weights" in text
+    assert "made by `python -m training.average` of spamgate of runs from\n" in text
+    assert "training.finetune" not in text
+    assert "made by `python -m training.finetune` of spamgate from\n" in card(
+        tmp_path, TrainConfig(), {}
+    )
 
 
 def test_what_a_recipe_leaves_open_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

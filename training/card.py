@@ -148,6 +148,9 @@ def write_model_card(
     decides = "a reply's `decision` goes by the first two"
     if not config.is_served:
         decides = "the service does not take this checkpoint, which it would read otherwise"
+    maker = "`python -m training.finetune` of spamgate"
+    if record.is_average:
+        maker = "`python -m training.average` of spamgate of runs"
     seed, chosen = _seed_and_weights(config, record)
     path.write_text(
         f"""---
@@ -158,7 +161,7 @@ tags: [spam, gpt2]
 ---
 # {name}
 
-GPT-2 that tells ham (0) from spam (1), made by `python -m training.finetune` of spamgate from
+GPT-2 that tells ham (0) from spam (1), made by {maker} from
 {start}; trained part: {config.trained}; the verdict is read at {_reading(config, has_table)}.
 
 ## Data
