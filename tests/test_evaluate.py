@@ -258,9 +258,16 @@ def test_evaluate_prints_figures_and_refuses_bad_input(
 
 
 def test_texts_of_one_class_are_refused_before_they_are_read(
-    tmp_path: Path, save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    save_tiny: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     ham = tmp_path / "ham.jsonl"
     ham.write_text('{"label": "ham", "text": "hello"}\n')
     monkeypatch.setattr(evaluate, "spam_probabilities", None)
     assert evaluate.main([str(save_tiny()), "--data", f"jsonl={ham}"]) == 2
+    assert (
+        "need ham and spam, here are 1 and 0: give labelled texts of both"
+        in capsys.readouterr().err
+    )

@@ -152,8 +152,12 @@ def measure_with_intervals(
 
 
 def _check_classes(labels: Sequence[int]) -> None:
-    if len(set(labels)) != 2:
-        raise TrainingError("metrics need ham and spam among the texts, one of them is absent.")
+    num_spam = sum(labels)
+    if not 0 < num_spam < len(labels):
+        raise TrainingError(
+            f"metrics need ham and spam, here are {len(labels) - num_spam} and {num_spam}: give "
+            "labelled texts of both."
+        )
 
 
 def _as_arrays(
