@@ -57,7 +57,7 @@ def test_all_rows_run_and_stand_beside_the_book(
     assert table.strip() in capsys.readouterr().out
     for row in ROWS:
         assert f"| {row.number} | {row.about} |" in table
-        assert f"| {row.book[2]:.2f} |" in table
+        assert f"| {row.book[0]:.2f} |" in table
     trained = {entry["row"]: entry["figures"]["trained_parameters"] for entry in runs}
     assert trained[3] < trained[1] < trained[4] < trained[5]
     for figures in (entry["figures"] for entry in runs):
