@@ -13,6 +13,7 @@ CONFIGS = Path(__file__).parents[1] / "training" / "configs"
 def test_shipped_recipes_are_valid(path: Path) -> None:
     config = load_config(path)
     assert bool(config.data_sha256) == ("sms" in config.corpora)
+    assert config.trained == "all" or "embedding_rate" not in config.model_fields_set  # frozen
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,9 @@ class TrainConfig(BaseModel):
     )
     learning_rate: float = Field(5e-5, gt=0, description="At its peak.")
     embedding_rate: float = Field(
-        1.0, ge=0, description="Of the token embeddings, as a share of learning_rate."
+        1.0,
+        ge=0,
+        description="Of the token embeddings, as a share of learning_rate, where trained is all.",
     )
     weight_decay: float = Field(0.1, ge=0, description="Decoupled, on every trained tensor.")
     schedule: Literal["constant", "cosine"] = Field(
