@@ -1,5 +1,6 @@
 """Splits that do not leak, and batches."""
 
+import dataclasses
 import json
 import tracemalloc
 from pathlib import Path
@@ -218,6 +219,11 @@ def test_split_without_spam_is_refused() -> None:
         split_examples(examples, TrainConfig())
 
 
+def texts_again(examples: list[Example]) -> list[Example]:
+    """The same with disguised letters and other marks, which count for nothing."""
+    return [dataclasses.replace(e, text=e.text.replace("o", "\u043e") + "!") for e in examples]
+
+
 def test_what_is_taken_of_equal_texts_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     texts = [f"{word} text about {word * 2} and {word * 3}" for word in map(str, range(100))]
     examples = [Example(text, label, "csv") for label in (0, 1) for text in texts]
@@ -226,8 +232,14 @@ def test_what_is_taken_of_equal_texts_is_told(capsys: pytest.CaptureFixture[str]
     other = [Example(f"win {text} now", 1, "csv") for text in texts]
     with pytest.raises(TrainingError, match=r"too few texts to train with\.$"):
         split_examples(examples[:-90], TrainConfig(corpora=("csv",), selection="book"))
-    split_examples([*examples, *other], TrainConfig(corpora=("csv",)))
-    assert capsys.readouterr().out == "of 300 texts 200 differ; of equal ones the first counts\n"
+    capsys.readouterr()
+    split_examples([*examples[:130], *texts_again(examples[:7]), *other], TrainConfig())
+    assert capsys.readouterr().out == (
+        "30 texts left out contradict the label of an equal one, which came first\n"
+        "of 237 texts 200 differ; of equal ones the first counts\n"
+    )
+    split_examples([*texts_again(examples[:7]), *examples[:100], *other], TrainConfig())
+    assert capsys.readouterr().out == "of 207 texts 200 differ; of equal ones the first counts\n"
 
 
 def test_a_sample_of_the_training_part_has_both_classes() -> None:

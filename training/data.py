@@ -170,7 +170,10 @@ def cluster_split(examples: Sequence[Example], config: TrainConfig) -> Splits:
     """
     plain = folded(examples, typing=False)
     as_it_came = {id(example): raw for example, raw in zip(plain, examples, strict=True)}
-    distinct = drop_duplicates(plain)
+    equals = _equals(plain)
+    distinct = [first for first, *_ in equals]
+    if wrong := sum(e.label != first.label for first, *others in equals for e in others):
+        print(f"{wrong:,} texts left out contradict the label of an equal one, which came first")
     training_only = [
         example
         for cluster in clustered(distinct)
@@ -206,10 +209,14 @@ def folded(examples: Sequence[Example], *, typing: bool = True) -> list[Example]
 
 def drop_duplicates(examples: Sequence[Example]) -> list[Example]:
     """The first of each set of texts that differ in nothing but case, blanks and punctuation."""
-    first: dict[str, Example] = {}
+    return [first for first, *_ in _equals(examples)]
+
+
+def _equals(examples: Sequence[Example]) -> list[list[Example]]:
+    equals: dict[str, list[Example]] = {}
     for example in examples:
-        first.setdefault(letters_and_digits(example.text), example)
-    return list(first.values())
+        equals.setdefault(letters_and_digits(example.text), []).append(example)
+    return list(equals.values())
 
 
 def clustered(examples: Sequence[Example]) -> list[list[Example]]:
