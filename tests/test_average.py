@@ -61,6 +61,7 @@ def test_average_has_the_mean_weights_and_figures_of_its_own(
     runs = [run(f"run{seed}", seed) for seed in (1, 2)]
     out = tmp_path / "average"
     arguments = [*map(str, runs), "--data", str(corpus), "--out", str(out)]
+    capsys.readouterr()
     assert average.main(arguments) == 0
     states = [load_classifier(folder).model.state_dict() for folder in (*runs, out)]
     for name, tensor in states[2].items():
@@ -79,6 +80,7 @@ def test_average_has_the_mean_weights_and_figures_of_its_own(
     assert facts["best_step"] == max(part["best_step"] for part in parts)
     assert facts["best_validation_loss"] == facts["metrics"]["validation"]["loss"]
     assert "average of the 2 runs" in (out / "README.md").read_text()
+    assert " lie at or above `spam_from`, " in capsys.readouterr().out
     assert Classifier.load(out, "cpu").golden
     again = tmp_path / "again"
     twice = [str(out), str(runs[0]), str(runs[0]), "--data", str(corpus), "--out", str(again)]

@@ -19,6 +19,10 @@ CPU = torch.device("cpu")
 STARTER = Path(__file__).parents[1] / "checkpoints" / "starter" / "run.json"
 
 
+def facts_of(cutoffs: dict[str, float], ham: float = 1.0, spam: float = 1.0) -> dict[str, Any]:
+    return {"cutoffs": cutoffs, "decided": {"ham": ham, "spam": spam}, "reliability": []}
+
+
 def card(
     folder: Path,
     config: TrainConfig,
@@ -31,7 +35,7 @@ def card(
     record = RunRecord(
         counts={"validation": {"ham": 598, "spam": 2}},
         metrics={},
-        facts={"cutoffs": dict.fromkeys(cutoffs, 0.5), "reliability": []},
+        facts=facts_of(dict.fromkeys(cutoffs, 0.5)),
         data_sha256=data_sha256,
         best_step=7,
         best_validation_loss=0.1,
@@ -102,7 +106,7 @@ def test_snapshot_and_split_are_those_of_the_recipe(
 
 def test_counts_and_cutoffs_stand_under_their_own_names(tmp_path: Path) -> None:
     cutoffs = {"ham_below": 0.1, "spam_from": 0.6, "blocks_0_1_percent": 0.9}
-    facts = {"cutoffs": cutoffs | {"blocks_1_percent": 0.4}, "reliability": []}
+    facts = facts_of(cutoffs | {"blocks_1_percent": 0.4})
     counts = {"train": {"ham": 70, "spam": 30}, "validation": {"ham": 8, "spam": 2}}
     text = card(tmp_path, TrainConfig(), {}, facts=facts, counts=counts)
     assert (
@@ -118,6 +122,23 @@ def test_counts_and_cutoffs_stand_under_their_own_names(tmp_path: Path) -> None:
         "| 1 % of ham from | 0.4000 |",
     ):
         assert row in text
+
+
+@pytest.mark.parametrize(("ham", "spam"), [(0.5, 0.5), (0.99, 0.4), (0.49, 1.0), (0.0, 0.0)])
+def test_how_much_the_cutoffs_decide_is_told(ham: float, spam: float, tmp_path: Path) -> None:
+    cutoffs = {"ham_below": 0.00004, "spam_from": 0.9995, "blocks_0_1_percent": 0.99996}
+    facts = facts_of(cutoffs | {"blocks_1_percent": 1}, ham, spam)
+    text = card(tmp_path, TrainConfig(), {}, facts=facts)
+    for row in ("| spam from | 0.99950 |", "| 0.1 % of ham from | 0.999960 |", "| 1.0000 |"):
+        assert row in text
+    assert (
+        f"Of the validation part's 2 spam {spam:.1%} lie at or above `spam_from`, 0.99950, of its "
+        f"598 ham {ham:.1%} below `ham_below`, 0.000040.\n"
+    ) in text
+    told = [
+        name for name in ("ham", "spam") if f"Warning: most {name} would not be called so." in text
+    ]
+    assert told == [name for name, share in (("ham", ham), ("spam", spam)) if share < 0.5]
 
 
 def test_a_record_is_of_the_run_that_was_made() -> None:

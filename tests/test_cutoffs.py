@@ -7,6 +7,7 @@ import pytest
 
 from training.config import TrainingError
 from training.cutoffs import (
+    as_cutoff,
     as_reliability_table,
     decision_facts,
     find_cutoffs,
@@ -119,3 +120,24 @@ def test_facts_are_what_the_service_reads() -> None:
     facts = json.loads(json.dumps(decision_facts([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9])))
     assert {"ham_below", "spam_from"} <= set(facts["cutoffs"])
     assert len(facts["reliability"]) == 10
+
+
+@pytest.mark.parametrize(
+    ("ham", "spam", "decided"),
+    [
+        # So few ham tell no cut-off that is not above all spam.
+        ([0.01] * 90 + [0.6] * 10, [0.7, 0.99] * 50, {"ham": 0.9, "spam": 0.0}),
+        ([0.001] * 2000, [0.5] * 200, {"ham": 1.0, "spam": 1.0}),  # at spam_from it is spam
+        ([0.001, 0.5] * 1000, [0.5] * 200, {"ham": 0.5, "spam": 0.0}),  # at ham_below no ham
+    ],
+)
+def test_what_the_cutoffs_decide_is_counted(
+    ham: list[float], spam: list[float], decided: dict[str, float]
+) -> None:
+    facts = decision_facts([0] * len(ham) + [1] * len(spam), ham + spam)
+    assert facts["decided"] == decided
+
+
+def test_a_cutoff_is_told_from_certainty() -> None:
+    found = [as_cutoff(p) for p in (0.0, 0.09, 0.9321, 0.9995, 0.99996, 1 - 3e-10, 1.0, 0.00002)]
+    assert found == ("0.0000 0.0900 0.9321 0.99950 0.999960 0.99999999970 1.0000 0.000020".split())

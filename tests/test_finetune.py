@@ -59,7 +59,11 @@ def test_run_writes_a_checkpoint_that_the_service_takes(
     assert facts["recipe"]["epochs"] == 3
     assert facts["data_sha256"] == {"SMSSpamCollection": sha256_of(corpus)}
     assert facts["metrics"]["test"]["mcc"] > 0.9
-    assert f"saved to {out}" in capsys.readouterr().out
+    told = f"spam {facts['decided']['spam']:.1%} lie at or above `spam_from`, "
+    printed = capsys.readouterr().out
+    assert told in printed
+    assert told in (out / "README.md").read_text()
+    assert f"saved to {out}" in printed
     assert finetune.main(arguments) == 2
     assert "exists already" in capsys.readouterr().err
 

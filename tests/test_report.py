@@ -17,6 +17,7 @@ from model.gpt2 import LABELS
 from tests.tiny_training import TINY_RECIPE, synthetic_lines
 from training import average, finetune, report
 from training.corpora import Corpus, read_sms
+from training.cutoffs import as_cutoff
 from training.data import Splits
 from training.evaluate import FIGURES, measure
 from training.feedback import mix_in
@@ -171,7 +172,7 @@ def test_page_is_whole_and_shows_no_text_unless_asked(
     assert facts["data_sha256"]["SMSSpamCollection"] in page
     assert "TF-IDF + linear SVM" in page
     assert f"{facts['metrics']['test']['accuracy']:.2%}" in page
-    assert f"spam from {facts['cutoffs']['spam_from']:.4f}" in page
+    assert f"spam from {as_cutoff(facts['cutoffs']['spam_from'])}" in page
     assert "&lt;h1&gt;" not in page
     # The same run gives the same page.
     assert page == report.render(load_run(out, [str(corpus)], CPU), show_texts=False)

@@ -22,7 +22,7 @@ from model.devices import pick_device
 from model.folders import CheckpointError
 from model.gpt2 import GPT2ForSequenceClassification
 from model.ngrams import NgramTable
-from training.card import RunRecord
+from training.card import RunRecord, as_decisions
 from training.command import add_device, add_run_data, check_new, exit_code
 from training.config import TrainConfig
 from training.corpora import read_corpora
@@ -173,6 +173,7 @@ def _run(options: argparse.Namespace) -> int:
     )
     save_run(options.out, config, run, record)
     print(as_table(run.metrics))
+    print(as_decisions(record))
     print(f"average of {len(checkpoints)} runs, saved to {options.out}")
     return 0
 

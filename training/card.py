@@ -14,7 +14,7 @@ from model.hub import resolve
 from training.command import versions
 from training.config import TrainConfig
 from training.corpora import sha256_of
-from training.cutoffs import TEXTS_OF_A_CUTOFF, ReliabilityBin, as_reliability_table
+from training.cutoffs import TEXTS_OF_A_CUTOFF, ReliabilityBin, as_cutoff, as_reliability_table
 from training.data import Splits
 from training.evaluate import Metrics, as_table
 from training.loop import Outcome, chosen_precision
@@ -53,6 +53,8 @@ _READS = {
     "first": "each text's first token",
     "mean": "the mean of each text's tokens",
 }
+_DECIDING = ("ham_below", "spam_from")
+_FEW_DECIDED = 0.5
 _SNAPSHOTS = {"best": "chosen by validation loss", "last": "the last one"}
 
 
@@ -138,9 +140,6 @@ def write_model_card(
     path: Path, name: str, config: TrainConfig, record: RunRecord, *, has_table: bool = False
 ) -> None:
     """A model card with the metadata block that hubs read; ``has_table``: the model has n-grams."""
-    start = "random weights" if config.base == "random" else f"`{config.base}`"
-    if config.base != "random" and config.random_weights:
-        start = f"random weights of the sizes of {start}"
     cut = f"texts cut after {config.max_tokens} tokens"
     if config.padding == "longest":
         cut = "texts cut after as many tokens as the longest of the training part has"
@@ -148,9 +147,7 @@ def write_model_card(
     decides = "a reply's `decision` goes by the first two"
     if not config.is_served:
         decides = "the service does not take this checkpoint, which it would read otherwise"
-    maker = "`python -m training.finetune` of spamgate"
-    if record.is_average:
-        maker = "`python -m training.average` of spamgate of runs"
+    maker, start = _origin(config, record)
     seed, chosen = _seed_and_weights(config, record)
     path.write_text(
         f"""---
@@ -185,6 +182,8 @@ at a threshold of 0.5:
 From the validation part. `run.json` holds them; {decides}.
 
 {_cutoffs_table(record.facts["cutoffs"])}
+
+{as_decisions(record)}
 {_cutoffs_caveat(record.counts)}
 {as_reliability_table([ReliabilityBin(**row) for row in record.facts["reliability"]])}
 
@@ -197,6 +196,16 @@ were not in training. `run.json` holds recipe, versions, hashes, curves.
         encoding="utf-8",
         errors="backslashreplace",
     )
+
+
+def _origin(config: TrainConfig, record: RunRecord) -> tuple[str, str]:
+    """The command that made it, and what weights that began with."""
+    start = "random weights" if config.base == "random" else f"`{config.base}`"
+    if config.base != "random" and config.random_weights:
+        start = f"random weights of the sizes of {start}"
+    if record.is_average:
+        return "`python -m training.average` of spamgate of runs", start
+    return "`python -m training.finetune` of spamgate", start
 
 
 def _seed_and_weights(config: TrainConfig, record: RunRecord) -> tuple[str, str]:
@@ -249,6 +258,28 @@ def _cutoffs_caveat(counts: dict[str, dict[str, int]]) -> str:
     )
 
 
+def as_decisions(record: RunRecord) -> str:
+    """How much of the validation part the cut-offs decide, and what to do where that is little."""
+    counts, decided = record.counts["validation"], record.facts["decided"]
+    ham_below, spam_from = (as_cutoff(record.facts["cutoffs"][key]) for key in _DECIDING)
+    told = [
+        f"Of the validation part's {counts['spam']} spam {decided['spam']:.1%} lie at or above "
+        f"`spam_from`, {spam_from}, of its {counts['ham']} ham {decided['ham']:.1%} below "
+        f"`ham_below`, {ham_below}."
+    ]
+    if decided["spam"] < _FEW_DECIDED:
+        told.append(
+            "Warning: most spam would not be called so. More texts bring `spam_from` down; or "
+            "write a lower one into `run.json`, and more ham may lie above it."
+        )
+    if decided["ham"] < _FEW_DECIDED:
+        told.append(
+            "Warning: most ham would not be called so. More texts bring `ham_below` up; or write a "
+            "higher one into `run.json`, and more spam may lie below it."
+        )
+    return "\n".join(told)
+
+
 def _cutoffs_table(cutoffs: dict[str, float]) -> str:
     rows = {
         "ham below": "ham_below",
@@ -256,5 +287,5 @@ def _cutoffs_table(cutoffs: dict[str, float]) -> str:
         "0.1 % of ham from": "blocks_0_1_percent",
         "1 % of ham from": "blocks_1_percent",
     }
-    lines = (f"| {name} | {cutoffs[key]:.4f} |" for name, key in rows.items())
+    lines = (f"| {name} | {as_cutoff(cutoffs[key])} |" for name, key in rows.items())
     return "\n".join(["| | P(spam) |", "|---|---|", *lines])

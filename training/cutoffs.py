@@ -170,16 +170,35 @@ def as_reliability_table(table: Sequence[ReliabilityBin]) -> str:
     return "\n".join(lines)
 
 
+def as_cutoff(probability: float) -> str:
+    """A cut-off with so many digits that it is told from 0 and 1.
+
+    >>> as_cutoff(0.9), as_cutoff(0.99996)
+    ('0.9000', '0.999960')
+    """
+    distance = min(probability, 1 - probability)
+    digits = 1 - math.floor(math.log10(distance)) if distance > 0 else 0
+    return f"{probability:.{max(4, digits)}f}"
+
+
 def decision_facts(labels: Sequence[int], spam_probabilities: Sequence[float]) -> dict[str, object]:
     """What run.json holds for the service and the model card.
 
     Returns:
-        ``cutoffs`` and ``reliability``.
+        ``cutoffs``; ``decided``, the shares of ``ham`` below ``ham_below`` and of ``spam`` at or
+        above ``spam_from``; and ``reliability``.
 
     Raises:
         TrainingError: as for ``find_cutoffs``.
     """
+    cutoffs = find_cutoffs(labels, spam_probabilities)
+    is_spam, probabilities = np.asarray(labels) == 1, np.asarray(spam_probabilities)
+    ham, spam = probabilities[~is_spam], probabilities[is_spam]
     return {
-        "cutoffs": dataclasses.asdict(find_cutoffs(labels, spam_probabilities)),
+        "cutoffs": dataclasses.asdict(cutoffs),
+        "decided": {
+            "ham": float(np.mean(ham < cutoffs.ham_below)),
+            "spam": float(np.mean(spam >= cutoffs.spam_from)),
+        },
         "reliability": [dataclasses.asdict(row) for row in reliability(labels, spam_probabilities)],
     }

@@ -16,7 +16,14 @@ from model.checkpoint import save_classifier
 from model.classifier import store_golden
 from model.devices import pick_device
 from model.folders import new_folder
-from training.card import GOLDEN_TEXTS, RunRecord, circumstances, write_model_card, write_run_json
+from training.card import (
+    GOLDEN_TEXTS,
+    RunRecord,
+    as_decisions,
+    circumstances,
+    write_model_card,
+    write_run_json,
+)
 from training.command import CtrlC, add_device, check_new, exit_code
 from training.config import TrainConfig, TrainingError, load_config, refuse_seeds
 from training.corpora import CORPORA, read_corpora
@@ -136,6 +143,7 @@ def _train_and_save(
         f"{run.outcome.snapshot.validation_loss:.4f}; {run.outcome.seconds:.0f} s, "
         f"{run.outcome.examples_per_second:.0f} examples/s"
     )
+    print(as_decisions(record))
     if failed is not None:
         print(f"saved to {out} (stopped early: seed {failed} failed)")
         return 2

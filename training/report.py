@@ -28,6 +28,7 @@ from training.baselines import fit_baselines
 from training.command import add_device, add_run_data, check_folder, exit_code
 from training.config import TrainConfig
 from training.corpora import read_corpora
+from training.cutoffs import as_cutoff
 from training.data import Splits, split_examples, tokenize_parts
 from training.evaluate import FIGURES, Measured, as_cell, measure_with_intervals
 from training.feedback import mix_in
@@ -149,8 +150,8 @@ def _told(facts: dict[str, Any], config: TrainConfig) -> dict[str, str]:
         "Texts": "; ".join(counts),
         "Data": "; ".join(data),
         "Seeds": f"training {config.seed}, split {config.split_seed}",
-        "Cut-offs": f"ham below {ham_below:.4f}, spam from {spam_from:.4f}; the figures here are "
-        "at 0.5",
+        "Cut-offs": f"ham below {as_cutoff(ham_below)}, spam from {as_cutoff(spam_from)}; the "
+        "figures here are at 0.5",
         "Snapshot": f"step {facts['best_step']}, validation loss "
         f"{facts['best_validation_loss']:.4f}",
         "Time": time + ", interrupted" * facts["interrupted"],
