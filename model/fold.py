@@ -89,7 +89,7 @@ _FEWEST_WORDS = 3
 # have it in one class alone, so it would tell who collected a text instead of what it says.
 # Tags are those of one text; what has more is a page, and a mail's are read by html.py.
 _CHARACTER_NAME = re.compile(
-    r"&(#0{0,20}\d{1,7}|#[xX]0{0,20}[\dA-Fa-f]{1,6}|[A-Za-z][A-Za-z\d]{1,30});"
+    r"&(?:(#0{0,20}\d{1,7}|#[xX]0{0,20}[\dA-Fa-f]{1,6});?+|([A-Za-z][A-Za-z\d]{1,30});)"
 )
 _LINE_END = re.compile(r"<br ?/?>[ \t]?", re.IGNORECASE)
 # "if (a<b && c>d)" has none, nor has "<a long letter, dear>": values have no blanks, or words could
@@ -104,6 +104,12 @@ _ATTRIBUTE = (
     r"""(?:"[^\s"<>]{0,500}"|'[^\s'<>]{0,500}'|[^\s"'<>]{1,500}))(?=[\s/>])"""
 )
 _TAG = re.compile(rf"</?(a|b|i|u|em|strong|span|p)(?>{_ATTRIBUTE}){{0,8}}+\s?/?>", re.IGNORECASE)
+# What no page shows, most of it between letters; a comment of words is read where a text is none.
+_SHOWS_NOTHING = re.compile(
+    rf"<wbr ?/?>|(?<=[A-Za-z])(?:</?font(?>{_ATTRIBUTE}){{0,8}}+\s?/?>|<!--[ \d-]{{0,20}}+>)++"
+    r"(?=[A-Za-z])",
+    re.IGNORECASE,
+)
 _END_TAG = re.compile(r"</(a|b|i|u|em|strong|span|p)\s?>", re.IGNORECASE)
 # BBCode; of those whose end is there, too: "a[i]" is none.
 _BOARD_TAG = re.compile(
@@ -185,7 +191,7 @@ def _read_escapes(text: str) -> str:
         read = _CHARACTER_NAME.sub(_name_to_character, text)
     if "<" in read:
         read = _TAKEN_OUT.sub(lambda sign: _NUMBERS[sign[0]], read)
-        read = _without_tags(_LINE_END.sub("\n", read))
+        read = _without_tags(_SHOWS_NOTHING.sub("", _LINE_END.sub("\n", read)))
     if "[/" in read:
         read = _without_board_tags(read)
     return text if read == text else _fold_letters(read)
@@ -208,7 +214,7 @@ def _without_board_tags(text: str) -> str:
 
 
 def _name_to_character(name: re.Match[str]) -> str:
-    return unescape(f"&{name[1]};") if name[1][0] == "#" else html5.get(f"{name[1]};", name[0])
+    return unescape(f"&{name[1]};") if name[1] else html5.get(f"{name[2]};", name[0])
 
 
 def _fold_letters(text: str) -> str:

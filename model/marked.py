@@ -23,14 +23,20 @@ _FEWEST_LONE = 6
 _FEWEST_ALL_LONE = 3
 _LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 # A mark that stands on words, but none that people write there: "$5", "#tag", "-v", "__init__".
-_ODD_MARK = r"[^\w\s.,;:!?'\"()\[\]{}<>@#$£€¥%&+/\\…‘’“”„‐‑–—-]"
+_ODD_MARK = r"[^\w\s.,;:!?'\"()\[\]{}<>@#$£€¥%&+/\\‘’“”„‐‑–—-]"
+_ODD = rf"{_ODD_MARK}{{1,4}}+"
+_OR_DOTS = rf"(?:{_ODD}|\.{{2,4}}+)"
 _FRONT, _END = r"[A-Za-z0-9$£€\"'(]", r"[A-Za-z0-9.,;:!?\"')]"
-_BEFORE_WORD = re.compile(rf"({_ODD_MARK})(?<!\S.)\1{{0,2}}+(?={_FRONT})")
-_BEHIND_WORD = re.compile(rf"({_ODD_MARK})(?<={_END}.)\1{{0,2}}+(?!\S)")
+# First what tells a habit, then what goes: the habit is told by words of Latin letters.
+_BEFORE_WORD = re.compile(rf"(?<!\S){_ODD}(?={_FRONT})"), re.compile(rf"(?<!\S){_ODD}(?=\S)")
+_BEHIND_WORD = re.compile(rf"(?<={_END}){_OR_DOTS}(?!\S)"), re.compile(rf"(?<=\S){_OR_DOTS}(?!\S)")
 # Those of ASCII stand in names and links, "a|b", and some others between digits: "1⁄2", "2×3".
-_BETWEEN_WORDS = re.compile(
-    rf"(?![\x00-\x7f])({_ODD_MARK})(?:(?<=[A-Za-z.,;:!?].)\1{{0,2}}+(?=[A-Za-z0-9$£€])"
-    r"|(?<=[0-9].)\1{0,2}+(?=[A-Za-z]))"
+_BETWEEN_WORDS = (
+    re.compile(
+        rf"(?![\x00-\x7f])(?:(?<=[A-Za-z.,;:!?]){_ODD}(?=[A-Za-z0-9$£€])"
+        rf"|(?<=[0-9]){_ODD}(?=[A-Za-z]))"
+    ),
+    re.compile(rf"(?![\x00-\x7f])(?<=\S){_ODD}(?=\S)"),
 )
 _FEWEST_MARKED = 4
 
@@ -51,31 +57,20 @@ def without_quotes(text: str) -> str:
 
 
 def without_marks_on_words(text: str) -> str:
-    """The text without a mark that stands before most words, behind them, or both, and with blanks
-    for one that stands between most.
+    """The text without the marks or dots that stand before most words, behind them, or both, and
+    with blanks for marks that stand between most.
 
     >>> without_marks_on_words("·win ·a ·lot ·of ·cash, ·now"), without_marks_on_words("•milk •tea")
     ('win a lot of cash, now', '•milk •tea')
-    >>> without_marks_on_words("win»a»lot»of»cash")
-    'win a lot of cash'
+    >>> without_marks_on_words("win»a♥lot»of♥cash"), without_marks_on_words("win... cash... now...")
+    ('win a lot of cash', 'win... cash... now...')
     """
-    if mark := _find_habit(_BEFORE_WORD, text):
-        text = re.sub(rf"(?<!\S){mark}{{1,3}}+(?=\S)", "", text)
-    if mark := _find_habit(_BEHIND_WORD, text):
-        text = re.sub(rf"(?<=\S){mark}{{1,3}}+(?!\S)", "", text)
-    if mark := _find_habit(_BETWEEN_WORDS, text):
-        text = re.sub(rf"(?<=\S){mark}{{1,3}}+(?=\S)", " ", text)
+    for (habit, mark), blank in ((_BEFORE_WORD, ""), (_BEHIND_WORD, ""), (_BETWEEN_WORDS, " ")):
+        count = len(habit.findall(text))
+        if count >= _FEWEST_MARKED:
+            read = mark.sub(blank, text)
+            text = read if 2 * count >= len(read.split()) else text
     return text
-
-
-def _find_habit(place: re.Pattern[str], text: str) -> str | None:
-    """The mark, escaped, that stands in this place of at least half of the words; None if none."""
-    marks = Counter(place.findall(text))
-    if marks.total() < _FEWEST_MARKED:
-        return None
-    [(mark, count)] = marks.most_common(1)
-    num_words = len(text.replace(mark, " ").split())
-    return re.escape(mark) if count >= _FEWEST_MARKED and 2 * count >= num_words else None
 
 
 def without_lone_marks(text: str) -> str:

@@ -136,11 +136,11 @@ def _are_many(found: Collection[str], words: set[str]) -> bool:
 
 def _correct(word: str) -> str | None:
     """The common word of which this one, in small letters, may be a slip; None if there is none."""
+    if lengthened := _shorten(word):
+        return lengthened
     if word[:-1] in vocabulary() or word.endswith("in") and word + "g" in vocabulary():
         return None  # "emojis", "comin"
     ranks = _ranks()
-    if lengthened := _shorten(word):
-        return lengthened
     likeliest_first = (
         _with_neighbours_swapped,
         _with_one_letter_changed,

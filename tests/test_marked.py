@@ -3,9 +3,11 @@
 import pytest
 
 from model.fold import fold_text
+from model.marked import CLOSING_BRACKETS, OPENING_BRACKETS, without_marks_on_words
 
 SPAM = "Claim your £500 prize & win 2 weeks - call 5 pm, now!"
 WORDS = SPAM.split()
+PAIRS = [*zip(OPENING_BRACKETS, CLOSING_BRACKETS, strict=True)]
 
 
 @pytest.mark.parametrize(
@@ -16,13 +18,19 @@ WORDS = SPAM.split()
         " ".join(f"❤️{word}❤️" for word in WORDS),
         " ".join(f"`{word}" for word in WORDS),
         "•".join(WORDS),
-        " ".join(f"「{word}」" for word in WORDS),
-        " ".join(f"《{word}》" for word in WORDS),
+        *(" ".join(f"{o}{word}{c}" for word in WORDS) for o, c in PAIRS),
+        *("".join(f"{o}{sign}{c}" if sign.isalpha() else sign for sign in SPAM) for o, c in PAIRS),
         " ".join("".join(f"[{sign}]" for sign in word) for word in WORDS),
-        "".join(f"『{sign}』" if sign.isalpha() else sign for sign in SPAM),
         " ".join("ㅡ".join(word) for word in WORDS),
+        " ".join("ㅡㅡ".join(word) for word in WORDS),
         " ".join(f"ー{'ー'.join(word)}ー" for word in WORDS),
         " ".join("\u0640".join(word) for word in WORDS),
+        " ".join(f"{mark}{word}" for word, mark in zip(WORDS, "🔥💰⭐" * 9, strict=False)),
+        "... ".join(WORDS),
+        "".join(f"&#{ord(sign)}" for sign in SPAM),
+        "<wbr>".join(SPAM),
+        SPAM.replace("Claim", "</font><font color=red>".join("Claim")),
+        " ".join("<!-- -->".join(word) if word.isalpha() else word for word in WORDS),
         "Claaaim yourrr £500 prrrize & winnnn 2 weeeeks - callll 5 pmmm, noooow!",
     ],
 )
@@ -46,11 +54,41 @@ def test_words_are_read_without(disguised: str) -> None:
         "AとBとCとDとEとF",
         "AppleとGoogleとAmazonとMicrosoft",
         "Bu oʻzbek tili, gʻoʻza va toʻgʻri boʻladi",
-        "Sooooo goooood to see you",
+        "It was reeeally goooood to see you there with your mother before the long summer",
+        "Toとday newとs cashと xqとzz qwとrr vvとkk jjとpp bbとnn ddとcc ggとhh wwとtt",
         "Wwww xxxx aaaa hmmmm brrrr zzzzz free caaash nooow",
         "The chords C-E-G, A-C-E and D - F, A - C",
         "So a*b*c and x*y*z",
+        "Grep|sort|uniq|head|tail",
+        "[X] [y] [z] [1]",
+        "Ok... see you at home... then we can talk about the plan for the week...",
+        "AT&#T, R&#x and a&b;c",
+        "The word<!-- hidden words -->goes on",
     ],
 )
 def test_honest_text_stays(text: str) -> None:
     assert fold_text(text) == text
+
+
+def test_drawn_out_words_are_the_ones_that_have_as_many_letters() -> None:
+    assert fold_text("Diiiner caaash priiize xxx") == "Diner cash prize xxx"
+
+
+def test_boxes_stay_where_texts_are_split_by_what_they_say() -> None:
+    assert fold_text("[x][1][2][3][4][5][6][7]", typing=False) == "[x][1][2][3][4][5][6][7]"
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("♥win ♥my ♥car ♥now", "win my car now"),
+        ("♥win ♥my ♥car now", "♥win ♥my ♥car now"),
+        ("♥win ♥my ♥car ♥now or see us all", "win my car now or see us all"),
+        ("♥win ♥my ♥car ♥now or see us all here", "♥win ♥my ♥car ♥now or see us all here"),
+        ("win♥♥♥♥ my♥ car♥ now★★", "win my car now"),
+        ("win|my|car|bus|now♥then", "win|my|car|bus|now♥then"),
+        ("win♥my♥car|bus♥now♥then", "win my car|bus now then"),
+    ],
+)
+def test_at_least_four_marks_on_at_least_half_of_the_words_go(text: str, plain: str) -> None:
+    assert without_marks_on_words(text) == plain
