@@ -18,7 +18,7 @@ from model.broken import without_breaks
 from model.direction import as_shown
 from model.leet import read_leet
 from model.lines import tidy_blanks
-from model.marked import without_lone_marks, without_marks_on_words
+from model.marked import without_lone_marks, without_marks_on_words, without_numbering
 from model.sentences import as_typed
 from model.spelled import gather, put_together
 from model.tokenized import join_marks
@@ -180,7 +180,7 @@ def fold_text(text: str, *, typing: bool = True) -> str:
 def _read_typing(text: str) -> str:
     text = without_letter_between(_read_escapes(text))
     text = without_disguising_accents(text).replace("\t", " ")
-    text = join_marks(gather(without_lone_marks(without_marks_on_words(text))))
+    text = join_marks(gather(without_lone_marks(without_marks_on_words(without_numbering(text)))))
     return as_typed(without_breaks(read_leet(text)))
 
 

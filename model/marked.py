@@ -4,8 +4,12 @@
 Nearly all words of a text have them, or it is left as it is: lists and emphasis have marks, too.
 """
 
+import operator
 import re
 from collections import Counter
+from itertools import count
+
+from model.words import find_words, is_known
 
 OPENING_BRACKETS = "([{«‹「『《〈【〔〖"
 CLOSING_BRACKETS = ")]}»›」』》〉】〕〗"
@@ -39,6 +43,8 @@ _BETWEEN_WORDS = (
     re.compile(rf"(?![\x00-\x7f])(?<=\S){_ODD}(?=\S)"),
 )
 _FEWEST_MARKED = 4
+# "1. win 2. cash", "1) win"
+_NUMBERING = re.compile(r"(?<!\S)([0-9]{1,3})[.):] ?(?=\S)")
 
 
 def without_quotes(text: str) -> str:
@@ -58,19 +64,41 @@ def without_quotes(text: str) -> str:
 
 def without_marks_on_words(text: str) -> str:
     """The text without the marks or dots that stand before most words, behind them, or both, and
-    with blanks for marks that stand between most.
+    with blanks for marks that stand between most; without these, too, if they part letters.
 
     >>> without_marks_on_words("·win ·a ·lot ·of ·cash, ·now"), without_marks_on_words("•milk •tea")
     ('win a lot of cash, now', '•milk •tea')
-    >>> without_marks_on_words("win»a♥lot»of♥cash"), without_marks_on_words("win... cash... now...")
-    ('win a lot of cash', 'win... cash... now...')
+    >>> without_marks_on_words("win»a♥lot»of♥cash"), without_marks_on_words("w♥in c♥as♥h no♥w")
+    ('win a lot of cash', 'win cash now')
     """
-    for (habit, mark), blank in ((_BEFORE_WORD, ""), (_BEHIND_WORD, ""), (_BETWEEN_WORDS, " ")):
-        count = len(habit.findall(text))
-        if count >= _FEWEST_MARKED:
-            read = mark.sub(blank, text)
-            text = read if 2 * count >= len(read.split()) else text
+    for (habit, mark), *blanks in (
+        (_BEFORE_WORD, ""),
+        (_BEHIND_WORD, ""),
+        (_BETWEEN_WORDS, " ", ""),
+    ):
+        num_marks = len(habit.findall(text))
+        if num_marks >= _FEWEST_MARKED:
+            read = max((mark.sub(blank, text) for blank in blanks), key=_share_known)
+            text = read if 2 * num_marks >= len(read.split()) else text
     return text
+
+
+def without_numbering(text: str) -> str:
+    """The text without the numbers before its words, if they count most of these from one on.
+
+    >>> without_numbering("1. win 2. cash 3. right 4. now"), without_numbering("1) win cash 2) now")
+    ('win cash right now', '1) win cash 2) now')
+    """
+    numbers = _NUMBERING.findall(text)
+    if len(numbers) < _FEWEST_MARKED or any(map(operator.ne, map(int, numbers), count(1))):
+        return text
+    read = _NUMBERING.sub("", text)
+    return read if 4 * len(numbers) >= 3 * len(read.split()) else text
+
+
+def _share_known(text: str) -> float:
+    words = find_words(text)
+    return sum(map(is_known, words)) / max(1, len(words))
 
 
 def without_lone_marks(text: str) -> str:
@@ -82,18 +110,18 @@ def without_lone_marks(text: str) -> str:
     marks = Counter(_LONE_MARK.findall(text))
     if marks.total() < _FEWEST_ALL_LONE:
         return text
-    [(mark, count)] = marks.most_common(1)
+    [(mark, num_marks)] = marks.most_common(1)
     words = text.split()
-    are_most = count >= _FEWEST_LONE and _are_in_most_gaps(count, words)
-    are_all = count >= _FEWEST_ALL_LONE and {*words[1::2]} == {mark} and mark not in words[::2]
+    are_most = num_marks >= _FEWEST_LONE and _are_in_most_gaps(num_marks, words)
+    are_all = num_marks >= _FEWEST_ALL_LONE and {*words[1::2]} == {mark} and mark not in words[::2]
     if not are_most and not are_all:
         return text
     return text.replace(f" {mark} ", " ")
 
 
-def _are_in_most_gaps(count: int, words: list[str]) -> bool:
+def _are_in_most_gaps(num_marks: int, words: list[str]) -> bool:
     # Words of letters and digits alone are told sooner, and most texts have too many of them.
-    if 4 * count < 3 * (sum(map(str.isalnum, words)) - 1):
+    if 4 * num_marks < 3 * (sum(map(str.isalnum, words)) - 1):
         return False
     gaps = sum(bool(_LETTER_OR_DIGIT.search(word)) for word in words) - 1
-    return 4 * count >= 3 * gaps
+    return 4 * num_marks >= 3 * gaps
