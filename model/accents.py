@@ -8,7 +8,7 @@ does one whose words all may be French or Vietnamese.
 import re
 import unicodedata
 
-from model.words import are_english, is_known, vocabulary
+from model.words import are_a_habit, are_english, is_known, vocabulary
 
 _ACCENTED = "\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u02af\u1e00-\u1eff\u2c60-\u2c7f"
 _VOWEL = re.compile(f"[aeiouAEIOU{_ACCENTED}]")
@@ -23,8 +23,6 @@ _STROKED = {
     for code in (*range(0xC0, 0x2B0), *range(0x2C60, 0x2C80))
     if (name := _BASE.fullmatch(unicodedata.name(chr(code), "")))
 } | {ord(other): latin for other, latin in zip("ßþðɛ", "bpde", strict=True)}
-# "Café" and "résumé" are English, too.
-_FEWEST_WORDS = 3
 # Of the vowels of no language so many have the same accent: "Súbscríbé tó mé".
 _SHARE_OF_VOWELS = 0.8
 # What neither French nor Vietnamese spells so, as they do "the" ("thế") and "decision".
@@ -39,9 +37,10 @@ def without_disguising_accents(text: str) -> str:
     """
     if text.isascii() or not _ACCENTED_LETTER.search(text):
         return text
+    # "Café" and "résumé" are English, too.
     accented = {_plain(word).lower() for word in _ACCENTED_WORD.findall(text)}
     english = accented & vocabulary()
-    are_most = len(english) >= _FEWEST_WORDS and 2 * len(english) >= len(accented)
+    are_most = are_a_habit(english, accented)
     num_accented, num_vowels = (len(p.findall(text)) for p in (_ACCENTED_LETTER, _VOWEL))
     are_all = (
         len(english) > 0

@@ -8,7 +8,7 @@ no English words, it is in the language of its letters and stays.
 import re
 from collections import Counter
 
-from model.words import find_words, is_known, vocabulary
+from model.words import are_a_habit, are_english, find_words, is_known, vocabulary
 
 _ALPHABETS = (
     "ǟɮƈɖɛʄɢɦɨʝӄʟʍռօքզʀֆȶʊʋաӼʏʐ",
@@ -35,6 +35,12 @@ _PLAIN = {
 }
 _LETTER = re.compile(f"[{''.join(map(chr, _PLAIN))}]")
 _WORD = re.compile(r"\w+")
+# Letters, figures and marks upside down, and what they are when the page is turned.
+_TURNED = str.maketrans(
+    "ɐqɔpǝɟƃɥᴉıɾʞlןɯuodbɹsʇnʌʍxʎz∀ƆƎℲ⅁˥Ԁ┴∩Λ⅄MWƖᄅƐㄣϛ96ㄥ¡¿,')(][}{><",
+    "abcdefghiijkllmnopqrstuvwxyzACEFGLPTUVYWM12345697!?',()[]{}<>",
+)
+_TURNED_LETTER = re.compile("[ɐɔǝɟƃɥᴉɾʞɯɹʇʌʍʎ]")
 # Of Danish and Polish, where they are no disguise (accents.py reads those that are).
 _NORDIC = {ord(letter): _PLAIN.get(ord(letter), letter) for letter in "øłđħ"}
 # So many words that spell English tell that a text is, and half of those that are read otherwise.
@@ -47,9 +53,10 @@ _BETWEEN_LETTERS = re.compile(rf"({_OTHER_LETTER})(?<=[A-Za-z].)(?=\1{{0,2}}+[A-
 def read_alphabets(text: str) -> str:
     """The text in Latin letters, where it is English in one of these alphabets.
 
-    >>> read_alphabets("¢lαιм уσυя fяєє ρяιzє тσ∂αу")
-    'claim your free prize today'
+    >>> read_alphabets("¢lαιм уσυя fяєє ρяιzє тσ∂αу"), read_alphabets("¡ʎɐpoʇ ǝzᴉɹd ǝǝɹɟ")
+    ('claim your free prize today', 'free prize today!')
     """
+    text = _read_turned(text)
     if not _LETTER.search(text):
         return text
     read = text.translate(_PLAIN)
@@ -59,9 +66,16 @@ def read_alphabets(text: str) -> str:
         if before.translate(_NORDIC) != after
         for word in {*_WORD.findall(after)}.difference(_WORD.findall(before))
     }
-    english = others & vocabulary()
-    is_english = len(english) >= _FEWEST_WORDS and 2 * len(english) >= len(others)
-    return read if is_english else text
+    return read if are_a_habit(others & vocabulary(), others) else text
+
+
+def _read_turned(text: str) -> str:
+    """The text as it is when its page is turned, if it is English so."""
+    if not _TURNED_LETTER.search(text):
+        return text
+    read = "\n".join(line[::-1] for line in text.translate(_TURNED).split("\n"))
+    words = find_words(read)
+    return read if len(words) >= _FEWEST_WORDS and are_english(words) else text
 
 
 def without_letter_between(text: str) -> str:

@@ -10,7 +10,7 @@ pieces that are no words.
 """
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from functools import partial
 from itertools import compress, count, repeat
 from operator import add
@@ -20,6 +20,7 @@ from model.marked import without_quotes
 from model.misspelled import fill_vowels, without_drawn_out, without_holes, without_misspellings
 from model.words import (
     SHORTEST_WORD,
+    are_a_habit,
     are_english,
     commonest_words,
     find_words,
@@ -27,7 +28,6 @@ from model.words import (
     vocabulary,
 )
 
-_FEWEST_WORDS = 3
 _MARK = r"(?:[^\w\s]|_)"
 # Letters with marks among them, and marks round them, from one blank to the next.
 _BROKEN_WORD = re.compile(
@@ -125,11 +125,11 @@ def _without_repeats(text: str) -> str:
     repeated = {word[0] for word in _REPEATED.finditer(text) if len(word[0]) > 3}
     if not repeated:
         return text
-    is_habit = _is_habit(repeated, set(_LONG_WORD.findall(text)))
+    is_habit = are_a_habit(repeated, set(_LONG_WORD.findall(text)))
     for times in _TIMES:
         plain = [word[::times] for word in repeated if _is_repeated(word, times)]
         known = [word for word in plain if is_known(word)]
-        if is_habit and _is_habit(known, repeated) or any(map(_LONG_WORD.fullmatch, known)):
+        if is_habit and are_a_habit(known, repeated) or any(map(_LONG_WORD.fullmatch, known)):
             return _REPEATED.sub(partial(_read_repeated, times), text)
     return text
 
@@ -248,10 +248,8 @@ def _without_marks(text: str) -> str:
     if _MOST_BETWEEN_MARKS * len(_INNER_MARK.findall(text)) < len(text):
         return text
     found = {word for _, word in _BROKEN_WORD.findall(text) if not _CONTRACTION.fullmatch(word)}
-    if len(found) < _FEWEST_WORDS:
-        return text
     read = {word: plain for word in found if (plain := _find_word(word)) is not None}
-    if not _is_habit(read, found):
+    if not are_a_habit(read, found):
         return text
     return _BROKEN_WORD.sub(lambda match: _put_together(match, read), text)
 
@@ -281,10 +279,6 @@ def _in_one_case(text: str) -> str:
         return text
     words = set(_LONG_WORD.findall(text))
     mixed = {w for w in words if _INNER_CAPITAL.search(w) and w.lower() in vocabulary()}
-    are_most = len(mixed) >= _FEWEST_MIXED and _is_habit(mixed, words)
+    are_most = len(mixed) >= _FEWEST_MIXED and are_a_habit(mixed, words)
     are_nearly_all = len(mixed) >= _FEWEST_NEARLY_ALL_MIXED and 3 * len(mixed) >= 2 * len(words)
     return text.lower() if are_most or are_nearly_all else text
-
-
-def _is_habit(found: Collection[str], words: Collection[str]) -> bool:
-    return len(found) >= _FEWEST_WORDS and 2 * len(found) >= len(words)

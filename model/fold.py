@@ -22,7 +22,7 @@ from model.marked import without_lone_marks, without_marks_on_words, without_num
 from model.sentences import as_typed
 from model.spelled import gather, put_together
 from model.tokenized import join_marks
-from model.words import vocabulary
+from model.words import are_a_habit, vocabulary
 
 # Letters that NFKC keeps apart though they look like Latin ones, in mail that means to deceive.
 _LOOKALIKES = {
@@ -83,8 +83,6 @@ _WORD = re.compile(r"\w+")
 _LATIN = re.compile(r"[A-Za-zİ]")  # of this, too, an ASCII letter is made
 _OTHER_LETTER = re.compile(r"[^\W\d_A-Za-z\u00c0-\u02af\u1d00-\u1dbf\ua720-\ua7ff]")
 _ADDRESS = re.compile(r"://|@|\bwww\.")
-# So many words of lookalikes that spell English tell that a text is.
-_FEWEST_WORDS = 3
 # What programs that store texts for a page put in them: "&lt;", "&amp;#39;", "<br />". Some corpora
 # have it in one class alone, so it would tell who collected a text instead of what it says.
 # Tags are those of one text; what has more is a page, and a mail's are read by html.py.
@@ -260,7 +258,7 @@ def _is_english(text: str) -> bool:
     english = {
         plain for word in words if (plain := word.translate(_TO_LATIN).lower()) in vocabulary()
     }
-    return len(english) >= _FEWEST_WORDS and 2 * len(english) >= len(words)
+    return are_a_habit(english, words)
 
 
 def _fold_word(word: str, text_is_latin: bool) -> str:

@@ -15,7 +15,7 @@ import re
 from collections.abc import Collection, Iterator
 
 from model.tokenizer import word_ranks
-from model.words import SHORTEST_WORD, find_words, is_known, vocabulary
+from model.words import SHORTEST_WORD, are_a_habit, find_words, is_known, vocabulary
 
 _VOWEL = re.compile("[aeiou]")
 # Told sooner than a word that has one.
@@ -43,6 +43,8 @@ _REPEATS = re.compile(r"(.)\1+")
 _THREE = re.compile(r"([A-Za-z])\1\1+")
 _DRAWN_OUT = re.compile(r"(?<![A-Za-z])(?=[A-Za-z]{4})[A-Za-z]*?([A-Za-z])\1\1[A-Za-z]*+")
 _FEWEST_DRAWN_OUT = 3
+# "Herr" is not "her", nor is "llama" "lama".
+_FEWEST_BUT_A_DOUBLE = 5
 # Shorter ones have a word beside them too often: "noms" and "nons".
 _FEWEST_TO_REPLACE = 5
 
@@ -67,8 +69,7 @@ def without_drawn_out(text: str) -> str:
         return text
     found = {word[0] for word in _DRAWN_OUT.finditer(text)}
     read = {word: _shorten(word.lower()) for word in found}
-    num_known = sum(plain is not None for plain in read.values())
-    if num_known < _FEWEST_DRAWN_OUT or 2 * num_known < len(found):
+    if not are_a_habit([*filter(None, read.values())], found):
         return text
 
     def shorten(word: re.Match[str]) -> str:
@@ -136,8 +137,9 @@ def _are_many(found: Collection[str], words: set[str]) -> bool:
 
 def _correct(word: str) -> str | None:
     """The common word of which this one, in small letters, may be a slip; None if there is none."""
-    if lengthened := _shorten(word):
-        return lengthened
+    shorter = _shorten(word)
+    if shorter and (_THREE.search(word) or len(shorter) >= _FEWEST_BUT_A_DOUBLE):
+        return shorter
     if word[:-1] in vocabulary() or word.endswith("in") and word + "g" in vocabulary():
         return None  # "emojis", "comin"
     ranks = _ranks()

@@ -28,6 +28,7 @@ LONG_WORDS = frozenset(
     " rolex unsubscribe unsubscribed viagra voicemail webmail".split()
 )
 _RANK_OF_COMMONEST = 5_000
+_FEWEST_OF_A_HABIT = 3
 _WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -61,6 +62,15 @@ def are_english(words: Collection[str]) -> bool:
     (True, False)
     """
     return 2 * sum(map(is_known, words)) >= len(words)
+
+
+def are_a_habit(found: Collection[object], of: Collection[object]) -> bool:
+    """Whether a writer means what was found: three times at least, and half of what it could be.
+
+    >>> are_a_habit(["fr33", "c4sh", "w1n"], ["fr33", "c4sh", "w1n", "b2b"]), are_a_habit("a", "a")
+    (True, False)
+    """
+    return len(found) >= _FEWEST_OF_A_HABIT and 2 * len(found) >= len(of)
 
 
 @functools.cache

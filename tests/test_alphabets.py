@@ -36,3 +36,19 @@ def test_english_is_read_in_each_alphabet(alphabet: str) -> None:
 )
 def test_other_languages_and_signs_stay(text: str) -> None:
     assert read_alphabets(text) == text
+
+
+@pytest.mark.parametrize(
+    ("turned", "plain"),
+    [
+        (
+            "¡ʍou ǝsn ʇɐɥʇ 'uoᴉllᴉɯ 0Ɛ$ uᴉʍ\nǝɹǝɥ ʞɔᴉlɔ",
+            "win $30 million, that use now!\nclick here",
+        ),
+        ("uǝzʇɐʞ pun ǝpunɥ ǝlǝᴉʌ", "uǝzʇɐʞ pun ǝpunɥ ǝlǝᴉʌ"),
+        ("The word is said [wɔːtə], and then ǝǝɹɟ in the end", None),
+        ("ǝǝɹɟ ʍou", None),
+    ],
+)
+def test_english_is_read_upside_down(turned: str, plain: str | None) -> None:
+    assert read_alphabets(turned) == (plain or turned)

@@ -37,6 +37,7 @@ from model.fold import fold_text
         ("Súbscríbé tó mé plz", "Subscribe to me plz"),
         ("We d|o|n|'|t call 8|6|6|8|8", "We don't call 86688"),
         ("Ch€ck out this fr€€ page", "Check out this free page"),
+        ("The speciall offer of moneyy", "The special offer of money"),
     ],
 )
 def test_misspelled_words_are_read(disguised: str, plain: str) -> None:
@@ -75,6 +76,7 @@ def test_misspelled_words_are_read(disguised: str, plain: str) -> None:
         "50€ or €50 a head, 5€/kg",
         "Y|N|Y|N",
         "Don't ake",
+        "Beech 85 a cubic metre, all split and dry, 20 if you help unload. Herr Lindner",
     ],
 )
 def test_honest_words_stay(text: str) -> None:

@@ -19,6 +19,7 @@ from training.invented import renamed
 from training.text_file import read_text
 
 _LABELS = {"ham": 0, "0": 0, "spam": 1, "1": 1}
+_LONGEST_LABEL = 10
 _DEAL_SEED = 5  # the same for all runs, so that their parts are different ones
 
 
@@ -177,11 +178,13 @@ def _labelled(
         raise CorpusError(
             f"{path}, line {number}: expected {form} with label (ham or 0, spam or 1) and text."
         ) from error
-    if (name := str(label).strip().lower()) not in _LABELS:
-        raise CorpusError(
-            f"{path}, line {number}: the label is {str(label)[:20]!r}: write ham or 0, spam or 1."
-        )
-    return Example(renamed(text.replace("\ufeff", "")), _LABELS[name], path.name.partition(".")[0])
+    name = str(label).strip()
+    if name.lower() not in _LABELS:
+        # A long one may be a message's text, in the wrong column.
+        told = repr(name) if len(name) <= _LONGEST_LABEL else f"of {len(name)} characters"
+        raise CorpusError(f"{path}, line {number}: the label is {told}: write ham or 0, spam or 1.")
+    text = renamed(text.replace("\ufeff", ""))
+    return Example(text, _LABELS[name.lower()], path.name.partition(".")[0])
 
 
 def read_training_only(paths: Sequence[str]) -> list[Example]:
